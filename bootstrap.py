@@ -1,0 +1,108 @@
+"""Set up a virtual environment from the lock file, then do one thing in it. Needs Python 3.11 and nothing else.
+
+usage: python bootstrap.py [setup | demo | test | test-all | bench | lint | lab] [ARGUMENT ...]
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+LOCK = ROOT / "requirements.lock"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+COMMANDS = {
+    "setup": [],
+    "demo": [["-m", "ftlib", "run", "reports/demo"]],
+    "test": [["-m", "pytest", "-m", "not slow"]],
+    "test-all": [["-m", "pytest"]],
+    "bench": [["-m", "benchmarks"]],
+    "lint": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]],
+    "lab": [["-m", "jupyterlab", "notebooks/00_start_here.ipynb"]],
+}
+
+
+def main() -> int:
+    """Set up if anything changed since the last time, then run the command's steps until one fails."""
+    name, *more = sys.argv[1:] or ["setup"]
+    if name not in COMMANDS:
+        print(f"unknown command {name!r}\n{__doc__}", file=sys.stderr)
+        return 2
+    if tuple(sys.version_info[:2]) < (3, 11):
+        print(
+            f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Run it with python3.11.",
+            file=sys.stderr,
+        )
+        return 2
+    set_up()
+    steps = COMMANDS[name]
+    for number, step in enumerate(steps):
+        arguments = more if number == len(steps) - 1 else []
+        code = subprocess.call([str(PYTHON), *step, *arguments], cwd=ROOT)
+        if code:
+            return code
+    return 0
+
+
+def set_up() -> None:
+    """Install the lock file and ftlib itself, unless exactly that is installed already."""
+    stamp = VENV / "installed.sha256"
+    wanted = hashlib.sha256(
+        b"\0".join(
+            [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), sys.version.encode(), str(VENV).encode()]
+        )
+    ).hexdigest()
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    if not PYTHON.exists() or _version_of(PYTHON) != sys.version_info[:2]:
+        print(f"making a virtual environment in {VENV}", flush=True)
+        shutil.rmtree(VENV, ignore_errors=True)
+        venv.create(VENV, with_pip=True)
+    stamp.unlink(missing_ok=True)
+    if _wants_cpu_torch():
+        torch = next(line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith("torch=="))
+        print(f"installing the CPU build of {torch}", flush=True)
+        _pip("--no-deps", "--index-url", CPU_INDEX, torch)
+    print("installing the packages of requirements.lock (a few minutes, once)", flush=True)
+    _pip("-r", str(LOCK))
+    _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    # Last, so that an interrupted installation is done again.
+    stamp.write_text(wanted)
+
+
+def _version_of(python: Path) -> tuple[int, ...]:
+    code = "import sys; print(*sys.version_info[:2])"
+    found = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
+    return tuple(map(int, found.stdout.split())) if found.returncode == 0 else ()
+
+
+def _wants_cpu_torch() -> bool:
+    """Whether the CPU build saves 2.6 GB here (Linux, no NVIDIA driver, not installed yet) and can be had at once."""
+    if not sys.platform.startswith("linux") or shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists():
+        return False
+    if subprocess.run([str(PYTHON), "-c", "import torch"], capture_output=True).returncode == 0:
+        return False
+    try:
+        with urllib.request.urlopen(f"{CPU_INDEX}/torch/", timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+def _pip(*arguments: str) -> None:
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    if code := subprocess.call(command):
+        sys.exit(f"installation failed with code {code}; the message above is pip's. The same command continues.")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
