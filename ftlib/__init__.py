@@ -1,0 +1,45 @@
+"""ftlib: which way of adapting this language model to my task should I use, and how sure can I be?
+
+Every name below is loaded when it is first used, so that importing ftlib costs next to nothing.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Events": "ftlib.records",
+    "Experiment": "ftlib.spec",
+    "FtlibError": "ftlib.errors",
+    "adapt": "ftlib.run",
+    "check_data": "ftlib.doctor",
+    "compare": "ftlib.verdict",
+    "label_descriptions": "ftlib.prompts",
+    "load_model": "ftlib.models",
+    "load_suite": "ftlib.spec",
+    "load_task": "ftlib.data",
+    "measure_after": "ftlib.run",
+    "measure_before": "ftlib.run",
+    "open_model": "ftlib.run",
+    "open_task": "ftlib.run",
+    "read_predictions": "ftlib.records",
+    "read_record": "ftlib.records",
+    "read_runs": "ftlib.records",
+    "run": "ftlib.run",
+    "save": "ftlib.run",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'ftlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,188 @@
+"""The command line. Exit codes: 0 all runs ok, 1 some run failed, 2 the request was wrong, 130 interrupted."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ftlib.errors import FtlibError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, do it, and return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "do"):
+        parser.print_help()
+        return 2
+    try:
+        return options.do(options)
+    except FtlibError as error:
+        print(f"ftlib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ftlib: interrupted; the same command continues with what is not recorded", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ftlib",
+        description="Which way of adapting this language model to my task should I use, and how sure can I be?",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a study: what is not recorded yet, then the report")
+    run.add_argument("suite", metavar="SUITE", help="a study's folder, or its suite.toml")
+    run.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: CPU cores / threads)")
+    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field for every run")
+    run.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="limit for one run (default: none)")
+    run.add_argument("--dry-run", action="store_true", help="check everything, say what would run, run nothing")
+    run.set_defaults(do=_run)
+
+    one = commands.add_parser("run-one", help="execute one prepared run folder (what schedulers call)")
+    one.add_argument("run_dir", metavar="RUN_DIR")
+    one.set_defaults(do=_run_one)
+
+    plan = commands.add_parser("plan", help="what a study will run, and what its test set can show")
+    plan.add_argument("suite", metavar="SUITE")
+    plan.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field for every run")
+    plan.set_defaults(do=_plan)
+
+    report = commands.add_parser("report", help="make the report again from the records")
+    report.add_argument("study", metavar="STUDY")
+    report.set_defaults(do=_report)
+
+    check = commands.add_parser("check", help="audit a dataset before money is spent on it")
+    check.add_argument("data", metavar="DATA", help="a task's name, as in a suite, or a path")
+    check.set_defaults(do=_check)
+
+    listing = commands.add_parser("list", help="what there is")
+    listing.add_argument("what", choices=("tasks", "models", "methods", "metrics", "notebooks", "studies"))
+    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.set_defaults(do=_list)
+
+    doctor = commands.add_parser("doctor", help="is this installation fit to run?")
+    doctor.set_defaults(do=_doctor)
+    return parser
+
+
+def overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read `--set field=value`: the value is JSON where it reads as JSON, text otherwise.
+
+    Raises:
+        FtlibError: A pair without "=".
+
+    >>> overrides(["train_limit=200", "task=file:a.csv", "shots=[4, 8]"])
+    {'train_limit': 200, 'task': 'file:a.csv', 'shots': [4, 8]}
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise FtlibError(f"--set {pair}: write it as field=value")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ftlib import suite
+    from ftlib.progress import watching
+
+    planned = suite.plan(options.suite, overrides(options.set))
+    waiting = [job for job in planned.jobs if not job.done]
+    print(_overview(planned), flush=True)
+    if options.dry_run:
+        for job in waiting:
+            print(f"  would run {job.spec.run_id}  {job.spec.task} {job.spec.method} seed={job.spec.seed}")
+        return 0
+    jobs = options.jobs or suite.default_jobs(planned)
+    if options.jobs < 0 or options.timeout < 0:
+        raise FtlibError("--jobs and --timeout: allowed: 0 or more")
+    with watching(jobs, len(planned.jobs) - len(waiting)) as show:
+        found = suite.execute(planned, jobs, show, options.timeout)
+    return _finish(planned.suite.folder, [record for record in found if record.status != "ok"])
+
+
+def _finish(study: Any, failed: list) -> int:
+    from ftlib import report
+
+    path = report.build(study)
+    for record in failed:
+        resolved = record.spec["resolved"]
+        print(f"{record.status}: {resolved['method']} seed={resolved['seed']} ({record.run_id}): {record.reason}")
+    print(f"report: {path}")
+    return 1 if failed else 0
+
+
+def _overview(planned: Any) -> str:
+    suite = planned.suite
+    done = sum(job.done for job in planned.jobs)
+    lines = [
+        suite.question,
+        f"plan {suite.plan_hash}: {suite.plan.primary}, margin {suite.plan.margin:g}, seeds {suite.plan.seeds}",
+        f"{len(planned.jobs)} runs, {done} recorded already, {len(planned.jobs) - done} to do",
+    ]
+    if suite.added:
+        lines.append("added, as in every report: " + ", ".join(f"{a.method} on {a.task}" for a in suite.added))
+    return "\n".join(lines)
+
+
+def _run_one(options: argparse.Namespace) -> int:
+    from ftlib.worker import run_one
+
+    record = run_one(options.run_dir)
+    print(f"{record.status}: {record.run_id}" + (f": {record.reason}" if record.reason else ""))
+    return 0 if record.status == "ok" else 1
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from ftlib import suite
+
+    planned = suite.plan(options.suite, overrides(options.set))
+    print(_overview(planned))
+    for text in suite.outlook(planned):
+        print(text)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from ftlib import report
+
+    print(report.build(options.study))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from ftlib.doctor import check_data
+
+    print(check_data(options.data))
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from ftlib.catalogue import catalogue
+
+    rows = catalogue(options.what)
+    if options.json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        print(f"{row['name']:{width}}  {row['summary']}")
+        for name, meaning in row.get("arguments", {}).items():
+            print(f"{'':{width}}    {name}: {meaning}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from ftlib.installation import findings
+
+    found = findings()
+    for name, good, text in found:
+        print(f"{'ok' if good else 'NOT OK':6}  {name}: {text}")
+    return 0 if all(good for _, good, _ in found) else 1

@@ -1,0 +1,48 @@
+"""The one error a user meets: where it is, what was found, what is allowed, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FtlibError(Exception):
+    """A request that cannot be carried out, said in words a user can act on."""
+
+
+class Diverged(FtlibError):
+    """Training met a loss that is not a finite number; the run's status is `diverged`."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> FtlibError:
+    """Build the error for a name that is in no table.
+
+    Args:
+        kind: What the name should have been, e.g. "method".
+        name: The name that was found.
+        known: Every name that is allowed.
+
+    Returns:
+        An error to raise; it suggests the nearest known name where one is near.
+
+    >>> print(unknown("method", "lorra", ["full", "lora"]))
+    method: unknown 'lorra'; did you mean 'lora'? Known: full, lora
+    >>> print(unknown("method", "zzz", ["full", "lora"]))
+    method: unknown 'zzz'. Known: full, lora
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return FtlibError(f"{kind}: unknown {name!r}{hint} Known: {', '.join(known)}")
+
+
+def several(problems: Iterable[str]) -> FtlibError:
+    """Join all problems of one request into one error, a line each.
+
+    >>> print(several(["a: missing", "b: wrong"]))
+    2 problems:
+      a: missing
+      b: wrong
+    """
+    problems = list(problems)
+    if len(problems) == 1:
+        return FtlibError(problems[0])
+    return FtlibError("\n  ".join([f"{len(problems)} problems:", *problems]))

@@ -1,0 +1,155 @@
+"""The fields of an experiment, and everything that can be wrong with them, in words.
+
+Each problem says where it is, what was found and what is allowed; all are found at once, before a kernel starts or a
+byte is downloaded.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ftlib.data import PROBES, TASKS
+from ftlib.errors import unknown
+from ftlib.methods import METHODS, Method
+
+BUNDLED_MODELS: Mapping[str, str] = {
+    "minilm": "all-MiniLM-L6-v2: an encoder of 22.7 M parameters for English sentences, Apache-2.0",
+}
+"""Models that need no network: name -> what it is."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+
+
+class Fields(BaseModel):
+    """The fields of an Experiment; checked here by type and range, and by `field_problems` against each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    task: str = Field("pydocs", description="bundled name, file:PATH or hub:ID[@revision]")
+    model: str = Field("minilm", description="bundled name, local folder, or Hub id[@revision]")
+    method: str = Field("zero_shot", description="a name from `ftlib list methods`")
+    method_args: dict[str, Any] = Field(
+        default_factory=dict, description="settings of the method, e.g. {'r': 16}; see `ftlib list methods`"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="draws the examples, initialises, orders")
+    shots: int = Field(0, ge=0, description="training examples per class; 0: not limited")
+    train_limit: int = Field(0, ge=0, description="training examples in all, drawn by the seed; 0: all")
+    eval_limit: int = Field(0, ge=0, description="test examples, the same for every run; 0: all")
+    epochs: float = Field(0.0, ge=0, le=1000, description="passes over the training examples; 0: the method's default")
+    learning_rate: float = Field(0.0, ge=0, le=1, description="peak learning rate; 0: the method's default")
+    batch_size: int = Field(0, ge=0, le=4096, description="examples per training step; 0: the method's default")
+    max_length: int = Field(128, ge=8, le=8192, description="tokens; longer texts are cut there")
+    probes: list[str] = Field(default_factory=list, description="measured before and after beside the task")
+    text_column: str = Field("", description="column holding the text; empty: guessed from the usual names")
+    label_column: str = Field("", description="column holding the label; empty: guessed from the usual names")
+    label_words: dict[str, str] = Field(
+        default_factory=dict, description="what a label means, in words, e.g. {'0': 'negative', '1': 'positive'}"
+    )
+    group_columns: list[str] = Field(default_factory=list, description="columns naming groups of people")
+    tuning: dict[str, int] = Field(
+        default_factory=dict, description="settings tried on validation, e.g. {'learning_rate': 3}"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, then mps, then cpu")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="arithmetic of matrix products; auto: bfloat16 autocast where the processor has it"
+    )
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads; part of the result, so fixed by the spec")
+    notebook: str = Field("", description="run_ notebook that executes it; empty: the method's own")
+
+
+def model_problems(fields: Mapping[str, Any], schema: type[BaseModel]) -> tuple[list[str], set[str]]:
+    """Check types, ranges and names; return the problems in words and the fields they concern."""
+    try:
+        schema.model_validate(dict(fields))
+    except ValidationError as error:
+        problems, wrong = [], set()
+        for item in error.errors(include_url=False):
+            name = str(item["loc"][0])
+            wrong.add(name)
+            if item["type"] == "extra_forbidden":
+                problems.append(str(unknown("field", name, schema.model_fields)))
+            else:
+                where = ".".join(str(part) for part in item["loc"])
+                meaning = schema.model_fields[name].description
+                said = item["msg"][0].lower() + item["msg"][1:]
+                problems.append(f"{where}: found {item['input']!r}; {said} ({name}: {meaning})")
+        return problems, wrong
+    return [], set()
+
+
+def field_problems(fields: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with an experiment's fields, in words; empty when nothing is."""
+    problems, wrong = model_problems(fields, Fields)
+    values = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
+    values |= {name: value for name, value in fields.items() if name in values and name not in wrong}
+
+    method = METHODS.get(values["method"])
+    if method is None:
+        problems.append(str(unknown("method", values["method"], METHODS)))
+    problems += task_name_problems(values["task"]) + model_name_problems(values["model"])
+    problems += [str(unknown("probes", probe, PROBES)) for probe in values["probes"] if probe not in PROBES]
+    for name, count in values["tuning"].items():
+        if name != "learning_rate":
+            problems.append(str(unknown("tuning", name, ["learning_rate"])))
+        elif not 1 <= count <= 9:
+            problems.append(f"tuning.learning_rate: found {count}; allowed: 1 to 9 settings")
+    if values["notebook"] and not re.fullmatch(r"[\w-]+", values["notebook"]):
+        problems.append(f"notebook: found {values['notebook']!r}; allowed: a name from `ftlib list notebooks`")
+    if values["shots"] and values["train_limit"]:
+        problems.append("shots and train_limit: both given; choose examples per class or examples in all")
+    if method is not None:
+        problems += _method_problems(method, values)
+    return problems
+
+
+def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for name, value in values["method_args"].items():
+        if name not in method.arguments:
+            problems.append(str(unknown(f"method_args of {method.name}", name, method.arguments)))
+            continue
+        default = method.arguments[name][0]
+        fits = (int, float) if isinstance(default, float) else (type(default),)
+        if isinstance(value, bool) or not isinstance(value, fits):
+            problems.append(f"method_args.{name}: found {value!r}; allowed: {type(default).__name__}")
+        elif not isinstance(value, str) and (value < 0 or (value == 0 and name != "lora_dropout")):
+            problems.append(f"method_args.{name}: found {value!r}; allowed: a positive number")
+    if "lora_dropout" in method.arguments and values["method_args"].get("lora_dropout", 0.0) >= 1:
+        problems.append("method_args.lora_dropout: allowed: 0 to below 1")
+    if not method.trains:
+        for name in ("learning_rate", "epochs", "batch_size"):
+            if values[name]:
+                problems.append(f"{name}: {method.name} does not train; leave it out")
+    if method.name in ("majority", "zero_shot") and values["shots"]:
+        problems.append(f"shots: {method.name} draws no examples; leave it out")
+    if (template := values["method_args"].get("template")) and "{label}" not in str(template):
+        problems.append(f"method_args.template: found {template!r}; it must contain {{label}}")
+    return problems
+
+
+def task_name_problems(task: str) -> list[str]:
+    """Whether a task's name can be one; the data behind it is read later."""
+    if task.startswith("hub:"):
+        good = re.fullmatch(r"[\w./-]+(@[\w./-]+)?", task[4:])
+        return [] if good else [f"task: found {task!r}; allowed: hub:ID or hub:ID@revision"]
+    if task.startswith("file:"):
+        return [] if Path(task[5:]).exists() else [f"task: no file or folder at {task[5:]!r} (from {Path.cwd()})"]
+    return [] if task in TASKS else [f"{unknown('task', task, TASKS)}; or file:PATH, or hub:ID[@revision]"]
+
+
+def model_name_problems(model: str) -> list[str]:
+    """Whether a model's name can be one: bundled, a local folder with a config.json, or a Hub id."""
+    if model in BUNDLED_MODELS:
+        return []
+    folder = Path(model)
+    if folder.is_dir():
+        return [] if (folder / "config.json").is_file() else [f"model: {model!r} is a folder without config.json"]
+    looks_like_path = model.startswith((".", "/", "~")) or "\\" in model or model.count("/") > 1
+    if looks_like_path or not _HUB_ID.fullmatch(model):
+        return [
+            f"{unknown('model', model, BUNDLED_MODELS)}; or a local folder, or a Hub id such as owner/name[@revision]"
+        ]
+    return []

@@ -1,0 +1,123 @@
+"""Metrics of classification. Labels and predictions are integer codes `(n_examples,)`; probabilities `(n, n_labels)`.
+
+Every function returns NaN where its definition divides nothing by nothing.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ftlib.errors import FtlibError
+
+
+def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
+    """Share of predictions that are the label; NaN for no examples.
+
+    >>> accuracy([0, 0, 1, 2], [0, 1, 1, 2])
+    0.75
+    """
+    labels, predictions = _pair(labels, predictions)
+    return float((labels == predictions).mean()) if len(labels) else math.nan
+
+
+def f1_of(labels: ArrayLike, predictions: ArrayLike, label: int) -> float:
+    """F1 of one label: 2 TP / (2 TP + FP + FN); NaN where the label neither occurs nor is predicted.
+
+    >>> f1_of([0, 0, 1, 1], [0, 1, 1, 1], 1)  # TP 2, FP 1, FN 0
+    0.8
+    """
+    labels, predictions = _pair(labels, predictions)
+    hits = int(((labels == label) & (predictions == label)).sum())
+    total = int((labels == label).sum() + (predictions == label).sum())
+    return 2 * hits / total if total else math.nan
+
+
+def f1_binary(labels: ArrayLike, predictions: ArrayLike) -> float:
+    """F1 of label 1.
+
+    >>> f1_binary([0, 0, 1, 1], [0, 1, 1, 1])
+    0.8
+    """
+    return f1_of(labels, predictions, 1)
+
+
+def f1_macro(labels: ArrayLike, predictions: ArrayLike) -> float:
+    """Mean F1 of the labels that occur or are predicted; every label counts the same.
+
+    >>> round(f1_macro([0] * 6 + [1] * 4, [0] * 5 + [1] + [0] * 3 + [1]), 4)  # (10/14 + 2/6) / 2
+    0.5238
+    """
+    labels, predictions = _pair(labels, predictions)
+    present = np.union1d(labels, predictions)
+    return float(np.mean([f1_of(labels, predictions, label) for label in present])) if len(present) else math.nan
+
+
+def mcc(labels: ArrayLike, predictions: ArrayLike) -> float:
+    """Matthews correlation for any number of labels (Gorodkin 2004, equation 8); NaN where one side is constant.
+
+    >>> round(mcc([0, 0, 1, 1], [0, 1, 1, 1]), 4)  # (2*1 - 1*0) / sqrt(3*2*2*1)
+    0.5774
+    >>> mcc([0, 1], [1, 1])
+    nan
+    """
+    labels, predictions = _pair(labels, predictions)
+    present = np.union1d(labels, predictions)
+    truth = (labels[:, None] == present).astype(float)
+    chosen = (predictions[:, None] == present).astype(float)
+    covariance = [[_covariance(a, b) for b in (truth, chosen)] for a in (truth, chosen)]
+    below = covariance[0][0] * covariance[1][1]
+    return float(covariance[0][1] / math.sqrt(below)) if below > 0 else math.nan
+
+
+def brier_terms(labels: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
+    """Per example, the squared distance between its probabilities and the truth: (n_examples,)."""
+    probabilities = np.asarray(probabilities, dtype=float)
+    truth = np.eye(probabilities.shape[1])[np.asarray(labels, dtype=int)]
+    return ((probabilities - truth) ** 2).sum(axis=1)
+
+
+def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean squared distance between probabilities and truth, summed over labels: 0 best, 2 worst (Brier 1950).
+
+    >>> round(brier([0, 1], [[1.0, 0.0], [0.5, 0.5]]), 12)
+    0.25
+    """
+    terms = brier_terms(labels, probabilities)
+    return float(terms.mean()) if len(terms) else math.nan
+
+
+def confusion(labels: ArrayLike, predictions: ArrayLike, n_labels: int) -> np.ndarray:
+    """Counts (n_labels, n_labels): row = true label, column = predicted label.
+
+    >>> confusion([0, 0, 1], [0, 1, 1], 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    labels, predictions = _pair(labels, predictions)
+    return np.bincount(labels * n_labels + predictions, minlength=n_labels**2).reshape(n_labels, n_labels)
+
+
+def why_undefined(name: str, labels: ArrayLike, predictions: ArrayLike) -> str:
+    """The reason a metric of these examples is NaN."""
+    labels, predictions = _pair(labels, predictions)
+    if not len(labels):
+        return "there are no examples"
+    if name == "mcc":
+        side = "true label occurs" if len(set(labels)) == 1 else "label is ever predicted"
+        return f"only one {side}, so there is nothing to correlate (scikit-learn says 0 by convention)"
+    return "the positive label neither occurs nor is predicted"
+
+
+def _covariance(a: np.ndarray, b: np.ndarray) -> float:
+    return float(((a - a.mean(axis=0)) * (b - b.mean(axis=0))).sum())
+
+
+def _pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    if labels.ndim != 1 or labels.shape != predictions.shape:
+        raise FtlibError(
+            f"labels {labels.shape} and predictions {predictions.shape}: two lists of one length are needed"
+        )
+    if labels.dtype.kind not in "iub" or predictions.dtype.kind not in "iub":
+        raise FtlibError(f"labels ({labels.dtype}) and predictions ({predictions.dtype}) must be integer codes")
+    return labels.astype(int), predictions.astype(int)

