@@ -1,0 +1,215 @@
+"""A study from plan to records: check everything, skip what is done, run the rest, survive being killed."""
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+
+from ftlib import notebooks, provenance, records, worker
+from ftlib.data import Task, load_task
+from ftlib.engines import local
+from ftlib.errors import FtlibError, several
+from ftlib.methods import METHODS
+from ftlib.records import RunRecord
+from ftlib.spec import SCHEMA, Experiment, Suite, load_suite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Job(NamedTuple):
+    """One run of the study: where it goes and whether it still has to happen."""
+
+    run_dir: Path
+    spec: Experiment
+    done: bool
+
+
+class Planned(NamedTuple):
+    """A suite whose data has been read and whose jobs are known."""
+
+    suite: Suite
+    tasks: Mapping[tuple, Task]
+    jobs: tuple[Job, ...]
+
+    def task_of(self, spec: Experiment) -> Task:
+        """The data a run reads."""
+        return self.tasks[_data_key(spec)]
+
+
+def _data_key(spec: Experiment) -> tuple:
+    words = tuple(sorted(spec.label_words.items()))
+    return (spec.task, spec.text_column, spec.label_column, words, tuple(spec.group_columns))
+
+
+def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planned:
+    """Read a suite and its data, check every run against its data, and find out what is done.
+
+    Raises:
+        FtlibError: All that is wrong, before any kernel starts.
+    """
+    suite = load_suite(path, overrides)
+    tasks: dict[tuple, Task] = {}
+    problems: list[str] = []
+    for spec in suite.experiments:
+        if (key := _data_key(spec)) not in tasks:
+            try:
+                tasks[key] = load_task(
+                    spec.task,
+                    text_column=spec.text_column,
+                    label_column=spec.label_column,
+                    label_words=spec.label_words,
+                    group_columns=spec.group_columns,
+                )
+            except FtlibError as error:
+                tasks[key] = None
+                problems.append(str(error))
+        if tasks[key] is not None:
+            problems += [problem for problem in run_problems(spec, tasks[key]) if problem not in problems]
+    if problems:
+        raise several(problems)
+    jobs = [Job(suite.folder / "runs" / spec.run_id, spec, False) for spec in suite.experiments]
+    jobs = [job._replace(done=is_done(job, tasks[_data_key(job.spec)])) for job in jobs]
+    return Planned(suite, tasks, tuple(jobs))
+
+
+def run_problems(spec: Experiment, task: Task) -> list[str]:
+    """What makes a run impossible on its data, in words."""
+    problems = []
+    if METHODS[spec.method].needs_label_words and not task.label_words:
+        example = ", ".join(f'"{label}" = "..."' for label in task.labels[:3])
+        problems.append(
+            f"{spec.method} on {spec.task}: the labels are numbers ({', '.join(task.labels[:5])}); "
+            f"say what they mean with label_words = {{{example}}}"
+        )
+    try:
+        task.draw(shots=spec.shots, train_limit=spec.train_limit, seed=spec.seed)
+    except FtlibError as error:
+        problems.append(str(error))
+    try:
+        notebooks.find(spec.resolved()["notebook"])
+    except FtlibError as error:
+        problems.append(str(error))
+    return problems
+
+
+def is_done(job: Job, task: Task) -> bool:
+    """Whether the run has a complete record made from the data as it is now."""
+    record = records.complete_record(job.run_dir)
+    return record is not None and record.provenance["data_sha256"] == task.sha256
+
+
+def execute(planned: Planned, jobs: int, show: Any, timeout: float = 0) -> list[RunRecord]:
+    """Run what is not done, `jobs` at a time, and return the records of the whole study.
+
+    Args:
+        planned: From `plan`.
+        jobs: Runs at a time.
+        show: Told of every change: `show(states)`, a list of `engines.local.State`.
+        timeout: Seconds after which one run is stopped and recorded as `timeout`; 0: never.
+    """
+    with one_at_a_time(planned.suite.folder):
+        stop_orphans(planned.suite.folder)
+        waiting = [job for job in planned.jobs if not job.done]
+        for job in waiting:
+            prepare_folder(job, planned)
+        # Cheap runs first: they leave features in the cache that the others read.
+        waiting.sort(key=lambda job: METHODS[job.spec.method].trains)
+        local.execute([job.run_dir for job in waiting], jobs, show, timeout)
+    return [records.read_record(job.run_dir) for job in planned.jobs if (job.run_dir / "record.json").exists()]
+
+
+def prepare_folder(job: Job, planned: Planned) -> None:
+    """Put a run's request into its folder; an earlier attempt's record is kept aside, not overwritten."""
+    job.run_dir.mkdir(parents=True, exist_ok=True)
+    if (old := job.run_dir / "record.json").exists():
+        kept = planned.suite.folder / "superseded" / job.run_dir.name
+        kept.mkdir(parents=True, exist_ok=True)
+        number = len(list(kept.glob("*.record.json"))) + 1
+        for name in ("record.json", "events.jsonl", "notebook.ipynb", "predictions.parquet"):
+            if (path := job.run_dir / name).exists():
+                os.replace(path, kept / f"{number}.{name}")
+        del old
+    notebook = notebooks.find(job.spec.resolved()["notebook"])
+    records.write_json(
+        job.run_dir / "spec.json",
+        {
+            "schema": SCHEMA,
+            "run_id": job.spec.run_id,
+            "passed": job.spec.passed(),
+            "resolved": job.spec.resolved(),
+            "plan_hash": planned.suite.plan_hash,
+            "notebook_sha256": provenance.notebook_sha256(notebook),
+        },
+    )
+
+
+def stop_orphans(study: Path) -> None:
+    """Stop kernels that an earlier, killed execution of this study left behind."""
+    marker = str((study / "runs").resolve())
+    for process in psutil.process_iter(["cmdline", "pid"]):
+        command = process.info["cmdline"] or []
+        if (
+            process.pid != os.getpid()
+            and "run-one" in command
+            and any(str(part).startswith(marker) for part in command)
+        ):
+            worker.stop_tree(process)
+
+
+@contextmanager
+def one_at_a_time(study: Path) -> "Iterator[None]":
+    """Hold the study's lock, so that two executions do not work on the same runs.
+
+    Raises:
+        FtlibError: Another live process holds it.
+    """
+    path = study / ".lock"
+    study.mkdir(parents=True, exist_ok=True)
+    mine = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+    if path.exists():
+        try:
+            holder = json.loads(path.read_text())
+            alive = psutil.pid_exists(holder["pid"]) and (
+                abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1
+            )
+        except (ValueError, KeyError, psutil.NoSuchProcess):
+            alive = False
+        if alive and holder["pid"] != os.getpid():
+            raise FtlibError(f"{study}: process {holder['pid']} is running this study; wait for it or stop it first")
+    records.write_json(path, mine)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def default_jobs(planned: Planned) -> int:
+    """Runs at a time: one per core where each has one thread, since two runs of one thread beat one of two."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max((job.spec.threads for job in planned.jobs), default=1)
+    return max(1, cores // threads)
+
+
+def outlook(planned: Planned) -> list[str]:
+    """What the test sets can show, and how large the grid is, in words."""
+    from ftlib.power import planning_sentence
+
+    lines = []
+    seeds = len(planned.suite.plan.seeds)
+    for task, spec in {
+        id(task): (task, spec) for spec in planned.suite.experiments if (task := planned.task_of(spec))
+    }.values():
+        n = len(task.test_set(spec.eval_limit))
+        sizes = ", ".join(f"{name} {len(table)}" for name, table in task.splits.items())
+        lines.append(f"{task.name}: {len(task.labels)} labels; {sizes}; {n} test examples are used")
+        lines.append(f"  {planning_sentence(n, seeds, discordance=0.15)}")
+    counts: dict[str, list[int]] = {}
+    for job in planned.jobs:
+        counts.setdefault(f"{job.spec.task} {job.spec.method}", []).append(job.spec.seed)
+    lines += [f"  {name}: {len(seeds)} run{'s' * (len(seeds) > 1)}" for name, seeds in counts.items()]
+    return lines
