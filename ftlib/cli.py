@@ -36,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a study: what is not recorded yet, then the report")
     run.add_argument("suite", metavar="SUITE", help="a study's folder, or its suite.toml")
     run.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: CPU cores / threads)")
+    run.add_argument("--engine", default="local", metavar="local|dask", help="where runs execute (default: local)")
+    run.add_argument("--scheduler", default="", metavar="ADDRESS", help="a running Dask scheduler, with --engine dask")
     run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field for every run")
     run.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="limit for one run (default: none)")
     run.add_argument("--dry-run", action="store_true", help="check everything, say what would run, run nothing")
@@ -91,6 +93,7 @@ def overrides(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _run(options: argparse.Namespace) -> int:
     from ftlib import suite
+    from ftlib.engines import opened
     from ftlib.progress import watching
 
     planned = suite.plan(options.suite, overrides(options.set))
@@ -103,8 +106,9 @@ def _run(options: argparse.Namespace) -> int:
     jobs = options.jobs or suite.default_jobs(planned)
     if options.jobs < 0 or options.timeout < 0:
         raise FtlibError("--jobs and --timeout: allowed: 0 or more")
-    with watching(jobs, len(planned.jobs) - len(waiting)) as show:
-        found = suite.execute(planned, jobs, show, options.timeout)
+    already = len(planned.jobs) - len(waiting)
+    with opened(options.engine, jobs, options.scheduler) as start, watching(jobs, already) as show:
+        found = suite.execute(planned, jobs, show, start, options.timeout)
     return _finish(planned.suite.folder, [record for record in found if record.status != "ok"])
 
 

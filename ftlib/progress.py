@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ftlib.engines.local import State
+    from ftlib.engines import State
 
 
 def title(state: "State") -> str:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from ftlib import notebooks, provenance, records, worker
+from ftlib import engines, notebooks, provenance, records, worker
 from ftlib.data import Task, load_task
-from ftlib.engines import local
 from ftlib.errors import FtlibError, several
 from ftlib.methods import METHODS
 from ftlib.records import RunRecord
@@ -67,7 +66,7 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
                 )
             except FtlibError as error:
                 tasks[key] = None
-                problems.append(str(error))
+                problems += [str(error)] if str(error) not in problems else []
         if tasks[key] is not None:
             problems += [problem for problem in run_problems(spec, tasks[key]) if problem not in problems]
     if problems:
@@ -91,7 +90,10 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
     except FtlibError as error:
         problems.append(str(error))
     try:
-        notebooks.find(spec.resolved()["notebook"])
+        notebook = notebooks.find(spec.resolved()["notebook"])
+        if spec.notebook:
+            # The methods' own notebooks declare all they need, which the tests see to.
+            worker.notebook_parameters(spec, notebook)
     except FtlibError as error:
         problems.append(str(error))
     return problems
@@ -103,37 +105,46 @@ def is_done(job: Job, task: Task) -> bool:
     return record is not None and record.provenance["data_sha256"] == task.sha256
 
 
-def execute(planned: Planned, jobs: int, show: Any, timeout: float = 0) -> list[RunRecord]:
+def execute(planned: Planned, jobs: int, show: Any, start: engines.Start, timeout: float = 0) -> list[RunRecord]:
     """Run what is not done, `jobs` at a time, and return the records of the whole study.
 
     Args:
         planned: From `plan`.
         jobs: Runs at a time.
-        show: Told of every change: `show(states)`, a list of `engines.local.State`.
+        show: Told of every change: `show(states)`, a list of `engines.State`.
+        start: Starts one run, from `engines.opened`.
         timeout: Seconds after which one run is stopped and recorded as `timeout`; 0: never.
     """
     with one_at_a_time(planned.suite.folder):
         stop_orphans(planned.suite.folder)
-        waiting = [job for job in planned.jobs if not job.done]
+        # Asked again now that nobody else works here: what finished since the plan was made must not be redone.
+        waiting = [job for job in planned.jobs if not is_done(job, planned.task_of(job.spec))]
         for job in waiting:
             prepare_folder(job, planned)
         # Cheap runs first: they leave features in the cache that the others read.
         waiting.sort(key=lambda job: METHODS[job.spec.method].trains)
-        local.execute([job.run_dir for job in waiting], jobs, show, timeout)
+        engines.execute([job.run_dir for job in waiting], jobs, start, show, timeout)
     return [records.read_record(job.run_dir) for job in planned.jobs if (job.run_dir / "record.json").exists()]
 
 
+# The record is moved last, so that a move that was cut short goes on where it stopped.
+_MADE = ("events.jsonl", "notebook.ipynb", "predictions.parquet", "record.json")
+
+
 def prepare_folder(job: Job, planned: Planned) -> None:
-    """Put a run's request into its folder; an earlier attempt's record is kept aside, not overwritten."""
+    """Put a run's request into its folder; an earlier attempt that was recorded is kept aside, not overwritten."""
     job.run_dir.mkdir(parents=True, exist_ok=True)
-    if (old := job.run_dir / "record.json").exists():
+    made = [path for name in _MADE if (path := job.run_dir / name).exists()]
+    if (job.run_dir / "record.json").exists():
         kept = planned.suite.folder / "superseded" / job.run_dir.name
         kept.mkdir(parents=True, exist_ok=True)
         number = len(list(kept.glob("*.record.json"))) + 1
-        for name in ("record.json", "events.jsonl", "notebook.ipynb", "predictions.parquet"):
-            if (path := job.run_dir / name).exists():
-                os.replace(path, kept / f"{number}.{name}")
-        del old
+        for path in made:
+            os.replace(path, kept / f"{number}.{path.name}")
+    else:
+        # What a run left that was killed: beside the next attempt's record it would be taken for that attempt's.
+        for path in made:
+            path.unlink()
     notebook = notebooks.find(job.spec.resolved()["notebook"])
     records.write_json(
         job.run_dir / "spec.json",
@@ -177,7 +188,7 @@ def one_at_a_time(study: Path) -> "Iterator[None]":
             alive = psutil.pid_exists(holder["pid"]) and (
                 abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1
             )
-        except (ValueError, KeyError, psutil.NoSuchProcess):
+        except (ValueError, KeyError, TypeError, psutil.NoSuchProcess):
             alive = False
         if alive and holder["pid"] != os.getpid():
             raise FtlibError(f"{study}: process {holder['pid']} is running this study; wait for it or stop it first")

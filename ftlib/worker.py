@@ -85,15 +85,24 @@ def write_failure(run_dir: Path, spec: Experiment, status: str, reason: str) -> 
     return record
 
 
-def follow_parent() -> None:
-    """End this process and its kernel when the process that started it is gone, however it ended.
+PARENT = "FTLIB_PARENT"
+"""Environment variable in which a study tells the processes it starts who it is."""
 
-    Kernels are started detached, so a killed study would otherwise leave them running.
+
+def follow_parent() -> None:
+    """End this process and its kernel when the study that started it is gone, however it ended.
+
+    Kernels are started detached, so a killed study would otherwise leave them running. A run that no study started, but
+    a person or a scheduler, is left to them.
     """
-    parent = psutil.Process(os.getppid())
+    if PARENT not in os.environ:
+        return
+    # Taken out, so that nothing this run starts believes to have been started by the study.
+    started_by = int(os.environ.pop(PARENT))
+    parent = psutil.Process(started_by) if psutil.pid_exists(started_by) else None
 
     def watch() -> None:
-        while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE and os.getppid() == parent.pid:
+        while parent and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.3)
         stop_tree(psutil.Process())
 

@@ -1,1 +1,135 @@
-"""Where runs execute. The unit of work is the idempotent command `ftlib run-one RUN_DIR`, so anything can call it."""
+"""Where runs execute. The unit of work is the idempotent command `ftlib run-one RUN_DIR`, so anything can call it.
+
+An engine is a function that starts one run folder and gives back a handle; the loop that watches is the same for all.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ftlib import provenance, records, worker
+from ftlib.errors import FtlibError, unknown
+from ftlib.spec import Experiment
+
+ENGINES = ("local", "dask")
+
+
+class Handle(Protocol):
+    """One started run."""
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+
+    def stop(self) -> None:
+        """End it and everything it started; returns when it is gone, or as good as gone."""
+
+
+Start = Callable[[Path], Handle]
+"""Starts `ftlib run-one` on a prepared run folder."""
+
+
+@dataclass
+class State:
+    """One run as the person watching sees it."""
+
+    run_dir: Path
+    spec: Experiment
+    state: str = "waiting"
+    """waiting, running, or the record's status."""
+    doing: str = ""
+    step: int = 0
+    of: int = 0
+    started: float = 0.0
+    ended: float = 0.0
+    reason: str = ""
+    handle: Handle | None = field(default=None, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds it has been running, or ran."""
+        return (self.ended or time.monotonic()) - self.started if self.started else 0.0
+
+
+def opened(name: str, jobs: int, scheduler: str = "") -> AbstractContextManager[Start]:
+    """Open an engine.
+
+    Args:
+        name: local or dask.
+        jobs: Runs at a time.
+        scheduler: Address of a running Dask scheduler; empty: workers on this machine.
+
+    Raises:
+        FtlibError: No such engine, or the package it needs is not installed.
+    """
+    if name == "local":
+        from ftlib.engines.local import engine
+
+        return engine()
+    if name != "dask":
+        raise unknown("engine", name, ENGINES)
+    try:
+        from ftlib.engines.dask import engine
+    except ImportError as error:
+        raise FtlibError(f"engine dask: {error}; run `pip install 'ftlib[dask]'`") from None
+    return engine(jobs, scheduler)
+
+
+def execute(
+    run_dirs: Sequence[Path],
+    jobs: int,
+    start: Start,
+    show: Callable[[list[State]], None],
+    timeout: float = 0,
+    every: float = 0.3,
+) -> None:
+    """Run each folder, `jobs` at a time; one failure does not stop the rest.
+
+    Args:
+        run_dirs: Prepared run folders, in the order they should start.
+        jobs: Runs at a time.
+        start: Starts one, from `opened`.
+        show: Called with all states whenever there is something new to see.
+        timeout: Seconds per run; 0: no limit.
+        every: Seconds between looks.
+    """
+    states = [State(path, Experiment(**provenance.request(path)["passed"])) for path in run_dirs]
+    try:
+        while any(state.state in ("waiting", "running") for state in states):
+            for state in states:
+                if state.state == "running":
+                    _look(state, timeout)
+            running = sum(state.state == "running" for state in states)
+            for state in [state for state in states if state.state == "waiting"][: max(0, jobs - running)]:
+                state.handle = start(state.run_dir)
+                state.state, state.started = "running", time.monotonic()
+            show(states)
+            time.sleep(every)
+    finally:
+        for state in states:
+            if state.state == "running":
+                state.handle.stop()
+    show(states)
+
+
+def _look(state: State, timeout: float) -> None:
+    for entry in records.read_events(state.run_dir)[-1:]:
+        state.doing = entry.get("name", "training" if entry["event"] == "step" else entry["event"])
+        state.step, state.of = entry.get("step", 0), entry.get("of", 0)
+    code = state.handle.poll()
+    if code is None and timeout and state.seconds > timeout:
+        state.handle.stop()
+        # It may have written its record in its last moment.
+        if not records.complete_record(state.run_dir):
+            worker.write_failure(state.run_dir, state.spec, "timeout", f"stopped after {timeout:g} seconds")
+    elif code is None:
+        return
+    elif not (state.run_dir / "record.json").exists():
+        log = state.run_dir / "log.txt"
+        last = log.read_text(encoding="utf-8", errors="replace").strip()[-500:] if log.exists() else ""
+        reason = f"the process ended with code {code} and no record (out of memory?): {last}"
+        worker.write_failure(state.run_dir, state.spec, "failed", reason)
+    record = records.read_record(state.run_dir)
+    state.state, state.reason, state.ended = record.status, record.reason or "", time.monotonic()
