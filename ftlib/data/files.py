@@ -1,0 +1,200 @@
+"""file:PATH: a classification task from a CSV, TSV, JSONL or Parquet file, or a folder with one file per split."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ftlib.data import SPLITS, Task, make_task
+from ftlib.data.columns import choose, frame, has_ids, refuse_empty
+from ftlib.data.labels import check_labels, ordered, unseen, words_for
+from ftlib.data.rows import SUFFIXES, Table, all_of, read_rows
+from ftlib.errors import FtlibError
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing"),
+}
+"""What a split's file may be called, without its suffix."""
+
+SET_ASIDE = 0.1
+"""Share of train that becomes validation where there is none."""
+
+SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
+"""How one file is divided."""
+
+
+def load(
+    name: str,
+    *,
+    label_words: Mapping[str, str] | None = None,
+    text_column: str = "",
+    label_column: str = "",
+    group_columns: Sequence[str] = (),
+) -> Task:
+    """Read `file:PATH`: a file, or a folder with train, validation and test.
+
+    Args:
+        name: "file:" and a path, relative to the working directory.
+        label_words: What each label means, in words; every label or none.
+        text_column: Column that holds the text; "title+description" joins two. Empty: guessed.
+        label_column: Column that holds the label. Empty: guessed.
+        group_columns: Columns that name groups.
+
+    Raises:
+        FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line and what was found.
+    """
+    path = Path(name.removeprefix("file:"))
+    tables = {split: read_rows(file) for split, file in _files(path).items()}
+    return task_from(
+        name,
+        tables,
+        label_words=label_words,
+        text_column=text_column,
+        label_column=label_column,
+        group_columns=group_columns,
+        source=str(path),
+    )
+
+
+def task_from(
+    name: str,
+    tables: Mapping[str, Table],
+    *,
+    label_words: Mapping[str, str] | None,
+    text_column: str,
+    label_column: str,
+    group_columns: Sequence[str],
+    source: str,
+    licence: str = "not stated",
+    stated: Mapping[str, object] | None = None,
+) -> Task:
+    """Make a task from the rows of its splits, or of the one table "all" that is to be divided.
+
+    Raises:
+        FtlibError: As `load`.
+    """
+    refuse_empty(group_columns)
+    columns = choose(tables, text_column=text_column, label_column=label_column, group_columns=group_columns)
+    own_ids = all(has_ids(table) for table in tables.values())
+    frames, problems = {}, []
+    for split, table in tables.items():
+        try:
+            frames[split] = frame(table, columns, own_ids=own_ids)
+        except FtlibError as error:
+            problems.append(str(error))
+    if problems:
+        raise FtlibError("\n".join(problems))
+
+    first = tables.get("train") or tables["all"]
+    known = frames.get("train", frames.get("all"))
+    labels = ordered(known["label"])
+    check_labels(first.where, columns.label, labels, len(known))
+    if wrong := unseen({split: (tables[split], list(frames[split]["label"])) for split in frames}, labels):
+        raise all_of(wrong)
+    words = words_for(name, labels, label_words)
+
+    splits, how = _splits(first.where, frames)
+    missing = [label for label in labels if label not in set(splits["train"]["label"])]
+    if missing:
+        raise FtlibError(
+            f"{first.where}: label {missing[0]!r} is in too few rows for a training split; "
+            "add rows, or give a folder with train, validation and test files"
+        )
+    said = {
+        "text_column": columns.text,
+        "label_column": columns.label,
+        "guessed": list(columns.guessed),
+        "ids": "column id" if own_ids else "hash of the text",
+        "splits": how,
+        **(stated or {}),
+    }
+    return make_task(
+        name, splits, labels, words, group_columns=columns.groups, source=source, licence=licence, stated=said
+    )
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """The file of each split; of "all" where the path is one file."""
+    if path.is_file():
+        return {"all": path}
+    if not path.is_dir():
+        raise FtlibError(f"file:{path}: no file or folder there (from {Path.cwd()})")
+    found: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    for file in sorted(path.iterdir()):
+        for split, names in NAMES.items():
+            if file.is_file() and file.suffix.lower() in SUFFIXES and file.stem.lower() in names:
+                found[split].append(file)
+    problems = [
+        f"file:{path}: several files for {split}: {', '.join(file.name for file in files)}; keep one"
+        for split, files in found.items()
+        if len(files) > 1
+    ]
+    here = ", ".join(sorted(file.name for file in path.iterdir())[:12]) or "nothing"
+    if lacking := [split for split in ("train", "test") if not found[split]]:
+        problems.append(
+            f"file:{path}: no {' and no '.join(lacking)} file; add {' and '.join(f'{split}.csv' for split in lacking)} "
+            f"(or {', '.join(SUFFIXES[1:])}), or name one file, which is divided 70/15/15; the folder has {here}"
+        )
+    if problems:
+        raise all_of(problems)
+    return {split: files[0] for split, files in found.items() if files}
+
+
+def _splits(where: str, frames: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], str]:
+    """Divide what is not divided yet, and say how."""
+    if "all" in frames:
+        parts = divide(frames["all"], SHARES)
+        if empty := [split for split in SPLITS if parts[split].empty]:
+            raise FtlibError(
+                f"{where}: {len(frames['all'])} rows are too few to divide 70/15/15 ({' and '.join(empty)} would be "
+                "empty); add rows, or give a folder with train, validation and test files"
+            )
+        return parts, "70/15/15 of one file, by hash of the text"
+    if "validation" in frames:
+        return {split: frames[split] for split in SPLITS}, "as given"
+    parts = divide(frames["train"], {"train": 1 - SET_ASIDE, "validation": SET_ASIDE})
+    if parts["validation"].empty:
+        raise FtlibError(f"{where}: {len(frames['train'])} rows are too few to set a validation split aside; add one")
+    return {**parts, "test": frames["test"]}, "validation: 10 % of train, by hash of the text"
+
+
+def divide(table: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, pd.DataFrame]:
+    """Divide rows by content, the same way whatever their order; every label is spread over the parts.
+
+    Rows with the same text, or of the same cluster where there are clusters, stay together.
+
+    >>> rows = pd.DataFrame({"text": list("abcdefgh"), "label": ["x", "y"] * 4})
+    >>> parts = divide(rows, {"train": 0.75, "test": 0.25})
+    >>> len(parts["train"]), sorted(parts["test"]["label"])
+    (6, ['x', 'y'])
+    """
+    unit = table["cluster"] if "cluster" in table else table["text"].map(normal)
+    key = unit.map(_hash)
+    units = pd.DataFrame({"key": key, "label": table["label"]}).sort_values(["key", "label"]).drop_duplicates("key")
+    place = units.groupby("label").cumcount()
+    share = (place + 0.5) / units.groupby("label")["label"].transform("size")
+    ranked = units.assign(share=share).sort_values(["share", "key"])["key"]
+    cuts, start, total = {}, 0, 0.0
+    for split, part in shares.items():
+        total += part
+        end = round(total * len(ranked))
+        cuts[split] = set(ranked.iloc[start:end])
+        start = end
+    return {split: table[key.isin(keys)].reset_index(drop=True) for split, keys in cuts.items()}
+
+
+def normal(text: str) -> str:
+    """A text without what two copies of it may differ in: case, punctuation, space.
+
+    >>> normal("It's  a TEST.") == normal("it s a test"), normal(" ?! ")
+    (True, '?!')
+    """
+    return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,102 @@
+"""The data doctor finds each fault that was planted, and nothing in data without one."""
+
+from pathlib import Path
+
+import pytest
+
+from ftlib.doctor import check_data
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+SUBJECTS = ("river", "bridge", "garden", "window", "letter", "market", "winter", "kitchen", "teacher", "engine")
+
+
+def clean(start, count):
+    """Texts without a fault: their words say nothing about their labels."""
+    return [
+        (f"the {SUBJECTS[n % 10]} and the {SUBJECTS[n // 10 % 10]} {n}", "yes" if n % 3 == 0 else "no")
+        for n in range(start, start + count)
+    ]
+
+
+def folder(path, **splits):
+    for name, rows in splits.items():
+        lines = "".join(f'"{text}",{label}\n' for text, label in rows)
+        (path / f"{name}.csv").write_text("text,label\n" + lines, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def sound():
+    return {"train": clean(0, 150), "validation": clean(150, 150), "test": clean(300, 150)}
+
+
+def test_sound_data_has_neither_problems_nor_notes(tmp_path, sound):
+    findings = check_data(folder(tmp_path, **sound))
+    assert findings.problems == findings.notes == ()
+    assert "examples: train 150, validation 150, test 150" in str(findings)
+    assert "2 labels in train: no 100 (67%), yes 50 (33%)" in str(findings)
+    assert str(findings).endswith("problems: none\nnotes: none")
+
+
+def planted(sound, fault):
+    train, test = sound["train"], sound["test"]
+    if fault == "leak":
+        train += [(text.upper() + " !", label) for text, label in test[:3]]
+    elif fault == "conflict":
+        train += [(train[0][0], "no"), (train[1][0], "yes")]
+    elif fault == "repeat":
+        train += [train[5]] * 4
+    elif fault == "giveaway":
+        sound["train"] = [(text + " posted in praise" * (label == "yes"), label) for text, label in train]
+    elif fault == "imbalance":
+        sound["test"] = [(text, "yes" if n < 5 else "no") for n, (text, _) in enumerate(test)]
+    elif fault == "long":
+        train[7] = ("word " * 100 + "end", "no")
+    elif fault == "no words":
+        test[4] = ("?!", "no")
+    elif fault == "lost characters":
+        test[4] = ("caf\ufffd by the river", "no")
+    elif fault == "alike labels":
+        train += [(f"one more {n}", "No") for n in range(40)]
+        test += [(f"yet another {n}", "No") for n in range(40)]
+    return sound
+
+
+@pytest.mark.parametrize(
+    ("fault", "where", "said"),
+    [
+        ("leak", "problems", "test texts that are also in train: 3 of 150 (2.0%)"),
+        ("conflict", "problems", "texts with more than one label: 2 (4 rows)"),
+        ("giveaway", "problems", "words found with one label only: 'in' (in 100% of 'yes'), 'posted'"),
+        ("repeat", "notes", "train texts that repeat another one there, case and punctuation aside: 4 of 154"),
+        ("imbalance", "notes", "always saying 'no' is right on 97% of test"),
+        ("imbalance", "notes", "fewer than 30 examples of yes 5"),
+        ("imbalance", "notes", "labels are distributed differently in train and test: no 67% to 97%"),
+        ("long", "notes", "train texts of over 90 words: 1 of 150"),
+        ("no words", "notes", 'test texts without a letter or digit: 1, e.g. "?!"'),
+        ("lost characters", "notes", "test texts with U+FFFD"),
+        ("alike labels", "notes", "labels that differ in case, punctuation or space only: 'No', 'no'"),
+    ],
+)
+def test_a_planted_fault_is_found(tmp_path, sound, fault, where, said):
+    findings = check_data(folder(tmp_path, **planted(sound, fault)))
+    assert any(said in line for line in getattr(findings, where)), str(findings)
+
+
+def test_clusters_across_splits(tmp_path):
+    for split in ("train", "validation", "test"):
+        rows = "".join(f"{text} {split},{label},page {n % 50}\n" for n, (text, label) in enumerate(clean(0, 150)))
+        (tmp_path / f"{split}.csv").write_text("text,label,cluster\n" + rows)
+    assert any('clusters in train and in test: 50, e.g. "page 0"' in line for line in check_data(tmp_path).problems)
+
+
+def test_text_from_the_data_cannot_drive_the_terminal(tmp_path, sound):
+    sound["train"] += [("\x1b[2Jgone \x07", "yes"), ("\x1b[2Jgone \x07", "no")]
+    said = str(check_data(folder(tmp_path, **sound)))
+    assert "gone" in said and "\x1b" not in said and "\x07" not in said
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the shared data sets in {SHARED}")
+def test_the_known_leak_of_a_public_data_set_is_found():
+    """The set's README: 12.8 % of the test sentences are in train."""
+    assert any("173 of 1349 (12.8%)" in line for line in check_data(SHARED / "cs_abstruct").problems)
