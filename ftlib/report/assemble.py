@@ -1,0 +1,144 @@
+"""From a study's folder to its files: read, compare, draw, write; each file in one step."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftlib import records
+from ftlib.metrics import METRICS
+from ftlib.report import export, labels, origin, page, rows, say, tables
+from ftlib.report.contest import Contest, contests
+from ftlib.report.html import text
+from ftlib.report.page import Section
+from ftlib.report.study import Study, read_study
+
+_HERE = Path(__file__).parent
+_WHO = ("task", "model", "method", "settings")
+COLUMNS = {
+    "rows": (*_WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason"),
+    "verdicts": (
+        "task", "metric", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "more_examples",
+        "more_seeds", "seeds", "sentence",
+    ),
+    "pareto": (*_WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability"),
+    "failures": ("run_id", *_WHO, "seed", "status", "reason"),
+    "hard_examples": ("task", "id", "label", "text", "method", "said"),
+}  # fmt: skip
+"""The tables that are also written as CSV, and their columns."""
+
+
+def write_report(folder: Path) -> Path:
+    """Read the study and write everything; see `ftlib.report.build`."""
+    study = read_study(folder)
+    found = list(contests(study))
+    all_rows = rows.rows_of(study)
+    wrong = rows.disagreements(study)
+    failed = tables.failures(study)
+    parts = page.sections(study, found, all_rows)
+    verdicts = [row for contest in found for row in verdict_rows(contest)]
+    content = {
+        "question": study.question,
+        "plan": study.plan.model_dump(),
+        "rows": all_rows,
+        "verdicts": verdicts,
+        "pareto": [row for contest in found for row in contest.pareto],
+        "failures": failed,
+        "missing": [dict(spec) for spec in study.missing],
+        "disagreements": [one._asdict() for one in wrong],
+        "notes": [*study.notes, *(note for contest in found for note in contest.notes)],
+        "advice": [part.advice._asdict() for part in parts],
+        "provenance": origin.provenance(study),
+    }
+    listed = {name: content[name] for name in ("rows", "verdicts", "pareto", "failures")}
+    listed["hard_examples"] = [row for part in found for row in _hard_rows(study, part)]
+    for name, entries in listed.items():
+        _write(folder / "tables" / f"{name}.csv", export.as_csv(entries, COLUMNS[name]))
+    _write_figures(folder / "figures", parts)
+    records.write_json(folder / "report.json", content)
+    path = folder / "report.html"
+    _write(path, _page(study, parts, failed, wrong))
+    return path
+
+
+def verdict_rows(contest: Contest) -> list[dict[str, Any]]:
+    """The comparisons as report.json holds them."""
+    return [
+        {"task": contest.task, "metric": contest.metric, "a": duel.a, "b": duel.b}
+        | duel.comparison._asdict()
+        | {"p_holm": duel.p_holm, "seeds": duel.n_seeds}
+        for duel in contest.duels
+    ]
+
+
+def _hard_rows(study: Study, contest: Contest) -> list[dict[str, Any]]:
+    return [
+        {"task": contest.task, "id": hard.id, "label": hard.label, "text": hard.text, "method": method, "said": said}
+        for hard in labels.hard_examples(study, contest)
+        for method, said in hard.said
+    ]
+
+
+def _write_figures(folder: Path, parts: Sequence[Section]) -> None:
+    """Write the figures and take away those of an earlier report that this one has not."""
+    written = set()
+    for number, part in enumerate(parts, 1):
+        for place, figure in enumerate((*part.main, *part.costs, *part.curves, *part.confusions), 1):
+            name = f"{number}-{place:02d}-{figure.kind}.svg"
+            written.add(name)
+            _write(folder / name, figure.svg)
+    for old in folder.glob("[0-9]*-[0-9][0-9]-*.svg"):
+        if old.name not in written:
+            old.unlink()
+
+
+def _write(path: Path, content: str) -> None:
+    data = content.encode("utf-8", "replace")
+    records.write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def _page(study: Study, parts: Sequence[Section], failed: Sequence[Mapping[str, Any]], wrong: Sequence[Any]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    css = (_HERE / "style.css").read_text(encoding="utf-8")
+    style_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else Markup(text(value)),
+    )
+    environment.filters["picture"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    shown = list(dict.fromkeys(name for part in parts for name in _metrics(part)))
+    return environment.get_template("template.html").render(
+        css=Markup(css),
+        csp=f"default-src 'none'; style-src 'sha256-{style_hash}'; img-src data:; base-uri 'none'; form-action 'none'",
+        study=study,
+        title=study.question or f"Study {study.folder.resolve().name}",
+        sections=parts,
+        several=len(parts) > 1,
+        across=page.across([part.contest for part in parts]),
+        plan_line=origin.plan_line(study),
+        plan_stood=origin.plan_stood(study),
+        disagreements=tables.disagreement_table(wrong) if wrong else None,
+        n_wrong_runs=len({one.run_id for one in wrong}),
+        failed=tables.failed_table(failed) if failed else None,
+        n_failed=len(failed),
+        missing=tables.missing_table(study) if study.missing else None,
+        costs=tables.costs(study),
+        settings=tables.settings(study),
+        metrics=tables.metric_table(shown),
+        facts=origin.facts(study),
+        command=origin.command(study),
+        runs=tables.runs_table(study),
+        say=say,
+    )
+
+
+def _metrics(part: Section) -> list[str]:
+    first = next(iter(part.contest.contestants[0].parts.values()))
+    return [name for name in rows.metrics_of(first) if name in METRICS]

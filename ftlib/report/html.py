@@ -1,0 +1,35 @@
+"""HTML that is inert: everything that goes in is escaped, whatever it says. Needs only the standard library."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+_NUMBER = frozenset("0123456789.,-−+ %<≈±")
+
+
+def text(value: object) -> str:
+    r"""Escape a value for HTML text or a quoted attribute; control characters become visible.
+
+    >>> text('<b> "&" \x00')
+    '&lt;b&gt; &quot;&amp;&quot; �'
+    """
+    said = "" if value is None else str(value)
+    said = "".join(c if c >= " " or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in said)
+    return escape(said.encode("utf-8", "replace").decode("utf-8"), quote=True)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """An HTML table of plain values, every cell escaped; cells that are numbers are aligned to the right.
+
+    >>> table(("name", "n"), [("<a>", 3)])
+    '<table><thead><tr><th scope="col">name</th><th scope="col">n</th></tr></thead>\
+<tbody><tr><td>&lt;a&gt;</td><td style="text-align:right">3</td></tr></tbody></table>'
+    """
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    said = text(value)
+    number = any(c.isdigit() for c in said) and set(said) <= _NUMBER
+    return f'<td style="text-align:right">{said}</td>' if number else f"<td>{said}</td>"

@@ -1,0 +1,232 @@
+"""The report's tables: comparisons, costs, terms, failures, missing runs, every run."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from ftlib.methods import METHODS
+from ftlib.metrics import metric_row
+from ftlib.report import say
+from ftlib.report.contest import Contest
+from ftlib.report.rows import Disagreement
+from ftlib.report.study import Group, Run, Study, differing
+
+
+class Cell(NamedTuple):
+    """One cell of a table."""
+
+    text: str
+    small: str = ""
+    """A second, quieter line."""
+    number: bool = False
+    href: str = ""
+    strong: bool = False
+
+
+class Table(NamedTuple):
+    """A table with a caption that screen readers read out."""
+
+    caption: str
+    header: tuple[Cell, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def duels(contest: Contest) -> Table:
+    """Every comparison of a contest, with its verdict in words."""
+    unit = ", points" if say.scale(contest.metric) > 1 else ""
+    numbers = (f"difference{unit}", "95 % interval", "p (Holm)", "seeds")
+    header = (Cell("comparison"), Cell("verdict"), *(Cell(name, number=True) for name in numbers))
+    body = []
+    for duel in contest.duels:
+        c, metric = duel.comparison, contest.metric
+        body.append(
+            (
+                Cell(f"{duel.a} − {duel.b}"),
+                Cell(_VERDICTS[c.verdict].format(duel.a), say.unbroken(c.sentence), strong=True),
+                Cell(say.difference(metric, c.difference), number=True),
+                Cell(f"{say.difference(metric, c.low)} to {say.difference(metric, c.high)}", number=True),
+                Cell(say.p_value(duel.p_holm), f"alone: {say.p_value(c.p_value)}", number=True),
+                Cell(str(duel.n_seeds), number=True),
+            )
+        )
+    return Table(f"Every comparison by {contest.metric}, {contest.task}", header, tuple(body))
+
+
+_VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "the same", "undecided": "undecided"}
+
+
+def costs(study: Study) -> Table:
+    """What every group of runs took, on average."""
+    header = [Cell("method")] + [
+        Cell(name, number=True)
+        for name in (
+            "training examples", "training time", "evaluation time", "peak memory", "trainable parameters",
+            "all parameters", "stored", "runs",
+        )
+    ]  # fmt: skip
+    body = []
+    for group in study.groups:
+        if not group.ok:
+            continue
+
+        def mean(name: str, group: Group = group) -> float | None:
+            values = [run.record.cost.get(name) for run in group.ok]
+            return None if any(value is None for value in values) else sum(values) / len(values)
+
+        method = METHODS.get(group.method)
+        untaught = method is not None and method.model and not method.draws
+        shown = [
+            say.count(0 if untaught else mean("train_examples")), say.seconds(mean("train_seconds")),
+            say.seconds(mean("eval_seconds")), say.size(mean("peak_memory_bytes")),
+            say.count(mean("trainable_parameters")), say.count(mean("total_parameters")),
+            say.size(mean("checkpoint_bytes")), str(len(group.ok)),
+        ]  # fmt: skip
+        body.append((Cell(_long(study, group), strong=True), *(Cell(value, number=True) for value in shown)))
+    return Table("What each method takes, mean over its runs", tuple(header), tuple(body))
+
+
+def _long(study: Study, group: Group) -> str:
+    several = len({other.task for other in study.groups}) > 1
+    return f"{group.name} · {group.task}" if several else group.name
+
+
+def settings(study: Study) -> Table | None:
+    """The fields in which the methods differ beside their name, so that unequal terms are seen."""
+    specs = [{**group.runs[0].resolved, "method_args": {}} for group in study.groups]
+    said = differing(specs)
+    body = []
+    for group, line in zip(study.groups, said, strict=True):
+        given = " ".join(
+            f"{k}={json.dumps(v)}" for k, v in group.runs[0].resolved.get("method_args", {}).items() if v != ""
+        )
+        body.append((Cell(_long(study, group), strong=True), Cell(line), Cell(given), Cell(_tuned(group))))
+    header = (Cell("method"), Cell("settings that differ"), Cell("the method's own"), Cell("chosen on validation"))
+    if not any(row[3].text for row in body):
+        header, body = header[:3], [row[:3] for row in body]
+    return Table("On what terms each method ran", header, tuple(body)) if body else None
+
+
+def _tuned(group: Group) -> str:
+    found = [run.record.provenance.get("tuned") for run in group.ok]
+    rates = [
+        f"{t['learning_rate']:.2g} of {len(t.get('tried', []))}"
+        for t in found
+        if isinstance(t, dict) and "learning_rate" in t
+    ]
+    return f"learning_rate {', '.join(rates)}" if rates else ""
+
+
+def failures(study: Study) -> list[dict[str, Any]]:
+    """Every run without a usable result, as report.json holds them."""
+    return [
+        {
+            "run_id": run.record.run_id,
+            "task": group.task,
+            "model": group.model,
+            "method": group.method,
+            "settings": group.settings,
+            "seed": run.seed,
+            "status": run.record.status if not run.ok and not run.unreadable else "unreadable",
+            "reason": run.unreadable or run.record.reason,
+        }
+        for group in study.groups
+        for run in group.runs
+        if not run.ok
+    ]
+
+
+def failed_table(failed: Sequence[dict[str, Any]]) -> Table:
+    """Runs that failed, with what is known of why."""
+    header = (Cell("method"), Cell("seed", number=True), Cell("status"), Cell("reason"), Cell("run"))
+    body = [
+        (
+            Cell(" ".join(filter(None, (row["method"], row["settings"]))), strong=True),
+            Cell(str(row["seed"]), number=True),
+            Cell(row["status"]),
+            Cell(row["reason"] or ""),
+            Cell(row["run_id"]),
+        )
+        for row in failed
+    ]
+    return Table("Runs that failed", header, tuple(body))
+
+
+def missing_table(study: Study) -> Table:
+    """Runs that suite.toml asks for and that have left no record."""
+    lines: dict[str, list[str]] = {}
+    keys = list(study.missing)
+    for spec, said in zip(keys, differing([dict(spec) for spec in keys]), strict=True):
+        name = " · ".join(filter(None, (spec["method"], said, spec["task"])))
+        lines.setdefault(name, []).append(str(spec["seed"]))
+    body = [(Cell(name, strong=True), Cell(", ".join(seeds))) for name, seeds in lines.items()]
+    return Table("Runs that are missing", (Cell("method"), Cell("seeds")), tuple(body))
+
+
+def disagreement_table(found: Iterable[Disagreement]) -> Table:
+    """Values of records that their predictions do not give."""
+    header = (
+        Cell("run"),
+        Cell("value"),
+        Cell("the record says", number=True),
+        Cell("its predictions give", number=True),
+    )
+    body = [
+        (
+            Cell(one.run_id),
+            Cell(one.where),
+            Cell(_exact(one.recorded), number=True),
+            Cell(_exact(one.recomputed), number=True),
+        )
+        for one in found
+    ]
+    return Table("Records that disagree with their own predictions", header, tuple(body))
+
+
+def _exact(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.6g}"
+
+
+def runs_table(study: Study) -> Table:
+    """Every run with links to what it left."""
+    header = (Cell("run"), Cell("method"), Cell("seed", number=True), Cell("status"), Cell("notebook"), Cell("record"))
+    body = []
+    for group in study.groups:
+        for run in group.runs:
+            body.append(
+                (
+                    Cell(run.record.run_id),
+                    Cell(_long(study, group)),
+                    Cell(str(run.seed), number=True),
+                    Cell(run.record.status),
+                    _link(run, "notebook.html")
+                    if (run.folder / "notebook.html").is_file()
+                    else _link(run, "notebook.ipynb"),
+                    _link(run, "record.json"),
+                )
+            )
+    return Table("Every run", header, tuple(body))
+
+
+def _link(run: Run, name: str) -> Cell:
+    there = (run.folder / name).is_file()
+    return Cell("open" if there else "", href=f"runs/{quote(run.folder.name)}/{name}" if there else "")
+
+
+def metric_table(names: Iterable[str]) -> Table:
+    """What the metrics shown mean and where their definitions are from."""
+    header = (Cell("metric"), Cell("meaning"), Cell("better"), Cell("range", number=True), Cell("source"))
+    body = []
+    for name in names:
+        row = metric_row(name)
+        better = "higher" if row.higher_is_better else "lower"
+        body.append(
+            (
+                Cell(name, strong=True),
+                Cell(row.summary),
+                Cell(better),
+                Cell(f"{row.range[0]:g} to {row.range[1]:g}", number=True),
+                Cell(row.source),
+            )
+        )
+    return Table("Metrics", header, tuple(body))

@@ -1,0 +1,108 @@
+"""Figures: what they draw, what they say of it, and that nothing in a name can harm whoever opens them."""
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from ftlib import plots
+from ftlib.report.svg import drawing, svg
+
+HOSTILE = ["<script>alert(1)</script>", "</svg>&amp;\x1b$\\frac{1}", "類別 ١ \u202e"]
+
+
+def draw(kind: str, ax, names):
+    values, lows, highs = [0.7, 0.6, 0.5], [0.65, np.nan, 0.4], [0.75, np.nan, 0.6]
+    if kind == "forest":
+        return plots.forest(ax, names, values, lows, highs, label="accuracy", reference=(names[0], 0.5))
+    if kind == "cost_quality":
+        front = [True, False, True]
+        return plots.cost_quality(ax, names, [0, 10, 100], values, lows, highs, label="accuracy", on_front=front)
+    if kind == "shots":
+        return plots.shots(
+            ax, {name: ([8, 64], [0.5, 0.6], [0.4, 0.5], [0.6, 0.7]) for name in names}, label="accuracy"
+        )
+    if kind == "seeds":
+        return plots.seeds(ax, dict.fromkeys(names, [0.5, 0.6]) | {"one": [0.4], "none": []}, label="accuracy")
+    if kind == "curves":
+        return plots.curves(ax, [(name, [1, 2, 3], [2.0, 1.5, 1.0]) for name in names])
+    return plots.confusion(ax, [[0.9, 0.1, 0], [0.2, 0.7, 0.1], [np.nan] * 3], names, name=names[0])
+
+
+KINDS = ["forest", "cost_quality", "shots", "seeds", "curves", "confusion"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_is_the_same_bytes_each_time(kind):
+    drawn = []
+    for _ in range(2):
+        with drawing(3.0) as ax:
+            assert draw(kind, ax, ["full", "lora", "probe"]) is ax
+            drawn.append(svg(ax.figure))
+    assert drawn[0] == drawn[1]
+    assert "<dc:date>" not in drawn[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_of_any_kind_are_drawn_inert(kind):
+    with drawing(3.0) as ax:
+        draw(kind, ax, HOSTILE)
+        drawn = svg(ax.figure)
+    root = ET.fromstring(drawn)
+    tags = {element.tag.rpartition("}")[2] for element in root.iter()}
+    assert tags <= {
+        "svg",
+        "title",
+        "style",
+        "defs",
+        "g",
+        "path",
+        "rect",
+        "text",
+        "tspan",
+        "use",
+        "clipPath",
+        "metadata",
+    }
+    links = [v for element in root.iter() for k, v in element.attrib.items() if k.endswith("href")]
+    assert all(link.startswith("#") for link in links)
+    assert "類別" in "".join(root.itertext())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_describes_itself_in_words_and_numbers(kind):
+    with drawing(3.0) as ax:
+        draw(kind, ax, ["full", "lora", "probe"])
+        said, root = plots.alt_text(ax), ET.fromstring(svg(ax.figure))
+    assert "full" in said and any(c.isdigit() for c in said)
+    assert root.attrib["role"] == "img" and root.attrib["aria-label"] == said
+    assert root[0].tag.endswith("title") and root[0].text == said
+
+
+def test_the_forest_puts_the_first_name_on_top_and_says_its_interval():
+    with drawing(2.0) as ax:
+        plots.forest(ax, ["a", "b"], [0.7, 0.6], [0.6, np.nan], [0.8, np.nan], label="accuracy")
+        heights = {label.get_text(): tick for tick, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)}
+    assert heights["a"] > heights["b"]
+    assert "a 0.700 (0.600 to 0.800); b 0.600." in plots.alt_text(ax)
+
+
+def test_a_confusion_matrix_names_the_commonest_mistake():
+    with drawing(3.0) as ax:
+        plots.confusion(ax, [[0.9, 0.1], [0.4, 0.6]], ["cat", "dog"], name="full")
+    assert "Most often mistaken: dog for cat (40 %)" in plots.alt_text(ax)
+
+
+def test_colours_are_told_apart_by_marker_too():
+    assert len(set(plots.MARKERS)) == len(plots.MARKERS) and len(set(plots.COLOURS)) == len(plots.COLOURS)
+    pairs = {(plots.COLOURS[i % len(plots.COLOURS)], plots.MARKERS[i % len(plots.MARKERS)]) for i in range(30)}
+    assert len(pairs) == 30
+
+
+def test_drawing_leaves_the_users_own_settings_alone():
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    with drawing(2.0) as ax:
+        svg(ax.figure)
+    assert dict(mpl.rcParams) == before

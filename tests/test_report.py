@@ -1,0 +1,442 @@
+"""The report: a pure function of a study's folder that says what the records say, to anyone, safely."""
+
+import base64
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sklearn_metrics
+from synthetic import HOSTILE, LADDER, Made, write_study
+
+from ftlib import records, report
+from ftlib.errors import FtlibError
+from ftlib.report import advice, contest, export, figures
+from ftlib.report.study import read_study
+from ftlib.verdict import compare
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECK = ROOT.parent / "shared" / "tools" / "check_study.py"
+REASON = "</td><script>alert('reason')</script>"
+ATTACKED = (
+    *LADDER[:4],
+    Made("lora", 1.0, (0, 1, 2)),
+    Made("full", 1.1, (0, 1)),
+    Made("full", 0.0, (2,), status="diverged", reason=REASON),
+    Made("full", 0.0, (0,), {"shots": 8}, status="failed", reason="=cmd|' /C calc'!A0"),
+)
+
+
+class Page(HTMLParser):
+    """What a browser would find on the page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def read(study: Path) -> dict:
+    def refuse(token):
+        raise AssertionError(f"{token} is not JSON")
+
+    return json.loads((study / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Figures are not drawn, which is most of the time a report takes; for tests that look at words and numbers."""
+    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory) -> Path:
+    study = write_study(tmp_path_factory.mktemp("ladder") / "study")
+    report.build(study)
+    return study
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory) -> Path:
+    question = "Is </title><script>alert(1)</script> safe?"
+    study = write_study(
+        tmp_path_factory.mktemp("attacked") / "study", ATTACKED, labels=HOSTILE, hostile=True, question=question
+    )
+    report.build(study)
+    return study
+
+
+def advised(folder: Path) -> advice.Advice:
+    study = read_study(folder)
+    return advice.advise(study, next(contest.contests(study)))
+
+
+# What it says
+
+
+def test_every_value_is_what_scikit_learn_gives_from_the_predictions(ladder):
+    rows = pd.DataFrame(read(ladder)["rows"]).set_index(["method", "stage", "metric"])
+    for method in ("tfidf", "full"):
+        found: dict[str, list[float]] = {}
+        for run_dir, record in records.records_of(ladder):
+            if record.spec["resolved"]["method"] == method:
+                table = records.read_predictions(run_dir).query("stage == 'after'")
+                truth, given = table["label"], table["prediction"]
+                found.setdefault("accuracy", []).append(sklearn_metrics.accuracy_score(truth, given))
+                found.setdefault("f1_macro", []).append(sklearn_metrics.f1_score(truth, given, average="macro"))
+                found.setdefault("mcc", []).append(sklearn_metrics.matthews_corrcoef(truth, given))
+                each = sklearn_metrics.f1_score(truth, given, average=None, labels=["torch"])
+                found.setdefault("f1_torch", []).append(each[0])
+        for metric, values in found.items():
+            row = rows.loc[(method, "after", metric)]
+            assert row["value"] == pytest.approx(np.mean(values), abs=1e-12)
+            assert row["low"] < row["value"] < row["high"] and row["n"] == 300 and row["seeds"] == len(values)
+
+
+def test_a_verdict_is_what_compare_says(ladder):
+    study = read_study(ladder)
+    runs = {group.name: [run.parts["after", "test"] for run in group.ok] for group in study.groups}
+    right = {name: np.stack([part.truth == part.chosen for part in parts]) for name, parts in runs.items()}
+    for row in read(ladder)["verdicts"]:
+        a, b = right[row["a"]], right[row["b"]]
+        expected = compare(a, b, margin=0.01, rng=np.random.default_rng(0))
+        found = [row[name] for name in ("difference", "low", "high", "p_value")]
+        assert found == pytest.approx([expected.difference, expected.low, expected.high, expected.p_value])
+        assert row["p_holm"] >= row["p_value"]
+
+
+def test_values_without_a_number_carry_the_reason(ladder):
+    rows = read(ladder)["rows"]
+    missing = [row for row in rows if row["value"] is None]
+    assert missing and all(row["reason"] for row in missing)
+    assert any(row["method"] == "majority" and row["metric"] == "mcc" for row in missing)
+    assert "only one label is ever predicted" in Page(ladder / "report.html").text
+
+
+def test_the_untouched_model_and_the_baselines_are_rows(ladder):
+    rows = read(ladder)["rows"]
+    assert {row["method"] for row in rows} == {"majority", "tfidf", "zero_shot", "probe", "full", "lora"}
+    before = [row for row in rows if row["stage"] == "before" and row["metric"] == "accuracy"]
+    assert {row["method"] for row in before} == {"zero_shot", "probe", "full", "lora"}
+    words = Page(ladder / "report.html").text
+    assert "untouched model" in words and "measured by zero_shot" in words
+
+
+def test_the_untouched_model_stands_for_itself_without_a_zero_shot_run(tmp_path):
+    study = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.9)], n=100)
+    found = next(contest.contests(read_study(study)))
+    assert {one.name for one in found.contestants} == {"tfidf", "probe", "untouched model"}
+    assert found.duel("probe", "untouched model") is not None
+
+
+def test_the_page_opens_with_question_verdict_and_interval(ladder):
+    words = Page(ladder / "report.html").text
+    places = [words.index(part) for part in ("LoRA or full fine-tuning", "Verdict", "accuracy", "How sure this is")]
+    assert places == sorted(places) and places[-1] < words.index("Methods by metrics")
+    assert re.search(r"\d\d\.\d % \(\d\d\.\d to \d\d\.\d\)", words)
+    assert "The plan stood before the first run: all 10 runs" in words
+    assert "smallest difference this study can show" in words
+    assert "stays unseen with 3 seeds 73 % of the time" in words
+
+
+def test_a_clear_winner_is_named_and_a_loser_is_not(tmp_path):
+    made = [
+        Made("majority", -2),
+        Made("zero_shot", 0.0, as_before=True),
+        Made("probe", 0.2),
+        Made("full", 3.0, range(5)),
+    ]
+    told = advised(write_study(tmp_path / "study", made, n=400, noise=0.01))
+    assert told.headline == "Use full: it is better than everything else that was tried."
+    assert any(line.startswith("full is better than zero_shot (the untouched model) by ") for line in told.reasons)
+    assert [rank for rank, _ in told.ranks] == ["1", "2", "4"] or [rank for rank, _ in told.ranks][0] == "1"
+
+
+def test_of_methods_that_are_the_same_the_cheapest_is_recommended(tmp_path):
+    made = [Made("majority", -2), Made("lora", 0.9, range(6)), Made("full", 0.9, range(6))]
+    study = write_study(tmp_path / "study", made, n=1500, plan={"margin": 0.06}, noise=0.0)
+    told = advised(study)
+    assert told.chosen == "lora"
+    assert told.headline.startswith("Use lora: ") and "are the same within 6 points" in told.headline
+
+
+def test_what_cannot_be_told_apart_is_said_so(ladder):
+    told = advised(ladder)
+    assert told.headline.startswith("No winner yet: ") and "cannot be told apart" in told.headline
+    assert any("would decide" in line for line in told.reasons)
+    assert any("If you must choose today" in line for line in told.reasons)
+    assert ("1", "full, tfidf, lora and probe") in told.ranks or told.ranks[0][1].count(",") >= 1
+
+
+def test_one_seed_speaks_for_one_training_run(tmp_path):
+    told = advised(write_study(tmp_path / "study", [Made("lora", 1.0), Made("full", 1.0)], n=100))
+    assert any("One seed per method" in line for line in told.limits)
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "mcc", "brier"])
+def test_other_primary_metrics_are_compared_in_their_own_direction(tmp_path, metric, quick):
+    made = [Made("tfidf", -0.5), Made("probe", 2.5)]
+    study = write_study(tmp_path / "study", made, n=200, plan={"primary": metric})
+    report.build(study)
+    found = next(contest.contests(read_study(study)))
+    assert found.contestants[0].name == "probe"
+    assert found.duel("probe", "tfidf").comparison.verdict == "better"
+    assert read(study)["verdicts"][0]["metric"] == metric
+
+
+def test_unequal_training_data_is_said(tmp_path):
+    made = [Made("tfidf", 0.5), Made("probe", 0.5, fields={"train_limit": 1000})]
+    told = advised(write_study(tmp_path / "study", made, n=60))
+    assert any("4\u202f000 to tfidf, 1\u202f000 to probe" in line for line in told.limits)
+
+
+def test_settings_name_the_fields_that_differ(tmp_path, quick):
+    made = [Made("probe", s, (0, 1), {"shots": k}) for k, s in ((8, 0.0), (64, 1.0))] + [Made("probe", 1.2)]
+    study = write_study(tmp_path / "study", [*made, Made("lora", 1.0, (0, 1), {"method_args": {"r": 4}})], n=120)
+    report.build(study)
+    content = read(study)
+    assert {(row["method"], row["settings"]) for row in content["rows"]} == {
+        ("probe", ""), ("probe", "shots=8"), ("probe", "shots=64"), ("lora", ""),
+    }  # fmt: skip
+    assert "examples per class" in Page(study / "report.html").text
+
+
+# What went wrong
+
+
+def test_failed_runs_are_shown_and_never_ranked(attacked):
+    content, words = read(attacked), Page(attacked / "report.html").text
+    assert {(row["method"], row["settings"], row["seed"], row["status"]) for row in content["failures"]} == {
+        ("full", "", 2, "diverged"), ("full", "shots=8", 0, "failed"),
+    }  # fmt: skip
+    assert "2 runs did not give a result" in words and REASON in words
+    assert not any("full shots=8" in (row["a"], row["b"]) for row in content["verdicts"])
+    assert "no run finished (1 run: failed)" in words
+
+
+def test_missing_seeds_leave_the_common_ones_and_the_page_says_so(attacked):
+    duel = next(row for row in read(attacked)["verdicts"] if {row["a"], row["b"]} == {"lora", "full"})
+    assert duel["seeds"] == 2 and "lora [seeds 0, 1]" in duel["sentence"]
+    assert "use only those that finished on both sides: lora (2 seeds)" in Page(attacked / "report.html").text
+
+
+def test_a_record_that_its_predictions_do_not_give_is_said_loudly(ladder, tmp_path, quick):
+    study = shutil.copytree(ladder, tmp_path / "study")
+    path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "lora")
+    record = json.loads((path / "record.json").read_text())
+    record["metrics"]["after"]["test"]["accuracy"]["value"] += 0.001
+    record["metrics"]["after"]["test"]["f1_macro"]["n"] = 299
+    (path / "record.json").write_text(json.dumps(record))
+    report.build(study)
+    found = read(study)["disagreements"]
+    assert [one["where"] for one in found] == ["after.test.accuracy", "after.test.f1_macro, n"]
+    words = Page(study / "report.html").text
+    assert "Do not rely on this report yet" in words and path.name in words
+    assert words.index("Do not rely on this report yet") < words.index("Verdict")
+    assert read(ladder)["rows"] == read(study)["rows"], "the figures come from the predictions"
+
+
+def test_runs_on_other_examples_are_not_comparable(tmp_path, quick):
+    study = write_study(tmp_path / "study", LADDER[:4], n=80)
+    path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "tfidf")
+    table = records.read_predictions(path).iloc[:60]
+    table.to_parquet(path / "predictions.parquet", index=False)
+    report.build(study)
+    words = Page(study / "report.html").text
+    assert "not comparable, since their test examples differ" in words and "tfidf (60 test examples)" in words
+    assert not any("tfidf" in (row["a"], row["b"]) for row in read(study)["verdicts"])
+
+
+@pytest.mark.parametrize("harm", ["missing", "garbage", "doubled"])
+def test_predictions_that_cannot_be_used_are_a_failure(tmp_path, harm, quick):
+    study = write_study(tmp_path / "study", LADDER[:4], n=60)
+    path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "probe")
+    if harm == "missing":
+        (path / "predictions.parquet").unlink()
+    elif harm == "garbage":
+        (path / "predictions.parquet").write_bytes(b"PAR1 not parquet")
+    else:
+        table = records.read_predictions(path)
+        pd.concat([table, table.iloc[:1]]).to_parquet(path / "predictions.parquet", index=False)
+    report.build(study)
+    (failure,) = read(study)["failures"]
+    assert failure["method"] == "probe" and failure["status"] == "unreadable" and failure["reason"]
+    assert not any("probe" in (row["a"], row["b"]) for row in read(study)["verdicts"])
+
+
+def test_runs_that_the_suite_asks_for_and_are_not_there_are_listed(tmp_path, quick):
+    study = write_study(tmp_path / "study", LADDER[:5], n=60)
+    gone = [path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "lora"]
+    shutil.rmtree(gone[0])
+    report.build(study)
+    assert len(read(study)["missing"]) == 1
+    assert "1 run that suite.toml asks for is not here yet" in Page(study / "report.html").text
+
+
+def test_another_plan_makes_it_exploratory(ladder, tmp_path, quick):
+    study = shutil.copytree(ladder, tmp_path / "study")
+    suite = study / "suite.toml"
+    suite.write_text(suite.read_text().replace("margin = 0.01", "margin = 0.02"))
+    report.build(study)
+    assert read(study)["provenance"]["plan_stood_before_the_runs"] is False
+    assert "Exploratory: all runs were made under another plan" in Page(study / "report.html").text
+    suite.unlink()
+    report.build(study)
+    assert "Exploratory: no plan stood before the runs" in Page(study / "report.html").text
+
+
+def test_a_study_where_nothing_finished_still_reports(tmp_path):
+    made = [Made("lora", 1.0, (0, 1), status="timeout", reason="stopped after 60 s")]
+    study = write_study(tmp_path / "study", made)
+    report.build(study)
+    words = Page(study / "report.html").text
+    assert "No run has finished" in words and "stopped after 60 s" in words
+    assert read(study)["rows"] == [] and len(read(study)["failures"]) == 2
+
+
+def test_a_folder_without_records_is_an_error(tmp_path):
+    with pytest.raises(FtlibError, match="run the suite first"):
+        report.build(tmp_path)
+
+
+# Whom it cannot harm
+
+
+def test_hostile_text_is_inert_on_the_page(attacked):
+    path = attacked / "report.html"
+    page = Page(path)
+    tags = {tag for tag, _ in page.tags}
+    assert tags.isdisjoint({"script", "iframe", "object", "embed", "link", "form", "base", "svg", "b", "input"})
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") or name == "style" for name in attributes), (tag, attributes)
+        if tag == "img":
+            assert attributes["src"].startswith("data:image/svg+xml;base64,") and attributes["alt"]
+        if tag == "a":
+            assert re.fullmatch(r"#\w+|runs/[\w%.-]+/[\w.]+", attributes["href"])
+        links = [value for name, value in attributes.items() if name in ("src", "href", "srcset", "action")]
+        assert not any(":" in link.removeprefix("data:") for link in links)
+    for said in (*HOSTILE, "alert('text')", REASON, "Is </title><script>alert(1)</script> safe?"):
+        assert said in page.text
+    assert not page.open, "every tag is closed"
+
+
+def test_the_policy_allows_this_style_sheet_and_nothing_else(attacked):
+    html = (attacked / "report.html").read_text(encoding="utf-8")
+    policy = next(a["content"] for t, a in Page(attacked / "report.html").tags if "Content-Security" in str(a))
+    style = re.search(r"<style>(.*?)</style>", html, flags=re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith("default-src 'none';") and f"style-src 'sha256-{digest}';" in policy
+    assert "script-src" not in policy and "unsafe" not in policy and html.count("<style>") == 1
+
+
+def test_tables_open_in_a_spreadsheet_without_running_anything(attacked):
+    for path in (attacked / "tables").glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            for value in (value for row in csv.reader(file) for value in row):
+                assert not value.startswith(("=", "@", "+", "\t", "\r")), value
+                assert not value.startswith("-") or float(value) < 0
+    assert "'=cmd" in (attacked / "tables" / "failures.csv").read_text(encoding="utf-8")
+    assert "'=HYPERLINK" in (attacked / "tables" / "hard_examples.csv").read_text(encoding="utf-8")
+    assert export.cell("-1e5") == "-1e5" and export.cell("-1+1") == "'-1+1"
+
+
+def test_figures_beside_the_page_are_those_on_it_and_old_ones_go(ladder):
+    (ladder / "figures" / "9-99-forest.svg").write_text("left by an earlier report")
+    (ladder / "figures" / "mine.svg").write_text("not the report's")
+    report.build(ladder)
+    shown = [a["src"].partition(",")[2] for tag, a in Page(ladder / "report.html").tags if tag == "img"]
+    files = sorted(path for path in (ladder / "figures").glob("*.svg") if path.name != "mine.svg")
+    assert [base64.b64decode(data) for data in shown] == [path.read_bytes() for path in files]
+    assert (ladder / "figures" / "mine.svg").exists()
+
+
+def test_texts_are_shown_where_the_study_holds_them_and_ids_elsewhere(ladder, tmp_path, quick):
+    hard = pd.read_csv(ladder / "tables" / "hard_examples.csv", keep_default_na=False)
+    assert len(hard) and hard["text"].str.startswith("Return the").all()
+    assert (hard["label"] != hard["said"]).all()
+    study = shutil.copytree(ladder, tmp_path / "study")
+    shutil.rmtree(study / "examples")
+    report.build(study)
+    assert "does not hold the texts, so only ids are shown" in Page(study / "report.html").text
+
+
+# What it is
+
+
+OUTPUTS = ("report.html", "report.json", "tables/*.csv", "figures/*.svg")
+
+
+def digests(study: Path) -> dict[str, str]:
+    paths = [path for pattern in OUTPUTS for path in study.glob(pattern)]
+    return {str(path.relative_to(study)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def test_the_same_folder_gives_the_same_bytes_anywhere_and_without_torch(attacked, tmp_path):
+    study = shutil.copytree(attacked, tmp_path / "elsewhere" / "study")
+    for pattern in OUTPUTS:
+        for path in study.glob(pattern):
+            path.unlink()
+    code = (
+        "import sys; from ftlib import report; report.build(sys.argv[1]); "
+        "assert 'torch' not in sys.modules and 'sklearn' not in sys.modules, 'torch or scikit-learn was imported'"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT), "TZ": "Asia/Tokyo", "LANG": "C"}
+    subprocess.run([sys.executable, "-W", "error", "-c", code, str(study)], check=True, env=environment, cwd=tmp_path)
+    assert digests(study) == digests(attacked) != {}
+
+
+@pytest.mark.skipif(not CHECK.exists(), reason="the workshop's check_study.py is not beside this checkout")
+def test_the_study_keeps_the_contract(attacked):
+    done = subprocess.run([sys.executable, str(CHECK), str(attacked)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_many_methods_are_compared_with_the_best_and_the_page_stays_readable(tmp_path, quick):
+    made = [Made("probe", 0.5 + 0.01 * k, fields={"method_args": {"C": 1.0 + k}}) for k in range(41)]
+    study = write_study(tmp_path / "study", made, n=60, labels=("a", "b"), examples=False)
+    report.build(study)
+    content = read(study)
+    assert len(content["verdicts"]) == 24 * 23 // 2 + (42 - 24)
+    assert "beyond the first 24, methods are compared with the best only" in content["notes"]
+    assert "2 more methods" in Page(study / "report.html").text
+
+
+def test_several_tasks_have_a_verdict_each_and_one_table_for_all(tmp_path, quick):
+    task = tmp_path / "b.csv"
+    task.write_text("text,label\n")
+    made = [Made("tfidf", 0.0), Made("probe", 2.0)]
+    made += [Made("tfidf", 2.0, fields={"task": f"file:{task}"}), Made("probe", 0.0, fields={"task": f"file:{task}"})]
+    study = write_study(tmp_path / "study", made, n=200)
+    report.build(study)
+    content, words = read(study), Page(study / "report.html").text
+    assert {row["task"] for row in content["verdicts"]} == {"pydocs", f"file:{task}"}
+    best = {one["task"]: one["chosen"] for one in content["advice"]}
+    assert best == {"pydocs": "probe", f"file:{task}": "tfidf"}
+    assert "All tasks" in words and words.count("Verdict ·") == 2
