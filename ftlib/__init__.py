@@ -13,8 +13,10 @@ _HOME = {
     "Experiment": "ftlib.spec",
     "FtlibError": "ftlib.errors",
     "adapt": "ftlib.run",
+    "build_report": "ftlib.report",
     "check_data": "ftlib.doctor",
     "compare": "ftlib.verdict",
+    "contests": "ftlib.report.contest",
     "label_descriptions": "ftlib.prompts",
     "load_model": "ftlib.models",
     "load_suite": "ftlib.spec",
@@ -23,19 +25,24 @@ _HOME = {
     "measure_before": "ftlib.run",
     "open_model": "ftlib.run",
     "open_task": "ftlib.run",
+    "picture": "ftlib.report.svg",
     "read_predictions": "ftlib.records",
     "read_record": "ftlib.records",
     "read_runs": "ftlib.records",
+    "read_study": "ftlib.report.study",
     "run": "ftlib.run",
     "save": "ftlib.run",
+    "scores": "ftlib.report.entrants",
 }
+
+_ALIASES = {"build_report": "build"}
 
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
+        value = getattr(importlib.import_module(_HOME[name]), _ALIASES.get(name, name))
         globals()[name] = value
         return value
     raise AttributeError(f"module 'ftlib' has no attribute {name!r}")

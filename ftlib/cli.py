@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FtlibError as error:
         print(f"ftlib: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; what Python would still flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("ftlib: interrupted; the same command continues with what is not recorded", file=sys.stderr)
         return 130
@@ -126,6 +131,8 @@ def _finish(study: Any, failed: list) -> int:
 def _overview(planned: Any) -> str:
     suite = planned.suite
     done = sum(job.done for job in planned.jobs)
+    from ftlib.suite import plan_changes
+
     lines = [
         suite.question,
         f"plan {suite.plan_hash}: {suite.plan.primary}, margin {suite.plan.margin:g}, seeds {suite.plan.seeds}",
@@ -133,7 +140,7 @@ def _overview(planned: Any) -> str:
     ]
     if suite.added:
         lines.append("added, as in every report: " + ", ".join(f"{a.method} on {a.task}" for a in suite.added))
-    return "\n".join(lines)
+    return "\n".join(lines + plan_changes(planned))
 
 
 def _run_one(options: argparse.Namespace) -> int:

@@ -80,8 +80,13 @@ def model_problems(fields: Mapping[str, Any], schema: type[BaseModel]) -> tuple[
     return [], set()
 
 
-def field_problems(fields: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with an experiment's fields, in words; empty when nothing is."""
+def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> list[str]:
+    """Everything that is wrong with an experiment's fields, in words; empty when nothing is.
+
+    Args:
+        fields: The fields as given.
+        check_files: Whether data and models named by a path must be there.
+    """
     problems, wrong = model_problems(fields, Fields)
     values = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
     values |= {name: value for name, value in fields.items() if name in values and name not in wrong}
@@ -89,7 +94,8 @@ def field_problems(fields: Mapping[str, Any]) -> list[str]:
     method = METHODS.get(values["method"])
     if method is None:
         problems.append(str(unknown("method", values["method"], METHODS)))
-    problems += task_name_problems(values["task"]) + model_name_problems(values["model"])
+    if check_files:
+        problems += task_name_problems(values["task"]) + model_name_problems(values["model"])
     problems += [str(unknown("probes", probe, PROBES)) for probe in values["probes"] if probe not in PROBES]
     for name, count in values["tuning"].items():
         if name != "learning_rate":

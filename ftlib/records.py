@@ -244,12 +244,13 @@ def read_predictions(run_dir: str | Path) -> "pd.DataFrame":
 class Events:
     """The run's diary, `events.jsonl`: what it is doing now, one JSON object a line, appended as it happens.
 
-    With no folder the diary is kept in memory only.
+    With no folder somebody is watching: training steps are shown on one line, with an estimate of what is left.
     """
 
     def __init__(self, run_dir: str | Path | None = None) -> None:
         self.path = Path(run_dir) / "events.jsonl" if run_dir else None
         self.entries: list[dict[str, Any]] = []
+        self._started = time.monotonic()
 
     def say(self, event: str, **facts: Any) -> None:
         """Append one entry; numbers that are not finite become null, with their text beside them."""
@@ -263,6 +264,13 @@ class Events:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
+        elif event == "stage":
+            self._started = time.monotonic()
+        elif event == "step":
+            step, of, loss = facts["step"], facts["of"], facts["loss"]
+            left = (time.monotonic() - self._started) / step * (of - step)
+            end = "\n" if step == of else ""
+            print(f"\rstep {step} of {of}, loss {loss:.3f}, about {left:.0f} s left   ", end=end, flush=True)
 
     def curve(self) -> tuple[list[int], list[float]]:
         """Training steps and the training loss at each."""

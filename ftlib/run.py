@@ -142,7 +142,7 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     _, classifier, training, chosen = best
     cost = {
         "train_seconds": _clock() - start,
-        "train_examples": len(train),
+        "train_examples": len(train) if classifier.trainable_parameters else 0,
         "train_examples_per_second": training.examples_per_second if training else None,
         "achieved_flops_per_second": training.flops_per_second if training else None,
     }

@@ -67,6 +67,11 @@ probe, tfidf, zero_shot
                 raise FtlibError(f"parameter {name!r} is not a field; did you mean {near[0]!r}?")
         return cls(**{k: plain[k] for k in cls.model_fields if k in plain})
 
+    @classmethod
+    def of(cls, checked: Fields) -> "Experiment":
+        """The experiment of fields that have been checked."""
+        return cls.model_construct(checked.model_fields_set, **dict(checked))
+
     def passed(self) -> dict[str, Any]:
         """The fields as they were given."""
         return self.model_dump(include=self.model_fields_set)
@@ -147,7 +152,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Suite:
+def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, check_files: bool = True) -> Suite:
     """Read `suite.toml` and expand it into experiments.
 
     A list in `[[runs]]` or `[defaults]` makes a grid, except for fields that are lists themselves. What draws runs once
@@ -156,6 +161,8 @@ def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
     Args:
         path: The suite file, or the study's folder that holds it.
         overrides: Fields set for every run, over the file (`--set field=value`).
+        check_files: Whether the data and models that it names by path must be there; reading a finished study needs
+            neither.
 
     Raises:
         FtlibError: All problems of the file at once, each with its place.
@@ -201,11 +208,11 @@ def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None) -> 
         cell = {**cell, "probes": plan.probes, "tuning": plan.tuning}
         if cell.get("method") in METHODS and not METHODS[cell["method"]].trains:
             cell["tuning"] = {}
-        if bad := field_problems({**cell, "seed": plan.seeds[0]}):
+        if bad := field_problems({**cell, "seed": plan.seeds[0]}, check_files=check_files):
             problems += [line for problem in bad if (line := f"{where}: {problem}") not in problems]
             continue
         for seed in plan.seeds if draws(cell) else plan.seeds[:1]:
-            spec = Experiment(**cell, seed=seed)
+            spec = Experiment.of(Fields(**cell, seed=seed))
             experiments.setdefault(spec.run_id, spec)
     if problems:
         raise several(problems)

@@ -13,11 +13,18 @@ from ftlib import engines, notebooks, provenance, records, worker
 from ftlib.data import Task, load_task
 from ftlib.errors import FtlibError, several
 from ftlib.methods import METHODS
+from ftlib.power import planning_sentence
 from ftlib.records import RunRecord
+from ftlib.report.contest import contests
+from ftlib.report.study import read_study
 from ftlib.spec import SCHEMA, Experiment, Suite, load_suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+ASSUMED_DISCORDANCE = 0.15
+"""Share of test examples on which exactly one of two methods is right, before anything is known about them."""
 
 
 class Job(NamedTuple):
@@ -207,20 +214,40 @@ def default_jobs(planned: Planned) -> int:
 
 
 def outlook(planned: Planned) -> list[str]:
-    """What the test sets can show, and how large the grid is, in words."""
-    from ftlib.power import planning_sentence
-
-    lines = []
+    """What the test sets can show, assumed and, where runs are recorded, measured; and how large the grid is."""
     seeds = len(planned.suite.plan.seeds)
-    for task, spec in {
-        id(task): (task, spec) for spec in planned.suite.experiments if (task := planned.task_of(spec))
-    }.values():
-        n = len(task.test_set(spec.eval_limit))
-        sizes = ", ".join(f"{name} {len(table)}" for name, table in task.splits.items())
-        lines.append(f"{task.name}: {len(task.labels)} labels; {sizes}; {n} test examples are used")
-        lines.append(f"  {planning_sentence(n, seeds, discordance=0.15)}")
+    sizes = {}
+    for spec in planned.suite.experiments:
+        task = planned.task_of(spec)
+        sizes[spec.task, spec.eval_limit] = task, len(task.test_set(spec.eval_limit))
+    lines = []
+    for task, n in sizes.values():
+        splits = ", ".join(f"{name} {len(table)}" for name, table in task.splits.items())
+        lines += [
+            f"{task.name}: {len(task.labels)} labels; {splits}; {n} test examples are used",
+            f"  assumed: {planning_sentence(n, seeds, discordance=ASSUMED_DISCORDANCE)}",
+        ]
+    if any((job.run_dir / "record.json").exists() for job in planned.jobs):
+        for contest in contests(read_study(planned.suite.folder)):
+            if contest.detectable:
+                a, b, least = contest.detectable
+                lines.append(
+                    f"  measured on {contest.task}, between methods like {a} and {b}: {100 * least:.1f} points"
+                )
     counts: dict[str, list[int]] = {}
     for job in planned.jobs:
         counts.setdefault(f"{job.spec.task} {job.spec.method}", []).append(job.spec.seed)
     lines += [f"  {name}: {len(seeds)} run{'s' * (len(seeds) > 1)}" for name, seeds in counts.items()]
     return lines
+
+
+def plan_changes(planned: Planned) -> list[str]:
+    """What is said when runs were recorded under another plan than the suite states now; empty when none were."""
+    hashes = [records.read_record(job.run_dir).plan_hash for job in planned.jobs if job.done]
+    others = [one for one in hashes if one != planned.suite.plan_hash]
+    if not others:
+        return []
+    return [
+        f"the plan changed after {len(others)} runs were recorded (under {', '.join(sorted(set(others)))}): "
+        "they are kept, and the report marks them and every comparison with them as exploratory"
+    ]
