@@ -1,0 +1,159 @@
+"""A comparison in words: the verdict, its interval, and what would decide it.
+
+Never "significant": a sentence names the difference, how far it may be off, and whether it matters.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ftlib.difference import Difference
+from ftlib.power import Chance, examples_needed, grouped, power_of, seeds_needed
+
+Verdict = Literal["better", "worse", "same", "undecided"]
+
+
+class Comparison(NamedTuple):
+    """What is known about a - b."""
+
+    difference: float
+    """a - b, in the unit of the scores (accuracy: 0.02 is 2 points)."""
+    low: float
+    """Lower bound of the 1 - alpha interval of the difference."""
+    high: float
+    """Upper bound."""
+    p_value: float
+    """Two-sided p-value of "no difference", before any correction for several comparisons."""
+    verdict: Verdict
+    """a against b: `better`, `worse`, `same` (within the margin) or `undecided`."""
+    sentence: str
+    """The verdict in words."""
+    more_examples: int | None
+    """Examples to add (seeds kept) to settle it with 80 % power, were the true difference the one found; None: not
+    asked, or no number would."""
+    more_seeds: int | None
+    """Seeds to add (examples kept), likewise; None also with one seed, which says nothing about the spread of seeds."""
+
+
+class Voice(NamedTuple):
+    """How a difference is to be spoken of."""
+
+    a: str
+    b: str
+    unit: str = "points"
+    """`points` shows numbers times 100; any other unit as they are."""
+    higher_is_better: bool = True
+    one_run: bool = False
+    """One training run of methods that draw: other seeds may differ."""
+
+
+def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: int = 1) -> Comparison:
+    """Decide, and say it.
+
+    Args:
+        found: The difference in numbers.
+        voice: Names, unit and direction.
+        p_family: Its p-value after correction for the family.
+        n_comparisons: Size of the family.
+
+    Returns:
+        The comparison with its verdict and sentence.
+    """
+    a, b, alpha = voice.a, voice.b, found.alpha
+    run = ", for this one training run: other seeds may differ" if voice.one_run else ""
+    show = _Numbers(found, voice.unit)
+    more_examples = more_seeds = None
+    verdict: Verdict
+    if found.identical:
+        verdict = "same"
+        sentence = f"{a} and {b} are the same: equal scores on every one of the {grouped(found.n_examples)} examples"
+        if found.p_same > alpha and found.margin > 0 and found.high > found.low:
+            sentence += f" (so few that a difference of up to {show(found.high)} {voice.unit} could still hide)"
+        sentence += run
+    elif found.p_same <= alpha:
+        verdict = "same"
+        sure = f"{show.sized(found.low_same, found.high_same)} at {100 - 200 * alpha:g} %"
+        sentence = f"{a} and {b} are the same within {show.margin()}: they differ by {show.size()} ({sure}){run}"
+        if found.p_value <= alpha:
+            sentence += "; a difference this small is real, but smaller than what matters"
+    elif p_family <= alpha:
+        verdict = "better" if (found.value > 0) == voice.higher_is_better else "worse"
+        sentence = f"{a} is {verdict} than {b} by {show.size()} ({show.sized(found.low, found.high)}){run}"
+        if min(abs(found.low), abs(found.high)) < found.margin:
+            sentence += f"; it may be less than the {show.margin()} that matter{'s' * (show.margin() == '1 point')}"
+    else:
+        verdict = "undecided"
+        more_examples, more_seeds, needed = _what_would_decide(found, n_comparisons)
+        numbers = f"{show(found.value, '+')} {voice.unit} ({show(found.low)} to {show(found.high)})"
+        sentence = f"undecided: {needed}; {a} against {b}: {numbers}{run}"
+        if found.p_value <= alpha:
+            sentence += f"; alone it would count, among {n_comparisons} comparisons not (corrected p = {p_family:.2g})"
+    return Comparison(found.value, found.low, found.high, found.p_value, verdict, sentence, more_examples, more_seeds)
+
+
+def _what_would_decide(found: Difference, n_comparisons: int) -> tuple[int | None, int | None, str]:
+    """How many examples or seeds to add, and the words for it."""
+    chance = Chance.measured(found.spread)
+    plan = {"margin": found.margin, "alpha": found.alpha, "comparisons": n_comparisons}
+    examples = examples_needed(found.value, found.n_seeds, chance, **plan)
+    seeds = None if found.n_seeds == 1 else seeds_needed(found.value, found.n_draws, chance, **plan)
+    more_examples = examples and max(1, round((examples - found.n_draws) * found.n_examples / found.n_draws))
+    more_seeds = seeds and max(1, seeds - found.n_seeds)
+    words_examples = f"{_about(more_examples)} more example{'s' * (more_examples > 1)}" if more_examples else ""
+    words_seeds = f"{more_seeds} more seed{'s' * (more_seeds > 1)}" if more_seeds else ""
+    if more_examples and more_seeds:
+        return more_examples, more_seeds, f"about {words_examples} or {words_seeds} would decide"
+    if more_examples and found.n_seeds == 1:
+        return more_examples, None, f"about {words_examples} would decide"
+    if more_examples:
+        return more_examples, None, f"about {words_examples} would decide; more seeds alone would not"
+    if more_seeds:
+        return None, more_seeds, f"about {words_seeds} would decide; more examples alone would not"
+    for times in (2, 3, 5, 10, 30, 100) if found.n_seeds > 1 else ():
+        if power_of(found.value, times * found.n_draws, times * found.n_seeds, chance, **plan).settled >= 0.8:
+            extra = _about((times - 1) * found.n_examples)
+            both = f"about {extra} more examples together with {(times - 1) * found.n_seeds} more seeds would decide"
+            return None, None, f"{both}; either alone would not"
+    return None, None, "no affordable number of examples or seeds would decide a difference this near to what matters"
+
+
+def _about(number: int) -> str:
+    """Two leading digits are all that such a forecast is good for.
+
+    >>> _about(1432), _about(87)
+    ('1 500', '87')
+    """
+    step = 10 ** max(0, len(str(number)) - 2)
+    return grouped(-(-number // step) * step)
+
+
+class _Numbers:
+    """Shows numbers with as many digits as the interval's width deserves, and enough to tell a bound from 0."""
+
+    def __init__(self, found: Difference, unit: str) -> None:
+        self.found, self.unit = found, unit
+        self.scale = 100.0 if unit == "points" else 1.0
+        sizes = [found.high - found.low]
+        if found.low > 0 or found.high < 0:
+            sizes.append(20 * min(abs(found.low), abs(found.high)))
+        digits = [int(1 - np.floor(np.log10(self.scale * size))) for size in sizes if size > 0]
+        self.digits = min(6, max([1, *digits]))
+
+    def __call__(self, value: float, sign: str = "") -> str:
+        """Format one number, with its plus where `sign` is "+"; never -0.0."""
+        rounded = round(self.scale * value, self.digits) + 0.0
+        return f"{rounded:{sign if rounded else ''}.{self.digits}f}"
+
+    def size(self) -> str:
+        """Format how large the difference is, with its unit."""
+        return f"{self(abs(self.found.value))} {self.unit}"
+
+    def sized(self, low: float, high: float) -> str:
+        """Format bounds as those of the size: turned round where the difference is negative."""
+        low, high = (low, high) if self.found.value >= 0 else (-high, -low)
+        return f"{self(low)} to {self(high)}"
+
+    def margin(self) -> str:
+        """Format the margin as it was stated."""
+        shown = f"{self.scale * self.found.margin:g}"
+        return f"{shown} {self.unit[:-1] if shown == '1' and self.unit == 'points' else self.unit}"
