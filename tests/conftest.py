@@ -1,0 +1,89 @@
+"""What several tests share: a workshop with a toy task and a tiny model, and one study run in it as a user would."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import toy
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def ftlib_command(*arguments: str) -> list[str]:
+    """The command line a user types, in this interpreter."""
+    return [sys.executable, "-m", "ftlib", *arguments]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study that `ftlib run` was started on, once, from the folder `home`."""
+
+    home: Path
+    study: Path
+    code: int
+    said: str
+
+
+@pytest.fixture(scope="session")
+def toy_home(tmp_path_factory) -> Path:
+    """A working directory with opinions/ (a task), tiny/ (a model) and a cache of its own."""
+    home = tmp_path_factory.mktemp("home")
+    toy.write_task(home / "opinions")
+    toy.save_model(home / "tiny")
+    (home / "reports").mkdir()
+    return home
+
+
+@pytest.fixture
+def at_home(toy_home, monkeypatch) -> Path:
+    """The working directory is `toy_home`; nothing is written into the user's cache folder."""
+    monkeypatch.chdir(toy_home)
+    monkeypatch.setenv("FTLIB_CACHE", str(toy_home / "cache"))
+    return toy_home
+
+
+LADDER = """
+[study]
+question = "Which way of adapting a tiny model tells good from bad?"
+[plan]
+primary = "accuracy"
+margin = 0.05
+seeds = [5]
+[defaults]
+task = "file:opinions"
+model = "tiny"
+eval_limit = 20
+max_length = 24
+label_words = {bad = "negative, disappointing", good = "positive, a pleasure"}
+[[runs]]
+method = "zero_shot"
+[[runs]]
+method = "probe"
+[[runs]]
+method = ["lora", "full"]
+epochs = 3.0
+batch_size = 8
+learning_rate = 0.003
+"""
+
+
+@pytest.fixture(scope="session")
+def toy_study(toy_home) -> Finished:
+    """Every method, run through the real command line, kernels and all; majority and tfidf are added by ftlib."""
+    study = toy_home / "reports" / "ladder"
+    study.mkdir()
+    (study / "suite.toml").write_text(LADDER, encoding="utf-8")
+    done = subprocess.run(
+        ftlib_command("run", "reports/ladder"),
+        cwd=toy_home,
+        env=os.environ | {"FTLIB_CACHE": str(toy_home / "cache")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    return Finished(toy_home, study, done.returncode, done.stdout)

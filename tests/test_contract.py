@@ -1,0 +1,61 @@
+"""A finished study keeps its contract: every metric equals scikit-learn recomputed from the stored predictions."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from sklearn import metrics as sk
+
+from ftlib import records
+
+
+def recomputed(table, name, labels):
+    truth, chosen = table["label"], table["prediction"]
+    if name == "accuracy":
+        return sk.accuracy_score(truth, chosen)
+    if name == "f1_macro":
+        return sk.f1_score(truth, chosen, average="macro")
+    if name == "f1_binary":
+        return sk.f1_score(truth, chosen, average="binary", pos_label=labels[1])
+    if name == "mcc":
+        return sk.matthews_corrcoef(truth, chosen)
+    if name == "brier":
+        scores = table[[f"score_{label}" for label in labels]].to_numpy()
+        return ((scores - (truth.to_numpy()[:, None] == np.array(labels))) ** 2).sum(axis=1).mean()
+    return sk.f1_score(truth, chosen, labels=[name.removeprefix("f1_")], average=None)[0]
+
+
+def test_every_metric_of_every_record_equals_scikit_learn(toy_study):
+    assert toy_study.code == 0, toy_study.said
+    checked = 0
+    for run_dir, record in records.records_of(toy_study.study):
+        predictions = records.read_predictions(run_dir)
+        labels = sorted(predictions["label"].unique())
+        for stage, parts in record.metrics.items():
+            for part, metrics in parts.items():
+                table = predictions[(predictions["stage"] == stage) & (predictions["part"] == part)]
+                for name, leaf in metrics.items():
+                    if leaf["value"] is not None:
+                        assert leaf["value"] == pytest.approx(recomputed(table, name, labels), abs=1e-12), name
+                        assert leaf["n"] == len(table)
+                        checked += 1
+    assert checked > 60
+
+
+def test_the_contract_checker_passes(toy_study):
+    checker = ROOT.parent / "shared" / "tools" / "check_study.py"
+    if not checker.exists():
+        pytest.skip("../shared/tools/check_study.py is not there; it comes with the development data")
+    done = subprocess.run([sys.executable, str(checker), str(toy_study.study)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_prediction_columns_are_those_of_the_contract(toy_study):
+    run_dir, _ = next(iter(records.records_of(toy_study.study)))
+    columns = set(records.read_predictions(run_dir).columns)
+    assert set(records.COLUMNS) <= columns
+    assert {column for column in columns if column.startswith("score_")} == {"score_bad", "score_good"}
+    assert isinstance(run_dir, Path)

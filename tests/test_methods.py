@@ -1,0 +1,115 @@
+"""Every method yields a probability per label; what trains learns, and the same seed gives the same result."""
+
+import numpy as np
+import pytest
+import toy
+
+import ftlib
+from ftlib import models
+from ftlib.errors import FtlibError
+from ftlib.methods import METHODS
+from ftlib.spec import Experiment
+
+FIELDS = {"task": "file:opinions", "model": "tiny", "label_words": toy.LABEL_WORDS, "dtype": "float32"}
+
+
+def spec_of(method, **fields):
+    quick = {"epochs": 3.0, "batch_size": 8, "learning_rate": 0.003} if METHODS[method].trains else {}
+    return Experiment(method=method, **FIELDS, **quick | fields)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_yields_a_record_with_every_part_of_the_contract(at_home, tmp_path, method):
+    spec = spec_of(method)
+    record = ftlib.run(spec, tmp_path / spec.run_id)
+    assert record.status == "ok"
+    assert record.metrics["after"]["test"]["accuracy"]["n"] == toy.SIZES["test"]
+    assert bool(record.metrics["before"]) == METHODS[method].model
+    table = ftlib.read_predictions(tmp_path / spec.run_id)
+    scores = table.filter(regex="^score_").to_numpy()
+    assert np.abs(scores.sum(axis=1) - 1).max() < 1e-6
+    assert set(table["stage"]) == ({"before", "after"} if METHODS[method].model else {"after"})
+    assert record.cost["train_seconds"] >= 0
+    assert record.cost["peak_memory_bytes"] > 1e6
+    if METHODS[method].trains:
+        assert record.cost["achieved_flops_per_second"] > 0
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "probe"])
+def test_the_same_seed_gives_the_same_result_and_another_seed_another(at_home, method):
+    first, again = (ftlib.run(spec_of(method, train_limit=40)) for _ in range(2))
+    assert first.metrics == again.metrics
+    other = ftlib.run(spec_of(method, train_limit=40, seed=1))
+    assert other.metrics["after"] != first.metrics["after"]
+
+
+def test_lora_moves_few_parameters_and_full_moves_all(at_home):
+    lora, full = ftlib.run(spec_of("lora")).cost, ftlib.run(spec_of("full")).cost
+    assert full["trainable_parameters"] == full["total_parameters"]
+    assert lora["trainable_parameters"] < 0.35 * full["trainable_parameters"]
+    assert lora["checkpoint_bytes"] == 4 * lora["trainable_parameters"]
+
+
+def test_training_learns_what_it_is_shown(at_home):
+    task = ftlib.load_task("file:opinions")
+    spec = spec_of("full", epochs=20.0)
+    model = ftlib.open_model(spec)
+    adapted = ftlib.adapt(spec, task, model)
+    train = task.splits["train"]
+    chosen = adapted.classifier.probabilities(train["text"].tolist()).argmax(axis=1)
+    assert (np.asarray(task.labels)[chosen] == train["label"]).mean() > 0.9
+
+
+def test_zero_shot_without_words_is_undefined_before_and_says_why(at_home):
+    toy.write_task(at_home / "numbered", {"bad": "0", "good": "1"})
+    fields = {**FIELDS, "task": "file:numbered", "label_words": {}}
+    record = ftlib.run(Experiment(method="probe", **fields))
+    before = record.metrics["before"]["test"]["accuracy"]
+    assert before["value"] is None
+    assert "label_words" in before["reason"]
+    with pytest.raises(FtlibError, match="label_words"):
+        ftlib.run(Experiment(method="zero_shot", **fields))
+
+
+def test_a_tuning_budget_tries_that_many_settings_and_keeps_the_best_on_validation(at_home):
+    record = ftlib.run(spec_of("full", tuning={"learning_rate": 3}))
+    tried = record.provenance["tuned"]["tried"]
+    assert len(tried) == 3
+    best = max(tried, key=lambda one: one["validation_accuracy"])
+    assert record.provenance["tuned"]["learning_rate"] == best["learning_rate"]
+
+
+def test_a_probe_general_of_an_encoder_is_null_with_a_reason(at_home):
+    record = ftlib.run(spec_of("probe", probes=["general"]))
+    for stage in ("before", "after"):
+        assert record.metrics[stage]["general"]["bits_per_byte"]["value"] is None
+        assert "encoder" in record.metrics[stage]["general"]["bits_per_byte"]["reason"]
+
+
+def test_a_smaller_draw_is_part_of_a_larger_one_and_classes_keep_their_share(at_home):
+    task = ftlib.load_task("file:opinions")
+    few, more = (task.draw(shots=k, train_limit=0, seed=5) for k in (4, 8))
+    assert set(few["id"]) < set(more["id"])
+    assert few["label"].value_counts().to_dict() == {"bad": 4, "good": 4}
+    small, large = (task.draw(shots=0, train_limit=n, seed=5) for n in (20, 40))
+    assert set(small["id"]) < set(large["id"])
+    shares = task.splits["train"]["label"].value_counts(normalize=True)
+    assert abs(large["label"].value_counts(normalize=True) - shares).max() < 0.05
+    with pytest.raises(FtlibError, match="fewer"):
+        task.draw(shots=1000, train_limit=0, seed=0)
+    with pytest.raises(FtlibError, match="train_limit"):
+        task.draw(shots=0, train_limit=1000, seed=0)
+
+
+def test_the_frozen_features_are_computed_once(at_home, monkeypatch):
+    spec = spec_of("probe")
+    first = ftlib.run(spec)
+
+    def again(*arguments):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(models, "_features", again)
+    second = ftlib.run(spec)
+    assert second.metrics == first.metrics
+    # The cost is what the work takes, not what the cache left to do.
+    assert second.cost["train_seconds"] > 0.2 * first.cost["train_seconds"]

@@ -1,0 +1,68 @@
+"""Which weights a name means, and which are refused."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import ftlib
+from ftlib import models
+from ftlib.errors import FtlibError
+
+
+def test_minilm_is_the_published_model_and_tells_meanings_apart(at_home):
+    model = ftlib.load_model("minilm")
+    assert model.sha256 == models.MINILM_SHA256
+    texts = ["A cat sat on the mat.", "A kitten rested on the rug.", "Interest rates rose in March."]
+    found = models.features(model, texts, 64)
+    assert np.allclose((found**2).sum(axis=1), 1, atol=1e-5)
+    near, far = found[0] @ found[1], found[0] @ found[2]
+    assert near > 0.5 > 0.2 > far
+
+
+def test_minilm_with_another_checksum_is_refused(at_home, tmp_path, monkeypatch):
+    shutil.copytree(at_home / "tiny", tmp_path / "model")
+    monkeypatch.setattr(models, "_minilm_folder", lambda: tmp_path / "model")
+    with pytest.raises(FtlibError, match="expected 53aa51172d"):
+        ftlib.load_model("minilm")
+
+
+def test_a_folder_with_pickled_weights_only_is_refused(at_home, tmp_path):
+    shutil.copytree(at_home / "tiny", tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(FtlibError, match="loads no pickled weights"):
+        ftlib.load_model(str(tmp_path / "model"))
+
+
+def test_device_and_dtype_are_chosen_and_can_be_chosen(at_home):
+    assert models.pick_device("cpu") == "cpu"
+    assert models.pick_dtype("float32", "cpu") == "float32"
+    assert models.pick_dtype("bfloat16", "cpu") == "bfloat16"
+    assert models.pick_dtype("auto", "cpu") in ("float32", "bfloat16")
+    if not torch.cuda.is_available():
+        with pytest.raises(FtlibError, match="'cuda' is not there"):
+            models.pick_device("cuda")
+
+
+def test_an_unreachable_hub_is_said_with_the_command_that_prefetches(at_home, monkeypatch):
+    import huggingface_hub
+
+    def unreachable(*arguments, **more):
+        raise OSError("no route")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    with pytest.raises(FtlibError, match="hf download some-owner/some-model --revision v2"):
+        ftlib.load_model("some-owner/some-model@v2")
+
+
+def test_threads_are_set_and_recorded(at_home):
+    assert ftlib.load_model("tiny", threads=1).threads == 1
+    assert torch.get_num_threads() == 1
+
+
+def test_batches_hold_every_example_once_longest_first():
+    lengths = np.random.default_rng(0).integers(1, 90, 100)
+    found = models.batches(lengths, 16)
+    assert sorted(np.concatenate(found)) == list(range(100))
+    assert lengths[found[0]].min() >= lengths[found[-1]].max()

@@ -1,0 +1,252 @@
+"""The notebooks: stored stripped, thin, alike; every one is executed, and its numbers are the library's."""
+
+import ast
+import json
+import re
+
+import nbformat
+import papermill
+import pytest
+import threadpoolctl
+from conftest import ROOT
+
+import ftlib
+from ftlib import notebooks, records
+from ftlib.methods import METHODS
+from ftlib.spec import Experiment
+
+FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RUN = [path for path in FILES if "_run_" in path.stem]
+READ = [path for path in FILES if "_run_" not in path.stem]
+TYPES = {"str": str, "int": int, "float": (float, int), "bool": bool, "list": list, "dict": dict}
+ONLY_TRAINED = {"learning_rate", "epochs", "batch_size", "tuning"}
+"""Fields that make no sense for a method that does not train, so that its notebook may do without them."""
+
+
+def name(path) -> str:
+    return path.stem
+
+
+def load(path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def source(cell) -> str:
+    return "".join(cell["source"])
+
+
+def code_cells(path) -> list[dict]:
+    return [cell for cell in load(path)["cells"] if cell["cell_type"] == "code"]
+
+
+def tagged(path) -> list[dict]:
+    return [cell for cell in code_cells(path) if "parameters" in cell["metadata"].get("tags", [])]
+
+
+def parameters(path) -> dict[str, object]:
+    """Names and defaults of the parameters cell."""
+    (cell,) = tagged(path)
+    return {line.target.id: ast.literal_eval(line.value) for line in ast.parse(source(cell)).body}
+
+
+every = pytest.mark.parametrize("path", FILES, ids=name)
+every_run = pytest.mark.parametrize("path", RUN, ids=name)
+
+
+# How they are stored.
+
+
+def test_there_are_notebooks_of_both_kinds():
+    assert RUN and READ and all(re.fullmatch(r"\d0_start_here|\d\d_(run|read|plan)_\w+", path.stem) for path in FILES)
+
+
+@every
+def test_a_notebook_is_stored_stripped(path):
+    for cell in code_cells(path):
+        assert cell["outputs"] == [] and cell["execution_count"] is None, source(cell)
+    assert not any({"execution", "papermill"} & set(cell["metadata"]) for cell in load(path)["cells"])
+    assert "papermill" not in load(path)["metadata"] and "widgets" not in load(path)["metadata"]
+
+
+@every
+def test_a_notebook_is_valid_with_stable_cell_ids_and_the_plain_kernel(path):
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    ids = [cell["id"] for cell in book.cells]
+    assert len(set(ids)) == len(ids) and all(re.fullmatch(r"[a-z][a-z0-9-]*", one) for one in ids), ids
+    assert book.metadata.kernelspec.name == "python3" and book.metadata.kernelspec.display_name == "Python 3"
+
+
+@every
+def test_the_title_is_a_question(path):
+    first = load(path)["cells"][0]
+    assert first["cell_type"] == "markdown"
+    assert re.fullmatch(r"# [A-Z].*\?", source(first).splitlines()[0])
+    assert notebooks.listed()[path.stem].endswith("?")
+
+
+# How they are written: if a cell wants a function, the library wants one.
+
+FORBIDDEN = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.AsyncFor, ast.While, ast.Try,
+    ast.Global, ast.Delete, ast.Assert, ast.Raise,
+)  # fmt: skip
+PATHS = re.compile(
+    r"\b(os|pathlib|Path|glob|open|sys|shutil|subprocess)\b\s*[.(]|^\s*[%!]|import (os|sys|pathlib)", re.M
+)
+
+
+@every
+def test_code_cells_are_thin(path):
+    for cell in code_cells(path):
+        text = source(cell)
+        assert not PATHS.search(text), f"path juggling or magic: {text}"
+        found = [type(node).__name__ for node in ast.walk(ast.parse(text)) if isinstance(node, FORBIDDEN)]
+        assert not found, f"{found} in {text}"
+        if cell not in tagged(path):
+            lines = [line for line in text.splitlines() if line.strip()]
+            assert 0 < len(lines) <= 8, text
+
+
+@every
+def test_no_two_code_cells_stand_before_the_reader_is_told_what_they_do(path):
+    cells = load(path)["cells"]
+    assert sum(cell["cell_type"] == "markdown" for cell in cells) >= 3
+    assert source(cells[-1]).strip() and cells[-1]["cell_type"] == "markdown", (
+        "the last word is the reader's, not code's"
+    )
+
+
+# run_ notebooks: a spec in, one record out.
+
+
+@every_run
+def test_parameters_are_fields_of_an_experiment(path):
+    given = parameters(path)
+    assert set(given) <= {*Experiment.model_fields, "run_dir"} and "run_dir" in given
+    lines = [line for line in source(tagged(path)[0]).splitlines() if line.strip()]
+    for line in lines:
+        match = re.fullmatch(r"(\w+): (\w+) = ([^=#]+?)  # ([^=]+)", line)
+        assert match, f"not `name: type = literal  # help`, or a second = sign: {line}"
+        kind, value = TYPES[match[2]], ast.literal_eval(match[3])
+        assert isinstance(value, kind), line
+    spec = Experiment(**{field: value for field, value in given.items() if field != "run_dir"})
+    assert METHODS[spec.method].notebook == path.stem, "by itself it runs a method that is its own"
+
+
+@every_run
+def test_papermill_sees_every_parameter_with_its_help(path):
+    seen = papermill.inspect_notebook(str(path))
+    assert set(seen) == set(parameters(path))
+    assert all(one["help"] and one["inferred_type_name"] in TYPES for one in seen.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_methods_notebook_takes_every_field_that_may_be_set(method):
+    declared = set(parameters(ROOT / "notebooks" / f"{METHODS[method].notebook}.ipynb"))
+    assert set(Experiment.model_fields) - declared <= (set() if METHODS[method].trains else ONLY_TRAINED)
+
+
+@every_run
+def test_a_run_notebook_names_its_methods(path):
+    text = source(tagged(path)[0])
+    told = re.search(r"^method: .*# one of: (.*)$", text, re.M)[1].split(", ")
+    assert told == [method.name for method in METHODS.values() if method.notebook == path.stem]
+
+
+@every_run
+def test_a_run_notebook_ends_with_its_record_then_cautions_and_exercises(path):
+    last_code = source(code_cells(path)[-1])
+    assert last_code.startswith("record = ft.save(") and "ft.save(" not in "".join(
+        source(cell) for cell in code_cells(path)[:-1]
+    )
+    last = source(load(path)["cells"][-1])
+    assert "What to be careful about" in last and re.search(r"## Exercises\n\n1\. ", last)
+
+
+# read_ notebooks: records in, no model.
+
+
+@pytest.mark.parametrize("path", [path for path in READ if "_read_" in path.stem], ids=name)
+def test_a_read_notebook_takes_a_study_and_no_model(path):
+    assert list(parameters(path))[0] == "study"
+    text = "\n".join(source(cell) for cell in code_cells(path))
+    assert not re.search(r"torch|transformers|load_model|open_model|ft\.run\(|ft\.save\(", text)
+
+
+# Every notebook, executed.
+
+
+def errors(path) -> list[str]:
+    found = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                found.append(f"{output['ename']}: {output['evalue']}")
+            if output["output_type"] == "stream" and output["name"] == "stderr":
+                found.append(output["text"])
+    return found
+
+
+def run_of(study, method):
+    """The one run of a method: its folder and its record."""
+    found = [(path, rec) for path, rec in records.records_of(study) if rec.spec["resolved"]["method"] == method]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_study_of_every_method_ran(toy_study):
+    assert toy_study.code == 0, toy_study.said
+    done = {record.spec["resolved"]["method"]: record.status for _, record in records.records_of(toy_study.study)}
+    assert done == dict.fromkeys(METHODS, "ok"), toy_study.said
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_notebooks_record_equals_the_librarys(method, toy_study, at_home, tmp_path, monkeypatch):
+    """The same numbers to the last bit, computed anew here, without what the notebook left in the cache."""
+    run_dir, record = run_of(toy_study.study, method)
+    monkeypatch.setenv("FTLIB_CACHE", str(tmp_path / "cache"))
+    spec = Experiment(**record.spec["passed"])
+    assert spec.run_id == record.run_id == run_dir.name
+    with threadpoolctl.threadpool_limits(spec.threads):
+        again = ftlib.run(spec, tmp_path / record.run_id)
+    assert again.metrics == record.metrics
+    assert again.spec == record.spec and set(again.cost) == set(record.cost)
+    mine, its = records.read_predictions(tmp_path / record.run_id), records.read_predictions(run_dir)
+    assert mine.equals(its)
+    differ = {key for key in record.provenance if record.provenance[key] != again.provenance.get(key)}
+    assert differ <= {"notebook_sha256", "git"}, "another run of the same spec comes from the same things"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_executed_notebook_is_kept_without_errors(method, toy_study):
+    run_dir, record = run_of(toy_study.study, method)
+    assert errors(run_dir / "notebook.ipynb") == []
+    book = nbformat.read(run_dir / "notebook.ipynb", as_version=4)
+    injected = next(cell for cell in book.cells if "injected-parameters" in cell.metadata.get("tags", []))
+    values = {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(injected.source).body}
+    assert values.pop("run_dir") == str(run_dir)
+    assert values == {field: value for field, value in record.spec["resolved"].items() if field in values} | {
+        field: getattr(Experiment(**record.spec["passed"]), field)
+        for field in ("learning_rate", "epochs", "batch_size", "method_args", "notebook", "model")
+        if field in values
+    }
+
+
+def test_the_runs_were_given_other_values_than_the_notebooks_hold(toy_study):
+    """Otherwise a notebook that ignores a parameter would not be found out."""
+    for method in METHODS:
+        _, record = run_of(toy_study.study, method)
+        own = parameters(ROOT / "notebooks" / f"{METHODS[method].notebook}.ipynb")
+        changed = {"task", "seed", "eval_limit", "label_words"} | ({"epochs", "batch_size"} & set(own))
+        for field in changed - (set() if METHODS[method].trains else {"epochs", "batch_size"}):
+            assert record.spec["passed"][field] != own[field], f"{method}: {field}"
+
+
+@pytest.mark.parametrize("path", READ, ids=name)
+def test_a_notebook_that_reads_is_executed(path, toy_study, at_home, tmp_path):
+    offered = {"study": "reports/ladder", "task": "file:opinions", "model": "tiny", "eval_limit": 20}
+    takes = papermill.inspect_notebook(str(path)) if tagged(path) else {}
+    notebooks.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
+    assert errors(tmp_path / path.name) == []
+    assert any(cell.get("outputs") for cell in nbformat.read(tmp_path / path.name, as_version=4).cells)
