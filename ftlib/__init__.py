@@ -13,6 +13,7 @@ _HOME = {
     "Experiment": "ftlib.spec",
     "FtlibError": "ftlib.errors",
     "adapt": "ftlib.run",
+    "at_root": "ftlib.notebooks",
     "build_report": "ftlib.report",
     "check_data": "ftlib.doctor",
     "compare": "ftlib.verdict",

@@ -21,6 +21,16 @@ def folder() -> Path:
     raise FtlibError(f"notebooks: no folder notebooks/ in {Path.cwd()}; run ftlib from a checkout of its repository")
 
 
+def at_root() -> None:
+    """Make paths relative to the repository when a notebook was opened in JupyterLab.
+
+    Jupyter starts a kernel in the notebook's own folder, Papermill in the folder of whoever called it; only in the
+    repository's `notebooks/` is anything changed.
+    """
+    if Path.cwd() == Path(__file__).resolve().parent.parent / "notebooks":
+        os.chdir("..")
+
+
 def find(name: str) -> Path:
     """The notebook's file.
 

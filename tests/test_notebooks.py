@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -83,6 +84,14 @@ def test_the_title_is_a_question(path):
     assert first["cell_type"] == "markdown"
     assert re.fullmatch(r"# [A-Z].*\?", source(first).splitlines()[0])
     assert notebooks.listed()[path.stem].endswith("?")
+
+
+@every
+def test_what_a_notebook_points_to_is_there(path):
+    text = "\n".join(source(cell) for cell in load(path)["cells"] if cell["cell_type"] == "markdown")
+    named = set(re.findall(r"`(\d\d_\w+)`", text)) | set(re.findall(r"[Nn]otebook (\d\d)\b", text))
+    assert not [one for one in named if not any(other.stem.startswith(one) for other in FILES)]
+    assert not [one for one in re.findall(r"`(reports/[\w/.]+)`", text) if not (ROOT / one).exists()]
 
 
 # How they are written: if a cell wants a function, the library wants one.
@@ -168,8 +177,8 @@ def test_a_run_notebook_ends_with_its_record_then_cautions_and_exercises(path):
 
 
 @pytest.mark.parametrize("path", [path for path in READ if "_read_" in path.stem], ids=name)
-def test_a_read_notebook_takes_a_study_and_no_model(path):
-    assert list(parameters(path))[0] == "study"
+def test_a_read_notebook_takes_a_study_or_numbers_and_no_model(path):
+    assert not {"model", "method"} & set(parameters(path))
     text = "\n".join(source(cell) for cell in code_cells(path))
     assert not re.search(r"torch|transformers|load_model|open_model|ft\.run\(|ft\.save\(", text)
 
@@ -219,7 +228,7 @@ def test_a_notebooks_record_equals_the_librarys(method, toy_study, at_home, tmp_
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_executed_notebook_is_kept_without_errors(method, toy_study):
+def test_an_executed_notebook_is_kept_without_errors(method, toy_study, at_home):
     run_dir, record = run_of(toy_study.study, method)
     assert errors(run_dir / "notebook.ipynb") == []
     book = nbformat.read(run_dir / "notebook.ipynb", as_version=4)
@@ -244,9 +253,20 @@ def test_the_runs_were_given_other_values_than_the_notebooks_hold(toy_study):
 
 
 @pytest.mark.parametrize("path", READ, ids=name)
-def test_a_notebook_that_reads_is_executed(path, toy_study, at_home, tmp_path):
-    offered = {"study": "reports/ladder", "task": "file:opinions", "model": "tiny", "eval_limit": 20}
+def test_every_other_notebook_is_executed(path, toy_study, at_home, tmp_path):
+    """Those that read get the toy study; one that runs something by itself gets a folder of its own to do it in."""
+    study = "reports/ladder" if "_read_" in path.stem else str(tmp_path / "study")
+    offered = {"study": study, "task": "file:opinions", "model": "tiny", "eval_limit": 20}
     takes = papermill.inspect_notebook(str(path)) if tagged(path) else {}
     notebooks.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
     assert errors(tmp_path / path.name) == []
     assert any(cell.get("outputs") for cell in nbformat.read(tmp_path / path.name, as_version=4).cells)
+
+
+def test_a_kernel_that_jupyter_starts_among_the_notebooks_works_from_the_repository(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT / "notebooks")
+    notebooks.at_root()
+    assert Path.cwd() == ROOT
+    monkeypatch.chdir(tmp_path)
+    notebooks.at_root()
+    assert Path.cwd() == tmp_path

@@ -440,3 +440,19 @@ def test_several_tasks_have_a_verdict_each_and_one_table_for_all(tmp_path, quick
     best = {one["task"]: one["chosen"] for one in content["advice"]}
     assert best == {"pydocs": "probe", f"file:{task}": "tfidf"}
     assert "All tasks" in words and words.count("Verdict ·") == 2
+
+
+def test_the_middle_half_and_the_chances_need_the_same_runs_on_every_task(tmp_path, quick):
+    task = tmp_path / "b.csv"
+    task.write_text("text,label\n")
+    other = {"task": f"file:{task}"}
+    skills = {"probe": 0.0, "lora": 1.0, "full": 3.0}
+    made = [Made(m, skill, (0, 1, 2), more) for m, skill in skills.items() for more in ({}, other)]
+    study = write_study(tmp_path / "study", [*made, Made("tfidf", 0.5)])
+    report.build(study)
+    words = Page(study / "report.html").text
+    assert "middle half of runs" in words
+    assert "not as many runs on every task" in words
+    # Six runs of full, six of lora, far apart: every run of one beats every run of the other.
+    assert "full beats lora" in words and "1.00" in words
+    assert "lora beats full" not in words

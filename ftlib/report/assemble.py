@@ -8,7 +8,7 @@ from typing import Any
 
 from ftlib import records
 from ftlib.metrics import METRICS
-from ftlib.report import export, labels, origin, page, rows, say, tables
+from ftlib.report import across, export, labels, origin, page, rows, say, tables
 from ftlib.report.contest import Contest, contests
 from ftlib.report.html import text
 from ftlib.report.page import Section
@@ -121,7 +121,7 @@ def _page(study: Study, parts: Sequence[Section], failed: Sequence[Mapping[str, 
         title=study.question or f"Study {study.folder.resolve().name}",
         sections=parts,
         several=len(parts) > 1,
-        across=page.across([part.contest for part in parts]),
+        across=across.tables(study, [part.contest for part in parts]),
         plan_line=origin.plan_line(study),
         plan_stood=origin.plan_stood(study),
         disagreements=tables.disagreement_table(wrong) if wrong else None,

@@ -209,24 +209,3 @@ def _label_rows(contest: Contest) -> Table:
         for label, n, values in found
     ]
     return Table("F1 of each label, %", header, tuple(body))
-
-
-def across(contests: Sequence[Contest]) -> Table | None:
-    """The primary metric of every method on every task; None with one task."""
-    tasks = list(dict.fromkeys(contest.task for contest in contests))
-    if len(tasks) < 2:
-        return None
-    found: dict[str, dict[str, Contestant]] = {}
-    for contest in contests:
-        for one in contest.contestants:
-            found.setdefault(_called(one), {}).setdefault(contest.task, one)
-    metric = contests[0].metric
-    header = (Cell("method"), *(Cell(task, number=True) for task in tasks))
-    body = [
-        (
-            Cell(name, strong=True),
-            *(_value(metric, by_task[task].level._asdict() if task in by_task else None) for task in tasks),
-        )
-        for name, by_task in found.items()
-    ]
-    return Table(f"{say.heading(metric)} on every task", header, tuple(body))

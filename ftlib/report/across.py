@@ -1,0 +1,84 @@
+"""Several tasks at once: every method on every task, the middle half of all its runs, and who tends to beat whom."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ftlib.aggregate import interquartile_mean_interval, probability_of_improvement
+from ftlib.metrics import metric_row
+from ftlib.report import say
+from ftlib.report.contest import Contest
+from ftlib.report.entrants import Contestant, run_values
+from ftlib.report.study import Study, seed_of
+from ftlib.report.tables import Cell, Table
+
+Entries = Mapping[str, Mapping[str, Contestant]]
+"""Method -> task -> its entry there."""
+
+
+def tables(study: Study, contests: Sequence[Contest]) -> list[Table]:
+    """The tables of the section on all tasks; none where the study has one task.
+
+    The interquartile mean and the probability of improvement (Agarwal et al. 2021) speak of new runs on these same
+    tasks, and are given for methods that have the same number of runs on every task.
+    """
+    tasks = list(dict.fromkeys(contest.task for contest in contests))
+    if len(tasks) < 2:
+        return []
+    found: dict[str, dict[str, Contestant]] = {}
+    for contest in contests:
+        for one in contest.contestants:
+            name = "untouched model" if one.untouched else one.name
+            found.setdefault(name, {}).setdefault(contest.task, one)
+    metric = contests[0].metric
+    runs = {name: values for name in found if (values := _runs(found[name], tasks, metric)) is not None}
+    rng = np.random.default_rng(seed_of(study.plan_hash, *tasks, metric))
+    return [_levels(found, tasks, metric, runs, rng), *_improvements(runs, metric, rng)]
+
+
+def _runs(by_task: Mapping[str, Contestant], tasks: Sequence[str], metric: str) -> np.ndarray | None:
+    """(n_seeds, n_tasks); None where a task is missing or the numbers of runs differ."""
+    if set(by_task) != set(tasks):
+        return None
+    values = [run_values(by_task[task], metric) for task in tasks]
+    return np.array(values).T if len({len(one) for one in values}) == 1 and np.isfinite(values).all() else None
+
+
+def _levels(
+    found: Entries, tasks: Sequence[str], metric: str, runs: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> Table:
+    body = []
+    for name, by_task in found.items():
+        cells = [Cell(name, strong=True)]
+        for task in tasks:
+            level = by_task[task].level if task in by_task else None
+            cells.append(
+                Cell(say.level(metric, level.value), say.span(metric, level.low, level.high), number=True)
+                if level
+                else Cell("not available", "not measured", number=True)
+            )
+        if name in runs:
+            middle = interquartile_mean_interval(runs[name], rng)
+            n_runs = say.plural(runs[name].size, "run")
+            span = say.span(metric, middle.low, middle.high) + f", {n_runs}" if len(runs[name]) > 1 else n_runs
+            cells.append(Cell(say.level(metric, middle.value), span, number=True, strong=True))
+        else:
+            cells.append(Cell("not available", "not as many runs on every task", number=True))
+        body.append(tuple(cells))
+    header = (Cell("method"), *(Cell(task, number=True) for task in tasks), Cell("middle half of runs", number=True))
+    return Table(f"{say.heading(metric)} on every task", header, tuple(body))
+
+
+def _improvements(runs: Mapping[str, np.ndarray], metric: str, rng: np.random.Generator) -> list[Table]:
+    up = 1 if metric_row(metric).higher_is_better else -1
+    order = sorted(runs, key=lambda name: -up * runs[name].mean())
+    if len(order) < 2:
+        return []
+    body = []
+    for a, b in zip(order, order[1:], strict=False):
+        chance = probability_of_improvement(up * runs[a], up * runs[b], rng)
+        many = min(len(runs[a]), len(runs[b])) > 1
+        span = f"{chance.low:.2f} to {chance.high:.2f}" if many else "one run each: no interval"
+        body.append((Cell(f"{a} beats {b}"), Cell(f"{chance.value:.2f}", span, number=True)))
+    header = (Cell("a run of one against a run of the next, on a task of these"), Cell("chance", number=True))
+    return [Table(f"Probability of improvement by {metric}", header, tuple(body))]
