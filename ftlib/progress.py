@@ -22,8 +22,8 @@ def title(state: "State") -> str:
 
 def remaining(state: "State", states: "list[State]") -> float | None:
     """Seconds the run still needs: from its steps, else from finished runs of its method; None when unknown."""
-    if state.state == "running" and state.step and state.doing == "training":
-        return state.seconds * (state.of - state.step) / state.step
+    if state.state == "running" and state.seconds_per_step and state.doing == "training":
+        return state.seconds_per_step * (state.of - state.step)
     done = [other.seconds for other in states if other.spec.method == state.spec.method and other.state == "ok"]
     if not done or state.state not in ("waiting", "running"):
         return None
@@ -31,11 +31,38 @@ def remaining(state: "State", states: "list[State]") -> float | None:
 
 
 def study_remaining(states: "list[State]", jobs: int) -> float | None:
-    """Seconds the study still needs, where every waiting run's method has been seen; None otherwise."""
-    left = [remaining(state, states) for state in states if state.state in ("waiting", "running")]
-    if not left or any(seconds is None for seconds in left):
+    """Seconds the study still needs; None until the first run has ended.
+
+    A method not seen yet is taken to need as long as the longest run so far.
+    """
+    open_ones = [state for state in states if state.state in ("waiting", "running")]
+    known = [state.seconds for state in states if state.ended]
+    known += [state.seconds + left for state in open_ones if state.started and (left := remaining(state, states))]
+    if not open_ones:
+        return 0.0
+    if not any(state.ended for state in states):
         return None
+    guesses = [remaining(state, states) for state in open_ones]
+    left = [
+        max(0.0, max(known) - state.seconds) if guess is None else guess
+        for state, guess in zip(open_ones, guesses, strict=True)
+    ]
     return max(sum(left) / jobs, max(left))
+
+
+def summary(states: "list[State]", jobs: int, already_done: int) -> str:
+    """How far the study is, in one line."""
+    done = sum(state.state not in ("waiting", "running") for state in states)
+    said = f"{done + already_done} of {len(states) + already_done} runs done"
+    return said if done == len(states) else f"{said}, about {clock(study_remaining(states, jobs))} left"
+
+
+def shown_first(states: "list[State]", most: int) -> "list[State]":
+    """The rows that fit: what is running or went wrong, then what is next, then what was done last."""
+    rank = {"running": 0, "failed": 1, "diverged": 1, "timeout": 1, "waiting": 2, "ok": 3}
+    order = sorted(states, key=lambda state: (rank[state.state], -state.ended))
+    kept = {id(state) for state in order[:most]}
+    return [state for state in states if id(state) in kept]
 
 
 def clock(seconds: float | None) -> str:
@@ -63,7 +90,7 @@ def watching(jobs: int, already_done: int) -> "Iterator[Callable[[list[State]], 
         with _live_table(jobs, already_done) as show:
             yield show
     else:
-        yield _plain_lines(jobs)
+        yield _plain_lines(jobs, already_done)
 
 
 @contextmanager
@@ -76,17 +103,16 @@ def _live_table(jobs: int, already_done: int) -> "Iterator[Callable[[list[State]
 
         def show(states: "list[State]") -> None:
             table = Table("run", "state", "doing", "elapsed", "remaining", box=None)
-            for state in states:
+            # A table taller than the window would be cut where the eye is.
+            for state in shown_first(states, max(3, live.console.height - 4)):
                 table.add_row(*(Text(cell) for cell in line(state, states)))
-            done = sum(state.state not in ("waiting", "running") for state in states)
-            left = clock(study_remaining(states, jobs))
-            table.caption = f"{done + already_done} of {len(states) + already_done} runs done, about {left} left"
+            table.caption = summary(states, jobs, already_done)
             live.update(table)
 
         yield show
 
 
-def _plain_lines(jobs: int, every: float = 30.0) -> "Callable[[list[State]], None]":
+def _plain_lines(jobs: int, already_done: int, every: float = 30.0) -> "Callable[[list[State]], None]":
     seen: dict[str, str] = {}
     last = [time.monotonic()]
 
@@ -104,8 +130,6 @@ def _plain_lines(jobs: int, every: float = 30.0) -> "Callable[[list[State]], Non
         if tick:
             last[0] = time.monotonic()
         if tick or (said and any(state.state == "ok" for state in states)):
-            done = sum(state.state not in ("waiting", "running") for state in states)
-            if (left_all := study_remaining(states, jobs)) is not None:
-                print(f"          {done} of {len(states)} done, about {clock(left_all)} left", flush=True)
+            print(f"          {summary(states, jobs, already_done)}", flush=True)
 
     return show

@@ -42,6 +42,7 @@ class State:
     doing: str = ""
     step: int = 0
     of: int = 0
+    seconds_per_step: float = 0.0
     started: float = 0.0
     ended: float = 0.0
     reason: str = ""
@@ -115,9 +116,14 @@ def execute(
 
 
 def _look(state: State, timeout: float) -> None:
-    for entry in records.read_events(state.run_dir)[-1:]:
+    events = records.read_events(state.run_dir)
+    for entry in events[-1:]:
         state.doing = entry.get("name", "training" if entry["event"] == "step" else entry["event"])
         state.step, state.of = entry.get("step", 0), entry.get("of", 0)
+    steps = [entry for entry in events if entry["event"] == "step"]
+    if len(steps) > 1 and steps[-1]["step"] > steps[0]["step"]:
+        # From the first step on: what came before, loading and measuring, says nothing about a step.
+        state.seconds_per_step = (steps[-1]["time"] - steps[0]["time"]) / (steps[-1]["step"] - steps[0]["step"])
     code = state.handle.poll()
     if code is None and timeout and state.seconds > timeout:
         state.handle.stop()

@@ -1,0 +1,63 @@
+"""What a person is told while a study runs."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from ftlib import progress
+from ftlib.engines import State
+from ftlib.spec import Experiment
+
+
+def state(method="full", now="waiting", seconds=0.0, **more):
+    started = time.monotonic() - seconds if seconds else 0.0
+    ended = 0.0 if now in ("waiting", "running") else time.monotonic()
+    return State(Path("run"), Experiment(method=method), now, started=started, ended=ended, **more)
+
+
+def test_a_run_in_training_says_its_step_and_what_is_left():
+    running = state(now="running", seconds=30, doing="training", step=50, of=250, seconds_per_step=0.2)
+    name, now, doing, elapsed, left = progress.line(running, [running])
+    assert name == "pydocs full seed=0"
+    assert (now, doing, elapsed, left) == ("running", "training 50/250", "0:30", "about 0:40")
+
+
+def test_a_waiting_run_is_judged_by_finished_runs_of_its_method():
+    states = [state(now="ok", seconds=100), state(), state("lora")]
+    assert progress.remaining(states[1], states) == pytest.approx(100, abs=1)
+    assert progress.remaining(states[2], states) is None
+    # The method not seen yet is taken for as long as the longest so far; two at a time.
+    assert progress.study_remaining(states, jobs=2) == pytest.approx(100, abs=1)
+    assert progress.study_remaining(states, jobs=1) == pytest.approx(200, abs=2)
+
+
+def test_nothing_is_promised_before_the_first_run_has_ended():
+    states = [state(now="running", seconds=5), state()]
+    assert progress.study_remaining(states, jobs=1) is None
+    assert progress.summary(states, 1, 3) == "3 of 5 runs done, about ? left"
+    done = [state(now="ok", seconds=5)]
+    assert progress.summary(done, 1, 0) == "1 of 1 runs done"
+
+
+def test_what_went_wrong_says_why_instead_of_what_it_was_doing():
+    failed = state(now="failed", seconds=4, doing="training", reason="out of memory")
+    assert progress.line(failed, [failed])[1:3] == ("failed", "out of memory")
+
+
+def test_a_small_window_shows_what_runs_and_what_failed_before_what_is_done():
+    states = [state(now="ok", seconds=9) for _ in range(40)] + [state(now="running", seconds=1), state(now="failed")]
+    shown = progress.shown_first(states, 3)
+    assert [one.state for one in shown] == ["ok", "running", "failed"]
+
+
+def test_plain_lines_say_each_change_once(capsys):
+    show = progress._plain_lines(jobs=1, already_done=1)
+    states = [state("lora"), state(now="running", seconds=1)]
+    show(states)
+    show(states)
+    assert capsys.readouterr().out.count("running") == 1
+    states[1] = state(now="ok", seconds=2)
+    show(states)
+    said = capsys.readouterr().out
+    assert "ok " in said and "2 of 3 runs done" in said
