@@ -5,7 +5,15 @@ from collections.abc import Iterable
 
 
 class FtlibError(Exception):
-    """A request that cannot be carried out, said in words a user can act on."""
+    """A request that cannot be carried out, said in words a user can act on.
+
+    Attributes:
+        problems: What is wrong, one entry each; most errors have one.
+    """
+
+    def __init__(self, said: str, problems: Iterable[str] = ()) -> None:
+        super().__init__(said)
+        self.problems = tuple(problems) or (said,)
 
 
 class Diverged(FtlibError):
@@ -45,4 +53,4 @@ def several(problems: Iterable[str]) -> FtlibError:
     problems = list(problems)
     if len(problems) == 1:
         return FtlibError(problems[0])
-    return FtlibError("\n  ".join([f"{len(problems)} problems:", *problems]))
+    return FtlibError("\n  ".join([f"{len(problems)} problems:", *problems]), problems)

@@ -4,6 +4,7 @@ Each problem says where it is, what was found and what is allowed; all are found
 byte is downloaded.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,18 +122,18 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
         fits = (int, float) if isinstance(default, float) else (type(default),)
         if isinstance(value, bool) or not isinstance(value, fits):
             problems.append(f"method_args.{name}: found {value!r}; allowed: {type(default).__name__}")
-        elif not isinstance(value, str) and (value < 0 or (value == 0 and name != "lora_dropout")):
+        elif name == "lora_dropout" and not 0 <= value < 1:
+            problems.append(f"method_args.lora_dropout: found {value!r}; allowed: 0 to below 1")
+        elif name == "template" and value and "{label}" not in value:
+            problems.append(f"method_args.template: found {value!r}; it must contain {{label}}")
+        elif name != "lora_dropout" and not isinstance(value, str) and not 0 < value < math.inf:
             problems.append(f"method_args.{name}: found {value!r}; allowed: a positive number")
-    if "lora_dropout" in method.arguments and values["method_args"].get("lora_dropout", 0.0) >= 1:
-        problems.append("method_args.lora_dropout: allowed: 0 to below 1")
     if not method.trains:
         for name in ("learning_rate", "epochs", "batch_size"):
             if values[name]:
                 problems.append(f"{name}: {method.name} does not train; leave it out")
     if method.name in ("majority", "zero_shot") and values["shots"]:
         problems.append(f"shots: {method.name} draws no examples; leave it out")
-    if (template := values["method_args"].get("template")) and "{label}" not in str(template):
-        problems.append(f"method_args.template: found {template!r}; it must contain {{label}}")
     return problems
 
 

@@ -22,8 +22,6 @@ MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of upstream's model.safetensors; any other file under that name is refused."""
 
-transformers.utils.logging.disable_progress_bar()
-
 
 @dataclass(frozen=True)
 class Model:
@@ -77,6 +75,9 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
     if problems := model_name_problems(name):
         raise FtlibError(problems[0])
     torch.set_num_threads(threads)
+    transformers.utils.logging.disable_progress_bar()
+    # Its threads would be beside those of the spec, and it warns when a process that used them forks.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     device = pick_device(device)
     folder, revision = _folder(name)
     weights = sorted(folder.glob("*.safetensors"))
@@ -179,14 +180,12 @@ def _hub_folder(name: str) -> tuple[Path, str]:
 
 @cache
 def _sha256_of(files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
+    """Of the one file; of the files' checksums where the weights are in several."""
+    each = []
     for path in files:
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest() if len(files) > 1 else b"")
-    if len(files) == 1:
-        with files[0].open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    return digest.hexdigest()
+            each.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
 
 
 def _load(loader: Any, folder: Path, **more: Any) -> torch.nn.Module:
@@ -264,6 +263,3 @@ def count(model: Model) -> int:
     config = transformers.AutoConfig.from_pretrained(model.folder, trust_remote_code=False, local_files_only=True)
     with torch.device("meta"):
         return sum(p.numel() for p in transformers.AutoModel.from_config(config).parameters())
-
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -189,17 +189,25 @@ def read_record(run_dir: str | Path) -> RunRecord:
     except FileNotFoundError:
         raise FtlibError(f"{path}: no record; the run has not finished") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise FtlibError(f"{path}: not a record ({error})") from None
+        raise FtlibError(f"{path}: not a record ({error}); move its folder away to run it again") from None
 
 
 def complete_record(run_dir: str | Path) -> RunRecord | None:
-    """The run's record where it is whole, its own folder's, and ok with its predictions beside it; None otherwise."""
+    """The run's record where it is whole, its own folder's, and ok with readable predictions; None otherwise."""
+    import pyarrow.parquet
+
     run_dir = Path(run_dir)
     if not (run_dir / "record.json").exists():
         return None
     record = read_record(run_dir)
-    whole = record.run_id == run_dir.name and record.status == "ok" and (run_dir / "predictions.parquet").exists()
-    return record if whole else None
+    if record.run_id != run_dir.name or record.status != "ok":
+        return None
+    try:
+        # The end of the file says what is in it; a file that was cut has none.
+        pyarrow.parquet.read_metadata(run_dir / "predictions.parquet")
+    except (OSError, pyarrow.ArrowException):
+        return None
+    return record
 
 
 def records_of(folder: str | Path) -> Iterator[tuple[Path, RunRecord]]:
@@ -269,8 +277,7 @@ class Events:
         elif event == "step":
             step, of, loss = facts["step"], facts["of"], facts["loss"]
             left = (time.monotonic() - self._started) / step * (of - step)
-            end = "\n" if step == of else ""
-            print(f"\rstep {step} of {of}, loss {loss:.3f}, about {left:.0f} s left   ", end=end, flush=True)
+            print(f"\rstep {step} of {of}, loss {loss:.3f}, about {left:.0f} s left   ", end="", flush=True)
 
     def curve(self) -> tuple[list[int], list[float]]:
         """Training steps and the training loss at each."""

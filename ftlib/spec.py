@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -83,7 +83,9 @@ probe, tfidf, zero_shot
         for name in ("learning_rate", "epochs", "batch_size"):
             if not values[name] and method.trains:
                 values[name] = method.defaults[name]
-        values["method_args"] = {k: default for k, (default, _) in method.arguments.items()} | self.method_args
+        values["method_args"] = {
+            name: type(default)(self.method_args.get(name, default)) for name, (default, _) in method.arguments.items()
+        }
         values["notebook"] = self.notebook or method.notebook
         if not method.model:
             values["model"] = ""
@@ -96,8 +98,14 @@ probe, tfidf, zero_shot
 
     @cached_property
     def run_id(self) -> str:
-        """Sixteen hex digits: the SHA-256 of the resolved spec and the schema version."""
-        return digest({"schema": SCHEMA, "spec": self.resolved()})[:16]
+        """Sixteen hex digits: the SHA-256 of the resolved spec and the schema version.
+
+        A field at its default is left out, so that a field that is added later leaves old records valid; a default that
+        changes is a change of meaning and bumps SCHEMA.
+        """
+        default = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
+        asked = {name: value for name, value in self.resolved().items() if value != default[name]}
+        return digest({"schema": SCHEMA, "spec": asked})[:16]
 
     def _repr_html_(self) -> str:
         from ftlib.report.html import table
@@ -116,8 +124,12 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     primary: str = Field("accuracy", description="the metric the verdicts are about")
-    margin: float = Field(0.01, gt=0, description="smallest difference that matters, in the metric's unit")
-    seeds: list[int] = Field(default_factory=lambda: [0], min_length=1, description="one run each for what draws")
+    margin: float = Field(
+        0.01, gt=0, allow_inf_nan=False, description="smallest difference that matters, in the metric's unit"
+    )
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        default_factory=lambda: [0], min_length=1, description="one run each for what draws"
+    )
     probes: list[str] = Field(default_factory=list, description="measured before and after in every run")
     tuning: dict[str, int] = Field(
         default_factory=dict, description="settings every trained method may try on validation"
@@ -183,37 +195,44 @@ def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, 
     question = study.get("question", "")
     if not isinstance(question, str) or not question.strip():
         problems.append(f"{path}: [study] question: missing; say in one sentence what the study decides")
-    found, _ = model_problems(plan_fields, Plan)
+    found, bad = model_problems(plan_fields, Plan)
     problems += [f"{path}: [plan] {problem}" for problem in found]
-    plan = Plan() if found else Plan(**plan_fields)
+    plan = Plan(**{name: value for name, value in plan_fields.items() if name not in bad})
     problems += [f"{path}: [plan] {problem}" for problem in _plan_problems(plan)]
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         problems.append(f'{path}: [[runs]]: none; write at least one, e.g. [[runs]] method = "zero_shot"')
         runs = []
     for field in ("seed", "probes", "tuning"):
-        if any(field in fields for fields in (defaults, *runs)):
+        if any(field in fields for fields in (defaults, *runs, overrides or {})):
             problems.append(f"{path}: {field}: belongs to [plan], so that it is the same for every method")
 
     cells: list[tuple[str, dict[str, Any]]] = []
     for number, run in enumerate(runs, 1):
-        where = f"{path}: [[runs]] {number}"
-        cells += [(where, cell) for cell in _grid({**defaults, **run, **(overrides or {})})]
+        fields = {**defaults, **run, **(overrides or {})}
+        empty = [name for name, value in fields.items() if value == [] and name not in _LISTS]
+        problems += [f"{path}: [[runs]] {number}: {name}: found an empty list, which leaves no run" for name in empty]
+        cells += [(f"[[runs]] {number}", cell) for cell in _grid(fields)]
     added = _missing_baselines([cell for _, cell in cells], defaults | dict(overrides or {}))
-    cells += [(f"{path}: added baseline", cell) for cell in added]
+    cells += [("added baseline", cell) for cell in added]
     if "plan" not in file and len(cells) - len(added) > 1:
         problems.append(f"{path}: [plan]: missing; a study that compares settles primary, margin and seeds beforehand")
 
     experiments: dict[str, Experiment] = {}
+    wrong: dict[str, list[str]] = {}
     for where, cell in cells:
-        cell = {**cell, "probes": plan.probes, "tuning": plan.tuning}
-        if cell.get("method") in METHODS and not METHODS[cell["method"]].trains:
+        cell = {**cell, "seed": plan.seeds[0], "probes": plan.probes, "tuning": plan.tuning}
+        method = METHODS.get(str(cell.get("method")))
+        if method and not method.trains:
             cell["tuning"] = {}
-        if bad := field_problems({**cell, "seed": plan.seeds[0]}, check_files=check_files):
-            problems += [line for problem in bad if (line := f"{where}: {problem}") not in problems]
+        if found := field_problems(cell, check_files=check_files):
+            for problem in found:
+                wrong.setdefault(problem, []).append(where)
             continue
-        for seed in plan.seeds if draws(cell) else plan.seeds[:1]:
-            spec = Experiment.of(Fields(**cell, seed=seed))
+        for seed in plan.seeds if draws(cell) else [0]:
+            spec = Experiment.of(Fields(**{**cell, "seed": seed}))
             experiments.setdefault(spec.run_id, spec)
+    # A fault of [defaults] is every run's: it is said once, with its places.
+    problems += [f"{path}: {', '.join(dict.fromkeys(places))}: {problem}" for problem, places in wrong.items()]
     if problems:
         raise several(problems)
     stands = {"question": question, "plan": plan.model_dump()}
@@ -265,7 +284,8 @@ def _grid(fields: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 def _missing_baselines(cells: list[dict[str, Any]], defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
     shared = ("text_column", "label_column", "label_words", "group_columns", "eval_limit", "threads")
-    have = {(cell.get("task", "pydocs"), cell.get("method")) for cell in cells}
+    cells = [cell for cell in cells if isinstance(cell.get("task", "pydocs"), str)]
+    have = {(cell.get("task", "pydocs"), str(cell.get("method"))) for cell in cells}
     added = []
     for task in dict.fromkeys(cell.get("task", "pydocs") for cell in cells):
         like = next(cell for cell in cells if cell.get("task", "pydocs") == task)

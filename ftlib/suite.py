@@ -1,6 +1,5 @@
 """A study from plan to records: check everything, skip what is done, run the rest, survive being killed."""
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
+from filelock import FileLock, Timeout
 
 from ftlib import engines, notebooks, provenance, records, worker
 from ftlib.data import Task, load_task
@@ -73,7 +73,8 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
                 )
             except FtlibError as error:
                 tasks[key] = None
-                problems += [str(error)] if str(error) not in problems else []
+                said = [one if spec.task in one else f"{spec.task}: {one}" for one in error.problems]
+                problems += [one for one in said if one not in problems]
         if tasks[key] is not None:
             problems += [problem for problem in run_problems(spec, tasks[key]) if problem not in problems]
     if problems:
@@ -181,29 +182,16 @@ def stop_orphans(study: Path) -> None:
 
 @contextmanager
 def one_at_a_time(study: Path) -> "Iterator[None]":
-    """Hold the study's lock, so that two executions do not work on the same runs.
+    """Hold the study's lock, so that two executions do not work on the same runs; it falls with the process.
 
     Raises:
-        FtlibError: Another live process holds it.
+        FtlibError: Another process holds it.
     """
-    path = study / ".lock"
-    study.mkdir(parents=True, exist_ok=True)
-    mine = {"pid": os.getpid(), "started": psutil.Process().create_time()}
-    if path.exists():
-        try:
-            holder = json.loads(path.read_text())
-            alive = psutil.pid_exists(holder["pid"]) and (
-                abs(psutil.Process(holder["pid"]).create_time() - holder["started"]) < 1
-            )
-        except (ValueError, KeyError, TypeError, psutil.NoSuchProcess):
-            alive = False
-        if alive and holder["pid"] != os.getpid():
-            raise FtlibError(f"{study}: process {holder['pid']} is running this study; wait for it or stop it first")
-    records.write_json(path, mine)
     try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+        with FileLock(study / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise FtlibError(f"{study}: another ftlib is running this study; wait for it or stop it first") from None
 
 
 def default_jobs(planned: Planned) -> int:

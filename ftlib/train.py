@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from ftlib.errors import Diverged
-from ftlib.models import Model, parameters
+from ftlib.models import Model
 from ftlib.records import Events
 from ftlib.spec import Experiment
 
@@ -30,10 +30,10 @@ class _Watch(transformers.TrainerCallback):
         self.events = events
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        loss = logs.get("loss", logs.get("train_loss"))
-        if loss is None:
-            return
-        self.events.say("step", step=state.global_step, of=state.max_steps, loss=round(loss, 6))
+        # `loss` is the mean since the last entry; `train_loss`, at the end, that of the whole training.
+        if "loss" in logs:
+            self.events.say("step", step=state.global_step, of=state.max_steps, loss=round(logs["loss"], 6))
+        loss = logs.get("loss", logs.get("train_loss", 0.0))
         if not math.isfinite(loss):
             raise Diverged(
                 f"the training loss became {loss} by step {state.global_step} of {state.max_steps}; "
@@ -100,5 +100,12 @@ def fit(
         seconds = time.perf_counter() - start
     seen = min(steps * settings["batch_size"], math.ceil(len(examples) * settings["epochs"]))
     mean_length = sum(map(len, tokens)) / len(tokens)
-    moving, total, _ = parameters(module)
+    moving, total = _multiplied(module)
     return Training(seconds, seen / seconds, (4 * total + 2 * moving) * seen * mean_length / seconds)
+
+
+def _multiplied(module: torch.nn.Module) -> tuple[int, int]:
+    """Parameters that move, and all, of the layers that multiply; an embedding is looked up, not multiplied."""
+    layers = [layer for layer in module.modules() if not isinstance(layer, torch.nn.Embedding)]
+    found = [parameter for layer in layers for parameter in layer.parameters(recurse=False)]
+    return sum(p.numel() for p in found if p.requires_grad), sum(p.numel() for p in found)

@@ -78,6 +78,15 @@ def refused_study(here, capsys) -> list[str]:
         ('[[runs]]\nmethod = "lora"\nepochs = 3\nnotebook = "10_run_zero_shot"\n', "has no parameter epochs"),
         ("[[runs]]\nseed = 3\n", "seed: belongs to [plan]"),
         ("[[runs]]\nmethod = {name = 'lora'}\n", "method: found"),
+        ('[[runs]]\nmethod = "tfidf"\nmethod_args = {C = inf}\n', "method_args.C: found inf"),
+        ('[[runs]]\nmethod = "tfidf"\nmethod_args = {C = 0}\n', "method_args.C: found 0"),
+        ('[[runs]]\nmethod = "lora"\nmethod_args = {r = 4.5}\n', "method_args.r: found 4.5"),
+        ('[[runs]]\nmethod = "lora"\nmethod_args = {lora_dropout = "x"}\n', "method_args.lora_dropout: found 'x'"),
+        ('[[runs]]\nmethod = "lora"\nmethod_args = {lora_dropout = 1.0}\n', "method_args.lora_dropout"),
+        ('[[runs]]\nmethod = "zero_shot"\nmethod_args = {template = "It"}\n', "it must contain {label}"),
+        ('[[runs]]\nmethod = "lora"\nlearning_rate = nan\n', "learning_rate: found nan"),
+        ('[[runs]]\nmethod = "lora"\nlearning_rate = []\n', "learning_rate: found an empty list"),
+        ('[[runs]]\nmethod = "lora"\nepochs = "3"\n', "epochs: found '3'"),
         ("[[rums]]\nmethod = 'lora'\n", "section: unknown 'rums'; did you mean 'runs'?"),
     ],
 )
@@ -109,7 +118,8 @@ def test_a_file_that_is_missing(here, capsys):
 def test_a_text_column_that_does_not_exist(here, capsys):
     write(here, '[[runs]]\nmethod = "tfidf"\n', defaults=DEFAULTS + 'text_column = "sentence"\n')
     lines = [line for line in refused_study(here, capsys) if "problems:" not in line]
-    assert [line.split(":")[0].strip() for line in lines] == ["train.csv", "validation.csv", "test.csv"]
+    places = [line.strip().split(": ")[:2] for line in lines]
+    assert places == [["file:opinions", f"{split}.csv"] for split in ("train", "validation", "test")]
     assert all("no column 'sentence'; columns: text, label" in line for line in lines)
 
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 
-import psutil
 import pytest
 import toy
 
@@ -124,6 +123,14 @@ def test_a_study_that_compares_needs_a_plan(tmp_path):
     ("plan", "said"),
     [
         ("margin = 0", "margin"),
+        ("margin = inf", "margin: found inf"),
+        ("margin = nan", "margin: found nan"),
+        ("seeds = [0, -1]", "found -1"),
+        ("seeds = [0, 4294967296]", "found 4294967296"),
+        ("seeds = [0.5]", "found 0.5"),
+        ('probes = ["generall"]', "did you mean 'general'"),
+        ("tuning = {lr = 3}", "learning_rate"),
+        ("tuning = {learning_rate = 99}", "1 to 9"),
         ("seeds = []", "seeds"),
         ("seeds = [1, 1]", "each seed once"),
         ('primary = "acuracy"', "did you mean 'accuracy'"),
@@ -199,7 +206,7 @@ OTHER = {
 
 def test_the_run_id_is_the_same_today_tomorrow_and_elsewhere():
     """If this fails, every record there is will be made again. Was that meant? Then change this."""
-    assert Experiment(**KNOWN).run_id == "210f2c7731792ecb"
+    assert Experiment(**KNOWN).run_id == "8e2a42a8c334fd48"
 
 
 def test_every_field_is_part_of_the_run_id():
@@ -344,30 +351,23 @@ def test_a_study_that_is_running_is_refused_and_free_afterwards(tmp_path):
     try:
         assert other.stdout.readline() == "in\n"
         with (
-            pytest.raises(FtlibError, match=rf"process {other.pid} is running this study"),
+            pytest.raises(FtlibError, match="another ftlib is running this study"),
             suite.one_at_a_time(tmp_path),
         ):
             pytest.fail("both are in")
     finally:
         other.kill()
         other.communicate()
+    # It was killed with the lock in hand; what it left on the disk holds nobody.
     with suite.one_at_a_time(tmp_path):
         assert (tmp_path / ".lock").exists()
-    assert not (tmp_path / ".lock").exists()
 
 
 @pytest.mark.parametrize("left", ["", "{", "null", '{"pid": 999999999, "started": 1}'])
-def test_a_lock_that_a_killed_process_left_does_not_hold(tmp_path, left):
+def test_whatever_a_lock_file_holds_only_a_live_process_locks(tmp_path, left):
     (tmp_path / ".lock").write_text(left)
     with suite.one_at_a_time(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
-
-
-def test_a_lock_does_not_hold_for_a_newer_process_of_the_same_number(tmp_path):
-    parent = psutil.Process(os.getppid())
-    (tmp_path / ".lock").write_text(json.dumps({"pid": parent.pid, "started": parent.create_time() - 100}))
-    with suite.one_at_a_time(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+        pass
 
 
 def test_runs_at_a_time_are_cores_over_threads(planned, monkeypatch):

@@ -11,7 +11,7 @@ from ftlib.data import SPLITS, Task, make_task
 from ftlib.data.columns import choose, frame, has_ids, refuse_empty
 from ftlib.data.labels import check_labels, ordered, unseen, words_for
 from ftlib.data.rows import SUFFIXES, Table, all_of, read_rows
-from ftlib.errors import FtlibError
+from ftlib.errors import FtlibError, several
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -85,9 +85,9 @@ def task_from(
         try:
             frames[split] = frame(table, columns, own_ids=own_ids)
         except FtlibError as error:
-            problems.append(str(error))
+            problems += error.problems
     if problems:
-        raise FtlibError("\n".join(problems))
+        raise several(problems)
 
     first = tables.get("train") or tables["all"]
     known = frames.get("train", frames.get("all"))

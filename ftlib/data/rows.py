@@ -57,7 +57,8 @@ def all_of(problems: Iterable[str]) -> FtlibError:
     if len(problems) == 1:
         return FtlibError(problems[0])
     more = [f"and {len(problems) - MOST_REPORTED} more"] if len(problems) > MOST_REPORTED else []
-    return FtlibError("\n  ".join([f"{len(problems)} problems:", *problems[:MOST_REPORTED], *more]))
+    shown = [*problems[:MOST_REPORTED], *more]
+    return FtlibError("\n  ".join([f"{len(problems)} problems:", *shown]), shown)
 
 
 def read_rows(path: Path, where: str = "") -> Table:

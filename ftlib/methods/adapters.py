@@ -1,5 +1,6 @@
 """Adapters through peft: few new parameters, the base model frozen."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 import peft
@@ -23,5 +24,8 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     # Dettmers et al. 2023, section 4; "LoRA without regret" 2025).
     config = peft.LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", **settings)
     torch.manual_seed(spec.seed)
-    module = peft.get_peft_model(base, config)
+    with warnings.catch_warnings():
+        # peft 0.21 reads an attribute that transformers 5.23 has renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        module = peft.get_peft_model(base, config)
     return Classifier(module_probabilities(module, model, spec.max_length), *parameters(module), module)

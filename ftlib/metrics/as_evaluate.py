@@ -1,4 +1,4 @@
-"""ftlib's metrics for code that uses Hugging Face evaluate: local modules that `evaluate.combine` accepts, no network."""
+"""ftlib's metrics as local Hugging Face evaluate modules that `evaluate.combine` accepts; no network is asked."""
 
 from typing import Any
 
