@@ -23,7 +23,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 """Of upstream's model.safetensors; any other file under that name is refused."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A base model that has been found and identified; the weights are loaded by `encoder` and `classifier`."""
 
@@ -38,6 +38,11 @@ class Model:
     """float32, or bfloat16 for autocast: matrix products in bfloat16, weights and sums in float32."""
     threads: int
     tokenizer: Any
+
+    def __repr__(self) -> str:
+        arithmetic = "bfloat16 autocast" if self.bf16 else self.dtype
+        at = f"@{self.revision}" if self.revision else ""
+        return f"Model({self.name}{at}, sha256 {self.sha256[:12]}, {self.device}, {arithmetic}, threads {self.threads})"
 
     @property
     def bf16(self) -> bool:

@@ -18,13 +18,14 @@ def text(value: object) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """An HTML table of plain values, every cell escaped; cells that are numbers are aligned to the right.
+    """An HTML table of plain values, every cell escaped; numbers are aligned to the right, the rest to the left.
 
-    >>> table(("name", "n"), [("<a>", 3)])
-    '<table><thead><tr><th scope="col">name</th><th scope="col">n</th></tr></thead>\
-<tbody><tr><td>&lt;a&gt;</td><td style="text-align:right">3</td></tr></tbody></table>'
+    >>> table(("n",), [("<a>",), (3,)])
+    '<table><thead><tr><th scope="col" style="text-align:left">n</th></tr></thead>\
+<tbody><tr><td style="text-align:left">&lt;a&gt;</td></tr><tr><td style="text-align:right">3</td></tr></tbody></table>'
     """
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in header)
+    # Said in each cell, because Jupyter's own style aligns everything to the right.
+    head = "".join(f'<th scope="col" style="text-align:left">{text(name)}</th>' for name in header)
     body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -32,4 +33,4 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _cell(value: object) -> str:
     said = text(value)
     number = any(c.isdigit() for c in said) and set(said) <= _NUMBER
-    return f'<td style="text-align:right">{said}</td>' if number else f"<td>{said}</td>"
+    return f'<td style="text-align:{"right" if number else "left"}">{said}</td>'
