@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from ftlib.errors import FtlibError
-from ftlib.influence import RANGES, label_counts, label_values, metric_of_counts, ratio_values
+from ftlib.influence import RANGES, label_counts, label_values, metric_of_counts, ratio_values, sum_values
 
 SKLEARN = {
     "accuracy": accuracy_score,
@@ -35,13 +35,27 @@ def test_rows_average_to_scikit_learns_value(metric, n_classes):
 
 
 @pytest.mark.parametrize("metric", RANGES)
-def test_values_are_the_derivative_with_respect_to_an_examples_weight(metric):
+def test_values_are_the_change_without_an_example(metric):
     labels, guesses = _data(n_seeds=1)
-    counts, n = label_counts(labels, guesses[0], 4), len(labels)
-    values, step = label_values(labels, guesses, metric)[0], 1e-6
-    for i in range(n):
-        up, down = (metric_of_counts(counts.sum(axis=0) + s * counts[i], metric) for s in (step, -step))
-        assert values[i] - values.mean() == pytest.approx(n * (up - down) / (2 * step), abs=1e-5), i
+    n, values = len(labels), label_values(labels, guesses, metric)[0]
+    whole = SKLEARN[metric](labels, guesses[0])
+    without = [SKLEARN[metric](np.delete(labels, i), np.delete(guesses[0], i)) for i in range(n)]
+    influence = (n - 1) * (whole - np.array(without))
+    assert values == pytest.approx(whole + influence - influence.mean())
+
+
+def test_classes_that_one_example_alone_uses_do_not_break_anything():
+    labels, guess = np.array([0] * 9 + [1, 2]), np.array([0] * 9 + [1, 3])
+    for metric in RANGES:
+        assert np.isfinite(label_values(labels, guess, metric)).all(), metric
+
+
+def test_every_metric_of_sums_has_the_same_values_by_the_general_form():
+    labels, guesses = _data(n_seeds=2, n=40)
+    counts = [label_counts(labels, guess, 4) for guess in guesses]
+    for metric in ("accuracy", "f1_macro", "mcc"):
+        general = sum_values(counts, lambda sums, metric=metric: metric_of_counts(sums, metric))
+        assert general == pytest.approx(label_values(labels, guesses, metric), abs=1e-9), metric
 
 
 def test_macro_f1_averages_over_classes_that_occur_as_scikit_learn_does():
@@ -59,16 +73,13 @@ def test_degenerate_metrics():
         assert label_values([0, 0, 2], [0, 0, 0], "f1_binary", positive=2).mean() == 0.0
 
 
-def test_ratio_is_the_ratio_of_sums_and_its_slope():
+def test_ratio_is_the_ratio_of_sums():
     rng = np.random.default_rng(1)
     top, bottom = rng.random((2, 30)), rng.random(30)
     values = ratio_values(top, bottom)
     assert values.mean(axis=1) == pytest.approx(top.sum(axis=1) / bottom.sum())
-    step = 1e-6
-    slope = [
-        ((top[0].sum() + s * top[0][4]) / (bottom.sum() + s * bottom[4]) - values[0].mean()) / s for s in (step, -step)
-    ]
-    assert values[0][4] - values[0].mean() == pytest.approx(30 * np.mean(slope), abs=1e-5)
+    pairs = np.stack([top, np.broadcast_to(bottom, top.shape)], axis=-1)
+    assert values == pytest.approx(sum_values(pairs, lambda sums: sums[..., 0] / sums[..., 1]))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +91,8 @@ def test_ratio_is_the_ratio_of_sums_and_its_slope():
         (lambda: label_values(["a", "b"], [0, 1], "mcc"), "labels"),
         (lambda: label_values([0, 1], [0.0, 0.5], "mcc"), "predictions"),
         (lambda: ratio_values([1, 2], [0, 0]), "denominators"),
+        (lambda: ratio_values([1, 2], [0, 3]), "one example that holds them all"),
+        (lambda: sum_values(np.ones((2, 3)), lambda s: s), "n_counts"),
         (lambda: ratio_values(np.ones((2, 3)), np.ones((3, 3))), "denominators"),
     ],
 )

@@ -58,7 +58,10 @@ def test_more_of_anything_detects_less_and_noise_detects_more():
     assert detectable(s=10) < detectable(s=5) < detectable() < detectable(s=2)
     assert detectable(discordance=0.05) < detectable() < detectable(seed_sd=0.03)
     assert detectable(power=0.5) < detectable() < detectable(alpha=0.01)
-    assert detectable(repeated=0.3) < detectable()
+    assert detectable(s=10, repeated=0.3) < detectable(s=10, repeated=0.9)
+    assert detectable(s=3, seed_sd=0, repeated=0.3) > detectable(s=3, seed_sd=0, repeated=0.9), (
+        "three seeds cannot tell noise of the runs from a spread of the seeds"
+    )
 
 
 def test_needed_numbers_are_the_least_that_suffice():

@@ -27,11 +27,12 @@ def test_two_by_two_table_by_hand():
     assert found.half_width(0.05) == pytest.approx(12.706, abs=1e-3)
 
 
-def test_two_seeds_are_never_narrower_than_the_t_interval_over_seeds():
+@pytest.mark.parametrize("n_seeds", [2, 3, 5, 10])
+def test_no_interval_is_narrower_than_the_t_interval_over_seeds(n_seeds):
     rng = np.random.default_rng(1)
     for _ in range(50):
-        table = rng.normal(size=(2, 30)) + rng.normal(size=(2, 1))
-        over_seeds = scipy_stats.t.ppf(0.975, 1) * scipy_stats.sem(table.mean(axis=1))
+        table = rng.normal(size=(n_seeds, 30)) + rng.normal(size=(n_seeds, 1))
+        over_seeds = scipy_stats.t.ppf(0.975, n_seeds - 1) * scipy_stats.sem(table.mean(axis=1))
         assert spread(table).half_width(0.05) >= over_seeds * (1 - 1e-12)
 
 

@@ -279,6 +279,10 @@ def test_families_of_metrics_and_single_rows():
         single, margin=0.01, rng=rng(), labels=labels, metric="mcc", draws_nothing=("majority", "tfidf")
     )
     assert ["training run" in p.comparison.sentence for p in found] == [True] * 5 + [False]
+    guesses["lora"] = guesses["lora"][:1]
+    found = compare_all(guesses, margin=0.01, rng=rng(), labels=labels, metric="mcc", draws_nothing=("majority",))
+    lone = [(p.a, p.b) for p in found if "training run" in p.comparison.sentence]
+    assert lone == [("lora", "majority"), ("lora", "tfidf"), ("majority", "tfidf")], "one seed of a method that draws"
 
 
 def test_ranking_shows_ties_as_ties():
