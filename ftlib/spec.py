@@ -91,11 +91,6 @@ probe, tfidf, zero_shot
             values["model"] = ""
         return values
 
-    def filled(self) -> "Experiment":
-        """The experiment with its defaults written out; it has the same run_id."""
-        values = self.resolved()
-        return self.model_copy(update=values | {"model": values["model"] or self.model})
-
     @cached_property
     def run_id(self) -> str:
         """Sixteen hex digits: the SHA-256 of the resolved spec and the schema version.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 from filelock import FileLock, Timeout
 
-from ftlib import engines, notebooks, provenance, records, worker
+from ftlib import engines, notebooks, provenance, records, weights, worker
 from ftlib.data import Task, load_task
 from ftlib.errors import FtlibError, several
 from ftlib.methods import METHODS
@@ -61,6 +61,11 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
     suite = load_suite(path, overrides)
     tasks: dict[tuple, Task] = {}
     problems: list[str] = []
+    for model in dict.fromkeys(spec.model for spec in suite.experiments if METHODS[spec.method].model):
+        try:
+            weights.find(model)
+        except FtlibError as error:
+            problems += error.problems
     for spec in suite.experiments:
         if (key := _data_key(spec)) not in tasks:
             try:

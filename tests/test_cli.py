@@ -117,10 +117,16 @@ def test_a_file_that_is_missing(here, capsys):
 
 def test_a_text_column_that_does_not_exist(here, capsys):
     write(here, '[[runs]]\nmethod = "tfidf"\n', defaults=DEFAULTS + 'text_column = "sentence"\n')
-    lines = [line for line in refused_study(here, capsys) if "problems:" not in line]
-    places = [line.strip().split(": ")[:2] for line in lines]
-    assert places == [["file:opinions", f"{split}.csv"] for split in ("train", "validation", "test")]
-    assert all("no column 'sentence'; columns: text, label" in line for line in lines)
+    (line,) = refused_study(here, capsys)
+    assert "file:opinions: train.csv, validation.csv, test.csv: text_column: no column 'sentence'" in line
+    assert "columns: text, label" in line
+
+
+def test_a_model_that_cannot_be_had_is_said_before_anything_starts(here, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write(here, '[[runs]]\nmethod = "full"\nmodel = "some-owner/some-model"\n')
+    (line,) = refused_study(here, capsys)
+    assert "hf download some-owner/some-model" in line
 
 
 def test_zero_shot_on_labels_that_are_numbers_needs_their_words(here, capsys):

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import ftlib
-from ftlib import models
+from ftlib import models, weights
 from ftlib.errors import FtlibError
 
 
 def test_minilm_is_the_published_model_and_tells_meanings_apart(at_home):
     model = ftlib.load_model("minilm")
-    assert model.sha256 == models.MINILM_SHA256
+    assert model.sha256 == weights.MINILM_SHA256
     texts = ["A cat sat on the mat.", "A kitten rested on the rug.", "Interest rates rose in March."]
     found = models.features(model, texts, 64)
     assert np.allclose((found**2).sum(axis=1), 1, atol=1e-5)
@@ -23,7 +23,7 @@ def test_minilm_is_the_published_model_and_tells_meanings_apart(at_home):
 
 def test_minilm_with_another_checksum_is_refused(at_home, tmp_path, monkeypatch):
     shutil.copytree(at_home / "tiny", tmp_path / "model")
-    monkeypatch.setattr(models, "_minilm_folder", lambda: tmp_path / "model")
+    monkeypatch.setattr(weights, "_minilm_folder", lambda: tmp_path / "model")
     with pytest.raises(FtlibError, match="expected 53aa51172d"):
         ftlib.load_model("minilm")
 

@@ -217,7 +217,6 @@ def test_every_field_is_part_of_the_run_id():
 
 def test_a_default_written_out_is_the_same_run():
     assert Experiment(**KNOWN, learning_rate=0.001, method_args={"r": 8}).run_id == Experiment(**KNOWN).run_id
-    assert Experiment(**KNOWN).filled().run_id == Experiment(**KNOWN).run_id
 
 
 def test_the_model_is_no_part_of_a_run_that_uses_none():

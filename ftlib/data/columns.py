@@ -72,11 +72,10 @@ def choose(
     parts = (chosen.text,) if chosen.text in common else chosen.parts
     asked = [("text_column", part) for part in parts] + [("label_column", label)]
     for field, name in [*asked, *(("group_columns", name) for name in chosen.groups)]:
-        problems += [
-            f"{table.where}: {field}: no column {name!r}; columns: {', '.join(table.columns)}"
-            for table in tables.values()
-            if name and name not in table.columns
-        ]
+        without = [table for table in tables.values() if name and name not in table.columns]
+        if without:
+            where = ", ".join(table.where for table in without)
+            problems.append(f"{where}: {field}: no column {name!r}; columns: {', '.join(without[0].columns)}")
     if label and label in parts:
         problems.append(f"{first.where}: {label!r} is both the text and the label column")
     if problems:

