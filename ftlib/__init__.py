@@ -20,7 +20,7 @@ _HOME = {
     "contests": "ftlib.report.contest",
     "label_descriptions": "ftlib.prompts",
     "load_model": "ftlib.models",
-    "load_suite": "ftlib.spec",
+    "load_suite": "ftlib.grid",
     "load_task": "ftlib.data",
     "measure_after": "ftlib.run",
     "measure_before": "ftlib.run",

@@ -12,12 +12,13 @@ from filelock import FileLock, Timeout
 from ftlib import engines, notebooks, provenance, records, weights, worker
 from ftlib.data import Task, load_task
 from ftlib.errors import FtlibError, several
+from ftlib.grid import load_suite
 from ftlib.methods import METHODS
 from ftlib.power import planning_sentence
 from ftlib.records import RunRecord
 from ftlib.report.contest import contests
 from ftlib.report.study import read_study
-from ftlib.spec import SCHEMA, Experiment, Suite, load_suite
+from ftlib.spec import SCHEMA, Experiment, Suite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

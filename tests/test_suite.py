@@ -12,8 +12,9 @@ import toy
 from ftlib import records, suite
 from ftlib.engines import local
 from ftlib.errors import FtlibError
+from ftlib.grid import load_suite
 from ftlib.methods import METHODS
-from ftlib.spec import Experiment, Plan, load_suite
+from ftlib.spec import Experiment, Plan
 
 HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1, 2]\n'
 

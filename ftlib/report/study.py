@@ -12,10 +12,11 @@ from typing import Any
 from ftlib import records
 from ftlib.errors import FtlibError
 from ftlib.fields import Fields
+from ftlib.grid import load_suite
 from ftlib.methods import METHODS
 from ftlib.records import RunRecord
 from ftlib.report.parts import Examples, Part, read_parts
-from ftlib.spec import Plan, digest, draws, load_suite
+from ftlib.spec import Plan, digest, draws
 
 _OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
 """Fields that are no settings: they have a column of their own, or do not change what is asked."""

@@ -1,0 +1,163 @@
+"""A suite file becomes a Suite: the grid expanded, the baselines added, everything that is wrong said at once."""
+
+import itertools
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ftlib.errors import FtlibError, several, unknown
+from ftlib.fields import Fields, field_problems, model_problems
+from ftlib.methods import METHODS
+from ftlib.metrics import METRICS
+from ftlib.spec import Added, Experiment, Plan, Suite, digest, draws
+
+
+def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, check_files: bool = True) -> Suite:
+    """Read `suite.toml` and expand it into experiments.
+
+    A list in `[[runs]]` or `[defaults]` makes a grid, except for fields that are lists themselves. What draws runs once
+    per seed of the plan; what does not runs once. The majority class and TF-IDF are added for every task they lack.
+
+    Args:
+        path: The suite file, or the study's folder that holds it.
+        overrides: Fields set for every run, over the file (`--set field=value`).
+        check_files: Whether the data and models that it names by path must be there; reading a finished study needs
+            neither.
+
+    Raises:
+        FtlibError: All problems of the file at once, each with its place.
+    """
+    path = Path(path)
+    path = path / "suite.toml" if path.is_dir() else path
+    file = _parsed(path)
+    question, plan, problems = _settled(file)
+    cells, added, found = _cells(file, dict(overrides or {}))
+    problems += found
+    if "plan" not in file and len(cells) - len(added) > 1:
+        problems.append("[plan]: missing; a study that compares settles primary, margin and seeds beforehand")
+    experiments, found = _experiments(cells, plan, check_files)
+    problems += found
+    if problems:
+        raise several(f"{path}: {problem}" for problem in problems)
+    stands = {"question": question, "plan": plan.model_dump()}
+    return Suite(path.parent, question, plan, digest(stands)[:16], experiments, added)
+
+
+Cell = tuple[str, dict[str, Any]]
+"""One combination of the grid: its place in the file, and its fields."""
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FtlibError(f"{path}: no such suite file; a study is a folder with a suite.toml (see reports/demo)")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FtlibError(f"{path}: not valid TOML: {error}") from None
+
+
+def _settled(file: Mapping[str, Any]) -> tuple[str, Plan, list[str]]:
+    """The question and the plan, with every problem outside the grid; what is wrong is left at its default."""
+    problems = [str(unknown("section", name, _SECTIONS)) for name in file if name not in _SECTIONS]
+    for name in ("study", "plan", "defaults"):
+        if not isinstance(file.get(name, {}), dict):
+            found = type(file[name]).__name__
+            problems.append(f"[{name}]: found {found}; write it as a table, [{name}] on a line of its own")
+    study, fields = _table(file, "study"), _table(file, "plan")
+    problems += [f"[study] {unknown('field', name, ['question'])}" for name in study if name != "question"]
+    question = study.get("question", "")
+    if not isinstance(question, str) or not question.strip():
+        problems.append("[study] question: missing; say in one sentence what the study decides")
+    found, bad = model_problems(fields, Plan)
+    plan = Plan(**{name: value for name, value in fields.items() if name not in bad})
+    problems += [f"[plan] {problem}" for problem in [*found, *_plan_problems(plan)]]
+    return question, plan, problems
+
+
+def _cells(file: Mapping[str, Any], overrides: dict[str, Any]) -> tuple[list[Cell], tuple[Added, ...], list[str]]:
+    """Every combination of the grid, the added baselines among them."""
+    defaults, runs, problems = _table(file, "defaults"), file.get("runs", []), []
+    if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+        problems.append('[[runs]]: none; write at least one, e.g. [[runs]] method = "zero_shot"')
+        runs = []
+    for field in ("seed", "probes", "tuning"):
+        if any(field in fields for fields in (defaults, *runs, overrides)):
+            problems.append(f"{field}: belongs to [plan], so that it is the same for every method")
+    cells: list[Cell] = []
+    for number, run in enumerate(runs, 1):
+        where, fields = f"[[runs]] {number}", {**defaults, **run, **overrides}
+        empty = [name for name, value in fields.items() if value == [] and name not in _LISTS]
+        problems += [f"{where}: {name}: found an empty list, which leaves no run" for name in empty]
+        # A misspelt field is said elsewhere; it may be the one that is missing.
+        if "method" not in fields and set(fields) <= set(Fields.model_fields):
+            problems.append(f"{where}: method: missing; known: {', '.join(METHODS)}")
+        cells += [(where, cell) for cell in _grid(fields)]
+    baselines = _missing_baselines([cell for _, cell in cells], defaults | overrides)
+    added = tuple(Added(cell.get("task", "pydocs"), cell["method"]) for cell in baselines)
+    return [*cells, *(("added baseline", cell) for cell in baselines)], added, problems
+
+
+def _experiments(cells: list[Cell], plan: Plan, check_files: bool) -> tuple[tuple[Experiment, ...], list[str]]:
+    """The experiments of the grid, once per seed where they draw; and what is wrong, said once with its places."""
+    experiments: dict[str, Experiment] = {}
+    wrong: dict[str, list[str]] = {}
+    for where, cell in cells:
+        cell = {**cell, "seed": plan.seeds[0], "probes": plan.probes, "tuning": plan.tuning}
+        method = METHODS.get(str(cell.get("method")))
+        if method and not method.trains:
+            cell["tuning"] = {}
+        if found := field_problems(cell, check_files=check_files):
+            for problem in found:
+                wrong.setdefault(problem, []).append(where)
+            continue
+        for seed in plan.seeds if draws(cell) else [0]:
+            spec = Experiment.of(Fields(**{**cell, "seed": seed}))
+            experiments.setdefault(spec.run_id, spec)
+    return tuple(experiments.values()), [f"{', '.join(dict.fromkeys(at))}: {said}" for said, at in wrong.items()]
+
+
+_SECTIONS = ("study", "plan", "defaults", "runs")
+_LISTS = {"probes", "group_columns"}
+
+
+def _table(file: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = file.get(name, {})
+    return value if isinstance(value, dict) else {}
+
+
+def _plan_problems(plan: Plan) -> list[str]:
+    problems = []
+    if plan.primary not in METRICS:
+        problems.append(str(unknown("primary", plan.primary, METRICS)))
+    if len(set(plan.seeds)) < len(plan.seeds):
+        problems.append(f"seeds: found {plan.seeds}; each seed once")
+    return problems
+
+
+def _grid(fields: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """Every combination of the fields' listed values.
+
+    >>> list(_grid({"method": ["lora", "full"], "shots": 8}))
+    [{'method': 'lora', 'shots': 8}, {'method': 'full', 'shots': 8}]
+    """
+    axes = []
+    for name, value in fields.items():
+        many = isinstance(value, list) and (name not in _LISTS or (value and isinstance(value[0], list)))
+        axes.append([(name, item) for item in value] if many else [(name, value)])
+    return [dict(combination) for combination in itertools.product(*axes)]
+
+
+def _missing_baselines(cells: list[dict[str, Any]], defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+    shared = ("text_column", "label_column", "label_words", "group_columns", "eval_limit", "threads")
+    cells = [cell for cell in cells if isinstance(cell.get("task", "pydocs"), str)]
+    have = {(cell.get("task", "pydocs"), str(cell.get("method"))) for cell in cells}
+    added = []
+    for task in dict.fromkeys(cell.get("task", "pydocs") for cell in cells):
+        like = next(cell for cell in cells if cell.get("task", "pydocs") == task)
+        for method in ("majority", "tfidf"):
+            if (task, method) not in have:
+                kept = {name: like[name] for name in shared if name in like}
+                limit = {} if "train_limit" not in defaults else {"train_limit": like.get("train_limit", 0)}
+                added.append({"task": task, "method": method, **kept, **limit})
+    return added
