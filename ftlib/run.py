@@ -14,7 +14,7 @@ import numpy as np
 from ftlib import provenance, records
 from ftlib.data import Task, load_task
 from ftlib.data.cache import saved_seconds
-from ftlib.errors import FtlibError
+from ftlib.errors import Diverged, FtlibError
 from ftlib.methods import METHODS, Classifier
 from ftlib.metrics import leaf, measure
 from ftlib.records import Events, RunRecord
@@ -83,13 +83,7 @@ def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord:
 def open_task(spec: Experiment, events: Events | None = None) -> Task:
     """Read the experiment's data."""
     (events or Events()).say("stage", name="data")
-    return load_task(
-        spec.task,
-        text_column=spec.text_column,
-        label_column=spec.label_column,
-        label_words=spec.label_words,
-        group_columns=spec.group_columns,
-    )
+    return load_task(spec.task, **spec.columns())
 
 
 def open_model(spec: Experiment, events: Events | None = None) -> "Model | None":
@@ -128,25 +122,42 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     train = task.draw(shots=spec.shots, train_limit=spec.train_limit, seed=spec.seed)
     budget = spec.tuning.get("learning_rate", 1) if METHODS[spec.method].trains else 1
     start = _clock()
-    rate = spec.resolved()["learning_rate"]
-    tried, best = [], None
-    for factor in (1, 1 / 3, 3, 1 / 10, 10, 1 / 30, 30, 1 / 100, 100)[:budget]:
-        setting = spec.model_copy(update={"learning_rate": rate * factor}) if budget > 1 else spec
-        classifier, training = _fit_once(setting, task, train, model, events)
-        if budget > 1:
-            score = _measure("after", spec, task, classifier, part="validation").metrics["validation"]["accuracy"]
-            tried.append({"learning_rate": rate * factor, "validation_accuracy": score["value"]})
-            events.say("tried", **tried[-1])
-        if best is None or tried[-1]["validation_accuracy"] > best[0]:
-            best = (tried[-1]["validation_accuracy"] if tried else 0.0, classifier, training, rate * factor)
-    _, classifier, training, chosen = best
+    if budget > 1:
+        classifier, training, tuned = _tune(spec, task, train, model, events, budget)
+    else:
+        (classifier, training), tuned = _fit_once(spec, task, train, model, events), {}
     cost = {
         "train_seconds": _clock() - start,
         "train_examples": len(train) if classifier.trainable_parameters else 0,
         "train_examples_per_second": training.examples_per_second if training else None,
         "achieved_flops_per_second": training.flops_per_second if training else None,
     }
-    return Adapted(classifier, cost, {"learning_rate": chosen, "tried": tried} if tried else {})
+    return Adapted(classifier, cost, tuned)
+
+
+FACTORS = (1, 1 / 3, 3, 1 / 10, 10, 1 / 30, 30, 1 / 100, 100)
+"""Learning rates a tuning budget buys, as multiples of the spec's, nearest first."""
+
+
+def _tune(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model | None", events: Events, budget: int):
+    """Fit once per setting; a setting that diverges is one that was tried and is not taken."""
+    rate, tried, best = spec.resolved()["learning_rate"], [], None
+    for factor in FACTORS[:budget]:
+        setting = spec.model_copy(update={"learning_rate": rate * factor})
+        entry = {"learning_rate": rate * factor, "validation_accuracy": None}
+        try:
+            classifier, training = _fit_once(setting, task, train, model, events)
+            score = _measure("after", setting, task, classifier, part="validation").metrics["validation"]["accuracy"]
+            entry["validation_accuracy"] = score["value"]
+            if best is None or score["value"] > best[0]:
+                best = score["value"], classifier, training, rate * factor
+        except Diverged as error:
+            entry["reason"] = str(error)
+        tried.append(entry)
+        events.say("tried", **entry)
+    if best is None:
+        raise Diverged(f"all {budget} learning rates diverged: {[entry['learning_rate'] for entry in tried]}")
+    return best[1], best[2], {"learning_rate": best[3], "tried": tried}
 
 
 def _fit_once(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model | None", events: Events):

@@ -70,6 +70,10 @@ probe, tfidf, zero_shot
         """The experiment of fields that have been checked."""
         return cls.model_construct(checked.model_fields_set, **dict(checked))
 
+    def columns(self) -> dict[str, Any]:
+        """How its data is to be read: the named arguments of `load_task`."""
+        return self.model_dump(include={"text_column", "label_column", "label_words", "group_columns"})
+
     def passed(self) -> dict[str, Any]:
         """The fields as they were given."""
         return self.model_dump(include=self.model_fields_set)

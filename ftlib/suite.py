@@ -18,7 +18,7 @@ from ftlib.power import planning_sentence
 from ftlib.records import RunRecord
 from ftlib.report.contest import contests
 from ftlib.report.study import read_study
-from ftlib.spec import SCHEMA, Experiment, Suite
+from ftlib.spec import SCHEMA, Experiment, Suite, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Planned(NamedTuple):
     """A suite whose data has been read and whose jobs are known."""
 
     suite: Suite
-    tasks: Mapping[tuple, Task]
+    tasks: Mapping[str, Task]
     jobs: tuple[Job, ...]
 
     def task_of(self, spec: Experiment) -> Task:
@@ -48,9 +48,8 @@ class Planned(NamedTuple):
         return self.tasks[_data_key(spec)]
 
 
-def _data_key(spec: Experiment) -> tuple:
-    words = tuple(sorted(spec.label_words.items()))
-    return (spec.task, spec.text_column, spec.label_column, words, tuple(spec.group_columns))
+def _data_key(spec: Experiment) -> str:
+    return digest([spec.task, spec.columns()])
 
 
 def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planned:
@@ -60,7 +59,7 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
         FtlibError: All that is wrong, before any kernel starts.
     """
     suite = load_suite(path, overrides)
-    tasks: dict[tuple, Task] = {}
+    tasks: dict[str, Task] = {}
     problems: list[str] = []
     for model in dict.fromkeys(spec.model for spec in suite.experiments if METHODS[spec.method].model):
         try:
@@ -70,13 +69,7 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
     for spec in suite.experiments:
         if (key := _data_key(spec)) not in tasks:
             try:
-                tasks[key] = load_task(
-                    spec.task,
-                    text_column=spec.text_column,
-                    label_column=spec.label_column,
-                    label_words=spec.label_words,
-                    group_columns=spec.group_columns,
-                )
+                tasks[key] = load_task(spec.task, **spec.columns())
             except FtlibError as error:
                 tasks[key] = None
                 said = [one if spec.task in one else f"{spec.task}: {one}" for one in error.problems]

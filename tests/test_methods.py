@@ -6,7 +6,7 @@ import toy
 
 import ftlib
 from ftlib import models
-from ftlib.errors import FtlibError
+from ftlib.errors import Diverged, FtlibError
 from ftlib.methods import METHODS
 from ftlib.spec import Experiment
 
@@ -77,6 +77,24 @@ def test_a_tuning_budget_tries_that_many_settings_and_keeps_the_best_on_validati
     assert len(tried) == 3
     best = max(tried, key=lambda one: one["validation_accuracy"])
     assert record.provenance["tuned"]["learning_rate"] == best["learning_rate"]
+
+
+def test_a_setting_that_diverges_is_tried_and_not_taken(at_home, monkeypatch):
+    from ftlib import train
+
+    fit = train.fit
+
+    def diverges_above(module, model, spec, *more):
+        if spec.learning_rate > 0.003:
+            raise Diverged("the training loss became nan")
+        return fit(module, model, spec, *more)
+
+    monkeypatch.setattr(train, "fit", diverges_above)
+    tuned = ftlib.run(spec_of("full", tuning={"learning_rate": 3})).provenance["tuned"]
+    assert tuned["learning_rate"] <= 0.003
+    assert [one["validation_accuracy"] is None for one in tuned["tried"]] == [False, False, True]
+    with pytest.raises(Diverged, match="all 2 learning rates"):
+        ftlib.run(spec_of("full", learning_rate=0.1, tuning={"learning_rate": 2}))
 
 
 def test_a_probe_general_of_an_encoder_is_null_with_a_reason(at_home):
