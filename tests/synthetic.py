@@ -253,15 +253,3 @@ def write_large(folder: Path, n_records: int, n_examples: int) -> Path:
         made.append(Made(("lora", "full")[number % 2], rng.normal(0.8, 0.2), range(5), fields))
     made.append(Made("full", 0.3, range(n_records - sum(len(run.seeds) for run in made)), {"shots": 8}))
     return write_study(folder, made, labels=LIBRARIES[:4], n=n_examples)
-
-
-if __name__ == "__main__":
-    import sys
-    import time
-
-    from ftlib import report
-
-    n_records, n_examples = (int(argument) for argument in (sys.argv[2:] + ["1000", "2000"][len(sys.argv) - 2 :])[:2])
-    study = write_large(Path(sys.argv[1]), n_records, n_examples)
-    start = time.perf_counter()
-    print(report.build(study), f"{n_records} records of {n_examples} examples: {time.perf_counter() - start:.1f} s")
