@@ -1,5 +1,6 @@
 """The difference of two methods in numbers: interval, p-value, and how surely it lies within the margin."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import ArrayLike
 from ftlib.errors import FtlibError
 from ftlib.influence import as_predictions, label_counts, metric_of_counts
 from ftlib.resampling import swap_test
-from ftlib.spread import Spread, check_alpha, is_binary, paired, spread
+from ftlib.spread import Array, Spread, check_alpha, is_binary, paired, spread
 from ftlib.stats import mcnemar_counts
 
 
@@ -86,14 +87,12 @@ def difference(
     if binary and clusters is None:
         if len(step) == 1:
             p_exact = mcnemar_counts(int((step > 0).sum()), int((step < 0).sum()))[1]
-        # One imagined example won by each, as large as those found (Bonett and Price 2012): with few discordant
-        # examples the plain standard error is too small, and with none it is 0.
-        columns = step.mean(axis=0)[step.any(axis=0)]
-        size = float(np.sqrt((columns**2).mean())) if len(columns) else 1.0
-        imagined = np.full((len(step), 1), size)
-        step = np.concatenate([step, imagined, -imagined], axis=1)
+        step = _with_imagined(step)
     found = spread(step, clusters)
-    half, half_same = found.half_width(alpha), found.half_width(2 * alpha)
+    half = found.half_width(alpha)
+    # The imagined examples draw the mean towards 0, which is the careful side for a difference but not for equivalence.
+    plain = replace(found, mean=value)
+    half_same = plain.half_width(2 * alpha)
     low, high, p_value = min(found.mean - half, value), max(found.mean + half, value), found.p_value()
     if identical:
         p_value = 1.0
@@ -109,9 +108,9 @@ def difference(
         low=low,
         high=high,
         p_value=p_value,
-        p_same=found.p_equivalent(margin) if margin > 0 else 1.0,
-        low_same=min(found.mean - half_same, value),
-        high_same=max(found.mean + half_same, value),
+        p_same=plain.p_equivalent(margin) if margin > 0 else 1.0,
+        low_same=value - half_same,
+        high_same=value + half_same,
         identical=identical,
         margin=margin,
         alpha=alpha,
@@ -120,6 +119,22 @@ def difference(
         n_draws=a.shape[1] if clusters is None else found.n_examples,
         spread=found,
     )
+
+
+def _with_imagined(step: Array) -> Array:
+    """Add one imagined example won by each method (Bonett and Price 2012).
+
+    With few discordant examples the plain standard error is too small, and with none it is 0. The imagined examples are
+    as large as those found, less what does not repeat from seed to seed and so tells of the spread already.
+    """
+    columns = step.mean(axis=0)[step.any(axis=0)]
+    size = 1.0
+    if len(columns):
+        found = spread(step)
+        repeats = found.var_examples / (found.var_examples + found.var_rest) if found.var_rest > 0 else 1.0
+        size = float((columns**2).mean() * repeats) ** 0.5
+    imagined = np.full((len(step), 1), size)
+    return np.concatenate([step, imagined, -imagined], axis=1)
 
 
 def label_swap_test(

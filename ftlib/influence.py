@@ -1,9 +1,10 @@
 """Metrics that are not means, as means: one value per example whose average is the metric.
 
-Macro F1, MCC and ratios such as bits per byte are functions of sums over the examples. To first order such a metric is
-its own value plus the average of each example's influence on it (the delta method, or infinitesimal jackknife: Efron
-1982, chapter 6). So metric + influence of every example, `(n_seeds, n_examples)`, averages to the metric exactly and
-spreads as the metric does, and every interval, test and power calculation for means serves these metrics too.
+Macro F1, MCC, BLEU and ratios such as bits per byte are functions of sums over the examples. To first order such a
+metric is its own value plus the average of each example's influence on it, taken by leaving the example out (the
+jackknife: Tukey 1958; Efron 1982, chapter 3). So metric + influence of every example, `(n_seeds, n_examples)`, averages
+to the metric exactly and spreads as the metric does, and every interval, test and power calculation for means serves
+these metrics too.
 """
 
 from collections.abc import Callable
@@ -60,10 +61,11 @@ def as_predictions(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray, 
 def label_values(labels: ArrayLike, predictions: ArrayLike, metric: str, *, positive: int = 1) -> Array:
     """Values per example whose mean over the examples is the metric of each seed.
 
-    With t, p, l the share of examples rightly given, given, and labelled class k: F1_k = 2 t / (p + l), and an example
-    moves it by (2 [right and k] - F1_k ([given k] + [labelled k])) / (p + l). Macro F1 averages over the classes
-    that occur among the labels or this seed's predictions, as scikit-learn does. MCC is the correlation of the
-    one-hot tables (Gorodkin 2004), 0 where only one class was given or labelled.
+    With t, p, l the number of examples rightly given, given, and labelled class k: F1_k = 2 t / (p + l), and leaving
+    out an example that was given or labelled k (d = 1, or d = 2 for both) changes it by
+    (2 [d = 2] - d F1_k) / (p + l - d). Macro F1 averages over the classes that occur among the labels or this
+    seed's predictions, as scikit-learn does. MCC is the correlation of the one-hot tables (Gorodkin 2004), 0 where
+    only one class was given or labelled.
 
     Args:
         labels: `(n_examples,)` class numbers.
@@ -77,11 +79,12 @@ def label_values(labels: ArrayLike, predictions: ArrayLike, metric: str, *, posi
     Raises:
         FtlibError: Unknown metric, or see `as_predictions`.
 
-    One of two positives found, nothing else given: F1 = 2 / 3.
+    One of two positives found, nothing else given: F1 = 2 / 3. Without the first example it is 0, without the second 1,
+    without the third as before: influences 4/3, -2/3 and 0, less their mean 2/9.
 
     >>> values = label_values([1, 1, 0], [1, 0, 0], "f1_binary")
     >>> values.mean().round(4), values.round(4).tolist()
-    (np.float64(0.6667), [[1.3333, 0.0, 0.6667]])
+    (np.float64(0.6667), [[1.7778, -0.2222, 0.4444]])
     """
     truth, guess, n_classes = as_predictions(labels, predictions)
     if metric not in RANGES:
@@ -93,45 +96,51 @@ def label_values(labels: ArrayLike, predictions: ArrayLike, metric: str, *, posi
 
 
 def _row(truth: NDArray, guess: NDArray, n_classes: int, metric: str, positive: int) -> Array:
-    n = len(truth)
-    right = guess == truth
-    given = np.bincount(guess, minlength=n_classes) / n
-    labelled = np.bincount(truth, minlength=n_classes) / n
+    n, right = len(truth), guess == truth
+    given = np.bincount(guess, minlength=n_classes).astype(float)
+    labelled = np.bincount(truth, minlength=n_classes).astype(float)
     if metric == "mcc":
         return _mcc(truth, guess, right, given, labelled)
-    both = given + labelled
-    hits = np.bincount(truth[right], minlength=n_classes) / n
-    f1 = np.divide(2 * hits, both, out=np.full(n_classes, np.nan), where=both > 0)
+    uses = given + labelled
+    hits = np.bincount(truth[right], minlength=n_classes)
+    f1 = np.divide(2 * hits, uses, out=np.zeros(n_classes), where=uses > 0)
     if metric == "f1_binary":
-        if both[positive] == 0:
+        if uses[positive] == 0:
             return np.full(n, np.nan)
         share = np.zeros(n_classes)
         share[positive] = 1.0
     else:
-        share = (both > 0) / (both > 0).sum()
-    per_hit = np.divide(2 * share, both, out=np.zeros(n_classes), where=both > 0)
-    per_use = np.divide(f1 * share, both, out=np.zeros(n_classes), where=both > 0)
-    return np.nansum(share * f1) + right * per_hit[truth] - per_use[guess] - per_use[truth]
+        share = (uses > 0) / (uses > 0).sum()
+    # A class that only the example left out uses has an F1 of 0 or 1 whatever is done: no influence.
+    one = np.divide(share * f1, uses - 1, out=np.zeros(n_classes), where=uses > 1)
+    both = np.divide(2 * share * (1 - f1), uses - 2, out=np.zeros(n_classes), where=uses > 2)
+    influence = (n - 1) * np.where(right, both[truth], -one[guess] - one[truth])
+    return share @ f1 + influence - influence.mean()
 
 
 def _mcc(truth: NDArray, guess: NDArray, right: NDArray, given: Array, labelled: Array) -> Array:
-    covariance = right.mean() - given @ labelled
-    var_given, var_labelled = 1 - given @ given, 1 - labelled @ labelled
-    scale = (var_given * var_labelled) ** 0.5
-    if scale <= 1e-15:
-        return np.zeros(len(truth))
-    mcc = covariance / scale
-    # d cov = [right] - right - (labelled[guess] + given[truth] - 2 given.labelled); d var = -2 (share[.] - share.share)
-    d_covariance = right - right.mean() - labelled[guess] - given[truth] + 2 * given @ labelled
-    d_given, d_labelled = -2 * (given[guess] - given @ given), -2 * (labelled[truth] - labelled @ labelled)
-    return mcc + d_covariance / scale - mcc / 2 * (d_given / var_given + d_labelled / var_labelled)
+    def correlation(n, hits, products, given_squares, labelled_squares):
+        scale = np.sqrt(np.maximum((n**2 - given_squares) * (n**2 - labelled_squares), 0.0))
+        return np.divide(n * hits - products, scale, out=np.zeros(np.shape(scale)), where=scale > 0)
+
+    n, hits, products = len(truth), right.sum(), given @ labelled
+    mcc = correlation(n, hits, products, given @ given, labelled @ labelled)
+    without = correlation(
+        n - 1,
+        hits - right,
+        products - labelled[guess] - given[truth] + right,
+        given @ given - 2 * given[guess] + 1,
+        labelled @ labelled - 2 * labelled[truth] + 1,
+    )
+    influence = (n - 1) * (mcc - without)
+    return mcc + influence - influence.mean()
 
 
 def ratio_values(numerators: ArrayLike, denominators: ArrayLike) -> Array:
     """Values per example whose mean is sum of numerators / sum of denominators, for each seed.
 
-    For bits per byte: numerators = nats / ln 2, denominators = bytes. An example's influence is (numerator - ratio *
-    denominator) / mean denominator (Cochran 1977, chapter 6).
+    For bits per byte: numerators = nats / ln 2, denominators = bytes. Leaving out an example changes the ratio by
+    (numerator - ratio * denominator) / (sum of the other denominators) (Cochran 1977, chapter 6).
 
     Args:
         numerators: `(n_seeds, n_examples)`.
@@ -143,10 +152,10 @@ def ratio_values(numerators: ArrayLike, denominators: ArrayLike) -> Array:
     Raises:
         FtlibError: Shapes that do not fit, or denominators that are negative or sum to 0.
 
-    Ratio 3 / 4; the second example alone would give 2 / 3:
+    Ratio 3 / 4; 2 / 3 without the first example, 1 without the second. Influences 1/12 and -1/4, less their mean -1/12:
 
-    >>> ratio_values([1.0, 2.0], [1.0, 3.0]).tolist()  # 0.75 + (1 - 0.75) / 2, 0.75 + (2 - 2.25) / 2
-    [[0.875, 0.625]]
+    >>> ratio_values([1.0, 2.0], [1.0, 3.0]).round(4).tolist()  # 3/4 + 1/12 + 1/12, 3/4 - 1/4 + 1/12
+    [[0.9167, 0.5833]]
     """
     top, bottom = as_scores(numerators, "numerators"), as_scores(denominators, "denominators")
     if top.shape[1] != bottom.shape[1] or bottom.shape[0] not in (1, top.shape[0]):
@@ -157,14 +166,16 @@ def ratio_values(numerators: ArrayLike, denominators: ArrayLike) -> Array:
     sums = bottom.sum(axis=1, keepdims=True)
     if (bottom < 0).any() or (sums <= 0).any():
         raise FtlibError("denominators: allowed: none negative, and a positive sum (tokens, bytes, weights)")
+    others = sums - bottom
+    if (others <= 0).any():
+        raise FtlibError("denominators: found one example that holds them all; allowed: two or more above 0")
     ratio = top.sum(axis=1, keepdims=True) / sums
-    return ratio + (top - ratio * bottom) / (sums / bottom.shape[1])
+    influence = (bottom.shape[1] - 1) * (top - ratio * bottom) / others
+    return ratio + influence - influence.mean(axis=1, keepdims=True)
 
 
 def sum_values(counts: ArrayLike, metric: Callable[[NDArray], NDArray]) -> Array:
-    """Values per example whose mean is any smooth metric of sums over the examples, such as corpus BLEU or chrF.
-
-    The influence is taken by weighing each example a little more and a little less.
+    """Values per example whose mean is any metric of sums over the examples, such as corpus BLEU or chrF.
 
     Args:
         counts: `(n_seeds, n_examples, n_counts)`: what each example adds to the sums (matches, lengths, tokens).
@@ -178,8 +189,8 @@ def sum_values(counts: ArrayLike, metric: Callable[[NDArray], NDArray]) -> Array
 
     A ratio of sums, as in `ratio_values`:
 
-    >>> sum_values([[[1.0, 1.0], [2.0, 3.0]]], lambda sums: sums[..., 0] / sums[..., 1]).round(6).tolist()
-    [[0.875, 0.625]]
+    >>> sum_values([[[1.0, 1.0], [2.0, 3.0]]], lambda sums: sums[..., 0] / sums[..., 1]).round(4).tolist()
+    [[0.9167, 0.5833]]
     """
     table = np.asarray(counts, dtype=float)
     if table.ndim != 3 or table.shape[0] < 1 or table.shape[1] < 2:
@@ -188,11 +199,11 @@ def sum_values(counts: ArrayLike, metric: Callable[[NDArray], NDArray]) -> Array
         )
     sums = table.sum(axis=1, keepdims=True)
     value = np.asarray(metric(sums), dtype=float).reshape(len(table), 1)
-    step = 1e-4
-    slope = (metric(sums + step * table) - metric(sums - step * table)) * (table.shape[1] / (2 * step))
-    if not (np.isfinite(value).all() and np.isfinite(slope).all()):
-        raise FtlibError("metric: found a value that is not finite; allowed: a metric that these sums define")
-    return value + slope - slope.mean(axis=1, keepdims=True)
+    without = np.asarray(metric(sums - table), dtype=float)
+    if not (np.isfinite(value).all() and np.isfinite(without).all()):
+        raise FtlibError("metric: found a value that is not finite; allowed: a metric defined without any one example")
+    influence = (table.shape[1] - 1) * (value - without)
+    return value + influence - influence.mean(axis=1, keepdims=True)
 
 
 def label_counts(labels: ArrayLike, predictions: ArrayLike, n_classes: int) -> NDArray[np.float64]:

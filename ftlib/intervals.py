@@ -156,5 +156,5 @@ def _level(
     variance, half = rate * (1 - rate), half / width
     ratio = half**2 / variance if variance > 1e-12 and half > 0 else z2 / n_at_bound
     low, high = squeeze(rate, max(ratio, z2 / most))
-    low, high = least + width * low, least + width * high
-    return Interval(found.mean, min(low, found.mean), max(high, found.mean))
+    low, high, value = least + width * low, least + width * high, least + width * rate
+    return Interval(value, min(low, value), max(high, value))

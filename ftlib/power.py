@@ -37,13 +37,14 @@ class Chance:
         return cls(found.var_examples, 0.0 if found.n_seeds == 1 else found.var_seeds, found.var_rest)
 
     @classmethod
-    def planned(cls, discordance: float, seed_sd: float = 0.0, repeated: float = 1.0) -> "Chance":
+    def planned(cls, discordance: float, seed_sd: float = 0.0, repeated: float = 0.5) -> "Chance":
         """The variances of a plan.
 
         Args:
             discordance: Share of examples that exactly one of the two methods gets right, from 0 to 1.
             seed_sd: Standard deviation over seeds of the difference, with endless examples (0.01 = 1 point).
-            repeated: Share of the discordance that falls on the same examples with every seed; 1 is the careful choice.
+            repeated: Share of the discordance that falls on the same examples with every seed. The rest averages out
+                over many seeds, but three cannot tell it from a spread of the seeds.
 
         Raises:
             FtlibError: A value outside its range.
@@ -129,7 +130,7 @@ def minimum_detectable_difference(
     *,
     discordance: float,
     seed_sd: float = 0.0,
-    repeated: float = 1.0,
+    repeated: float = 0.5,
     power: float = 0.8,
     alpha: float = 0.05,
     comparisons: int = 1,

@@ -149,8 +149,9 @@ class Spread:
     examples MS_E / (n S). Each source is stretched by the t quantile of its own degrees of freedom,
     half width^2 = t(S - 1)^2 * seeds + t(n - 1)^2 * examples (Cochran 1964), because with three seeds the
     pooled degrees of freedom of Satterthwaite give an interval that is too narrow. And no interval is narrower
-    than Student's t over the means of the seeds, less the share 1 - 2/S of what the rest adds to their spread: the
-    plain t interval with two seeds, next to no bound with many. With one seed only examples are covered.
+    than Student's t over the means of the seeds, MS_S / (n S) with S - 1: three seeds that happen to agree do not
+    show that seeds do not matter. That makes intervals over three seeds a little wide where seeds do not matter,
+    and is what keeps false claims rare among many comparisons. With one seed only examples are covered.
     """
 
     mean: float
@@ -160,7 +161,7 @@ class Spread:
     seeds_se: float
     """Standard error that seeds add, n_seeds - 1 degrees of freedom; 0 with one seed."""
     least_se: float
-    """Standard error over seeds alone, below which no interval goes; n_seeds - 1 degrees of freedom."""
+    """Standard error of the means of the seeds, n_seeds - 1 degrees of freedom; 0 with one seed."""
     n_seeds: int
     n_examples: int
     """Examples, or clusters where the table holds clusters."""
@@ -284,8 +285,7 @@ def standard_errors(
     if n_seeds == 1:
         return examples_se, np.zeros_like(ms_seeds), np.zeros_like(ms_seeds)
     seeds_se = np.sqrt(np.maximum(ms_seeds - ms_rest, 0.0) / cells)
-    least_se = np.sqrt(np.maximum(ms_seeds - (1 - 2 / n_seeds) * ms_rest, 0.0) / cells)
-    return examples_se, seeds_se, least_se
+    return examples_se, seeds_se, np.sqrt(ms_seeds / cells)
 
 
 def half_width(

@@ -290,7 +290,7 @@ def compare_all(
     labels: ArrayLike | None = None,
     metric: str | None = None,
     positive: int = 1,
-    draws_nothing: Collection[str] = (),
+    draws_nothing: Collection[str] | None = None,
 ) -> list[Pair]:
     """Compare every pair of methods, corrected for being many (Holm).
 
@@ -310,8 +310,8 @@ def compare_all(
         labels: `(n_examples,)` class numbers, with `metric`.
         metric: A metric of labels, see `compare_metric`; None: the mean of the scores.
         positive: Class of `f1_binary`.
-        draws_nothing: Methods without chance of their own (majority, zero-shot). Where other methods have several
-            seeds, a single row says as much by itself.
+        draws_nothing: Methods without chance of their own (majority, zero-shot), whose single row is all there is to
+            know. None: where some method has several seeds, those with a single row.
 
     Returns:
         One `Pair` for each comparison, in the order of `pairs`.
@@ -357,7 +357,7 @@ def compare_all(
                 name_b=b,
             )
         )
-        draws = not several and not (a in draws_nothing and b in draws_nothing)
+        draws = not several if draws_nothing is None else not (a in draws_nothing and b in draws_nothing)
         voices.append(Voice(a, b, unit, higher_is_better, one_run=one_run and draws))
     adjusted = holm([found.p_value for found in differences])
     return [
