@@ -16,7 +16,8 @@ from ftlib.spec import Added, Experiment, Plan, Suite, digest, draws
 def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, check_files: bool = True) -> Suite:
     """Read `suite.toml` and expand it into experiments.
 
-    A list in `[[runs]]` or `[defaults]` makes a grid, except for fields that are lists themselves. What draws runs once
+    A list in `[[runs]]` or `[defaults]` makes a grid, except for fields that are lists themselves. A run's `shots`
+    replace the defaults' `train_limit`, and the other way round. What draws runs once
     per seed of the plan; what does not runs once. The majority class and TF-IDF are added for every task they lack.
 
     Args:
@@ -86,7 +87,7 @@ def _cells(file: Mapping[str, Any], overrides: dict[str, Any]) -> tuple[list[Cel
             problems.append(f"{field}: belongs to [plan], so that it is the same for every method")
     cells: list[Cell] = []
     for number, run in enumerate(runs, 1):
-        where, fields = f"[[runs]] {number}", {**defaults, **run, **overrides}
+        where, fields = f"[[runs]] {number}", {**_without_rival(defaults, {**run, **overrides}), **run, **overrides}
         empty = [name for name, value in fields.items() if value == [] and name not in _LISTS]
         problems += [f"{where}: {name}: found an empty list, which leaves no run" for name in empty]
         # A misspelt field is said elsewhere; it may be the one that is missing.
@@ -96,6 +97,17 @@ def _cells(file: Mapping[str, Any], overrides: dict[str, Any]) -> tuple[list[Cel
     baselines = _missing_baselines([cell for _, cell in cells], defaults | overrides)
     added = tuple(Added(cell.get("task", "pydocs"), cell["method"]) for cell in baselines)
     return [*cells, *(("added baseline", cell) for cell in baselines)], added, problems
+
+
+def _without_rival(defaults: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults, less the one way of limiting the training examples that the run replaces by the other.
+
+    >>> _without_rival({"train_limit": 2000, "epochs": 2}, {"shots": 8})
+    {'epochs': 2}
+    """
+    rivals = {"shots": "train_limit", "train_limit": "shots"}
+    replaced = {rivals[name] for name in rivals if name in own}
+    return {name: value for name, value in defaults.items() if name not in replaced}
 
 
 def _experiments(cells: list[Cell], plan: Plan, check_files: bool) -> tuple[tuple[Experiment, ...], list[str]]:

@@ -382,3 +382,14 @@ def test_runs_at_a_time_are_cores_over_threads(planned, monkeypatch):
 def test_every_method_has_a_notebook_that_exists():
     for method in METHODS.values():
         assert suite.notebooks.find(method.notebook).exists()
+
+
+def test_the_shots_of_a_run_replace_the_train_limit_of_the_defaults(tmp_path):
+    head = '[study]\nquestion = "?"\n[plan]\nseeds = [0]\n[defaults]\ntrain_limit = 2000\n'
+    file = tmp_path / "suite.toml"
+    file.write_text(head + '[[runs]]\nmethod = "full"\n[[runs]]\nmethod = "probe"\nshots = [8, 64]\n')
+    found = {(s.method, s.shots, s.train_limit) for s in load_suite(file).experiments}
+    assert {("full", 0, 2000), ("probe", 8, 0), ("probe", 64, 0)} <= found
+    file.write_text(head + '[[runs]]\nmethod = "probe"\nshots = 8\ntrain_limit = 9\n')
+    with pytest.raises(FtlibError, match="both given"):
+        load_suite(file)
