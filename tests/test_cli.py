@@ -28,7 +28,7 @@ def here(tmp_path, monkeypatch):
     def started(*arguments, **options):
         raise AssertionError(f"a process was started: {arguments}")
 
-    monkeypatch.setattr(local.subprocess, "Popen", started)
+    monkeypatch.setattr(local, "Process", started)
     return tmp_path
 
 
