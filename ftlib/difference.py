@@ -92,7 +92,9 @@ def difference(
     half = found.half_width(alpha)
     # The imagined examples draw the mean towards 0, which is the careful side for a difference but not for equivalence.
     plain = replace(found, mean=value)
-    half_same = plain.half_width(2 * alpha)
+    # Counts move in whole examples: half an example is kept from the margin, as a continuity correction does.
+    kept = 0.5 / a.shape[1] if binary else 0.0
+    half_same = plain.half_width(2 * alpha) + kept
     low, high, p_value = min(found.mean - half, value), max(found.mean + half, value), found.p_value()
     if identical:
         p_value = 1.0
@@ -108,7 +110,7 @@ def difference(
         low=low,
         high=high,
         p_value=p_value,
-        p_same=plain.p_equivalent(margin) if margin > 0 else 1.0,
+        p_same=plain.p_equivalent(margin - kept) if margin > kept else 1.0,
         low_same=value - half_same,
         high_same=value + half_same,
         identical=identical,
