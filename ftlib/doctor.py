@@ -10,6 +10,7 @@ import pandas as pd
 
 from ftlib.data import SPLITS, TASKS, Task, load_task
 from ftlib.data.files import normal
+from ftlib.data.oddities import broken, example, sizes
 
 FEW_EXAMPLES = 30
 """A label with fewer in a split has a score of its own that says little."""
@@ -51,7 +52,7 @@ def check_data(path: str | Path) -> Findings:
         path: A file or folder, or a task's name: bundled, "file:PATH" or "hub:ID[@revision]".
 
     Raises:
-        FtlibError: It cannot be read as a classification task; says why.
+        FtlibError: It cannot be read as a task; says why.
     """
     name = str(path)
     known = name in TASKS or name.startswith(("file:", "hub:"))
@@ -60,6 +61,8 @@ def check_data(path: str | Path) -> Findings:
 
 def audit(task: Task) -> Findings:
     """Audit a task that has been read."""
+    if task.kind == "language-modeling":
+        return _audit_text(task)
     table = _everything(task)
     leaks, hints = _giveaways(task)
     problems = [*_conflicts(table), *_shared(table), *_shared_clusters(task), *leaks]
@@ -77,17 +80,45 @@ def _facts(task: Task) -> Iterator[str]:
         words = task.splits[split]["text"].str.split().str.len()
         middle, most = words.median(), words.quantile(0.95)
         yield f"words in {split}: median {middle:.0f}, 95 % up to {most:.0f}, most {words.max()}"
+    yield from _stated(task)
+
+
+def _stated(task: Task) -> Iterator[str]:
     for name, value in task.stated.items():
         yield f"{name}: {value}"
 
 
-def _example(text: str) -> str:
-    shown = " ".join(text.split())
-    return f'"{shown}"' if len(shown) <= 60 else f'"{shown[:57]}..."'
+def _audit_text(task: Task) -> Findings:
+    """Audit text to be modelled."""
+    table = _everything(task)
+    problems = [*_shared(table), *_shared_clusters(task), *broken(table)]
+    empty = [line for split in SPLITS for line in _without_letters(split, task.splits[split]["text"])]
+    notes = [*_repeats(table), *_few(task), *sizes(table), *empty]
+    return Findings(task.name, tuple(_text_facts(task)), tuple(problems), tuple(notes))
+
+
+def _text_facts(task: Task) -> Iterator[str]:
+    yield "documents: " + ", ".join(f"{split} {len(task.splits[split])}" for split in SPLITS)
+    for split in SPLITS:
+        texts = task.splits[split]["text"]
+        each = texts.map(lambda text: len(text.encode()))
+        yield f"bytes in {split}: {each.sum()}; a document's median {each.median():.0f}, most {each.max()}"
+    yield from _stated(task)
+
+
+def _few(task: Task) -> Iterator[str]:
+    if (count := len(task.splits["test"])) < FEW_EXAMPLES:
+        yield f"test has fewer than {FEW_EXAMPLES} documents, {count}: differences between models will be uncertain"
+
+
+def _without_letters(split: str, texts: pd.Series) -> Iterator[str]:
+    if without := [text for text in texts if not re.search(r"\w", text)]:
+        yield f"{split} texts without a letter or digit: {len(without)}, e.g. {example(without[0])}"
 
 
 def _everything(task: Task) -> pd.DataFrame:
-    parts = [task.splits[split][["id", "text", "label"]].assign(split=split) for split in SPLITS]
+    columns = ["id", "text", "label"] if task.labels else ["id", "text"]
+    parts = [task.splits[split][columns].assign(split=split) for split in SPLITS]
     table = pd.concat(parts, ignore_index=True)
     return table.assign(key=table["text"].map(normal))
 
@@ -98,7 +129,7 @@ def _conflicts(table: pd.DataFrame) -> Iterator[str]:
         first = several[several["key"] == several["key"].iloc[0]]
         yield (
             f"texts with more than one label: {several['key'].nunique()} ({len(several)} rows), e.g. "
-            f"{_example(first['text'].iloc[0])}: {', '.join(sorted(set(first['label'])))}; correct or drop them"
+            f"{example(first['text'].iloc[0])}: {', '.join(sorted(set(first['label'])))}; correct or drop them"
         )
 
 
@@ -110,7 +141,7 @@ def _shared(table: pd.DataFrame) -> Iterator[str]:
         if len(both):
             yield (
                 f"{right} texts that are also in {left}: {len(both)} of {len(there)} ({len(both) / len(there):.1%}), "
-                f"e.g. {_example(both['text'].iloc[0])} (id {both['id'].iloc[0]}); "
+                f"e.g. {example(both['text'].iloc[0])} (id {both['id'].iloc[0]}); "
                 f"drop them from {left}, or scores flatter"
             )
 
@@ -119,7 +150,7 @@ def _shared_clusters(task: Task) -> Iterator[str]:
     if all("cluster" in task.splits[split] for split in SPLITS):
         train, test = (set(task.splits[split]["cluster"]) for split in ("train", "test"))
         if both := train & test:
-            yield f"clusters in train and in test: {len(both)}, e.g. {_example(min(both))}; keep each in one split"
+            yield f"clusters in train and in test: {len(both)}, e.g. {example(min(both))}; keep each in one split"
 
 
 def _giveaways(task: Task) -> tuple[list[str], list[str]]:
@@ -175,11 +206,9 @@ def _lengths(task: Task) -> Iterator[str]:
         words = texts.str.split().str.len()
         if long := int((words > MANY_WORDS).sum()):
             yield f"{split} texts of over {MANY_WORDS} words: {long} of {len(texts)}; max_length = 128 tokens cuts them"
-        without = [text for text in texts if not re.search(r"\w", text)]
-        if without:
-            yield f"{split} texts without a letter or digit: {len(without)}, e.g. {_example(without[0])}"
-        if broken := int(texts.str.contains("\ufffd", regex=False).sum()):
-            yield f"{split} texts with U+FFFD, a character lost when the file was written: {broken}"
+        yield from _without_letters(split, texts)
+        if lost := int(texts.str.contains("\ufffd", regex=False).sum()):
+            yield f"{split} texts with U+FFFD, a character lost when the file was written: {lost}"
 
 
 def _labels(task: Task) -> Iterator[str]:

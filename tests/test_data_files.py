@@ -278,9 +278,18 @@ def test_folders_that_lack_or_repeat_a_split(tmp_path):
     assert "several files for train: train.csv, train.jsonl" in error(tmp_path, test=TEST, train__jsonl="{}\n")
     with pytest.raises(FtlibError, match="no file or folder there"):
         load_task(f"file:{tmp_path / 'nowhere'}")
-    (tmp_path / "x.txt").write_text("a")
-    with pytest.raises(FtlibError, match="found '.txt'; allowed: .csv"):
-        load_task(f"file:{tmp_path / 'x.txt'}")
+    (tmp_path / "x.md").write_text("a")
+    with pytest.raises(FtlibError, match="found '.md'; allowed: .csv.* text to be modelled: .txt"):
+        load_task(f"file:{tmp_path / 'x.md'}")
+
+
+def test_rows_without_a_key_are_refused(tmp_path):
+    assert "every line is an empty object" in error(tmp_path, train__jsonl="{}\n{}\n", test__jsonl="{}\n")
+
+
+def test_the_hash_of_a_task_does_not_change(tmp_path):
+    task = load_task(write(tmp_path, train=TRAIN, validation=TEST, test=TEST))
+    assert task.sha256 == "23262c3bde56abab18b993489ec2c4aa035ec5aab482bc15d65bd93bfe701257"
 
 
 # Label words

@@ -2,14 +2,16 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from ftlib.data import load_task, pydocs
+from ftlib.data import installed, load_task, pydocs
 from ftlib.data.docstrings import description, docstrings, mask
+from ftlib.data.installed import collect
 from ftlib.errors import FtlibError
 
 NAMES = (
@@ -27,10 +29,23 @@ def task():
 def cache(tmp_path, monkeypatch):
     """An empty cache, and a collection of two small libraries instead of the real one."""
     monkeypatch.setenv("FTLIB_CACHE", str(tmp_path))
-    small = pydocs.collect(("networkx", "pandas"), {"test": 6, "validation": 6, "train": 12})
+    sizes = {"test": 6, "validation": 6, "train": 12}
+    small = collect(replace(pydocs.RECIPE, libraries=("networkx", "pandas"), sizes=sizes))
     calls = []
-    monkeypatch.setattr(pydocs, "collect", lambda: calls.append(1) or small)
+    monkeypatch.setattr(installed, "collect", lambda recipe: calls.append(1) or small)
     return tmp_path, calls
+
+
+PUBLISHED = {
+    **{"matplotlib": "3.11.2", "networkx": "3.6.1", "pandas": "3.1.1", "scipy": "1.17.1", "sklearn": "1.9.1"},
+    **{"sympy": "1.14.0", "torch": "2.13.0", "transformers": "5.23.0"},
+}
+
+
+def test_the_data_of_these_versions_is_what_it_has_always_been(task):
+    if task.stated["libraries"] != PUBLISHED:
+        pytest.skip("other versions of the libraries are installed")
+    assert task.sha256 == "72080c4f125b28a98ee1f40f7d92b281840c97da1ff970ee826f89d8d3db3622"
 
 
 def test_sizes_and_balance(task):
@@ -99,8 +114,9 @@ def test_the_task_is_neither_too_easy_nor_too_hard(task):
 
 def test_two_collections_are_equal():
     sizes = {"test": 5, "validation": 5, "train": 20}
-    first, second = (pydocs.collect(("networkx", "scipy"), sizes) for _ in range(2))
-    assert first == second and Counter(example.label for example in first[0]) == {"networkx": 30, "scipy": 30}
+    small = replace(pydocs.RECIPE, libraries=("networkx", "scipy"), sizes=sizes)
+    first, second = collect(small), collect(small)
+    assert first == second and Counter(example.label for example in first.examples) == {"networkx": 30, "scipy": 30}
 
 
 def test_the_cache_is_used_and_rebuilt_when_broken(cache):
@@ -120,7 +136,7 @@ def test_the_cache_is_used_and_rebuilt_when_broken(cache):
 def test_another_version_of_a_library_is_another_cache(cache, monkeypatch):
     folder, calls = cache
     load_task("pydocs")
-    monkeypatch.setattr(pydocs, "library_versions", lambda: {"pandas": "99"})
+    monkeypatch.setattr(pydocs, "library_versions", lambda name, libraries: {"pandas": "99"})
     load_task("pydocs")
     assert len(calls) == 2 and len(list((folder / "pydocs").iterdir())) == 2
 
@@ -135,7 +151,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_survived(cache, capsys):
 def test_what_pydocs_cannot_do_is_refused(monkeypatch):
     with pytest.raises(FtlibError, match="its columns are text and label"):
         load_task("pydocs", group_columns=["author"])
-    monkeypatch.setitem(pydocs._DISTRIBUTIONS, "sympy", "not-installed-here")
+    monkeypatch.setitem(installed._DISTRIBUTIONS, "sympy", "not-installed-here")
     with pytest.raises(FtlibError, match="missing: not-installed-here; do: pip install not-installed-here"):
         load_task("pydocs")
 

@@ -96,6 +96,67 @@ def test_text_from_the_data_cannot_drive_the_terminal(tmp_path, sound):
     assert "gone" in said and "\x1b" not in said and "\x07" not in said
 
 
+def texts(start, count):
+    """Documents without a fault."""
+    return [
+        f"the {SUBJECTS[n % 10]} and the {SUBJECTS[n // 10]} " + f"met for the {n}th time " * 4
+        for n in range(start, start + count)
+    ]
+
+
+def text_folder(path, **splits):
+    for name, documents in splits.items():
+        (path / f"{name}.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def sound_text():
+    return {"train": texts(0, 40), "validation": texts(40, 10), "test": texts(50, 30)}
+
+
+def test_sound_text_has_neither_problems_nor_notes(tmp_path, sound_text):
+    findings = check_data(text_folder(tmp_path, **sound_text))
+    assert findings.problems == findings.notes == ()
+    assert "documents: train 40, validation 10, test 30" in str(findings) and "label" not in str(findings)
+    n_bytes = sum(len(text.encode()) for text in sound_text["test"])
+    assert f"bytes in test: {n_bytes}; a document's median " in str(findings)
+
+
+@pytest.mark.parametrize(
+    ("split", "text", "where", "said"),
+    [
+        ("train", texts(50, 1)[0].upper() + "!", "problems", "test texts that are also in train: 1 of 30 (3.3%)"),
+        (
+            "train",
+            texts(3, 1)[0],
+            "notes",
+            "train texts that repeat another one there, case and punctuation aside: 1 of 41",
+        ),
+        ("test", "CafÃ© by the river, " * 5, "problems", "documents of UTF-8 read as another encoding: 1 of 81"),
+        ("test", "It\u00e2\u20ac\u2122s by the river, " * 5, "problems", "UTF-8 read as another encoding: 1 of 81"),
+        ("test", "Caf\ufffd by the river, " * 5, "problems", "documents with U+FFFD, a character lost"),
+        ("train", "A bell \x07 by the river, " * 5, "problems", "documents with control characters: 1 of 81"),
+        ("train", "A heading", "notes", 'train documents of under 50 bytes: 1 of 41, e.g. "A heading"'),
+        ("test", "a river of words " * 300, "notes", "test documents of over 4000 bytes: 1 of 31"),
+        ("train", "* " * 40, "notes", "train texts without a letter or digit: 1"),
+    ],
+)
+def test_a_fault_planted_in_text_is_found(tmp_path, sound_text, split, text, where, said):
+    sound_text[split].append(text)
+    findings = check_data(text_folder(tmp_path, **sound_text))
+    assert any(said in line for line in getattr(findings, where)), str(findings)
+    assert "\x07" not in str(findings)
+
+
+def test_accents_and_a_small_test_set(tmp_path, sound_text):
+    """Portuguese and French are no mojibake."""
+    sound_text["test"] = ["Não é só à tarde que há pão; «Âge», Ã, Å and œuvre, too. — “Ça va?” it's €5"] * 2
+    findings = check_data(text_folder(tmp_path, **sound_text))
+    assert findings.problems == ()
+    assert "test has fewer than 30 documents, 2: differences between models will be uncertain" in findings.notes
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the shared data sets in {SHARED}")
 def test_the_known_leak_of_a_public_data_set_is_found():
     """The set's README: 12.8 % of the test sentences are in train."""

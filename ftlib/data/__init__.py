@@ -1,9 +1,10 @@
 """TASKS: the bundled tasks, and `load_task`, which reads any task by its name."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ SPLITS = ("train", "validation", "test")
 
 TASKS: Mapping[str, str] = {
     "pydocs": "which Python library does this docstring describe? (real text from the installed packages)",
+    "pydocs_text": "documentation text of Python libraries, to be modelled (real text from the installed packages)",
 }
 """Bundled tasks: name -> the question it asks. `file:PATH` and `hub:ID[@revision]` read any other."""
 
@@ -27,19 +29,43 @@ PROBES: Mapping[str, str] = {
 """What a plan may measure before and after, beside the task itself."""
 
 
+def kind_of(name: str) -> str:
+    """What a task asks for, told by its name and, for `file:`, by the files there; nothing of the data is read.
+
+    Args:
+        name: As in `Experiment.task`; a name that no task has counts as classification, and `load_task` refuses it.
+
+    Returns:
+        "language-modeling" for `pydocs_text`, a text file (`file:PATH.txt`) and a folder that holds `train.txt`;
+        else "classification".
+
+    >>> kind_of("pydocs"), kind_of("pydocs_text"), kind_of("file:letters.txt"), kind_of("hub:letters.txt")
+    ('classification', 'language-modeling', 'language-modeling', 'classification')
+    """
+    if name.startswith("file:"):
+        path = Path(name.removeprefix("file:"))
+        modelled = (path / "train.txt").is_file() if path.is_dir() else path.suffix.lower() == ".txt"
+    else:
+        modelled = name == "pydocs_text"
+    return "language-modeling" if modelled else "classification"
+
+
 @dataclass(frozen=True, repr=False)
 class Task:
     """A task, read and checked.
 
     Every split is a DataFrame with the columns `id` (str, unique in the split and the same each time the data is
     read), `text` (str, never empty), `label` (str, one of `labels`), one `group_<column>` (str) for each group column,
-    and `cluster` (str) where examples share a source.
+    and `cluster` (str) where examples share a source. Text to be modelled has no labels, and no column for them: each
+    row is a document.
     """
 
     name: str
     kind: str
+    """"classification" or "language-modeling"."""
     splits: Mapping[str, "pd.DataFrame"]
     labels: tuple[str, ...]
+    """In order; none where text is to be modelled."""
     label_words: Mapping[str, str]
     """What each label means, in words; empty when the labels are numbers and nobody said."""
     sha256: str
@@ -57,51 +83,67 @@ class Task:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits.items())
-        return f"Task({self.name}, {self.kind}, {len(self.labels)} labels, {sizes})"
+        labels = f"{len(self.labels)} labels, " if self.labels else ""
+        return f"Task({self.name}, {self.kind}, {labels}{sizes})"
 
     def _repr_html_(self) -> str:
         from ftlib.report.html import table, text
 
+        said = f"<p>{text(f'{self.name}: {self.kind}; licence: {self.licence}. {self.caution}')}</p>"
+        if self.kind == "language-modeling":
+            sizes = [(name, len(split), text_bytes(split["text"])) for name, split in self.splits.items()]
+            return said + table(("split", "documents", "bytes"), sizes)
         counts = {name: split["label"].value_counts() for name, split in self.splits.items()}
         rows = [
             (label, self.label_words.get(label, ""), *(int(counts[name].get(label, 0)) for name in self.splits))
             for label in self.labels
         ]
         rows.append(("all", "", *(len(split) for split in self.splits.values())))
-        said = f"{self.name}: {self.kind}; licence: {self.licence}. {self.caution}"
-        return f"<p>{text(said)}</p>" + table(("label", "in words", *self.splits), rows)
+        return said + table(("label", "in words", *self.splits), rows)
 
     def draw(self, *, shots: int, train_limit: int, seed: int) -> "pd.DataFrame":
         """Draw training examples, seeded, nested (a smaller draw is contained in a larger one) and stratified.
 
         Args:
             shots: Examples per class; 0: no limit per class.
-            train_limit: Examples in all, classes in their proportions; 0: all.
+            train_limit: Examples (documents, where text is modelled) in all, classes in their proportions; 0: all.
             seed: The same seed gives the same draw.
 
         Raises:
-            FtlibError: Some class has fewer than `shots` examples, or there are fewer than `train_limit` in all.
+            FtlibError: Some class has fewer than `shots` examples, there are fewer than `train_limit` in all, or
+                `shots` was given for text to be modelled.
         """
         train = self.splits["train"]
         rng = np.random.default_rng(seed)
         order = train.iloc[rng.permutation(len(train))]
-        rank = order.groupby("label").cumcount()
         if shots:
-            counts = train["label"].value_counts()
-            if short := {name: int(counts.get(name, 0)) for name in self.labels if counts.get(name, 0) < shots}:
-                raise FtlibError(f"{self.name}: shots = {shots}, but train has fewer for {short}; choose fewer shots")
-            return order[rank < shots].sort_index()
+            return self._shots(order, shots)
         if not train_limit or train_limit == len(train):
             return train
         if train_limit > len(train):
+            unit = "documents" if self.kind == "language-modeling" else "examples"
             raise FtlibError(
-                f"{self.name}: train_limit = {train_limit}, but train has {len(train)} examples; 0 takes them all"
+                f"{self.name}: train_limit = {train_limit}, but train has {len(train)} {unit}; 0 takes them all"
             )
+        if self.kind == "language-modeling":
+            return order.iloc[:train_limit].sort_index()
         # Each example's place within its class, as a share of the class: cutting the sorted shares anywhere keeps the
         # classes in proportion and makes draws of different sizes nested.
-        size = order.groupby("label")["label"].transform("size")
-        share = ((rank + 0.5) / size).to_numpy()
+        labels = order.groupby("label")
+        share = ((labels.cumcount() + 0.5) / labels["label"].transform("size")).to_numpy()
         return order.iloc[np.sort(np.argsort(share, kind="stable")[:train_limit])].sort_index()
+
+    def _shots(self, order: "pd.DataFrame", shots: int) -> "pd.DataFrame":
+        """The first `shots` training examples of each class in that order."""
+        if self.kind == "language-modeling":
+            raise FtlibError(
+                f"{self.name}: shots = {shots} are examples per class, and text to be modelled has no classes; "
+                "say how many documents with train_limit"
+            )
+        counts = order["label"].value_counts()
+        if short := {name: int(counts.get(name, 0)) for name in self.labels if counts.get(name, 0) < shots}:
+            raise FtlibError(f"{self.name}: shots = {shots}, but train has fewer for {short}; choose fewer shots")
+        return order[order.groupby("label").cumcount() < shots].sort_index()
 
     def test_set(self, eval_limit: int) -> "pd.DataFrame":
         """The test split, or `eval_limit` of its examples: the same ones whatever the run, so that runs are paired."""
@@ -113,16 +155,22 @@ class Task:
 
 
 def make_task(
-    name: str, splits: Mapping[str, "pd.DataFrame"], labels: tuple[str, ...], label_words: Mapping[str, str], **more
+    name: str,
+    splits: Mapping[str, "pd.DataFrame"],
+    labels: tuple[str, ...] = (),
+    label_words: Mapping[str, str] = MappingProxyType({}),
+    *,
+    kind: str = "classification",
+    **more,
 ) -> Task:
-    """Build a task from checked splits, its content hash included."""
+    """Build a task from checked splits, its content hash included; text to be modelled has no labels."""
     content = hashlib.sha256(repr(labels).encode())
     for split in SPLITS:
         table = splits[split]
         for column in table.columns:
             content.update(f"\x1e{split}\x1f{column}\x1e".encode())
             content.update("\x1f".join(table[column].astype(str)).encode())
-    return Task(name, "classification", splits, labels, label_words, content.hexdigest(), **more)
+    return Task(name, kind, splits, labels, label_words, content.hexdigest(), **more)
 
 
 def load_task(
@@ -136,15 +184,27 @@ def load_task(
     """Read a task by name: a bundled one, `file:PATH`, or `hub:ID[@revision]`.
 
     Args:
-        name: As in `Experiment.task`.
+        name: As in `Experiment.task`; `kind_of` says which kind it is.
         text_column: Column that holds the text; "title+description" joins two. Empty: guessed from the usual names.
         label_column: Column that holds the label. Empty: guessed.
         label_words: What each label means, in words.
         group_columns: Columns that name groups.
 
     Raises:
-        FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line, what was found.
+        FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line, what was found. Or a
+            column, label or group was named for text to be modelled, which has none.
     """
+    if kind_of(name) == "language-modeling":
+        asked = {"text_column": text_column, "label_column": label_column, "label_words": label_words}
+        if given := [field for field, value in {**asked, "group_columns": group_columns}.items() if value]:
+            raise FtlibError(
+                f"{name}: is text to be modelled, without columns, labels or groups; leave out {' and '.join(given)}"
+            )
+        if name == "pydocs_text":
+            from ftlib.data.pydocs_text import load as load_text
+        else:
+            from ftlib.data.texts import load as load_text
+        return load_text(name)
     columns = {"text_column": text_column, "label_column": label_column, "group_columns": tuple(group_columns)}
     if name.startswith("file:"):
         from ftlib.data.files import load
@@ -159,11 +219,23 @@ def load_task(
     return load(name, label_words=dict(label_words or {}), **columns)
 
 
-def read_card(name: str) -> str:
-    """The data card of a bundled task: beside the package in a checkout, inside it when installed; else empty."""
+def text_bytes(texts: Iterable[str]) -> int:
+    """Bytes of texts in UTF-8, all together.
+
+    >>> text_bytes(["na\u00efve", "."])
+    7
+    """
+    return sum(len(text.encode()) for text in texts)
+
+
+def data_file(name: str, file: str) -> Path | None:
+    """A file of bundled data: beside the package in a checkout, inside it when installed; None where it is not."""
     package = Path(__file__).parents[1]
-    for folder in (package.parent / "data", package / "_data"):
-        card = folder / name / "CARD.md"
-        if card.is_file():
-            return card.read_text(encoding="utf-8")
-    return ""
+    paths = (folder / name / file for folder in (package.parent / "data", package / "_data"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_card(name: str) -> str:
+    """The data card of a bundled task; empty where it is not."""
+    card = data_file(name, "CARD.md")
+    return card.read_text(encoding="utf-8") if card else ""

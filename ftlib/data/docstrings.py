@@ -63,11 +63,13 @@ def docstrings(source: str) -> Iterator[tuple[str, str]]:
                 pending.append((f"{name}.{child.name}".lstrip("."), child))
 
 
-_HEADING = re.compile(
+HEADING = re.compile(
     r"(?i)(?:parameters?|params|args?|arguments|other parameters|keyword arg.*|kwargs|attributes?|properties|fields|"
     r"returns?|yields?|raises|warnings?|inputs?|outputs?|shape|methods|usage.*|syntax|(?:\w+ )?examples?|notes?|"
     r"see also|references?|todo|history|authors?|:\w+[^:`]*:(?!`).*):?"
 )
+"""A line that opens a section of a docstring."""
+
 _UNDERLINE = re.compile(r"^\s*([-=~^*#+])\1{2,}\s*$")
 _NOT_PROSE = re.compile(r"^\s*(?:>>>|\.\.|[-*+|]\s|\d+[.)]\s|[-=+|]{3,}|[@#|]|\$\$|```|\w+\s\(.*\)?:|.*\*optional\*)")
 
@@ -93,7 +95,7 @@ def description(docstring: str, *, enough: int, most: int) -> str:
             lines = lines[2:]
         prose = []
         for line in lines:
-            if _HEADING.fullmatch(line.strip()) or _UNDERLINE.match(line):
+            if HEADING.fullmatch(line.strip()) or _UNDERLINE.match(line):
                 break
             prose.append(line)
         if prose and not prose[0].startswith("    ") and not any(_NOT_PROSE.match(line) for line in prose):

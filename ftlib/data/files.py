@@ -48,7 +48,7 @@ def load(
         FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line and what was found.
     """
     path = Path(name.removeprefix("file:"))
-    tables = {split: read_rows(file) for split, file in _files(path).items()}
+    tables = {split: read_rows(file) for split, file in split_files(path).items()}
     return task_from(
         name,
         tables,
@@ -117,8 +117,16 @@ def task_from(
     )
 
 
-def _files(path: Path) -> dict[str, Path]:
-    """The file of each split; of "all" where the path is one file."""
+def split_files(path: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+    """The file of each split; of "all" where the path is one file.
+
+    Args:
+        path: A file or a folder.
+        suffixes: What a split's file in the folder may end in.
+
+    Raises:
+        FtlibError: Nothing is there, train or test is lacking, or a split has several files.
+    """
     if path.is_file():
         return {"all": path}
     if not path.is_dir():
@@ -126,7 +134,7 @@ def _files(path: Path) -> dict[str, Path]:
     found: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for file in sorted(path.iterdir()):
         for split, names in NAMES.items():
-            if file.is_file() and file.suffix.lower() in SUFFIXES and file.stem.lower() in names:
+            if file.is_file() and file.suffix.lower() in suffixes and file.stem.lower() in names:
                 found[split].append(file)
     problems = [
         f"file:{path}: several files for {split}: {', '.join(file.name for file in files)}; keep one"
@@ -135,9 +143,11 @@ def _files(path: Path) -> dict[str, Path]:
     ]
     here = ", ".join(sorted(file.name for file in path.iterdir())[:12]) or "nothing"
     if lacking := [split for split in ("train", "test") if not found[split]]:
+        wanted = " and ".join(split + suffixes[0] for split in lacking)
+        others = f" (or {', '.join(suffixes[1:])}; .txt for text to be modelled)" if suffixes[1:] else ""
         problems.append(
-            f"file:{path}: no {' and no '.join(lacking)} file; add {' and '.join(f'{split}.csv' for split in lacking)} "
-            f"(or {', '.join(SUFFIXES[1:])}), or name one file, which is divided 70/15/15; the folder has {here}"
+            f"file:{path}: no {' and no '.join(lacking)} file; add {wanted}{others}, "
+            f"or name one file, which is divided; the folder has {here}"
         )
     if problems:
         raise all_of(problems)
@@ -165,7 +175,8 @@ def _splits(where: str, frames: Mapping[str, pd.DataFrame]) -> tuple[dict[str, p
 def divide(table: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, pd.DataFrame]:
     """Divide rows by content, the same way whatever their order; every label is spread over the parts.
 
-    Rows with the same text, or of the same cluster where there are clusters, stay together.
+    Rows with the same text, or of the same cluster where there are clusters, stay together. Text to be modelled has no
+    labels to spread.
 
     >>> rows = pd.DataFrame({"text": list("abcdefgh"), "label": ["x", "y"] * 4})
     >>> parts = divide(rows, {"train": 0.75, "test": 0.25})
@@ -174,7 +185,9 @@ def divide(table: pd.DataFrame, shares: Mapping[str, float]) -> dict[str, pd.Dat
     """
     unit = table["cluster"] if "cluster" in table else table["text"].map(normal)
     key = unit.map(_hash)
-    units = pd.DataFrame({"key": key, "label": table["label"]}).sort_values(["key", "label"]).drop_duplicates("key")
+    units = (
+        pd.DataFrame({"key": key, "label": table.get("label", "")}).sort_values(["key", "label"]).drop_duplicates("key")
+    )
     place = units.groupby("label").cumcount()
     share = (place + 0.5) / units.groupby("label")["label"].transform("size")
     ranked = units.assign(share=share).sort_values(["share", "key"])["key"]

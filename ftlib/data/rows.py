@@ -74,10 +74,12 @@ def read_rows(path: Path, where: str = "") -> Table:
     where = where or path.name
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise FtlibError(f"{where}: found {suffix or 'no suffix'!r}; allowed: {', '.join(SUFFIXES)}")
+        raise FtlibError(
+            f"{where}: found {suffix or 'no suffix'!r}; allowed: {', '.join(SUFFIXES)}; text to be modelled: .txt"
+        )
     if suffix == ".parquet":
         return _parquet(path, where)
-    text = _decoded(path, where)
+    text = decoded(path, where)
     if not text.strip():
         raise FtlibError(f"{where}: the file is empty")
     if suffix in (".jsonl", ".ndjson"):
@@ -85,7 +87,16 @@ def read_rows(path: Path, where: str = "") -> Table:
     return _delimited(text, where, "\t" if suffix == ".tsv" else ",")
 
 
-def _decoded(path: Path, where: str) -> str:
+def decoded(path: Path, where: str) -> str:
+    """The text of a file in strict UTF-8, without the byte order mark.
+
+    Args:
+        path: The file.
+        where: What to call it in errors.
+
+    Raises:
+        FtlibError: It cannot be read, or is not text in UTF-8; says the line.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -101,7 +112,8 @@ def _decoded(path: Path, where: str) -> str:
             "save it as UTF-8"
         ) from None
     if "\0" in text:
-        raise FtlibError(f"{where}: holds a NUL character (at {text.index(chr(0))}); this is not a text file")
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise FtlibError(f"{where} line {line}: holds a NUL character; this is not a text file")
     return text
 
 
@@ -186,6 +198,8 @@ def _jsonl(text: str, where: str) -> Table:
     if problems:
         raise all_of(problems)
     columns = tuple(dict.fromkeys(key for row in rows for key in row))
+    if not columns:
+        raise FtlibError(f"{where}: every line is an empty object {{}}; a row has a text and a label")
     return Table(where, "line", lines, columns, lambda name: [_known(row.get(name)) for row in rows])
 
 
