@@ -1,16 +1,19 @@
 """A suite file becomes a Suite: the grid expanded, the baselines added, everything that is wrong said at once."""
 
 import itertools
+import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftlib.data import kind_of
 from ftlib.errors import FtlibError, several, unknown
 from ftlib.fields import Fields, field_problems, model_problems
 from ftlib.methods import METHODS
 from ftlib.metrics import METRICS
-from ftlib.spec import Added, Experiment, Plan, Suite, digest, draws
+from ftlib.spec import USUAL, Added, Experiment, Override, Plan, Suite, draws, hash_of
 
 
 def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, check_files: bool = True) -> Suite:
@@ -18,7 +21,8 @@ def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, 
 
     A list in `[[runs]]` or `[defaults]` makes a grid, except for fields that are lists themselves. A run's `shots`
     replace the defaults' `train_limit`, and the other way round. What draws runs once
-    per seed of the plan; what does not runs once. The majority class and TF-IDF are added for every task they lack.
+    per seed of the plan; what does not runs once. Every method without a model that serves a task is added to it where
+    it lacks: the majority class and TF-IDF to tasks with labels, an n-gram model to text.
 
     Args:
         path: The suite file, or the study's folder that holds it.
@@ -34,15 +38,14 @@ def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, 
     file = _parsed(path)
     question, plan, problems = _settled(file)
     cells, added, found = _cells(file, dict(overrides or {}))
-    problems += found
+    problems += [*found, *_task_problems(plan, [_task_of(cell) for _, cell in cells])]
     if "plan" not in file and len(cells) - len(added) > 1:
         problems.append("[plan]: missing; a study that compares settles primary, margin and seeds beforehand")
     experiments, found = _experiments(cells, plan, check_files)
     problems += found
     if problems:
         raise several(f"{path}: {problem}" for problem in problems)
-    stands = {"question": question, "plan": plan.model_dump()}
-    return Suite(path.parent, question, plan, digest(stands)[:16], experiments, added)
+    return Suite(path.parent, question, plan, hash_of(question, plan), experiments, added)
 
 
 Cell = tuple[str, dict[str, Any]]
@@ -70,10 +73,60 @@ def _settled(file: Mapping[str, Any]) -> tuple[str, Plan, list[str]]:
     question = study.get("question", "")
     if not isinstance(question, str) or not question.strip():
         problems.append("[study] question: missing; say in one sentence what the study decides")
-    found, bad = model_problems(fields, Plan)
-    plan = Plan(**{name: value for name, value in fields.items() if name not in bad})
+    tasks, wrong = _overrides(fields.get("tasks", {}))
+    found, bad = model_problems({**fields, "tasks": {}}, Plan)
+    plan = Plan(**{name: value for name, value in fields.items() if name not in bad} | {"tasks": tasks})
     problems += [f"[plan] {problem}" for problem in [*found, *_plan_problems(plan)]]
-    return question, plan, problems
+    return question, plan, problems + wrong
+
+
+def _overrides(tables: Any) -> tuple[dict[str, Override], list[str]]:
+    """What the plan settles for single tasks, and what is wrong with it."""
+    if not isinstance(tables, dict):
+        return {}, [f"[plan] tasks: found {tables!r}; write a table per task, [plan.tasks.NAME]"]
+    good, problems = {}, []
+    for name, own in tables.items():
+        where, own = _heading(name), own if isinstance(own, dict) else {}
+        if lacking := [field for field in Override.model_fields if field not in own]:
+            problems.append(f"{where}: {' and '.join(lacking)} missing; a margin is in the unit of its primary metric")
+            continue
+        found, _ = model_problems(own, Override)
+        problems += [f"{where} {problem}" for problem in [*found, *_primary_problems(own["primary"])]]
+        if not found:
+            good[name] = Override(**own)
+    return good, problems
+
+
+def _heading(task: str) -> str:
+    """The table that settles a task, as the file writes it.
+
+    >>> _heading("pydocs_text"), _heading("file:a.txt")
+    ('[plan.tasks.pydocs_text]', '[plan.tasks."file:a.txt"]')
+    """
+    return f"[plan.tasks.{task if re.fullmatch('[A-Za-z0-9_-]+', task) else json.dumps(task)}]"
+
+
+def _task_problems(plan: Plan, tasks: list[str]) -> list[str]:
+    """Where the plan's metric and a task do not go together."""
+    kinds = {task: kind_of(task) for task in tasks}
+    problems = [
+        f"{_heading(task)} {unknown('task', task, kinds)} (the tasks of [[runs]])"
+        for task in plan.tasks
+        if task not in kinds
+    ]
+    for task, kind in kinds.items():
+        metric = METRICS.get(plan.of(task).primary)
+        if metric is None or metric.not_primary or metric.kind == kind:
+            continue
+        # One table for the task, unless the whole study is of its kind.
+        where = _heading(task) if task in plan.tasks else "[plan]"
+        place = where if len(set(kinds.values())) == 1 else _heading(task)
+        usual = USUAL[kind]
+        problems.append(
+            f"{where} primary: {metric.name} is of {metric.kind} tasks, and {task} is a {kind} task; under {place} "
+            f'write primary = "{usual.primary}" and margin = {usual.margin:g}, say'
+        )
+    return problems
 
 
 def _cells(file: Mapping[str, Any], overrides: dict[str, Any]) -> tuple[list[Cell], tuple[Added, ...], list[str]]:
@@ -95,7 +148,7 @@ def _cells(file: Mapping[str, Any], overrides: dict[str, Any]) -> tuple[list[Cel
             problems.append(f"{where}: method: missing; known: {', '.join(METHODS)}")
         cells += [(where, cell) for cell in _grid(fields)]
     baselines = _missing_baselines([cell for _, cell in cells], defaults | overrides)
-    added = tuple(Added(cell.get("task", "pydocs"), cell["method"]) for cell in baselines)
+    added = tuple(Added(_task_of(cell), cell["method"]) for cell in baselines)
     return [*cells, *(("added baseline", cell) for cell in baselines)], added, problems
 
 
@@ -138,10 +191,22 @@ def _table(file: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _task_of(cell: Mapping[str, Any]) -> str:
+    """A cell's task; what is no name is said elsewhere."""
+    return str(cell.get("task", Fields.model_fields["task"].default))
+
+
+def _primary_problems(name: str) -> list[str]:
+    """Whether a plan can decide by a metric at all."""
+    able = [metric.name for metric in METRICS.values() if not metric.not_primary]
+    if name not in METRICS:
+        return [str(unknown("primary", name, able))]
+    why = METRICS[name].not_primary
+    return [f"primary: {name} cannot decide: {why}; allowed: {', '.join(able)}"] if why else []
+
+
 def _plan_problems(plan: Plan) -> list[str]:
-    problems = []
-    if plan.primary not in METRICS:
-        problems.append(str(unknown("primary", plan.primary, METRICS)))
+    problems = _primary_problems(plan.primary)
     if len(set(plan.seeds)) < len(plan.seeds):
         problems.append(f"seeds: found {plan.seeds}; each seed once")
     return problems
@@ -162,14 +227,14 @@ def _grid(fields: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 def _missing_baselines(cells: list[dict[str, Any]], defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
     shared = ("text_column", "label_column", "label_words", "group_columns", "eval_limit", "threads")
-    cells = [cell for cell in cells if isinstance(cell.get("task", "pydocs"), str)]
-    have = {(cell.get("task", "pydocs"), str(cell.get("method"))) for cell in cells}
+    cells = [cell for cell in cells if isinstance(cell.get("task", ""), str)]
+    have = {(_task_of(cell), str(cell.get("method"))) for cell in cells}
     added = []
-    for task in dict.fromkeys(cell.get("task", "pydocs") for cell in cells):
-        like = next(cell for cell in cells if cell.get("task", "pydocs") == task)
-        for method in ("majority", "tfidf"):
-            if (task, method) not in have:
+    for task in dict.fromkeys(map(_task_of, cells)):
+        like = next(cell for cell in cells if _task_of(cell) == task)
+        for method in METHODS.values():
+            if not method.model and kind_of(task) in method.kinds and (task, method.name) not in have:
                 kept = {name: like[name] for name in shared if name in like}
                 limit = {} if "train_limit" not in defaults else {"train_limit": like.get("train_limit", 0)}
-                added.append({"task": task, "method": method, **kept, **limit})
+                added.append({"task": task, "method": method.name, **kept, **limit})
     return added

@@ -281,6 +281,39 @@ def confusion(ax: "Axes", shares: ArrayLike, labels: Sequence[str], *, name: str
     return _described(ax, f"Confusion of {name}, per cent of each true label. Recognised: {right}.{worst}")
 
 
+def protocols(ax: "Axes", ways: Mapping[str, ArrayLike]) -> "Axes":
+    """Bits per byte of one model on the same documents against the context it is given, a line per stride.
+
+    Args:
+        ax: Where to draw.
+        ways: Columns context, stride, bits_per_byte, low, high and protocol, as of `ftlib.predict.by_protocol`.
+    """
+    names = ("context", "stride", "bits_per_byte", "low", "high")
+    context, stride, bits, low, high = (np.asarray(ways[name], dtype=float) for name in names)
+    shares = stride / context
+    for number, share in enumerate(np.unique(shares)):
+        here = np.flatnonzero(shares == share)
+        here = here[np.argsort(context[here])]
+        ax.errorbar(
+            context[here],
+            bits[here],
+            yerr=[(bits - low)[here], (high - bits)[here]],
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            capsize=3,
+            label=f"stride: {share:.0%} of the context",
+        )
+    ticks = np.unique(context)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+    ax.set_xlabel("tokens seen at once (context)")
+    ax.set_ylabel("bits per byte (lower is better)")
+    ax.legend(frameon=False)
+    said = "; ".join(f"{way}: {value:.3f}" for way, value in zip(ways["protocol"], bits, strict=True))
+    ax.alt_text = f"Bits per byte of one model on the same documents, measured in several ways. {said}."
+    return ax
+
+
 def clean(said: str) -> str:
     r"""Text that XML can hold: control characters become visible.
 

@@ -35,8 +35,8 @@ class Experiment(Fields):
     >>> Experiment(task="pydocs", method="lorra")
     Traceback (most recent call last):
         ...
-    ftlib.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: full, lora, majority, \
-probe, tfidf, zero_shot
+    ftlib.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: full, in_context, \
+lora, majority, ngram, probe, tfidf, zero_shot
     """
 
     def __init__(self, **fields: Any) -> None:
@@ -115,6 +115,17 @@ probe, tfidf, zero_shot
         return table(("field", "value", "from", "meaning"), rows)
 
 
+class Override(BaseModel):
+    """What the plan settles otherwise for one task: both, since a margin is in the unit of its metric."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    primary: str = Field(description="the metric the verdicts about this task are about")
+    margin: float = Field(
+        gt=0, allow_inf_nan=False, description="smallest difference that matters, in that metric's unit"
+    )
+
+
 class Plan(BaseModel):
     """What a study settles before anything trains."""
 
@@ -131,6 +142,29 @@ class Plan(BaseModel):
     tuning: dict[str, int] = Field(
         default_factory=dict, description="settings every trained method may try on validation"
     )
+    # Left out where empty, so that plans from before there was such a field keep their hash.
+    tasks: dict[str, Annotated[Override, Field(strict=False)]] = Field(
+        default_factory=dict,
+        exclude_if=lambda tasks: not tasks,
+        description="primary and margin of single tasks, where they are not the plan's: [plan.tasks.NAME]",
+    )
+
+    def of(self, task: str) -> "Plan":
+        """The plan as it stands for one task.
+
+        >>> plan = Plan(tasks={"pydocs_text": {"primary": "bits_per_byte", "margin": 0.02}})
+        >>> plan.of("pydocs_text").primary, plan.of("pydocs").primary
+        ('bits_per_byte', 'accuracy')
+        """
+        own = self.tasks.get(task)
+        return self.model_copy(update={"tasks": {}} | (own.model_dump() if own else {}))
+
+
+USUAL: Mapping[str, Override] = {
+    "classification": Override(primary="accuracy", margin=0.01),
+    "language-modeling": Override(primary="bits_per_byte", margin=0.02),
+}
+"""Kind of task -> what a plan would usually settle; used where there is no plan."""
 
 
 class Added(NamedTuple):
@@ -159,6 +193,11 @@ def digest(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_of(question: str, plan: Plan) -> str:
+    """What every record of a study carries, so that a plan that changed later shows: sixteen hex digits."""
+    return digest({"question": question, "plan": plan.model_dump()})[:16]
 
 
 def draws(cell: Mapping[str, Any]) -> bool:

@@ -46,6 +46,11 @@ class Voice(NamedTuple):
     one_run: bool = False
     """One training run of methods that draw: other seeds may differ."""
 
+    @property
+    def noun(self) -> str:
+        """What one draw of the test set is called: text that is modelled comes in documents."""
+        return "document" if self.unit == "bits per byte" else "example"
+
 
 def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: int = 1) -> Comparison:
     """Decide, and say it.
@@ -66,7 +71,8 @@ def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: in
     verdict: Verdict
     if found.identical:
         verdict = "same"
-        sentence = f"{a} and {b} are the same: equal scores on every one of the {grouped(found.n_examples)} examples"
+        every = f"{grouped(found.n_examples)} {voice.noun}s"
+        sentence = f"{a} and {b} are the same: equal scores on every one of the {every}"
         if found.p_same > alpha and found.margin > 0 and found.high > found.low:
             sentence += f" (so few that a difference of up to {show(found.high)} {voice.unit} could still hide)"
         sentence += run
@@ -83,7 +89,7 @@ def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: in
             sentence += f"; it may be less than the {show.margin()} that matter{'s' * (show.margin() == '1 point')}"
     else:
         verdict = "undecided"
-        more_examples, more_seeds, needed = _what_would_decide(found, n_comparisons)
+        more_examples, more_seeds, needed = _what_would_decide(found, n_comparisons, voice.noun)
         numbers = f"{show(found.value, '+')} {voice.unit} ({show(found.low)} to {show(found.high)})"
         sentence = f"undecided: {needed}; {a} against {b}: {numbers}{run}"
         if found.p_value <= alpha:
@@ -91,7 +97,7 @@ def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: in
     return Comparison(found.value, found.low, found.high, found.p_value, verdict, sentence, more_examples, more_seeds)
 
 
-def _what_would_decide(found: Difference, n_comparisons: int) -> tuple[int | None, int | None, str]:
+def _what_would_decide(found: Difference, n_comparisons: int, noun: str) -> tuple[int | None, int | None, str]:
     """How many examples or seeds to add, and the words for it."""
     chance = Chance.measured(found.spread)
     plan = {"margin": found.margin, "alpha": found.alpha, "comparisons": n_comparisons}
@@ -99,7 +105,7 @@ def _what_would_decide(found: Difference, n_comparisons: int) -> tuple[int | Non
     seeds = None if found.n_seeds == 1 else seeds_needed(found.value, found.n_draws, chance, **plan)
     more_examples = examples and max(1, round((examples - found.n_draws) * found.n_examples / found.n_draws))
     more_seeds = seeds and max(1, seeds - found.n_seeds)
-    words_examples = f"{_about(more_examples)} more example{'s' * (more_examples > 1)}" if more_examples else ""
+    words_examples = f"{_about(more_examples)} more {noun}{'s' * (more_examples > 1)}" if more_examples else ""
     words_seeds = f"{more_seeds} more seed{'s' * (more_seeds > 1)}" if more_seeds else ""
     if more_examples and more_seeds:
         return more_examples, more_seeds, f"about {words_examples} or {words_seeds} would decide"
@@ -108,13 +114,13 @@ def _what_would_decide(found: Difference, n_comparisons: int) -> tuple[int | Non
     if more_examples:
         return more_examples, None, f"about {words_examples} would decide; more seeds alone would not"
     if more_seeds:
-        return None, more_seeds, f"about {words_seeds} would decide; more examples alone would not"
+        return None, more_seeds, f"about {words_seeds} would decide; more {noun}s alone would not"
     for times in (2, 3, 5, 10, 30, 100) if found.n_seeds > 1 else ():
         if power_of(found.value, times * found.n_draws, times * found.n_seeds, chance, **plan).settled >= 0.8:
             extra = _about((times - 1) * found.n_examples)
-            both = f"about {extra} more examples together with {(times - 1) * found.n_seeds} more seeds would decide"
+            both = f"about {extra} more {noun}s together with {(times - 1) * found.n_seeds} more seeds would decide"
             return None, None, f"{both}; either alone would not"
-    return None, None, "no affordable number of examples or seeds would decide a difference this near to what matters"
+    return None, None, f"no affordable number of {noun}s or seeds would decide a difference this near to what matters"
 
 
 def _about(number: int) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ftlib import records
-from ftlib.metrics import classification
-from ftlib.spec import Experiment, digest
+from ftlib.metrics import classification, measure_text
+from ftlib.spec import USUAL, Experiment, Plan, hash_of
 
 LIBRARIES = ("networkx", "numpy", "pandas", "scipy", "sklearn", "sympy", "torch", "transformers")
 HOSTILE = ("<script>alert(1)</script>", '=HYPERLINK("http://evil","x")', "</svg><b>&amp;")
@@ -23,7 +23,8 @@ HOSTILE = ("<script>alert(1)</script>", '=HYPERLINK("http://evil","x")', "</svg>
 HOSTILE_TEXT = (
     "@SUM(1) </svg></details><script>alert('text')</script> <img src=x onerror=alert(2)> $\\frac{1}{2}$ \x1b[31m"
 )
-COST = {"majority": 0.01, "tfidf": 2.0, "zero_shot": 0.0, "probe": 12.0, "lora": 140.0, "full": 150.0}
+PROTOCOL = "context 512, stride 256, BOS first, each document on its own"
+COST = {"majority": 0.01, "tfidf": 2.0, "ngram": 0.5, "zero_shot": 0.0, "probe": 12.0, "lora": 140.0, "full": 150.0}
 MEMORY = {"majority": 0.3, "tfidf": 0.4, "zero_shot": 0.7, "probe": 0.7, "lora": 1.0, "full": 1.4}
 DRAWS = ("lora", "full")
 
@@ -41,6 +42,25 @@ class Made:
     reason: str | None = None
     as_before: bool = False
     """Whether its predictions are those of the untouched model."""
+    general: float | None = None
+    """Bits per byte by which general text became dearer; None: not measured."""
+
+
+@dataclass(frozen=True)
+class MadeText:
+    """One run on text to make up; every document's bits per byte are the untouched model's and the change."""
+
+    method: str
+    change: float = 0.0
+    """Bits per byte of the task's documents."""
+    general: float | None = None
+    """Bits per byte of general text; None: not measured."""
+    seeds: Sequence[int] = (0,)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str = PROTOCOL
+    pseudo: bool = False
+    status: str = "ok"
+    reason: str | None = None
 
 
 LADDER = (
@@ -51,6 +71,15 @@ LADDER = (
     Made("lora", 0.84, (0, 1, 2)),
     Made("full", 0.88, (0, 1, 2)),
 )
+
+
+TEXTS = (
+    MadeText("ngram", 0.9, protocol="byte 6-grams, each byte given the 5 before it in its document"),
+    MadeText("zero_shot", 0.0, 0.0),
+    MadeText("lora", -0.21, 0.03, (0, 1, 2)),
+    MadeText("full", -0.26, 0.12, (0, 1, 2)),
+)
+"""A study of text alone: `write_study(folder, (), texts=TEXTS)`."""
 
 
 def write_study(
@@ -65,6 +94,10 @@ def write_study(
     examples: bool = True,
     runs: str | None = None,
     noise: float = 0.02,
+    texts: Sequence[MadeText] = (),
+    text_task: str = "pydocs_text",
+    n_texts: int = 60,
+    clusters: bool = True,
 ) -> Path:
     """Write a study's folder as running its suite would; the same arguments give the same bytes.
 
@@ -79,11 +112,28 @@ def write_study(
         examples: Whether `examples/<data_sha256>.parquet` is written.
         runs: The [[runs]] of suite.toml; made from `made` where None.
         noise: Spread of skill from seed to seed, in log-odds.
+        texts: Runs on text.
+        text_task: Their task.
+        n_texts: Its test documents.
+        clusters: Whether those come in fours from one file.
     """
-    seeds = sorted({seed for run in made for seed in run.seeds})
+    everything = [*made, *texts]
+    seeds = sorted({seed for run in everything for seed in run.seeds})
     plan = {"primary": "accuracy", "margin": 0.01, "seeds": seeds, "probes": [], "tuning": {}} | dict(plan or {})
-    _write_suite(folder, question, plan, made, runs)
-    plan_hash = digest({"question": question, "plan": plan})[:16]
+    if texts:
+        usual = USUAL["language-modeling"].model_dump()
+        plan |= {"tasks": {text_task: usual}} if made else usual
+    if any(run.general is not None for run in everything):
+        plan["probes"] = ["general"]
+    if runs is None:
+        runs = "".join(_run_table({"method": run.method, **run.fields}) for run in made)
+        runs += "".join(_run_table(_text_fields(run, text_task)) for run in texts)
+    _write_suite(folder, question, plan, runs)
+    plan_hash = hash_of(question, Plan(**plan))
+    if texts:
+        _write_texts(folder, texts, text_task, n_texts, clusters, plan, plan_hash)
+    if not made:
+        return folder
     rng = np.random.default_rng(7)
     task = pd.DataFrame({"id": [f"test-{i:05d}" for i in range(n)]})
     task["text"] = [
@@ -114,26 +164,88 @@ def write_study(
             if run.method == "majority":
                 shares = np.bincount(truth, minlength=len(labels)) / n
                 after = records.predictions_table("after", "test", task, labels, np.tile(shares, (n, 1)))
-            table = after if run.method in ("majority", "tfidf") else pd.concat([before, after], ignore_index=True)
-            _write_run(folder, spec, run, table, labels, plan_hash, data_sha256, rng)
+            tables = [after] if run.method in ("majority", "tfidf") else [before, after]
+            if run.general is not None:
+                excerpts = _documents("general", 40, False)
+                tables.append(_likelihoods("before", "general", excerpts, 0.0))
+                tables.append(_likelihoods("after", "general", excerpts, run.general, run.method, seed))
+            _write_run(folder, spec, run, _joined(tables), labels, plan_hash, data_sha256, rng)
     return folder
 
 
-def _write_suite(folder: Path, question: str, plan: Mapping[str, Any], made: Sequence[Made], runs: str | None) -> None:
+def _text_fields(run: MadeText, task: str) -> dict[str, Any]:
+    model = {} if run.method == "ngram" else {"model": "minilm" if run.pseudo else "tiny-lm"}
+    return {"method": run.method, "task": task, **model, **run.fields}
+
+
+def _write_texts(
+    folder: Path,
+    texts: Sequence[MadeText],
+    task: str,
+    n: int,
+    clusters: bool,
+    plan: Mapping[str, Any],
+    plan_hash: str,
+) -> None:
+    documents, excerpts = _documents("test", n, clusters), _documents("general", 40, False)
+    data_sha256 = hashlib.sha256(f"text {n} {clusters}".encode()).hexdigest()
+    rng = np.random.default_rng(11)
+    for run in texts:
+        for seed in run.seeds:
+            fields = {"tuning": {}, "probes": plan["probes"], **_text_fields(run, task)}
+            tables = []
+            for part, examples, change in (("test", documents, run.change), ("general", excerpts, run.general)):
+                if change is not None:
+                    tables.append(_likelihoods("after", part, examples, change, run.method, seed))
+                    if run.method != "ngram":
+                        tables.append(_likelihoods("before", part, examples, 0.0))
+            table = _joined(tables)
+            if run.method == "ngram":
+                table["n_tokens"] = None
+            spec = Experiment(**fields, seed=seed)
+            _write_run(folder, spec, run, table, (), plan_hash, data_sha256, rng)
+
+
+def _documents(part: str, n: int, clusters: bool) -> pd.DataFrame:
+    """Documents: how long each is and how many bits a byte of it costs the untouched model."""
+    rng = np.random.default_rng(5)
+    source = rng.normal(0, 0.15, n)[np.arange(n) // 4 if clusters else np.arange(n)]
+    found = pd.DataFrame({"id": [f"{part}-{i:04d}" for i in range(n)], "n_bytes": rng.integers(200, 3000, n)})
+    found["bits"] = 1.6 + source + rng.normal(0, 0.1, n)
+    return found.assign(cluster=[f"file-{i // 4}.txt" for i in range(n)]) if clusters else found
+
+
+def _likelihoods(stage: str, part: str, documents: pd.DataFrame, change: float, *who: Any) -> pd.DataFrame:
+    """A model whose bits per byte are `change` more, and some chance; without a change it is the untouched model."""
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(repr((part, who)).encode()).digest()[:4], "big"))
+    chance = rng.normal(0, 0.01) + rng.normal(0, 0.03, len(documents)) if change else 0.0
+    sizes = documents["n_bytes"]
+    nats = np.log(2) * sizes * (documents["bits"] + change + chance)
+    found = pd.DataFrame({"nats": nats, "n_tokens": -(-sizes // 4), "n_bytes": sizes})
+    return records.likelihoods_table(stage, part, documents, found)
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table, as a run writes it: columns that no row fills are put back after joining."""
+    columns = list(dict.fromkeys(name for table in tables for name in table.columns))
+    filled = pd.concat([table.dropna(axis=1, how="all") for table in tables], ignore_index=True)
+    return filled.reindex(columns=columns)
+
+
+def _run_table(fields: Mapping[str, Any]) -> str:
+    return "\n[[runs]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in fields.items())
+
+
+def _write_suite(folder: Path, question: str, plan: Mapping[str, Any], runs: str) -> None:
     lines = ["[study]", f"question = {json.dumps(question, ensure_ascii=False)}", "", "[plan]"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in plan.items() if value != {}]
-    if runs is None:
-        runs = ""
-        for run in made:
-            fields = {"method": run.method, **run.fields}
-            runs += "\n[[runs]]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in fields.items())
+    lines += [f"{key} = {_toml(value)}" for key, value in plan.items() if value != {}]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "suite.toml").write_text("\n".join(lines) + "\n" + runs, encoding="utf-8")
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     return json.dumps(value)
 
 
@@ -149,7 +261,7 @@ def _draw(rng: np.random.Generator, truth: np.ndarray, difficulty: np.ndarray, s
 def _write_run(
     folder: Path,
     spec: Experiment,
-    run: Made,
+    run: Made | MadeText,
     table: pd.DataFrame,
     labels: tuple[str, ...],
     plan_hash: str,
@@ -164,7 +276,11 @@ def _write_run(
     (run_dir / "notebook.ipynb").write_text("{}", encoding="utf-8")
     metrics: dict[str, Any] = {"before": {}, "after": {}}
     for (stage, part), rows in table.groupby(["stage", "part"], sort=False):
-        metrics[stage][part] = values(rows, labels)
+        if rows["label"].isna().all():
+            text = {} if isinstance(run, Made) else {"pseudo": run.pseudo, "protocol": run.protocol}
+            metrics[stage][part] = measure_text(rows, **{"protocol": PROTOCOL} | text)
+        else:
+            metrics[stage][part] = values(rows, labels)
     seconds = COST.get(run.method, 60.0) * (1 + 0.04 * rng.standard_normal())
     trained = run.method in DRAWS
     record = records.RunRecord(

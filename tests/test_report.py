@@ -95,7 +95,7 @@ def attacked(tmp_path_factory) -> Path:
 
 def advised(folder: Path) -> advice.Advice:
     study = read_study(folder)
-    return advice.advise(study, next(contest.contests(study)))
+    return advice.advise(next(contest.contests(study)))
 
 
 # What it says

@@ -1,4 +1,4 @@
-"""METRICS: every metric ftlib knows, one row each, and `measure`, which fills a record's metrics.
+"""METRICS: every metric ftlib knows, one row each; `measure` and `measure_text`, which fill a record's metrics.
 
 A metric is a pure function on arrays. Each row says which way is better, in what unit and range, and where its
 definition is from; a value that is undefined is NaN, and the record gives the reason.
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ftlib import verdict
-from ftlib.metrics import classification
+from ftlib.metrics import classification, language
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +24,19 @@ class Metric:
     name: str
     summary: str
     function: Callable[..., float]
-    """`f(labels, predictions, ...)`, or `f(labels, probabilities)` for those of `takes` = "probabilities"."""
+    """What it takes is said by `takes`."""
     higher_is_better: bool
     unit: str
-    range: tuple[float, float]
+    range: tuple[float, float | None]
+    """None: without bound."""
     source: str
     takes: str = "predictions"
+    """"predictions": `f(labels, predictions)`; "probabilities": `f(labels, probabilities)`; "likelihoods":
+    `f(nats, sizes)`; "accuracies": `f(accuracies)`."""
+    kind: str = "classification"
+    """The kind of task it is of."""
+    not_primary: str = ""
+    """Why no plan can decide by it; empty where one can."""
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
@@ -82,6 +89,64 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 "Brier 1950",
                 takes="probabilities",
             ),
+            Metric(
+                "order_sd",
+                "standard deviation of the accuracy over orders of the same in-context examples",
+                language.order_sd,
+                False,
+                "share",
+                (0, None),
+                "Lu et al. 2022; chi-square interval of a normal sample",
+                takes="accuracies",
+                not_primary="it says how steady a prompt is, not how good",
+            ),
+            Metric(
+                "bits_per_byte",
+                "bits that the model needs per UTF-8 byte of the text, whatever its tokenizer",
+                language.bits_per_byte,
+                False,
+                "bits per byte",
+                (0, None),
+                "lm-evaluation-harness, metric of the same name",
+                takes="likelihoods",
+                kind="language-modeling",
+            ),
+            Metric(
+                "perplexity",
+                "exp of the mean negative log-likelihood of a token; compares models of one tokenizer only",
+                language.perplexity,
+                False,
+                "per token of this tokenizer",
+                (1, None),
+                "Jelinek et al. 1977",
+                takes="likelihoods",
+                kind="language-modeling",
+                not_primary="it is per token, so models with different tokenizers cannot be compared by it",
+            ),
+            Metric(
+                "pseudo_bits_per_byte",
+                "bits per byte from pseudo-likelihoods: each token masked in turn, its right context seen",
+                language.bits_per_byte,
+                False,
+                "bits per byte",
+                (0, None),
+                "Salazar et al. 2020, section 2.1",
+                takes="likelihoods",
+                kind="language-modeling",
+                not_primary="masked models see what comes after a token, so it is no likelihood of text",
+            ),
+            Metric(
+                "pseudo_perplexity",
+                "perplexity from pseudo-likelihoods: each token masked in turn, its right context seen",
+                language.perplexity,
+                False,
+                "per token of this tokenizer",
+                (1, None),
+                "Salazar et al. 2020, section 2.3",
+                takes="likelihoods",
+                kind="language-modeling",
+                not_primary="masked models see what comes after a token, so it is no likelihood of text",
+            ),
         )
     }
 )
@@ -120,7 +185,7 @@ def measure(table: "pd.DataFrame", labels: Sequence[str], alpha: float = 0.05) -
     truth = table["label"].map(code).to_numpy()
     chosen = table["prediction"].map(code).to_numpy()
     probabilities = table[[f"score_{name}" for name in labels]].to_numpy(dtype=float)
-    clusters = table["cluster"].to_numpy() if table["cluster"].notna().all() else None
+    clusters = _clusters(table)
 
     found = {}
     for name in ("accuracy", "f1_macro", *(["f1_binary"] if len(labels) == 2 else []), "mcc"):
@@ -140,6 +205,45 @@ def measure(table: "pd.DataFrame", labels: Sequence[str], alpha: float = 0.05) -
             classification.f1_of(truth, chosen, number), bounds.low, bounds.high, len(truth), reason
         )
     return found
+
+
+def measure_text(
+    table: "pd.DataFrame", *, protocol: str, pseudo: bool = False, alpha: float = 0.05
+) -> dict[str, dict[str, Any]]:
+    """Bits per byte and perplexity of one part's documents, with intervals over documents (or their clusters).
+
+    Args:
+        table: One row per document: `nats`, `n_tokens`, `n_bytes`, `cluster`. A model without a tokenizer leaves
+            `n_tokens` empty, and has no perplexity.
+        protocol: How the likelihoods came about (context, stride, what begins a document); part of what a value means.
+        pseudo: Whether they are a masked model's; its metrics have names of their own.
+        alpha: 1 minus the level of the intervals.
+
+    Returns:
+        metric -> {"value", "low", "high", "n", "protocol"}, and "reason" where the value is None; n = documents.
+
+    Raises:
+        FtlibError: A likelihood is not finite, or a number of bytes is missing.
+    """
+    nats, clusters = table["nats"].to_numpy(dtype=float), _clusters(table)
+    found = {}
+    for name, size in language.SIZES.items():
+        metric, sizes = f"{language.PREFIX * pseudo}{name}", table[size]
+        if name == "perplexity" and len(sizes) and sizes.isna().all():
+            bounds, reason = [math.nan] * 3, NO_TOKENS
+        else:
+            sizes = sizes.to_numpy(dtype=float)
+            bounds = language.text_interval(metric, nats, sizes, alpha=alpha, clusters=clusters)
+            reason = language.why_undefined(metric, sizes)
+        found[metric] = leaf(*bounds, len(table), reason) | {"protocol": protocol}
+    return found
+
+
+NO_TOKENS = "it has no tokenizer, and a perplexity per byte compares with none per token"
+
+
+def _clusters(table: "pd.DataFrame") -> Any:
+    return table["cluster"].to_numpy() if table["cluster"].notna().all() else None
 
 
 def leaf(value: float, low: float, high: float, n: int, reason: str) -> dict[str, Any]:

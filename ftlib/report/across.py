@@ -17,11 +17,18 @@ Entries = Mapping[str, Mapping[str, Contestant]]
 
 
 def tables(study: Study, contests: Sequence[Contest]) -> list[Table]:
-    """The tables of the section on all tasks; none where the study has one task.
+    """The tables of the section on all tasks, for each primary metric; none where it is that of one task.
 
     The interquartile mean and the probability of improvement (Agarwal et al. 2021) speak of new runs on these same
     tasks, and are given for methods that have the same number of runs on every task.
     """
+    by_metric: dict[str, list[Contest]] = {}
+    for contest in contests:
+        by_metric.setdefault(contest.metric, []).append(contest)
+    return [table for metric, some in by_metric.items() for table in _tables(study, metric, some)]
+
+
+def _tables(study: Study, metric: str, contests: Sequence[Contest]) -> list[Table]:
     tasks = list(dict.fromkeys(contest.task for contest in contests))
     if len(tasks) < 2:
         return []
@@ -30,7 +37,6 @@ def tables(study: Study, contests: Sequence[Contest]) -> list[Table]:
         for one in contest.contestants:
             name = "untouched model" if one.untouched else one.name
             found.setdefault(name, {}).setdefault(contest.task, one)
-    metric = contests[0].metric
     runs = {name: values for name in found if (values := _runs(found[name], tasks, metric)) is not None}
     rng = np.random.default_rng(seed_of(study.plan_hash, *tasks, metric))
     return [_levels(found, tasks, metric, runs, rng), *_improvements(runs, metric, rng)]
@@ -81,4 +87,4 @@ def _improvements(runs: Mapping[str, np.ndarray], metric: str, rng: np.random.Ge
         span = f"{chance.low:.2f} to {chance.high:.2f}" if many else "one run each: no interval"
         body.append((Cell(f"{a} beats {b}"), Cell(f"{chance.value:.2f}", span, number=True)))
     header = (Cell("a run of one against a run of the next, on a task of these"), Cell("chance", number=True))
-    return [Table(f"Probability of improvement by {metric}", header, tuple(body))]
+    return [Table(f"Probability of improvement by {say.name(metric)}", header, tuple(body))]

@@ -1,12 +1,13 @@
 """The verdict in words: what to use, over what, how sure, and what this study cannot say."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from ftlib.report import say
+from ftlib.metrics import metric_row
+from ftlib.report import general, say
 from ftlib.report.contest import Contest, Duel
 from ftlib.report.entrants import Contestant, called
-from ftlib.report.study import Study
 
 MOST_RANKS = 10
 
@@ -28,8 +29,13 @@ class Advice(NamedTuple):
     """The recommended method's name."""
 
 
-def advise(study: Study, contest: Contest) -> Advice:
-    """Put a contest in words."""
+def advise(contest: Contest, forgot: Sequence[general.Forgot] = ()) -> Advice:
+    """Put a contest in words.
+
+    Args:
+        contest: One task's.
+        forgot: What its methods did to general text, where that was measured.
+    """
     best = contest.contestants[0]
     rivals = [(one, contest.duel(best.name, one.name)) for one in contest.contestants[1:]]
     same = [one for one, duel in rivals if duel and duel.comparison.verdict == "same"]
@@ -47,13 +53,16 @@ def advise(study: Study, contest: Contest) -> Advice:
     for one in [*([near] if near else []), *sorted(over, key=lambda one: not one.untouched)]:
         if one not in told and contest.duel(chosen.name, one.name):
             lines.append(_sentence(contest, chosen, one))
+    elsewhere = next((one for one in forgot if one.group is chosen.group), None)
+    if elsewhere and not elsewhere.unchanged:
+        lines.append(general.bought_and_cost(contest, elsewhere) or f"{general.sentence(elsewhere)}.")
     return Advice(
         contest.task,
-        _headline(study, contest, chosen, same, open_, leaning),
+        _headline(contest, chosen, same, open_, leaning),
         _lead(contest, best, chosen, [best, *same, *open_] if open_ else []),
         tuple(dict.fromkeys(map(say.unbroken, lines))),
         tuple(_ranks(contest)),
-        tuple(_limits(study, contest)),
+        tuple(_limits(contest)),
         chosen.name,
     )
 
@@ -74,7 +83,6 @@ def _expense(one: Contestant) -> tuple[float, float, float]:
 
 
 def _headline(
-    study: Study,
     contest: Contest,
     chosen: Contestant,
     same: list[Contestant],
@@ -89,7 +97,7 @@ def _headline(
     doubt = f", though its lead over {_names(leaning)} is not beyond doubt" if leaning else ""
     if same:
         names = _names([best, *same])
-        within = say.margin(contest.metric, study.plan.margin)
+        within = say.margin(contest.metric, contest.margin)
         return f"Use {called(chosen)}: {names} are the same within {within}, and it is the cheapest of them{doubt}."
     if best.untouched:
         return f"Leave the model as it is: nothing that was tried is better{doubt}."
@@ -101,14 +109,15 @@ def _lead(contest: Contest, best: Contestant, chosen: Contestant, tied: list[Con
         return f"{_reached(contest, chosen)}."
     cheap = min(tied, key=_expense)
     second = f"; the cheapest of these, {_reached(contest, cheap)}" if cheap is not best else ""
-    return f"Highest so far: {_reached(contest, best)}{second}."
+    first = "Highest" if metric_row(contest.metric).higher_is_better else "Lowest"
+    return f"{first} so far: {_reached(contest, best)}{second}."
 
 
 def _reached(contest: Contest, one: Contestant) -> str:
     metric, level = contest.metric, one.level
     span = f" ({say.span(metric, level.low, level.high)})" if say.span(metric, level.low, level.high) else ""
     cost = f", {say.seconds(one.cost('train_seconds'))} of training" if one.group else ""
-    return f"{one.name} with {metric} {say.with_unit(metric, level.value)}{span}{cost}"
+    return f"{one.name} with {say.with_name(metric, level.value)}{span}{cost}"
 
 
 def _choose_today(contest: Contest, best: Contestant, among: list[Contestant]) -> list[str]:
@@ -121,7 +130,7 @@ def _choose_today(contest: Contest, best: Contestant, among: list[Contestant]) -
     time = f"{say.seconds(cheap.cost('train_seconds'))} of training against {say.seconds(best.cost('train_seconds'))}"
     return [
         f"If you must choose today, the cheapest of these is {called(cheap)} ({time}); the price could be as much as "
-        f"{say.difference(contest.metric, worst, signed=False)}{_unit(contest)} of {contest.metric}."
+        f"{say.difference(contest.metric, worst, signed=False)}{say.unit(contest.metric)}{_of(contest)}."
     ]
 
 
@@ -160,11 +169,12 @@ def _distance(contest: Contest, duel: Duel) -> str:
     if size < 0:
         size, low, high = -size, -high, -low
     shown = [say.difference(contest.metric, number, signed=False) for number in (size, low, high)]
-    return f"{shown[0]}{_unit(contest)} ({shown[1]} to {shown[2]})"
+    return f"{shown[0]}{say.unit(contest.metric)} ({shown[1]} to {shown[2]})"
 
 
-def _unit(contest: Contest) -> str:
-    return " points" if say.scale(contest.metric) > 1 else f" in {contest.metric}"
+def _of(contest: Contest) -> str:
+    """What an amount is of, unless its unit says so."""
+    return "" if contest.of_text else f" of {contest.metric}"
 
 
 def _ranks(contest: Contest) -> list[tuple[str, str]]:
@@ -186,21 +196,22 @@ def _ranks(contest: Contest) -> list[tuple[str, str]]:
     return [*lines[:MOST_RANKS], *([("…", f"{say.plural(rest, 'more method')}: see the table")] if rest else [])]
 
 
-def _limits(study: Study, contest: Contest) -> list[str]:
-    first = next(iter(contest.contestants[0].parts.values()))
-    n, most = len(first.ids), max((len(one.parts) for one in contest.contestants if one.draws), default=1)
-    pairs = len(contest.duels)
+def _limits(contest: Contest) -> list[str]:
+    most = max((len(one.parts) for one in contest.contestants if one.draws), default=1)
+    pairs, noun = len(contest.duels), say.noun(contest.metric)
     lines = [
-        f"{say.plural(n, 'test example')}, the same for every method; a difference matters from "
-        f"{say.margin(contest.metric, study.plan.margin)} of {contest.metric} on. Intervals are 95 %"
+        f"{say.plural(contest.n, f'test {noun}')}, the same for every method; a difference matters from "
+        f"{say.margin(contest.metric, contest.margin)}{_of(contest)} on. Intervals are 95 %"
         + (f"; {say.plural(pairs, 'comparison')}, corrected for being so many (Holm)." if pairs > 1 else ".")
     ]
+    if protocols := say.protocols(contest.protocols):
+        lines.append(f"{say.name(contest.metric).capitalize()} by this protocol: {protocols}.")
     if contest.detectable:
         a, b, least = contest.detectable
         lines.append(
             f"The smallest difference this study can show: between two methods as alike as {a} and {b}, a true "
-            f"difference under {say.difference(contest.metric, least, signed=False)}{_unit(contest)} is missed more "
-            "often than 1 time in 5 (before correction)."
+            f"difference under {say.difference(contest.metric, least, signed=False)}{say.unit(contest.metric)} is "
+            "missed more often than 1 time in 5 (before correction)."
         )
     given: dict[float, list[Contestant]] = {}
     for one in contest.contestants:
@@ -208,16 +219,17 @@ def _limits(study: Study, contest: Contest) -> list[str]:
             given.setdefault(one.cost("train_examples"), []).append(one)
     if len(given) > 1:
         said = [f"{say.count(n)} to {_names(some)}" for n, some in sorted(given.items(), reverse=True)[:6]]
-        lines.append(f"Not every method was given as many training examples: {', '.join(said)}.")
+        lines.append(f"Not every method was given as many training {noun}s: {', '.join(said)}.")
     if most == 1:
         lines.append(
-            "One seed per method: the intervals say what other test examples might give, and nothing about another "
-            "training run. Methods that train can move by several points from seed to seed."
+            f"One seed per method: the intervals say what other test {noun}s might give, and nothing about another "
+            f"training run. Methods that train can move{'' if contest.of_text else ' by several points'} from seed to "
+            "seed."
         )
     elif most < 6:
         missed = 100 * 0.9**most
         lines.append(
-            f"{say.plural(most, 'seed')} per method that draws: the intervals cover new test examples and new seeds, "
+            f"{say.plural(most, 'seed')} per method that draws: the intervals cover new test {noun}s and new seeds, "
             f"but {most} runs say little about how seeds spread, so they are wide on purpose. They cannot show rare "
             f"accidents: a mishap in 1 run of 10 stays unseen with {most} seeds {missed:.0f} % of the time."
         )

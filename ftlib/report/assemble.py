@@ -8,8 +8,8 @@ from typing import Any
 
 from ftlib import records
 from ftlib.metrics import METRICS
-from ftlib.report import across, export, labels, origin, page, rows, say, tables
-from ftlib.report.contest import Contest, contests
+from ftlib.report import across, export, general, labels, origin, page, rows, say, tables
+from ftlib.report.contest import Contest, contests, unheard
 from ftlib.report.html import text
 from ftlib.report.page import Section
 from ftlib.report.study import Study, read_study
@@ -17,12 +17,16 @@ from ftlib.report.study import Study, read_study
 _HERE = Path(__file__).parent
 _WHO = ("task", "model", "method", "settings")
 COLUMNS = {
-    "rows": (*_WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason"),
+    "rows": (*_WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason", "protocol"),
     "verdicts": (
         "task", "metric", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "more_examples",
         "more_seeds", "seeds", "sentence",
     ),
     "pareto": (*_WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability"),
+    "general": (
+        *_WHO, "part", "metric", "before", "after", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
+        "seeds", "protocol", "sentence",
+    ),
     "failures": ("run_id", *_WHO, "seed", "status", "reason"),
     "hard_examples": ("task", "id", "label", "text", "method", "said"),
 }  # fmt: skip
@@ -36,6 +40,7 @@ def write_report(folder: Path) -> Path:
     all_rows = rows.rows_of(study)
     wrong = rows.disagreements(study)
     failed = tables.failures(study)
+    notes = [*study.notes, *unheard(study, found)]
     parts = page.sections(study, found, all_rows)
     verdicts = [row for contest in found for row in verdict_rows(contest)]
     content = {
@@ -44,21 +49,23 @@ def write_report(folder: Path) -> Path:
         "rows": all_rows,
         "verdicts": verdicts,
         "pareto": [row for contest in found for row in contest.pareto],
+        "general": [row for part in parts if part.general for row in general.rows(part.general.found)],
         "failures": failed,
         "missing": [dict(spec) for spec in study.missing],
         "disagreements": [one._asdict() for one in wrong],
-        "notes": [*study.notes, *(note for contest in found for note in contest.notes)],
+        "notes": [*notes, *(note for contest in found for note in contest.notes)],
         "advice": [part.advice._asdict() for part in parts],
         "provenance": origin.provenance(study),
     }
-    listed = {name: content[name] for name in ("rows", "verdicts", "pareto", "failures")}
+    listed = {name: content[name] for name in ("rows", "verdicts", "pareto", "general", "failures")}
     listed["hard_examples"] = [row for part in found for row in _hard_rows(study, part)]
     for name, entries in listed.items():
         _write(folder / "tables" / f"{name}.csv", export.as_csv(entries, COLUMNS[name]))
     _write_figures(folder / "figures", parts)
     records.write_json(folder / "report.json", content)
+    measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong))
+    _write(path, _page(study, parts, failed, wrong, notes, measured))
     return path
 
 
@@ -84,7 +91,8 @@ def _write_figures(folder: Path, parts: Sequence[Section]) -> None:
     """Write the figures and take away those of an earlier report that this one has not."""
     written = set()
     for number, part in enumerate(parts, 1):
-        for place, figure in enumerate((*part.main, *part.costs, *part.curves, *part.confusions), 1):
+        beside = part.general.figures if part.general else ()
+        for place, figure in enumerate((*part.main, *beside, *part.costs, *part.curves, *part.confusions), 1):
             name = f"{number}-{place:02d}-{figure.kind}.svg"
             written.add(name)
             _write(folder / name, figure.svg)
@@ -98,7 +106,14 @@ def _write(path: Path, content: str) -> None:
     records.write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
-def _page(study: Study, parts: Sequence[Section], failed: Sequence[Mapping[str, Any]], wrong: Sequence[Any]) -> str:
+def _page(
+    study: Study,
+    parts: Sequence[Section],
+    failed: Sequence[Mapping[str, Any]],
+    wrong: Sequence[Any],
+    notes: Sequence[str],
+    measured: Sequence[str],
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -113,7 +128,6 @@ def _page(study: Study, parts: Sequence[Section], failed: Sequence[Mapping[str, 
         finalize=lambda value: value if isinstance(value, Markup) else Markup(text(value)),
     )
     environment.filters["picture"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-    shown = list(dict.fromkeys(name for part in parts for name in _metrics(part)))
     return environment.get_template("template.html").render(
         css=Markup(css),
         csp=f"default-src 'none'; style-src 'sha256-{style_hash}'; img-src data:; base-uri 'none'; form-action 'none'",
@@ -121,6 +135,7 @@ def _page(study: Study, parts: Sequence[Section], failed: Sequence[Mapping[str, 
         title=study.question or f"Study {study.folder.resolve().name}",
         sections=parts,
         several=len(parts) > 1,
+        across_by=" and ".join(dict.fromkeys(say.name(part.contest.metric) for part in parts)),
         across=across.tables(study, [part.contest for part in parts]),
         plan_line=origin.plan_line(study),
         plan_stood=origin.plan_stood(study),
@@ -128,17 +143,14 @@ def _page(study: Study, parts: Sequence[Section], failed: Sequence[Mapping[str, 
         n_wrong_runs=len({one.run_id for one in wrong}),
         failed=tables.failed_table(failed) if failed else None,
         n_failed=len(failed),
+        notes=notes,
+        some_finished=any(run.ok for run in study.runs),
         missing=tables.missing_table(study) if study.missing else None,
         costs=tables.costs(study),
         settings=tables.settings(study),
-        metrics=tables.metric_table(shown),
+        metrics=tables.metric_table(measured),
         facts=origin.facts(study),
         command=origin.command(study),
         runs=tables.runs_table(study),
         say=say,
     )
-
-
-def _metrics(part: Section) -> list[str]:
-    first = next(iter(part.contest.contestants[0].parts.values()))
-    return [name for name in rows.metrics_of(first) if name in METRICS]

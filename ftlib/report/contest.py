@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ftlib.metrics import metric_row
-from ftlib.report.entrants import Contestant, called, common_seeds, entrants
-from ftlib.report.rows import OF_LABELS
+from ftlib.report import say
+from ftlib.report.entrants import Contestant, Same, called, common_seeds, entrants
+from ftlib.report.parts import Part
+from ftlib.report.rows import OF_LABELS, values_of
 from ftlib.report.study import Study, seed_of
 from ftlib.report.tradeoffs import detectable, pareto
+from ftlib.spec import Plan
 from ftlib.verdict import Comparison, Pair, Place, compare_all, ranking
 
 Paired = tuple[Contestant, Contestant, tuple[int, ...]]
@@ -37,6 +40,8 @@ class Contest(NamedTuple):
 
     task: str
     metric: str
+    margin: float
+    """The smallest difference that matters, in the metric's unit."""
     contestants: tuple[Contestant, ...]
     """Best first."""
     duels: tuple[Duel, ...]
@@ -46,6 +51,25 @@ class Contest(NamedTuple):
     """Two methods, and the smallest true difference between such two that is found 4 times of 5."""
     notes: tuple[str, ...]
     """What was not compared, and why."""
+
+    @property
+    def of_text(self) -> bool:
+        """Whether models of text are compared, which have likelihoods and no answers."""
+        return metric_row(self.metric).kind == "language-modeling"
+
+    @property
+    def n(self) -> int:
+        """How many test examples there are."""
+        return len(_any_part(self.contestants[0]).ids)
+
+    @property
+    def protocols(self) -> dict[str, tuple[str, ...]]:
+        """How likelihoods of text came about -> the contestants it holds for; empty where there are none."""
+        found: dict[str, tuple[str, ...]] = {}
+        for one in sorted(self.contestants, key=lambda one: one.baseline):
+            if protocol := _any_part(one).protocol:
+                found[protocol] = (*found.get(protocol, ()), one.name)
+        return found
 
     def find(self, name: str) -> Contestant:
         """The contestant of that name."""
@@ -65,24 +89,49 @@ def contests(study: Study) -> Iterator[Contest]:
     """One contest per task and set of test examples, the largest of a task first."""
     for task in dict.fromkeys(group.task for group in study.groups):
         found, notes = entrants(study, task)
-        families: dict[tuple[bytes, str], list[Contestant]] = {}
-        for same, one in found:
-            families.setdefault(same, []).append(one)
+        families = _families(found)
         sized = sorted(families.values(), key=len, reverse=True)
         if len(sized) > 1:
             parties = " and ".join(_party(members) for members in sized)
-            notes = [*notes, f"not comparable, since their test examples differ: {parties}"]
+            protocols = len({same[:2] for same in families}) == 1
+            differ = "protocols" if protocols else f"test {say.noun(study.plan.of(task).primary)}s"
+            notes = [*notes, f"not comparable, since their {differ} differ: {parties}"]
         for number, members in enumerate(sized):
             yield _contest(study, task, members, notes if number == 0 else [])
 
 
+def unheard(study: Study, found: Sequence[Contest]) -> list[str]:
+    """Why tasks that were run have no contest."""
+    tasks = {group.task: None for group in study.groups if group.ok and all(group.task != c.task for c in found)}
+    return [f"{task}: {note}" for task in tasks for note in entrants(study, task)[1]]
+
+
+def _families(found: Sequence[tuple[Same, Contestant]]) -> dict[Same, list[Contestant]]:
+    """Who can be compared: the same examples, data and protocol."""
+    families: dict[Same, list[Contestant]] = {}
+    for same, one in found:
+        families.setdefault(same, []).append(one)
+    for same in list(families):
+        # Baselines have no protocol that matters: they join the most of those that have one.
+        others = [other for other in families if other[:2] == same[:2] and other[2] and not same[2]]
+        if others:
+            families[max(others, key=lambda other: len(families[other]))] += families.pop(same)
+    return families
+
+
+def _any_part(one: Contestant) -> Part:
+    return next(iter(one.parts.values()))
+
+
 def _party(members: Sequence[Contestant]) -> str:
-    n = len(next(iter(members[0].parts.values())).ids)
-    return f"{', '.join(one.name for one in members)} ({n} test examples)"
+    part = _any_part(min(members, key=lambda one: one.baseline))
+    n = say.plural(len(part.ids), f"test {'document' if part.of_text else 'example'}")
+    return f"{', '.join(one.name for one in members)} ({n}{f', {part.protocol}' if part.protocol else ''})"
 
 
 def _contest(study: Study, task: str, members: list[Contestant], notes: list[str]) -> Contest:
-    plan, up = study.plan, 1 if metric_row(study.plan.primary).higher_is_better else -1
+    plan = study.plan.of(task)
+    up = 1 if metric_row(plan.primary).higher_is_better else -1
     members = sorted(members, key=lambda one: (-up * one.level.value, one.name))
     few = members[:ALL_PAIRS_UP_TO]
     wanted = [pair for pair in combinations(members, 2) if pair[0] is members[0] or pair[1] in few]
@@ -90,17 +139,24 @@ def _contest(study: Study, task: str, members: list[Contestant], notes: list[str
     if len(wanted) < math.comb(len(members), 2):
         notes = [*notes, f"beyond the first {ALL_PAIRS_UP_TO}, methods are compared with the best only"]
     notes = [*notes, *_seed_notes(pairs)]
-    duels = _duels(study, task, [pair for pair in pairs if pair[2]])
+    spreads = not any(math.isnan(one.level.low) for one in members)
+    if not spreads:
+        notes = [
+            *notes,
+            f"nothing is compared: one test {say.noun(plan.primary)}, or one source of them, has no spread",
+        ]
+    duels = _duels(study.plan_hash, task, plan, [pair for pair in pairs if pair[2] and spreads])
     values = {one.name: one.level.value for one in members}
     plain = [Pair(duel.a, duel.b, duel.comparison, duel.p_holm) for duel in duels]
     return Contest(
         task,
         plan.primary,
+        plan.margin,
         tuple(members),
         tuple(duels),
         tuple(ranking(values, plain, higher_is_better=up > 0)),
-        tuple(pareto(study, task, members, up)),
-        detectable(study, members),
+        tuple(pareto(study.plan_hash, task, plan.primary, members)) if spreads else (),
+        detectable(members, plan.primary) if spreads else None,
         tuple(notes),
     )
 
@@ -121,10 +177,10 @@ def _seed_notes(pairs: Sequence[Paired]) -> Iterator[str]:
         yield f"seeds are paired, so some comparisons use only those that finished on both sides: {said}"
 
 
-def _duels(study: Study, task: str, pairs: Sequence[Paired]) -> list[Duel]:
+def _duels(plan_hash: str, task: str, plan: Plan, pairs: Sequence[Paired]) -> list[Duel]:
     if not pairs:
         return []
-    metric, plan = metric_row(study.plan.primary), study.plan
+    metric = metric_row(plan.primary)
     tables: dict[str, np.ndarray] = {}
     plain, keys = {}, []
     for a, b, common in pairs:
@@ -136,7 +192,7 @@ def _duels(study: Study, task: str, pairs: Sequence[Paired]) -> list[Duel]:
     compared = compare_all(
         tables,
         margin=plan.margin,
-        rng=np.random.default_rng(seed_of(study.plan_hash, task, metric.name)),
+        rng=np.random.default_rng(seed_of(plan_hash, task, metric.name)),
         pairs=keys,
         clusters=first.clusters,
         unit=unit_of(metric.name),
@@ -157,7 +213,7 @@ def _entry(one: Contestant, seeds: tuple[int, ...], metric: str, tables: dict[st
         name += f" [seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}]"
     if name not in tables:
         parts = [one.parts[seed] for seed in seeds] if one.draws else list(one.parts.values())[:1]
-        tables[name] = np.stack([part.chosen if metric in OF_LABELS else part.brier for part in parts])
+        tables[name] = np.stack([part.chosen if metric in OF_LABELS else values_of(part, metric) for part in parts])
     return name
 
 

@@ -1,7 +1,8 @@
 """Who takes part: the methods of one task that have a value of the primary metric on the test part."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from ftlib.influence import label_values
 from ftlib.intervals import Interval
 from ftlib.metrics import metric_row
+from ftlib.report import say
 from ftlib.report.parts import Part
-from ftlib.report.rows import OF_LABELS, comparable, group_interval, value_of, why_not
-from ftlib.report.study import Group, Study
+from ftlib.report.rows import OF_LABELS, comparable, group_interval, metrics_of, value_of, values_of, why_not
+from ftlib.report.study import Group, Run, Study
 
 
 class Contestant(NamedTuple):
@@ -49,57 +51,66 @@ def called(one: Contestant) -> str:
     return f"{one.name} (the untouched model)" if one.untouched and one.group else one.name
 
 
-def entrants(study: Study, task: str) -> tuple[list[tuple[tuple[bytes, str], Contestant]], list[str]]:
+Same = tuple[bytes, str, str]
+"""What must be equal for two to be compared: examples, data, and the protocol of likelihoods of text."""
+
+
+def entrants(study: Study, task: str) -> tuple[list[tuple[Same, Contestant]], list[str]]:
     """Everyone with a value of the primary metric on the test part, and a note for everyone without."""
-    metric, found, notes = study.plan.primary, [], []
+    metric, found, notes = study.plan.of(task).primary, [], []
     groups = [group for group in study.groups if group.task == task]
     models = list(dict.fromkeys(group.model for group in groups if group.model))
-    before = {model: _untouched([g for g in groups if g.model == model], model, models) for model in models}
+    before: dict[tuple[str, Same], Contestant | None] = {}
+    for model in models:
+        for same, one in _untouched([g for g in groups if g.model == model], model, models, metric):
+            before[model, same] = one
     for group in groups:
         runs = [run for run in group.ok if ("after", "test") in run.parts]
         if not runs:
             notes.append(f"{group.name} is not compared: it has no run that finished")
             continue
         kept = comparable([run.parts["after", "test"] for run in runs])
-        parts = {
-            run.seed: run.parts["after", "test"] for run in runs if run.parts["after", "test"].same == kept[0].same
-        }
+        parts = {run.seed: part for run in runs if (part := run.parts["after", "test"]).same == kept[0].same}
         if left := sorted({run.seed for run in runs} - set(parts)):
-            notes.append(f"{group.name}: seeds {left} were measured on other test examples and are left out")
+            others = f"other test {say.noun(metric)}s"
+            notes.append(f"{group.name}: seeds {left} were measured on {others} and are left out")
         level = group_interval(list(parts.values()), metric)
         if math.isnan(level.value):
             notes.append(f"{group.name} is not compared: {metric} is not available ({why_not(kept, metric)})")
             continue
-        model = before.get(group.model)
-        same_as_before = model is not None and not group.draws and kept[0].answers == model[1].answers
-        data = str(runs[0].record.provenance.get("data_sha256", ""))
-        found.append(((kept[0].same, data), Contestant(group.name, group, parts, group.draws, level, same_as_before)))
+        same = _same(kept[0], runs[0], group)
+        model = before.get((group.model, same))
+        same_as_before = model is not None and not group.draws and kept[0].answers == model.parts[0].answers
+        found.append((same, Contestant(group.name, group, parts, group.draws, level, same_as_before)))
         if same_as_before:
-            before[group.model] = None
-    for entry in before.values():
-        if entry is not None:
-            name, part, data = entry
-            level = group_interval([part], metric)
-            if not math.isnan(level.value):
-                found.append(((part.same, data), Contestant(name, None, {0: part}, False, level, True)))
+            before[group.model, same] = None
+    found += [(same, one) for (_, same), one in before.items() if one is not None]
     return found, notes
 
 
-def _untouched(groups: Sequence[Group], model: str, models: Sequence[str]) -> tuple[str, Part, str] | None:
-    """The untouched model's predictions, as most runs saw them."""
-    seen = [
-        (run.parts["before", "test"], run) for group in groups for run in group.ok if ("before", "test") in run.parts
-    ]
-    seen = [(part, run) for part, run in seen if part.truth is not None]
-    if not seen:
-        return None
-    counts: dict[bytes, int] = {}
-    for part, _ in seen:
-        counts[part.answers] = counts.get(part.answers, 0) + 1
-    most = max(counts, key=lambda answers: counts[answers])
-    part, run = next((part, run) for part, run in seen if part.answers == most)
+def _same(part: Part, run: Run, group: Group) -> Same:
+    # A baseline has no window to slide: however it reads a document, its likelihood of the whole is what it is.
+    protocol = "" if group.baseline else part.protocol
+    return part.same, str(run.record.provenance.get("data_sha256", "")), protocol
+
+
+def _untouched(
+    groups: Sequence[Group], model: str, models: Sequence[str], metric: str
+) -> Iterator[tuple[Same, Contestant]]:
+    """The untouched model on each set of test examples, its predictions as most runs saw them."""
+    seen: dict[Same, list[Part]] = {}
+    for group in groups:
+        for run in group.ok:
+            part = run.parts.get(("before", "test"))
+            if part is not None and metric in metrics_of(part):
+                seen.setdefault(_same(part, run, group), []).append(part)
     name = "untouched model" if len(models) == 1 else f"untouched {model}"
-    return name, part, str(run.record.provenance.get("data_sha256", ""))
+    for same, parts in seen.items():
+        counts = Counter(part.answers for part in parts)
+        part = max(parts, key=lambda part: counts[part.answers])
+        level = group_interval([part], metric)
+        if not math.isnan(level.value):
+            yield same, Contestant(name, None, {0: part}, False, level, True)
 
 
 def common_seeds(a: Contestant, b: Contestant) -> tuple[int, ...]:
@@ -114,7 +125,7 @@ def scores(one: Contestant, metric: str) -> np.ndarray:
     parts = list(one.parts.values())
     if metric in OF_LABELS:
         return label_values(parts[0].truth, np.stack([part.chosen for part in parts]), metric)
-    return np.stack([part.brier for part in parts]) * (1 if metric_row(metric).higher_is_better else -1)
+    return np.stack([values_of(part, metric) for part in parts]) * (1 if metric_row(metric).higher_is_better else -1)
 
 
 def run_values(one: Contestant, metric: str) -> list[float]:

@@ -50,12 +50,13 @@ def _forest(contest: Contest) -> Figure:
             reference=("untouched", by * before.level.value) if before else None,
             faint=[one.baseline or one.untouched for one in shown],
         )
-        return _figure(
+        return figure_of(
             ax,
             "forest",
-            f"{_title(metric)} of every method",
-            "Dots are means over seeds, lines 95 % intervals for new test examples and new seeds. Two methods can "
-            "differ although their lines overlap: comparisons are paired, so read the table of comparisons for that.",
+            f"{title(say.name(metric))} of every method",
+            f"Dots are means over seeds, lines 95 % intervals for new test {say.noun(metric)}s and new seeds. Two "
+            "methods can differ although their lines overlap: comparisons are paired, so read the table of comparisons "
+            "for that.",
             ("method", say.heading(metric), "95 % interval"),
             [(one.name, say.level(metric, one.level.value), say.span(metric, *one.level[1:])) for one in shown],
         )
@@ -96,12 +97,12 @@ def _cost(contest: Contest, cost: str, label: str) -> Figure | None:
             cost_label=label,
         )
         said = say.seconds if cost == "train_seconds" else say.size
-        return _figure(
+        return figure_of(
             ax,
             f"cost-{cost.split('_')[-2] if cost.startswith('peak') else 'time'}",
-            f"{_title(metric)} against {label.partition(',')[0]}",
+            f"{title(say.name(metric))} against {label.partition(',')[0]}",
             "Filled points: nothing cheaper is as good. The table says how often each would be on that front, were the "
-            "test examples and seeds drawn again; with few seeds such probabilities are rough.",
+            f"test {say.noun(metric)}s and seeds drawn again; with few seeds such probabilities are rough.",
             ("method", label.partition(",")[0], say.heading(metric), "on the front"),
             [
                 (
@@ -135,11 +136,11 @@ def _shots(contest: Contest) -> Figure | None:
     }
     with drawing(3.4 + 0.16 * math.ceil(len(drawn) / 2)) as ax:
         plots.shots(ax, drawn, label=say.heading(metric))
-        return _figure(
+        return figure_of(
             ax,
             "shots",
-            f"{_title(metric)} against examples per class",
-            "Bands are 95 % intervals for new test examples and new seeds.",
+            f"{title(say.name(metric))} against examples per class",
+            f"Bands are 95 % intervals for new test {say.noun(metric)}s and new seeds.",
             ("method", "examples per class", say.heading(metric), "95 % interval"),
             [
                 (name, str(shots), say.level(metric, one.level.value), say.span(metric, *one.level[1:]))
@@ -161,7 +162,7 @@ def _seeds(contest: Contest) -> Figure:
             values = run_values(one, metric)
             spread = say.difference(metric, max(values) - min(values), signed=False)
             rows.append((one.name, ", ".join(say.level(metric, v) for v in values), spread))
-        return _figure(
+        return figure_of(
             ax,
             "seeds",
             "Spread from seed to seed",
@@ -193,7 +194,7 @@ def curve_figures(study: Study, contest: Contest) -> Iterator[Figure]:
         name = "training" if kind == "step" else "validation"
         with drawing(3.0 + 0.1 * len({who for who, _, _ in found[:MOST_CURVES]})) as ax:
             plots.curves(ax, found[:MOST_CURVES], validation=kind == "validation")
-            yield _figure(
+            yield figure_of(
                 ax,
                 f"curves-{name}",
                 f"{name.capitalize()} loss",
@@ -215,7 +216,7 @@ def confusion_figure(one: Contestant, words: Callable[[str], str]) -> Figure:
         plots.confusion(ax, shares, labels, name=one.name)
         off = [(shares[i, j], i, j) for i in range(k) for j in range(k) if i != j and counts[i, j]]
         off.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
-        return _figure(
+        return figure_of(
             ax,
             "confusion",
             one.name,
@@ -225,15 +226,21 @@ def confusion_figure(one: Contestant, words: Callable[[str], str]) -> Figure:
         )._replace(unfolded=k > plots.MOST_CELLS_WITH_NUMBERS)
 
 
-def _title(metric: str) -> str:
-    return metric[0].upper() + metric[1:]
+def title(said: str) -> str:
+    """Words with a capital in front.
+
+    >>> title("f1_macro of every method")
+    'F1_macro of every method'
+    """
+    return said[0].upper() + said[1:]
 
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _figure(
+def figure_of(
     ax: Any, kind: str, title: str, caption: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> Figure:
+    """A figure of what is drawn on these axes, with the table that says the same."""
     return Figure(kind, title, caption, svg(ax.figure), plots.alt_text(ax), header, tuple(rows))

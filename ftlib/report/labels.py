@@ -58,7 +58,7 @@ def hard_examples(study: Study, contest: Contest) -> list[Hard]:
     and of those the ones whose true label they held least likely.
     """
     able = judges(contest)
-    if len(able) < 2:
+    if len(able) < 2 or contest.of_text:
         return []
     first = next(iter(able[0].parts.values()))
     parts = [part for one in able for part in one.parts.values()]

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ftlib.metrics import METRICS
-from ftlib.report import advice, figures, labels, rows, say, tables
+from ftlib.report import advice, beside, figures, general, labels, rows, say, tables
 from ftlib.report.advice import Advice
+from ftlib.report.beside import General
 from ftlib.report.contest import Contest
 from ftlib.report.entrants import Contestant
 from ftlib.report.figures import Figure
+from ftlib.report.general import Forgot
 from ftlib.report.study import Group, Study
 from ftlib.report.tables import Cell, Table
 
@@ -26,11 +28,13 @@ class Section(NamedTuple):
     methods: Table
     methods_more: Table | None
     main: tuple[Figure, ...]
-    beside: Table | None
+    general: General | None
+    also: Table | None
     duels: Table
     costs: tuple[Figure, ...]
     curves: tuple[Figure, ...]
-    per_label: Table
+    per_label: Table | None
+    """None where there are no labels: then neither are the four that follow."""
     per_label_more: Table | None
     confusions: tuple[Figure, ...]
     hard: tuple[labels.Hard, ...]
@@ -42,27 +46,43 @@ class Section(NamedTuple):
 
 
 def sections(study: Study, contests: Sequence[Contest], all_rows: Sequence[dict[str, Any]]) -> list[Section]:
-    """One section per contest."""
-    return [_section(study, contest, all_rows) for contest in contests]
+    """One section per contest; what a task's methods did to general text is said in its first."""
+    seen: set[str] = set()
+    found = []
+    for contest in contests:
+        forgot = [] if contest.task in seen else general.forgotten(study, contest.task)
+        seen.add(contest.task)
+        found.append(_section(study, contest, forgot, all_rows))
+    return found
 
 
-def _section(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]]) -> Section:
-    told = advice.advise(study, contest)
-    hard = labels.hard_examples(study, contest)
-    chosen = contest.find(told.chosen)
-    others = [one for one in contest.contestants if one is not chosen and (one.untouched or not one.baseline)]
-    shown = [chosen, *sorted(others, key=lambda one: not one.untouched)]
-    few = len(next(iter(shown[0].parts.values())).labels) <= 12
-    methods = _folded(_methods(study, contest, all_rows), MOST_METHOD_ROWS)
+def _section(study: Study, contest: Contest, forgot: Sequence[Forgot], all_rows: Sequence[dict[str, Any]]) -> Section:
+    told = advice.advise(contest, forgot)
     return Section(
         contest,
         told,
-        *methods,
+        *_folded(_methods(study, contest, all_rows), MOST_METHOD_ROWS),
         tuple(figures.main_figures(contest)),
-        _beside(contest, all_rows),
+        beside.general_section(contest, forgot),
+        beside.beside_table(contest, forgot, all_rows),
         tables.duels(contest),
         tuple(figures.cost_figures(contest)),
         tuple(figures.curve_figures(study, contest)),
+        *(_NO_LABELS if contest.of_text else _labels(study, contest, contest.find(told.chosen))),
+        labels.words_of(contest),
+    )
+
+
+_NO_LABELS = (None, None, (), (), 0, (), False)
+
+
+def _labels(study: Study, contest: Contest, chosen: Contestant) -> tuple[Any, ...]:
+    """What a section says of labels and examples, in the order of its fields."""
+    hard = labels.hard_examples(study, contest)
+    others = [one for one in contest.contestants if one is not chosen and (one.untouched or not one.baseline)]
+    shown = [chosen, *sorted(others, key=lambda one: not one.untouched)]
+    few = len(next(iter(shown[0].parts.values())).labels) <= 12
+    return (
         *_folded(_label_rows(contest), MOST_LABEL_ROWS),
         tuple(
             figures.confusion_figure(one, labels.words_of(contest)) for one in shown[: MOST_CONFUSIONS if few else 1]
@@ -71,7 +91,6 @@ def _section(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]])
         len(hard),
         tuple(one.name for one in labels.judges(contest)),
         any(one.text for one in hard),
-        labels.words_of(contest),
     )
 
 
@@ -95,15 +114,19 @@ def _methods(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]])
         if row["stage"] == "after" and row["part"] == "test"
     }
     first = next(iter(contest.contestants[0].parts.values()))
-    names = [contest.metric, *(name for name in rows.metrics_of(first) if name in METRICS and name != contest.metric)]
+    # What records hold beside what predictions give, such as the spread over orders of a prompt.
+    recorded = [row["metric"] for row in found.values() if row["task"] == contest.task and row["source"] == "record"]
+    names = dict.fromkeys([contest.metric, *(name for name in (*rows.metrics_of(first), *recorded) if name in METRICS)])
     header = [Cell("method")] + [Cell(say.heading(name), number=True) for name in names]
-    header += [Cell("runs", number=True), Cell("test examples", number=True), Cell("training time", number=True)]
-    body = []
+    header += [Cell(name, number=True) for name in ("runs", f"test {say.noun(contest.metric)}s", "training time")]
+    body, rule = [], next(iter(contest.protocols), "")
     for one in contest.contestants:
-        cells = [Cell(_called(one), _about(one), strong=True)]
+        part = next(iter(one.parts.values()))
+        other = part.protocol if part.protocol != rule else ""
+        cells = [Cell(_called(one), "; ".join(filter(None, [_about(one), other])), strong=True)]
         for name in names:
             row = found.get((*_who(one.group), name)) if one.group else _level_of(one, name)
-            cells.append(_value(name, row, strong=name == contest.metric))
+            cells.append(tables.value_cell(name, row, strong=name == contest.metric))
         cells += [Cell(str(len(one.parts)), number=True), Cell(say.count(len(first.ids)), number=True)]
         cells.append(Cell(say.seconds(one.cost("train_seconds")) if one.group else "none", number=True))
         body.append(tuple(cells))
@@ -155,45 +178,11 @@ def _level_of(one: Contestant, metric: str) -> dict[str, Any]:
     return found._asdict() | {"reason": rows.why_not(list(one.parts.values()), metric)}
 
 
-def _value(metric: str, row: dict[str, Any] | None, strong: bool = False) -> Cell:
-    if row is None:
-        return Cell("not available", "not measured", number=True)
-    if say.missing(row["value"]):
-        return Cell("not available", row.get("reason", ""), number=True)
-    return Cell(say.level(metric, row["value"]), say.span(metric, row["low"], row["high"]), number=True, strong=strong)
-
-
 def _reason(group: Group, found: Sequence[dict[str, Any]]) -> str:
     if found:
-        return found[0].get("reason") or "measured on other test examples; not comparable"
+        return found[0].get("reason") or f"measured on other test {say.noun(found[0]['metric'])}s; not comparable"
     statuses = say.listed(sorted({"unreadable" if run.unreadable else run.record.status for run in group.runs}))
     return f"no run finished ({say.plural(len(group.runs), 'run')}: {statuses})"
-
-
-def _beside(contest: Contest, all_rows: Sequence[dict[str, Any]]) -> Table | None:
-    """What was measured beside the task (general text, earlier tasks, probes), before and after."""
-    found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
-    for row in all_rows:
-        if row["task"] == contest.task and row["part"] not in ("test", "validation"):
-            where = (" ".join(filter(None, (row["method"], row["settings"]))), row["part"], row["metric"])
-            found.setdefault(where, {})[row["stage"]] = row
-    header = (
-        Cell("method"),
-        Cell("measured on"),
-        Cell("metric"),
-        Cell("before", number=True),
-        Cell("after", number=True),
-    )
-    body = [
-        (
-            Cell(name, strong=True),
-            Cell(part),
-            Cell(metric),
-            *(_value(metric, stages.get(stage)) for stage in ("before", "after")),
-        )
-        for (name, part, metric), stages in found.items()
-    ]
-    return Table(f"Measured beside the task, {contest.task}", header, tuple(body)) if body else None
 
 
 def _label_rows(contest: Contest) -> Table:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ftlib.errors import FtlibError
 from ftlib.metrics.classification import brier_terms
+from ftlib.metrics.language import METRICS_OF_TEXT, PREFIX
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,9 +36,18 @@ class Part(NamedTuple):
     """nats, n_tokens, n_bytes: (n,) each, where given for every example."""
     clusters: NDArray[np.object_] | None
     same: bytes
-    """Equal for two parts exactly where examples, labels and true labels are equal."""
+    """Equal for two parts exactly where examples, labels and true labels (of text: its bytes) are equal."""
     answers: bytes
-    """Equal for two parts exactly where `same` and all predicted labels are equal."""
+    """Equal for two parts exactly where `same` and all predicted labels (of text: likelihoods, protocol) are equal."""
+    protocol: str = ""
+    """How the likelihoods of text came about; values under two protocols do not compare."""
+    pseudo: bool = False
+    """Whether they are a masked model's."""
+
+    @property
+    def of_text(self) -> bool:
+        """Whether it holds likelihoods of documents, no answers."""
+        return self.truth is None and {"nats", "n_bytes"} <= set(self.numbers)
 
 
 class Examples(NamedTuple):
@@ -54,11 +64,12 @@ class Examples(NamedTuple):
         return cls(dict(zip(table["id"].to_pylist(), map(str, table["text"].to_pylist()), strict=True)))
 
 
-def read_parts(path: Path, cache: dict[bytes, Any]) -> dict[tuple[str, str], Part]:
+def read_parts(path: Path, metrics: Mapping[str, Any], cache: dict[bytes, Any]) -> dict[tuple[str, str], Part]:
     """Read one run's predictions.
 
     Args:
         path: A predictions.parquet.
+        metrics: Of the run's record: says under which protocol likelihoods of text came about.
         cache: Arrays that are equal in many runs are kept here once.
 
     Raises:
@@ -84,8 +95,21 @@ def read_parts(path: Path, cache: dict[bytes, Any]) -> dict[tuple[str, str], Par
         where = stages[code // len(parts)], parts[code % len(parts)]
         first, last = int(rows[0]), int(rows[-1])
         kept = table.slice(first, last - first + 1) if last - first + 1 == len(rows) else table.take(rows)
-        found[where] = _part(kept, "/".join(where), cache)
+        one = _part(kept, "/".join(where), cache)
+        found[where] = _with_protocol(one, metrics.get(where[0], {}).get(where[1], {}), cache) if one.of_text else one
     return found
+
+
+def _with_protocol(part: Part, leaves: Mapping[str, Any], cache: dict[bytes, Any]) -> Part:
+    """A part of text, told apart by its bytes, likelihoods and protocol rather than by labels."""
+    named = next((name for name in METRICS_OF_TEXT if name in leaves), "")
+    protocol, pseudo = str(leaves.get(named, {}).get("protocol", "")), named.startswith(PREFIX)
+    same = hashlib.sha256(part.same + part.numbers["n_bytes"].tobytes()).digest()
+    answers = hashlib.sha256(same + f"{pseudo} {protocol}".encode("utf-8", "surrogatepass"))
+    for name in ("nats", "n_tokens"):
+        answers.update(part.numbers[name].tobytes() if name in part.numbers else b"")
+    numbers = cache.setdefault(answers.digest(), part.numbers)
+    return part._replace(numbers=numbers, same=same, answers=answers.digest(), protocol=protocol, pseudo=pseudo)
 
 
 def _wanted(name: str) -> bool:

@@ -1,6 +1,7 @@
 """What the predictions say, as rows: every metric of every group with its interval, and where a record disagrees."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from ftlib.influence import metric_of_counts
 from ftlib.intervals import Interval, interval, metric_interval
-from ftlib.metrics import METRICS, Metric, metric_row
+from ftlib.metrics import METRICS, NO_TOKENS, Metric, language, metric_row
 from ftlib.metrics.classification import why_undefined
 from ftlib.records import flat
 from ftlib.report.parts import Part
@@ -17,7 +18,7 @@ from ftlib.report.study import Group, Run, Study
 
 OF_LABELS = ("accuracy", "f1_macro", "f1_binary", "mcc")
 TOLERANCE = 1e-9
-"""How far a record's value may lie from the one recomputed before the report says so."""
+"""How far a record's value may lie from the one recomputed before the report says so, as a share of values above 1."""
 
 
 class Disagreement(NamedTuple):
@@ -31,6 +32,9 @@ class Disagreement(NamedTuple):
 
 def value_of(part: Part, metric: str) -> float:
     """One run's value of a metric, from its predictions; NaN where it is undefined or cannot be had from them."""
+    if metric in language.METRICS_OF_TEXT:
+        sums = _sums(part, metric)
+        return METRICS[metric].function(*sums) if sums else math.nan
     if part.truth is None or part.chosen is None:
         return math.nan
     if metric == "brier":
@@ -44,8 +48,17 @@ def value_of(part: Part, metric: str) -> float:
     return float(metric_of_counts(counts, metric if metric in OF_LABELS else "f1_binary", positive=positive))
 
 
+def values_of(part: Part, metric: str) -> NDArray[np.float64]:
+    """Values per example whose mean is a metric that is no metric of labels: (n_examples,)."""
+    if metric == "brier":
+        return part.brier
+    return language.values(metric, *_sums(part, metric))[0]
+
+
 def metrics_of(part: Part) -> tuple[str, ...]:
     """The metrics that predictions of this form give, in the order reports show them."""
+    if part.of_text:
+        return tuple(f"{language.PREFIX * part.pseudo}{name}" for name in language.SIZES)
     if part.truth is None:
         return ()
     names = ["accuracy", "f1_macro", *(["f1_binary"] if len(part.labels) == 2 else []), "mcc"]
@@ -55,16 +68,19 @@ def metrics_of(part: Part) -> tuple[str, ...]:
 def group_interval(parts: Sequence[Part], metric: str) -> Interval:
     """A metric over the seeds of a group with its interval (chance in examples and in seeds); NaN where undefined."""
     first = parts[0]
-    if metric == "brier":
-        if any(part.brier is None for part in parts):
+    if metric in language.METRICS_OF_TEXT:
+        sums = [_sums(part, metric) for part in parts]
+        if None in sums:
             return Interval(math.nan, math.nan, math.nan)
-        return interval(
-            np.stack([part.brier for part in parts]), bounds=METRICS["brier"].range, clusters=first.clusters
-        )
-    if any(math.isnan(value_of(part, metric)) for part in parts):
+        return language.text_interval(metric, *map(np.stack, zip(*sums, strict=True)), clusters=first.clusters)
+    values = [value_of(part, metric) for part in parts]
+    if any(map(math.isnan, values)):
         return Interval(math.nan, math.nan, math.nan)
-    if len(first.ids) < 2:
-        return Interval(float(np.mean([value_of(part, metric) for part in parts])), math.nan, math.nan)
+    if len(first.ids if first.clusters is None else set(first.clusters)) < 2:
+        return Interval(float(np.mean(values)), math.nan, math.nan)
+    if metric == "brier":
+        terms = np.stack([part.brier for part in parts])
+        return interval(terms, bounds=METRICS["brier"].range, clusters=first.clusters)
     chosen = np.stack([part.chosen for part in parts])
     positive = _positive(first, metric)
     name = metric if metric in OF_LABELS else "f1_binary"
@@ -91,7 +107,9 @@ def _disagreements(run: Run) -> Iterator[Disagreement]:
                 if part is None or "value" not in leaf or metric not in metrics_of(part):
                     continue
                 again, said = value_of(part, metric), leaf["value"]
-                if math.isnan(again) != (said is None) or (said is not None and abs(again - said) > TOLERANCE):
+                if math.isnan(again) != (said is None) or (
+                    said is not None and abs(again - said) > TOLERANCE * max(1.0, abs(said))
+                ):
                     yield Disagreement(run.record.run_id, where, said, None if math.isnan(again) else again)
                 elif leaf.get("n") != len(part.ids):
                     yield Disagreement(run.record.run_id, f"{where}, n", leaf.get("n"), len(part.ids))
@@ -111,6 +129,8 @@ def _group_rows(group: Group, memory: dict[tuple[Any, ...], Interval]) -> Iterat
             found = memory[key] if key in memory else memory.setdefault(key, group_interval(parts, metric))
             row = who | {"stage": stage, "part": part_name, "metric": metric} | _numbers(found)
             row |= {"n": len(parts[0].ids), "seeds": len(parts), "source": "predictions"}
+            if parts[0].protocol:
+                row["protocol"] = parts[0].protocol
             if row["value"] is None:
                 row["reason"] = why_not(parts, metric)
             yield row
@@ -133,24 +153,26 @@ def _recorded_rows(group: Group, who: Mapping[str, str], seen: set[tuple[str, st
         row |= {"value": float(np.mean(values)) if len(values) == len(leaves) else None}
         row |= {"low": one.get("low"), "high": one.get("high"), "n": leaves[0].get("n"), "seeds": len(leaves)}
         row["source"] = "record"
+        if leaves[0].get("protocol"):
+            row["protocol"] = leaves[0]["protocol"]
         if row["value"] is None:
             row["reason"] = next((leaf["reason"] for leaf in leaves if leaf.get("reason")), "not recorded")
         yield row
 
 
 def comparable(parts: list[Part]) -> list[Part]:
-    """The parts that share the examples of most of them (of the first, where several are as many)."""
-    counts: dict[bytes, int] = {}
-    for part in parts:
-        counts[part.same] = counts.get(part.same, 0) + 1
-    most = max(counts, key=lambda same: counts[same])
-    return [part for part in parts if part.same == most]
+    """The parts that share examples and protocol of most of them (of the first, where several are as many)."""
+    counts = Counter((part.same, part.protocol) for part in parts)
+    most = max(counts, key=lambda shared: counts[shared])
+    return [part for part in parts if (part.same, part.protocol) == most]
 
 
 def why_not(parts: Sequence[Part], metric: str) -> str:
     """Why a metric of these parts has no value."""
     undefined = [part for part in parts if math.isnan(value_of(part, metric))]
     part = undefined[0] if undefined else parts[0]
+    if metric in language.METRICS_OF_TEXT:
+        return _why_no_text(part, metric)
     if part.truth is None or part.chosen is None:
         return "there are no labels to compare with"
     if metric == "brier":
@@ -165,6 +187,22 @@ def why_not(parts: Sequence[Part], metric: str) -> str:
     else:
         reason = why_undefined(metric, part.truth, part.chosen)
     return reason if len(undefined) == len(parts) else f"{reason}, in {len(undefined)} of {len(parts)} runs"
+
+
+def _why_no_text(part: Part, metric: str) -> str:
+    if not part.of_text:
+        return "there are no likelihoods of documents"
+    if metric not in metrics_of(part):
+        return f"a masked model gives {language.PREFIX}likelihoods, which are another quantity"
+    sums = _sums(part, metric)
+    return language.why_undefined(metric, sums[1]) if sums else NO_TOKENS
+
+
+def _sums(part: Part, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Nats and what the metric divides them by, per document; None where the part does not hold them."""
+    size = language.SIZES[metric.removeprefix(language.PREFIX)]
+    held = metric in metrics_of(part) and size in part.numbers
+    return (part.numbers["nats"], part.numbers[size]) if held else None
 
 
 def show_as_per_cent(metric: Metric | str) -> bool:

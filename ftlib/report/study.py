@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,17 +10,13 @@ from typing import Any
 
 from ftlib import records
 from ftlib.errors import FtlibError
-from ftlib.fields import Fields
 from ftlib.grid import load_suite
 from ftlib.methods import METHODS
+from ftlib.metrics.language import METRICS_OF_TEXT
 from ftlib.records import RunRecord
 from ftlib.report.parts import Examples, Part, read_parts
-from ftlib.spec import Plan, digest, draws
-
-_OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
-"""Fields that are no settings: they have a column of their own, or do not change what is asked."""
-
-_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+from ftlib.report.settings import differing, natural
+from ftlib.spec import USUAL, Plan, draws, hash_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +119,7 @@ def read_study(folder: str | Path) -> Study:
         raise FtlibError(f"{folder}: no runs/*/record.json; run the suite first (ftlib run {folder.as_posix()})")
     cache: dict[bytes, Any] = {}
     runs = [_run(path, record, cache) for path, record in found]
-    question, plan, plan_hash, notes = _plan(folder)
+    question, plan, plan_hash, notes = _plan(folder, runs)
     missing, unplanned, more = _against_suite(folder, runs)
     wrong = [run for run in runs if run.record.run_id != run.folder.name]
     notes += more + [f"the record in runs/{run.folder.name} calls itself {run.record.run_id}" for run in wrong]
@@ -138,7 +133,7 @@ def _run(path: Path, record: RunRecord, cache: dict[bytes, Any]) -> Run:
     if record.status != "ok":
         return Run(path, record)
     try:
-        return Run(path, record, read_parts(path / "predictions.parquet", cache))
+        return Run(path, record, read_parts(path / "predictions.parquet", record.metrics, cache))
     except FtlibError as error:
         return Run(path, record, unreadable=str(error))
 
@@ -148,24 +143,29 @@ def _example_file(folder: Path, sha: str) -> Path | None:
     return path if sha.isalnum() and path.is_file() else None
 
 
-def _plan(folder: Path) -> tuple[str, Plan, str, list[str]]:
+def _plan(folder: Path, runs: list[Run]) -> tuple[str, Plan, str, list[str]]:
     """The question, the plan and its hash, read without looking at anything outside the folder."""
     path = folder / "suite.toml"
     if not path.is_file():
-        return (
-            "",
-            Plan(),
-            "",
-            ["there is no suite.toml, so no plan stood before the runs; the defaults of a plan are used"],
-        )
+        said = "there is no suite.toml, so no plan stood before the runs; the defaults of a plan are used"
+        return "", _usual(runs), "", [said]
     try:
         file = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         question, plan = str(file.get("study", {}).get("question", "")), Plan(**file.get("plan", {}))
     except (ValueError, TypeError, AttributeError):
-        return "", Plan(), "", ["suite.toml cannot be read as a suite; the defaults of a plan are used"]
-    plan_hash = digest({"question": question, "plan": plan.model_dump()})[:16]
+        return "", _usual(runs), "", ["suite.toml cannot be read as a suite; the defaults of a plan are used"]
     notes = [] if "plan" in file else ["suite.toml has no [plan]; its defaults are used"]
-    return question, plan, plan_hash, notes
+    return question, plan, hash_of(question, plan), notes
+
+
+def _usual(runs: list[Run]) -> Plan:
+    """What a plan would usually settle for the tasks that were run; text is told by what was measured on it."""
+    texts = {
+        str(run.resolved.get("task", ""))
+        for run in runs
+        if set(METRICS_OF_TEXT) & set(run.record.metrics.get("after", {}).get("test", {}))
+    }
+    return Plan(tasks=dict.fromkeys(sorted(texts), USUAL["language-modeling"]))
 
 
 def _against_suite(folder: Path, runs: list[Run]) -> tuple[tuple[Mapping[str, Any], ...], frozenset[str], list[str]]:
@@ -196,7 +196,7 @@ def _groups(runs: list[Run]) -> Iterable[Group]:
     order = {method: place for place, method in enumerate(METHODS)}
     for (task, model, method), keys in sorted(columns.items(), key=lambda c: (c[0][0], order.get(c[0][2], 99), c[0])):
         settings = differing([cells[key][0].resolved for key in keys])
-        for key, said in sorted(zip(keys, settings, strict=True), key=lambda pair: _natural(pair[1])):
+        for key, said in sorted(zip(keys, settings, strict=True), key=lambda pair: natural(pair[1])):
             several = model and len(models[task] - {""}) > 1
             name = " ".join(filter(None, [method, f"({model})" if several else "", said]))
             members = sorted(cells[key], key=lambda run: (run.seed, run.record.run_id))
@@ -206,44 +206,6 @@ def _groups(runs: list[Run]) -> Iterable[Group]:
 def _columns(run: Run) -> tuple[str, str, str]:
     spec = run.resolved
     return str(spec.get("task", "")), str(spec.get("model", "")), str(spec.get("method", ""))
-
-
-def _natural(said: str) -> tuple[object, ...]:
-    """Sort "shots=8" before "shots=64".
-
-    >>> sorted(["shots=64", "shots=8", ""], key=_natural)
-    ['', 'shots=8', 'shots=64']
-    """
-    words = said.replace("=", " ").split()
-    return tuple((0, float(word), "") if _NUMBER.fullmatch(word) else (1, 0.0, word) for word in words)
-
-
-def differing(specs: list[Mapping[str, Any]]) -> list[str]:
-    """For each spec, the fields in which the specs differ, in words; a field at its default is left out.
-
-    >>> differing([{"shots": 8, "method_args": {"r": 4}}, {"shots": 0, "method_args": {"r": 4}}])
-    ['shots=8', '']
-    """
-    flat = [
-        {k: v for k, v in spec.items() if k not in ("method_args", *_OWN_COLUMNS)} | dict(spec.get("method_args", {}))
-        for spec in specs
-    ]
-    names = dict.fromkeys(name for spec in flat for name in spec)
-    found = [name for name in names if len({repr(spec.get(name)) for spec in flat}) > 1]
-    plain = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
-    said = []
-    for spec in flat:
-        shown = [name for name in found if name in spec and spec[name] != plain.get(name)]
-        said.append(" ".join(f"{name}={_said(spec[name])}" for name in shown))
-    if len(set(said)) < len({json.dumps(spec, sort_keys=True, default=str) for spec in flat}):
-        said = [" ".join(f"{name}={spec.get(name)!r}" for name in found) for spec in flat]
-    return said
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def seed_of(*words: str) -> int:

@@ -10,7 +10,8 @@ from ftlib.metrics import metric_row
 from ftlib.report import say
 from ftlib.report.contest import Contest
 from ftlib.report.rows import Disagreement
-from ftlib.report.study import Group, Run, Study, differing
+from ftlib.report.settings import differing
+from ftlib.report.study import Group, Run, Study
 
 
 class Cell(NamedTuple):
@@ -32,9 +33,18 @@ class Table(NamedTuple):
     rows: tuple[tuple[Cell, ...], ...]
 
 
+def value_cell(metric: str, row: dict[str, Any] | None, strong: bool = False) -> Cell:
+    """A metric's value with its interval, or why there is none; `row` as report.json holds it."""
+    if row is None:
+        return Cell("not available", "not measured", number=True)
+    if say.missing(row["value"]):
+        return Cell("not available", row.get("reason", ""), number=True)
+    return Cell(say.level(metric, row["value"]), say.span(metric, row["low"], row["high"]), number=True, strong=strong)
+
+
 def duels(contest: Contest) -> Table:
     """Every comparison of a contest, with its verdict in words."""
-    unit = ", points" if say.scale(contest.metric) > 1 else ""
+    unit = ", points" if say.scale(contest.metric) > 1 else f",{say.unit(contest.metric)}" if contest.of_text else ""
     numbers = (f"difference{unit}", "95 % interval", "p (Holm)", "seeds")
     header = (Cell("comparison"), Cell("verdict"), *(Cell(name, number=True) for name in numbers))
     body = []
@@ -50,7 +60,7 @@ def duels(contest: Contest) -> Table:
                 Cell(str(duel.n_seeds), number=True),
             )
         )
-    return Table(f"Every comparison by {contest.metric}, {contest.task}", header, tuple(body))
+    return Table(f"Every comparison by {say.name(contest.metric)}, {contest.task}", header, tuple(body))
 
 
 _VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "the same", "undecided": "undecided"}
@@ -222,10 +232,10 @@ def metric_table(names: Iterable[str]) -> Table:
         better = "higher" if row.higher_is_better else "lower"
         body.append(
             (
-                Cell(name, strong=True),
+                Cell(say.name(name), strong=True),
                 Cell(row.summary),
                 Cell(better),
-                Cell(f"{row.range[0]:g} to {row.range[1]:g}", number=True),
+                Cell(f"{row.range[0]:g} {'and up' if row.range[1] is None else f'to {row.range[1]:g}'}", number=True),
                 Cell(row.source),
             )
         )

@@ -7,31 +7,33 @@ from typing import Any
 import numpy as np
 
 from ftlib.aggregate import pareto_membership
+from ftlib.metrics import metric_row
 from ftlib.power import Chance, power_of
 from ftlib.report.entrants import Contestant, common_seeds, scores
-from ftlib.report.study import Study, seed_of
+from ftlib.report.study import seed_of
 from ftlib.spread import paired, spread
 
 COSTS = ("train_seconds", "peak_memory_bytes")
 
 
-def pareto(study: Study, task: str, members: Sequence[Contestant], up: int) -> Iterator[dict[str, Any]]:
+def pareto(plan_hash: str, task: str, metric: str, members: Sequence[Contestant]) -> Iterator[dict[str, Any]]:
     """How surely each method is on the front of quality against each cost, as report.json holds it.
 
     Args:
-        study: The study.
+        plan_hash: Of the study.
         task: The contest's task.
+        metric: Its primary metric.
         members: Its contestants.
-        up: 1 where a higher value of the primary metric is better, -1 otherwise.
     """
+    up = 1 if metric_row(metric).higher_is_better else -1
     for cost in COSTS:
         able = [one for one in members if one.group is not None and not math.isnan(one.cost(cost))]
         if len(able) < 2:
             continue
-        quality = _tables(able, study.plan.primary)
+        quality = _tables(able, metric)
         prices = {one.name: one.cost(cost) for one in able}
         clusters = next(iter(able[0].parts.values())).clusters
-        rng = np.random.default_rng(seed_of(study.plan_hash, task, cost))
+        rng = np.random.default_rng(seed_of(plan_hash, task, cost))
         surely = pareto_membership(quality, prices, rng, n_replicates=2_000, clusters=clusters)
         for one in able:
             yield {
@@ -40,7 +42,7 @@ def pareto(study: Study, task: str, members: Sequence[Contestant], up: int) -> I
                 "method": one.group.method,
                 "settings": one.group.settings,
                 "name": one.name,
-                "metric": study.plan.primary,
+                "metric": metric,
                 "cost": cost,
                 "cost_value": prices[one.name],
                 "value": one.level.value,
@@ -63,14 +65,14 @@ def _dominates(other: Contestant, one: Contestant, cost: str, up: int) -> bool:
     return gain >= 0 and saving >= 0 and (gain > 0 or saving > 0)
 
 
-def detectable(study: Study, members: Sequence[Contestant]) -> tuple[str, str, float] | None:
+def detectable(members: Sequence[Contestant], metric: str) -> tuple[str, str, float] | None:
     """The smallest difference that two methods like the two best could show with this test set, 4 times of 5."""
     trained = [one for one in members if one.draws]
     trained = trained if len(trained) > 1 else list(members)
     if len(trained) < 2 or not (common := common_seeds(*trained[:2])):
         return None
     a, b = trained[:2]
-    first, second = paired(*(scores(one.only(set(common)), study.plan.primary) for one in (a, b)))
+    first, second = paired(*(scores(one.only(set(common)), metric) for one in (a, b)))
     chance = Chance.measured(spread(first - second, next(iter(a.parts.values())).clusters))
     n_seeds, n = first.shape
     low, high = 0.0, 1.0

@@ -1,0 +1,143 @@
+"""The page's section on what was measured beside the task: general text before and after, and every other probe."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ftlib import plots
+from ftlib.report import general, say
+from ftlib.report.contest import Contest
+from ftlib.report.figures import MOST_ROWS, Figure, figure_of, title
+from ftlib.report.general import Forgot
+from ftlib.report.svg import drawing
+from ftlib.report.tables import Cell, Table, value_cell
+
+
+class General(NamedTuple):
+    """What a task's methods did to general text."""
+
+    found: tuple[Forgot, ...]
+    sentences: tuple[str, ...]
+    tables: tuple[Table, ...]
+    figures: tuple[Figure, ...]
+    """One for each metric: masked models have one of their own, which is never beside the other."""
+    protocols: str
+
+
+def general_section(contest: Contest, found: Sequence[Forgot]) -> General | None:
+    """The section on general text; None where none was measured."""
+    by_metric: dict[str, list[Forgot]] = {}
+    protocols: dict[str, list[str]] = {}
+    for one in found:
+        by_metric.setdefault(one.metric, []).append(one)
+        protocols.setdefault(one.protocol, []).append(one.group.name)
+    if not found:
+        return None
+    return General(
+        tuple(found),
+        tuple(f"{general.sentence(one)}." for one in found),
+        tuple(_table(contest, some) for some in by_metric.values()),
+        tuple(_figure(some) for some in by_metric.values()),
+        say.protocols(protocols),
+    )
+
+
+_WORDS = {"better": "less than before", "worse": "more than before", "same": "the same", "undecided": "undecided"}
+
+
+def _table(contest: Contest, found: Sequence[Forgot]) -> Table:
+    """Every method on general text, beside what it did to the task."""
+    name, task_unit = say.name(found[0].metric), say.unit(contest.metric).strip()
+    numbers = {
+        "before": name,
+        "after": name,
+        "change": name,
+        "change on the task": task_unit,
+        "excerpts": "",
+        "runs": "",
+    }
+    header = [Cell("method"), Cell("general text costs"), *(Cell(*shown, number=True) for shown in numbers.items())]
+    body = []
+    for one in found:
+        on_task = general.on_task_of(contest, one.group.name)
+        levels = [
+            Cell(say.level(one.metric, level.value), say.span(one.metric, level.low, level.high), number=True)
+            for level in (one.before, one.after)
+        ]
+        task = Cell(*general.signed(contest.metric, on_task), number=True) if on_task else Cell("", number=True)
+        body.append(
+            (
+                Cell(one.group.name, strong=True),
+                Cell("exactly the same" if one.unchanged else _WORDS[one.change.verdict]),
+                *levels,
+                Cell("0", number=True)
+                if one.unchanged
+                else Cell(*general.signed(one.metric, one.change), number=True, strong=True),
+                task,
+                Cell(say.count(one.n), number=True),
+                Cell(str(one.seeds), number=True),
+            )
+        )
+    return Table(f"General text before and after, {contest.task}", tuple(header), tuple(body))
+
+
+def _figure(found: Sequence[Forgot]) -> Figure:
+    """How much more or less likely each method left general text."""
+    shown, metric = found[:MOST_ROWS], found[0].metric
+    label = f"change in {say.name(metric)} on general text"
+    with drawing(0.75 + 0.3 * len(shown)) as ax:
+        plots.forest(
+            ax,
+            [one.group.name for one in shown],
+            [one.change.difference for one in shown],
+            [one.change.low for one in shown],
+            [one.change.high for one in shown],
+            label=label,
+            reference=("as before", 0.0),
+            faint=[one.unchanged for one in shown],
+        )
+        return figure_of(
+            ax,
+            "general",
+            title(label),
+            "To the right of the dashed line a method forgot, to the left it gained. Lines are 95 % intervals, paired: "
+            "each document before and after.",
+            ("method", "before", "after", "change", "95 % interval"),
+            [
+                (
+                    one.group.name,
+                    say.level(metric, one.before.value),
+                    say.level(metric, one.after.value),
+                    say.difference(metric, one.change.difference),
+                    f"{say.difference(metric, one.change.low)} to {say.difference(metric, one.change.high)}",
+                )
+                for one in shown
+            ],
+        )
+
+
+def beside_table(contest: Contest, forgot: Sequence[Forgot], all_rows: Sequence[dict[str, Any]]) -> Table | None:
+    """What else was measured beside the task (earlier tasks, probes, perplexity of general text), before and after."""
+    found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    said = {(one.group.model, one.group.method, one.group.settings, general.PART, one.metric) for one in forgot}
+    for row in all_rows:
+        here = row["task"] == contest.task and row["part"] not in ("test", "validation")
+        if here and tuple(row[name] for name in ("model", "method", "settings", "part", "metric")) not in said:
+            where = (" ".join(filter(None, (row["method"], row["settings"]))), row["part"], row["metric"])
+            found.setdefault(where, {})[row["stage"]] = row
+    header = (
+        Cell("method"),
+        Cell("measured on"),
+        Cell("metric"),
+        Cell("before", number=True),
+        Cell("after", number=True),
+    )
+    body = [
+        (
+            Cell(name, strong=True),
+            Cell(part),
+            Cell(say.name(metric), next((row["protocol"] for row in stages.values() if row.get("protocol")), "")),
+            *(value_cell(metric, stages.get(stage)) for stage in ("before", "after")),
+        )
+        for (name, part, metric), stages in found.items()
+    ]
+    return Table(f"Measured beside the task, {contest.task}", header, tuple(body)) if body else None
