@@ -13,7 +13,10 @@ _HOME = {
     "Experiment": "ftlib.spec",
     "FtlibError": "ftlib.errors",
     "adapt": "ftlib.run",
+    "as_seen": "ftlib.prompts",
     "at_root": "ftlib.notebooks",
+    "by_protocol": "ftlib.predict",
+    "bits_per_byte": "ftlib.metrics.language",
     "build_report": "ftlib.report",
     "check_data": "ftlib.doctor",
     "compare": "ftlib.verdict",
@@ -32,8 +35,12 @@ _HOME = {
     "read_runs": "ftlib.records",
     "read_study": "ftlib.report.study",
     "run": "ftlib.run",
+    "perplexity": "ftlib.metrics.language",
     "save": "ftlib.run",
+    "score_continuations": "ftlib.score",
+    "score_text": "ftlib.score",
     "scores": "ftlib.report.entrants",
+    "surprises": "ftlib.predict",
 }
 
 _ALIASES = {"build_report": "build"}

@@ -136,6 +136,7 @@ def _overview(planned: Any) -> str:
     lines = [
         suite.question,
         f"plan {suite.plan_hash}: {suite.plan.primary}, margin {suite.plan.margin:g}, seeds {suite.plan.seeds}",
+        *(f"  {name}: {own.primary}, margin {own.margin:g}" for name, own in suite.plan.tasks.items()),
         f"{len(planned.jobs)} runs, {done} recorded already, {len(planned.jobs) - done} to do",
     ]
     if suite.added:

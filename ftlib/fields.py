@@ -12,14 +12,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ftlib.data import PROBES, TASKS
+from ftlib.data import PROBES, TASKS, kind_of
 from ftlib.errors import unknown
-from ftlib.methods import METHODS, Method
+from ftlib.families import DECODER, ENCODER, family_of, read_config
+from ftlib.methods import CHOICES, METHODS, Method
 
 BUNDLED_MODELS: Mapping[str, str] = {
     "minilm": "all-MiniLM-L6-v2: an encoder of 22.7 M parameters for English sentences, Apache-2.0",
+    "tiny-lm": "a decoder of 7.2 M parameters for English text, trained by this project (see its card)",
 }
 """Models that need no network: name -> what it is."""
+
+_FAMILIES = {"minilm": ENCODER, "tiny-lm": DECODER}
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
@@ -43,6 +47,10 @@ class Fields(BaseModel):
     learning_rate: float = Field(0.0, ge=0, le=1, description="peak learning rate; 0: the method's default")
     batch_size: int = Field(0, ge=0, le=4096, description="examples per training step; 0: the method's default")
     max_length: int = Field(128, ge=8, le=8192, description="tokens; longer texts are cut there")
+    context: int = Field(
+        0, ge=0, description="tokens a language model sees at once when measured; 0: 512, or what it can see"
+    )
+    stride: int = Field(0, ge=0, description="tokens from one such window to the next; 0: half the context")
     probes: list[str] = Field(default_factory=list, description="measured before and after beside the task")
     text_column: str = Field("", description="column holding the text; empty: guessed from the usual names")
     label_column: str = Field("", description="column holding the label; empty: guessed from the usual names")
@@ -107,9 +115,41 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
         problems.append(f"notebook: found {values['notebook']!r}; allowed: a name from `ftlib list notebooks`")
     if values["shots"] and values["train_limit"]:
         problems.append("shots and train_limit: both given; choose examples per class or examples in all")
+    if values["context"] and values["stride"] > values["context"]:
+        problems.append(f"stride: found {values['stride']}; allowed: at most context, {values['context']} tokens")
     if method is not None:
-        problems += _method_problems(method, values)
+        problems += _method_problems(method, values) + _fit_problems(method, values)
     return problems
+
+
+def _fit_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
+    """Whether the method serves tasks of this kind and models of this family."""
+    kind = kind_of(values["task"])
+    if kind not in method.serves:
+        others = [m.name for m in METHODS.values() if kind in m.serves]
+        return [f"method: {method.name} cannot be used on {values['task']}, a {kind} task; choose from {others}"]
+    if not method.model or not (family := known_family(values["model"])):
+        return []
+    problem = family_problem(method, kind, values["model"], family)
+    return [problem] if problem else []
+
+
+def known_family(model: str) -> str:
+    """The family of a model that is here; empty where only its download will tell."""
+    if model in _FAMILIES:
+        return _FAMILIES[model]
+    folder = Path(model)
+    return family_of(read_config(folder)) if (folder / "config.json").is_file() else ""
+
+
+def family_problem(method: Method, kind: str, model: str, family: str) -> str:
+    """Why the method does not serve a model of this family on a task of this kind; empty where it does."""
+    if family in method.serves[kind]:
+        return ""
+    return (
+        f"model: {method.name} on a {kind} task needs a model of the family {' or '.join(method.serves[kind])}; "
+        f"{model} is of the family {family} (a bundled decoder: tiny-lm)"
+    )
 
 
 def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
@@ -122,6 +162,8 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
         fits = (int, float) if isinstance(default, float) else (type(default),)
         if isinstance(value, bool) or not isinstance(value, fits):
             problems.append(f"method_args.{name}: found {value!r}; allowed: {type(default).__name__}")
+        elif name in CHOICES and value not in CHOICES[name]:
+            problems.append(f"method_args.{name}: found {value!r}; allowed: {', '.join(CHOICES[name])}")
         elif name == "lora_dropout" and not 0 <= value < 1:
             problems.append(f"method_args.lora_dropout: found {value!r}; allowed: 0 to below 1")
         elif name == "template" and value and "{label}" not in value:
@@ -134,6 +176,8 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
                 problems.append(f"{name}: {method.name} does not train; leave it out")
     if method.name in ("majority", "zero_shot") and values["shots"]:
         problems.append(f"shots: {method.name} draws no examples; leave it out")
+    if method.needs_shots and not values["shots"] and not values["train_limit"]:
+        problems.append(f"shots: {method.name} needs a number of examples per class, e.g. shots = 1")
     return problems
 
 

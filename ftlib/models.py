@@ -15,11 +15,12 @@ import transformers
 from ftlib import weights
 from ftlib.data.cache import remembered
 from ftlib.errors import FtlibError
+from ftlib.families import DECODER, ENCODER_DECODER, context_of, family_of, read_config
 
 
 @dataclass(frozen=True, repr=False)
 class Model:
-    """A base model that has been found and identified; the weights are loaded by `encoder` and `classifier`."""
+    """A base model that has been found and identified; its weights are loaded by `encoder`, `classifier`, `speaker`."""
 
     name: str
     folder: Path
@@ -32,11 +33,16 @@ class Model:
     """float32, or bfloat16 for autocast: matrix products in bfloat16, weights and sums in float32."""
     threads: int
     tokenizer: Any
+    family: str = "encoder"
+    """encoder, decoder or encoder-decoder."""
+    context: int | None = None
+    """The most tokens it can see at once; None: its configuration sets no limit."""
 
     def __repr__(self) -> str:
         arithmetic = "bfloat16 autocast" if self.bf16 else self.dtype
         at = f"@{self.revision}" if self.revision else ""
-        return f"Model({self.name}{at}, sha256 {self.sha256[:12]}, {self.device}, {arithmetic}, threads {self.threads})"
+        run_as = f"{self.device}, {arithmetic}, threads {self.threads}"
+        return f"Model({self.name}{at}, {self.family}, sha256 {self.sha256[:12]}, {run_as})"
 
     @property
     def bf16(self) -> bool:
@@ -48,8 +54,29 @@ class Model:
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16)
 
     def encoder(self) -> torch.nn.Module:
-        """The untouched model without a head, in evaluation mode, on its device."""
-        return _load(transformers.AutoModel, self.folder).eval().to(self.device)
+        """The untouched model without a head, in evaluation mode, on its device; of two halves, the one that reads."""
+        module = _load(transformers.AutoModel, self.folder).eval().to(self.device)
+        return module.get_encoder() if self.family == ENCODER_DECODER else module
+
+    def speaker(self) -> torch.nn.Module:
+        """The model with the layer that predicts tokens, in evaluation mode, on its device.
+
+        Raises:
+            FtlibError: The model was stored without that layer.
+        """
+        loader = {
+            DECODER: transformers.AutoModelForCausalLM,
+            ENCODER_DECODER: transformers.AutoModelForSeq2SeqLM,
+        }.get(self.family, transformers.AutoModelForMaskedLM)
+        if not self.speaks:
+            raise FtlibError(f"model {self.name!r}: was stored without the layer that predicts tokens")
+        return _load(loader, self.folder).eval().to(self.device)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it can say how likely a text is: an encoder only where its masked-token layer was stored."""
+        names = read_config(self.folder).get("architectures") or []
+        return self.family in (DECODER, ENCODER_DECODER) or any(name.endswith("ForMaskedLM") for name in names)
 
     def classifier(self, n_labels: int, seed: int) -> torch.nn.Module:
         """The model with a new classification head, initialised from the seed."""
@@ -81,7 +108,15 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
         tokenizer = loader.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
         raise FtlibError(f"model {name!r}: its tokenizer does not load from {found.folder}: {error}") from None
-    return Model(name, *found, device, pick_dtype(dtype, device), threads, tokenizer)
+    config = read_config(found.folder)
+    family = family_of(config)
+    if tokenizer.pad_token is None:
+        # Batches need something to fill up with; what it is does not matter, since it is masked.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.unk_token
+    if family == DECODER:
+        # Positions are counted from the left: filling up on the left would move the text.
+        tokenizer.padding_side = "right"
+    return Model(name, *found, device, pick_dtype(dtype, device), threads, tokenizer, family, context_of(config))
 
 
 def pick_device(device: str = "auto") -> str:
@@ -154,16 +189,22 @@ def features(model: Model, texts: Sequence[str], max_length: int, batch_size: in
     Returns:
         (n_texts, width) float32.
     """
-    device = torch.cuda.get_device_name() if model.device == "cuda" else model.device
-    asked = [1, torch.__version__, model.sha256, device, model.dtype, model.threads, max_length, batch_size, *texts]
+    asked = [1, *identity(model), model.dtype, max_length, batch_size, *texts]
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
     return remembered("features", key, lambda: _features(model, texts, max_length, batch_size))
+
+
+def identity(model: Model) -> list[str | int]:
+    """What every number that a model gives depends on, beside what it is asked and in which arithmetic."""
+    device = torch.cuda.get_device_name() if model.device == "cuda" else model.device
+    return [torch.__version__, transformers.__version__, model.sha256, device, model.threads]
 
 
 @torch.inference_mode()
 def _features(model: Model, texts: Sequence[str], max_length: int, batch_size: int) -> np.ndarray:
     encoder = model.encoder()
     tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
+    tokens = {name: tokens[name] for name in ("input_ids", "attention_mask")}
     rows = np.zeros((len(texts), encoder.config.hidden_size), np.float32)
     for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
         chosen = {name: [values[i] for i in batch] for name, values in tokens.items()}

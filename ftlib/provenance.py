@@ -110,7 +110,7 @@ def keep_examples(run_dir: Path, task: Task) -> None:
         return
     path = run_dir.parent.parent / "examples" / f"{task.sha256}.parquet"
     if not path.exists():
-        test = task.splits["test"][["id", "text", "label"]]
+        test = task.splits["test"].filter(["id", "text", "label"])
         write_atomically(path, lambda temporary: test.to_parquet(temporary, index=False))
 
 

@@ -127,6 +127,35 @@ def predictions_table(
     truth = np.asarray([labels.index(label) for label in examples["label"]])
     chosen = probabilities[np.arange(len(truth)), truth]
     table["nats"] = -np.log(np.maximum(chosen, np.finfo(np.float64).tiny))
+    return _complete(table)
+
+
+def likelihoods_table(stage: str, part: str, examples: "pd.DataFrame", likelihoods: "pd.DataFrame") -> "pd.DataFrame":
+    """One row per document, in the columns the contract names.
+
+    Args:
+        stage: "before" or "after".
+        part: "test", "validation", or a probe's name.
+        examples: Documents, in the order of `likelihoods`.
+        likelihoods: (n_documents,) nats, n_tokens, n_bytes.
+
+    Raises:
+        FtlibError: A likelihood is not finite, or there are not as many as documents.
+    """
+    import pandas as pd
+
+    if len(likelihoods) != len(examples) or not np.isfinite(likelihoods["nats"]).all():
+        raise FtlibError(f"{stage}/{part}: {len(likelihoods)} likelihoods of {len(examples)} documents, or not finite")
+    table = pd.DataFrame({"stage": stage, "part": part, "id": examples["id"].to_numpy()})
+    for column in examples.columns:
+        if column == "cluster" or column.startswith("group_"):
+            table[column] = examples[column].to_numpy()
+    for column in ("nats", "n_tokens", "n_bytes"):
+        table[column] = likelihoods[column].to_numpy()
+    return _complete(table)
+
+
+def _complete(table: "pd.DataFrame") -> "pd.DataFrame":
     for column in COLUMNS:
         if column not in table:
             table[column] = None

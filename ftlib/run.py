@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ftlib import provenance, records
-from ftlib.data import Task, load_task
+from ftlib.data import Task, general, load_task
 from ftlib.data.cache import saved_seconds
 from ftlib.errors import Diverged, FtlibError
-from ftlib.methods import METHODS, Classifier
-from ftlib.metrics import leaf, measure
+from ftlib.methods import LANGUAGE_MODELING, METHODS, Likelihood, Predictor
+from ftlib.metrics import leaf, measure, measure_text
+from ftlib.metrics.language import order_sd, values
+from ftlib.prompts import no_words
 from ftlib.records import Events, RunRecord
 from ftlib.spec import Experiment
+from ftlib.verdict import compare
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,15 +38,31 @@ class Measured(NamedTuple):
     """One row per example; None where there is nothing to predict with."""
     seconds: float
 
-    def correct(self) -> np.ndarray:
-        """(n_examples,): whether each example's prediction is its label."""
-        return (self.predictions["label"] == self.predictions["prediction"]).to_numpy()
+    def scores(self) -> np.ndarray:
+        """Values per example of the task whose mean is accuracy, or minus the bits per byte: (n_examples,)."""
+        test = self.predictions[self.predictions["part"] == "test"]
+        if test["label"].notna().any():
+            return (test["label"] == test["prediction"]).to_numpy(dtype=float)
+        return -values("bits_per_byte", test["nats"].to_numpy(), test["n_bytes"].to_numpy())[0]
+
+    def against(self, other: "Measured", name: str, *, margin: float = 0.01) -> str:
+        """In words, how it differs from another measurement of the same examples, the untouched model's as a rule."""
+        if self.predictions is None or other.predictions is None:
+            return "the untouched model has no predictions to compare with"
+        rng, names = np.random.default_rng(0), {"name_a": name, "name_b": "the untouched model"}
+        return compare(self.scores(), other.scores(), margin=margin, rng=rng, **names).sentence
 
     def mistakes(self, task: Task, most: int = 3) -> "pd.DataFrame":
-        """The examples it got wrong with the most confidence."""
-        wrong = self.predictions[~self.correct()]
-        sure = wrong.filter(regex="^score_").max(axis=1).sort_values(ascending=False, kind="stable")
-        chosen = wrong.loc[sure.index[:most], ["id", "label", "prediction"]].assign(confidence=sure.round(3))
+        """The examples it got wrong with the most confidence; without labels, the documents it expected least."""
+        test = self.predictions[self.predictions["part"] == "test"]
+        if test["label"].isna().all():
+            bits = test["nats"] / test["n_bytes"] / np.log(2)
+            worst = bits.sort_values(ascending=False, kind="stable").index[:most]
+            chosen = test.loc[worst, ["id"]].assign(bits_per_byte=bits.round(3))
+        else:
+            wrong = test[test["label"] != test["prediction"]]
+            sure = wrong.filter(regex="^score_").max(axis=1).sort_values(ascending=False, kind="stable")
+            chosen = wrong.loc[sure.index[:most], ["id", "label", "prediction"]].assign(confidence=sure.round(3))
         return chosen.merge(task.splits["test"][["id", "text"]], on="id")
 
     def _repr_html_(self) -> str:
@@ -53,7 +72,7 @@ class Measured(NamedTuple):
 class Adapted(NamedTuple):
     """An adapted model and what adapting it took."""
 
-    classifier: Classifier
+    predictor: Predictor
     cost: dict[str, float | None]
     tuned: dict[str, object]
     """The setting that validation chose and all that were tried; empty where the plan gives no tuning budget."""
@@ -76,7 +95,7 @@ def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord:
     task, model = open_task(spec, events), open_model(spec, events)
     before = measure_before(spec, task, model, events)
     adapted = adapt(spec, task, model, events)
-    after = measure_after(spec, task, adapted, events)
+    after = measure_after(spec, task, model, adapted, events)
     return save(spec, task, model, before, adapted, after, run_dir)
 
 
@@ -102,20 +121,18 @@ def measure_before(spec: Experiment, task: Task, model: "Model | None", events: 
     (events or Events()).say("stage", name="before")
     if model is None:
         return Measured({}, None, 0.0)
-    if not task.label_words:
-        from ftlib.methods.zero_shot import no_words
-
+    if task.kind != LANGUAGE_MODELING and not task.label_words:
         missing = leaf(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))
-        return Measured({"test": {"accuracy": missing}} | _general(spec), None, 0.0)
+        return Measured({"test": {"accuracy": missing}} | _general(spec, model, None)[0], None, 0.0)
     untouched = METHODS["zero_shot"].prepare()(model, spec, task, None)
-    return _measure("before", spec, task, untouched)
+    return _measure("before", spec, task, model, untouched)
 
 
 def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | None = None) -> Adapted:
     """Draw the training examples and adapt the model to them as the method says.
 
-    With a tuning budget the method is fitted once per setting, and the one with the best accuracy on validation stays;
-    the cost is that of all of them.
+    With a tuning budget the method is fitted once per setting, and the one best on validation stays: by accuracy,
+    or by bits per byte where there are no labels. The cost is that of all of them.
     """
     events = events or Events()
     events.say("stage", name="adapt")
@@ -123,16 +140,16 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     budget = spec.tuning.get("learning_rate", 1) if METHODS[spec.method].trains else 1
     start = _clock()
     if budget > 1:
-        classifier, training, tuned = _tune(spec, task, train, model, events, budget)
+        predictor, training, tuned = _tune(spec, task, train, model, events, budget)
     else:
-        (classifier, training), tuned = _fit_once(spec, task, train, model, events), {}
+        (predictor, training), tuned = _fit_once(spec, task, train, model, events), {}
     cost = {
         "train_seconds": _clock() - start,
-        "train_examples": len(train) if classifier.trainable_parameters else 0,
+        "train_examples": len(train) if predictor.trainable_parameters or predictor.orders is not None else 0,
         "train_examples_per_second": training.examples_per_second if training else None,
         "achieved_flops_per_second": training.flops_per_second if training else None,
     }
-    return Adapted(classifier, cost, tuned)
+    return Adapted(predictor, cost, tuned)
 
 
 FACTORS = (1, 1 / 3, 3, 1 / 10, 10, 1 / 30, 30, 1 / 100, 100)
@@ -142,15 +159,17 @@ FACTORS = (1, 1 / 3, 3, 1 / 10, 10, 1 / 30, 30, 1 / 100, 100)
 def _tune(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model | None", events: Events, budget: int):
     """Fit once per setting; a setting that diverges is one that was tried and is not taken."""
     rate, tried, best = spec.resolved()["learning_rate"], [], None
+    metric, sign = ("bits_per_byte", -1) if task.kind == LANGUAGE_MODELING else ("accuracy", 1)
     for factor in FACTORS[:budget]:
-        setting = spec.model_copy(update={"learning_rate": rate * factor})
-        entry = {"learning_rate": rate * factor, "validation_accuracy": None}
+        setting = spec.model_copy(update={"learning_rate": rate * factor, "probes": []})
+        entry = {"learning_rate": rate * factor, f"validation_{metric}": None}
         try:
-            classifier, training = _fit_once(setting, task, train, model, events)
-            score = _measure("after", setting, task, classifier, part="validation").metrics["validation"]["accuracy"]
-            entry["validation_accuracy"] = score["value"]
-            if best is None or score["value"] > best[0]:
-                best = score["value"], classifier, training, rate * factor
+            predictor, training = _fit_once(setting, task, train, model, events)
+            measured = _measure("after", setting, task, model, predictor, part="validation")
+            score = measured.metrics["validation"][metric]["value"]
+            entry[f"validation_{metric}"] = score
+            if best is None or sign * score > sign * best[0]:
+                best = score, predictor, training, rate * factor
         except Diverged as error:
             entry["reason"] = str(error)
         tried.append(entry)
@@ -161,39 +180,76 @@ def _tune(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model | N
 
 
 def _fit_once(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model | None", events: Events):
-    classifier = METHODS[spec.method].prepare()(model, spec, task, train)
-    if classifier.module is None:
-        return classifier, None
+    predictor = METHODS[spec.method].prepare()(model, spec, task, train)
+    if predictor.trainable is None:
+        return predictor, None
     from ftlib.train import fit
 
-    codes = [task.labels.index(label) for label in train["label"]]
-    return classifier, fit(classifier.module, model, spec, train["text"].tolist(), codes, events)
+    return predictor, fit(predictor.trainable, model, spec, train, events)
 
 
-def measure_after(spec: Experiment, task: Task, adapted: Adapted, events: Events | None = None) -> Measured:
+def measure_after(
+    spec: Experiment, task: Task, model: "Model | None", adapted: Adapted, events: Events | None = None
+) -> Measured:
     """Measure the adapted model; here, once, at the end, the test split is read."""
     (events or Events()).say("stage", name="after")
-    return _measure("after", spec, task, adapted.classifier)
+    return _measure("after", spec, task, model, adapted.predictor)
 
 
-def _measure(stage: str, spec: Experiment, task: Task, classifier: Classifier, part: str = "test") -> Measured:
+def _measure(
+    stage: str, spec: Experiment, task: Task, model: "Model | None", predictor: Predictor, part: str = "test"
+) -> Measured:
+    import pandas as pd
+
     start = _clock()
     examples = task.test_set(spec.eval_limit) if part == "test" else task.splits[part]
-    probabilities = classifier.probabilities(examples["text"].tolist())
+    if task.kind == LANGUAGE_MODELING:
+        metrics, table = _of_text(stage, part, examples, predictor.likelihood)
+    else:
+        metrics, table = _of_labels(stage, part, task, examples, predictor)
     seconds = _clock() - start
-    table = records.predictions_table(stage, part, examples, task.labels, probabilities)
-    return Measured({part: measure(table, task.labels)} | _general(spec), table, seconds)
+    found, more = _general(spec, model, predictor.likelihood, stage)
+    tables = [one for one in (table, more) if one is not None]
+    # Columns that no row fills are left out of joining, whose type they would change, and put back.
+    filled = pd.concat([one.dropna(axis=1, how="all") for one in tables], ignore_index=True)
+    return Measured({part: metrics} | found, filled.reindex(columns=table.columns), seconds)
+
+
+def _of_labels(
+    stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    texts = examples["text"].tolist()
+    table = records.predictions_table(stage, part, examples, task.labels, predictor.probabilities(texts))
+    metrics = measure(table, task.labels)
+    if predictor.orders is not None:
+        truth = examples["label"].map({label: code for code, label in enumerate(task.labels)}).to_numpy()
+        others = [float((order(texts).argmax(axis=1) == truth).mean()) for order in predictor.orders]
+        accuracies = [metrics["accuracy"]["value"], *others]
+        reason = "one order of the shots has no spread"
+        metrics["order_sd"] = leaf(*order_sd(accuracies), len(accuracies), reason)
+    return metrics, table
+
+
+def _of_text(stage: str, part: str, examples: "pd.DataFrame", likelihood: Likelihood) -> tuple[dict, "pd.DataFrame"]:
+    table = records.likelihoods_table(stage, part, examples, likelihood.score(examples["text"].tolist()))
+    return measure_text(table, protocol=likelihood.protocol, pseudo=likelihood.pseudo), table
+
+
+def _general(
+    spec: Experiment, model: "Model | None", likelihood: Likelihood | None, stage: str = ""
+) -> tuple[dict[str, dict], "pd.DataFrame | None"]:
+    """The probe on general text: what adapting to the task did to everything else."""
+    if "general" not in spec.probes or model is None:
+        return {}, None
+    if likelihood is None:
+        reason = f"this {model.family}, as adapted, gives no likelihood of running text"
+        return {"general": {"bits_per_byte": leaf(float("nan"), 0, 0, 0, reason)}}, None
+    metrics, table = _of_text(stage, "general", general.load(), likelihood)
+    return {"general": metrics}, table
 
 
 def _clock() -> float:
     return time.perf_counter() + saved_seconds()
-
-
-def _general(spec: Experiment) -> dict[str, dict]:
-    if "general" not in spec.probes or not METHODS[spec.method].model:
-        return {}
-    reason = "an encoder gives no likelihood of running text"
-    return {"general": {"bits_per_byte": leaf(float("nan"), 0, 0, 0, reason)}}
 
 
 def save(
@@ -226,13 +282,13 @@ def save(
     given = provenance.request(run_dir) if run_dir else {}
     if given and given["run_id"] != spec.run_id:
         raise FtlibError(f"{run_dir}: was planned for run {given['run_id']}, but this spec is run {spec.run_id}")
-    classifier = adapted.classifier
+    predictor = adapted.predictor
     cost = adapted.cost | {
         "eval_seconds": after.seconds,
         **provenance.peak_memory(),
-        "trainable_parameters": classifier.trainable_parameters,
-        "total_parameters": classifier.total_parameters,
-        "checkpoint_bytes": classifier.checkpoint_bytes,
+        "trainable_parameters": predictor.trainable_parameters,
+        "total_parameters": predictor.total_parameters,
+        "checkpoint_bytes": predictor.checkpoint_bytes,
     }
     record = RunRecord(
         run_id=spec.run_id,
@@ -241,7 +297,8 @@ def save(
         plan_hash=given.get("plan_hash", ""),
         metrics={"before": before.metrics, "after": after.metrics},
         cost=cost,
-        provenance=provenance.describe(spec, task, model, given) | ({"tuned": adapted.tuned} if adapted.tuned else {}),
+        provenance=provenance.describe(spec, task, model, given)
+        | {name: value for name, value in (("tuned", adapted.tuned), ("prompt", predictor.prompt)) if value},
     )
     if run_dir:
         tables = [measured.predictions for measured in (before, after) if measured.predictions is not None]

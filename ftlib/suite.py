@@ -12,11 +12,15 @@ from filelock import FileLock, Timeout
 from ftlib import engines, notebooks, provenance, records, weights, worker
 from ftlib.data import Task, load_task
 from ftlib.errors import FtlibError, several
+from ftlib.families import ENCODER, family_of, read_config
+from ftlib.fields import family_problem
 from ftlib.grid import load_suite
-from ftlib.methods import METHODS
+from ftlib.methods import CLASSIFICATION, METHODS
 from ftlib.power import planning_sentence
+from ftlib.prompts import no_words
 from ftlib.records import RunRecord
 from ftlib.report.contest import contests
+from ftlib.report.rows import show_as_per_cent
 from ftlib.report.study import read_study
 from ftlib.spec import SCHEMA, Experiment, Suite, digest
 
@@ -61,10 +65,12 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
     suite = load_suite(path, overrides)
     tasks: dict[str, Task] = {}
     problems: list[str] = []
+    missing = set()
     for model in dict.fromkeys(spec.model for spec in suite.experiments if METHODS[spec.method].model):
         try:
             weights.find(model)
         except FtlibError as error:
+            missing.add(model)
             problems += error.problems
     for spec in suite.experiments:
         if (key := _data_key(spec)) not in tasks:
@@ -74,7 +80,7 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
                 tasks[key] = None
                 said = [one if spec.task in one else f"{spec.task}: {one}" for one in error.problems]
                 problems += [one for one in said if one not in problems]
-        if tasks[key] is not None:
+        if tasks[key] is not None and spec.model not in missing:
             problems += [problem for problem in run_problems(spec, tasks[key]) if problem not in problems]
     if problems:
         raise several(problems)
@@ -85,13 +91,14 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
 
 def run_problems(spec: Experiment, task: Task) -> list[str]:
     """What makes a run impossible on its data, in words."""
-    problems = []
-    if METHODS[spec.method].needs_label_words and not task.label_words:
-        example = ", ".join(f'"{label}" = "..."' for label in task.labels[:3])
-        problems.append(
-            f"{spec.method} on {spec.task}: the labels are numbers ({', '.join(task.labels[:5])}); "
-            f"say what they mean with label_words = {{{example}}}"
-        )
+    problems, method = [], METHODS[spec.method]
+    family = family_of(read_config(weights.find(spec.model).folder)) if method.model else ENCODER
+    if problem := family_problem(method, task.kind, spec.model, family):
+        problems.append(problem)
+    # A model that writes answers with words, whatever the method.
+    needs_words = method.needs_label_words or (family != ENCODER and method.trains)
+    if needs_words and task.kind == CLASSIFICATION and not task.label_words:
+        problems.append(f"{spec.method} on {no_words(task)}")
     try:
         task.draw(shots=spec.shots, train_limit=spec.train_limit, seed=spec.seed)
     except FtlibError as error:
@@ -210,17 +217,19 @@ def outlook(planned: Planned) -> list[str]:
     lines = []
     for task, n in sizes.values():
         splits = ", ".join(f"{name} {len(table)}" for name, table in task.splits.items())
-        lines += [
-            f"{task.name}: {len(task.labels)} labels; {splits}; {n} test examples are used",
-            f"  assumed: {planning_sentence(n, seeds, discordance=ASSUMED_DISCORDANCE)}",
-        ]
+        if task.kind == CLASSIFICATION:
+            lines += [
+                f"{task.name}: {len(task.labels)} labels; {splits}; {n} test examples are used",
+                f"  assumed: {planning_sentence(n, seeds, discordance=ASSUMED_DISCORDANCE)}",
+            ]
+        else:
+            lines.append(f"{task.name}: documents to be modelled; {splits}; {n} test documents are used")
     if any((job.run_dir / "record.json").exists() for job in planned.jobs):
         for contest in contests(read_study(planned.suite.folder)):
             if contest.detectable:
                 a, b, least = contest.detectable
-                lines.append(
-                    f"  measured on {contest.task}, between methods like {a} and {b}: {100 * least:.1f} points"
-                )
+                shown = f"{100 * least:.1f} points" if show_as_per_cent(contest.metric) else f"{least:.3f}"
+                lines.append(f"  measured on {contest.task}, between methods like {a} and {b}: {shown}")
     counts: dict[str, list[int]] = {}
     for job in planned.jobs:
         counts.setdefault(f"{job.spec.task} {job.spec.method}", []).append(job.spec.seed)

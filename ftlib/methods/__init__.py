@@ -1,7 +1,7 @@
 """METHODS: every way of adapting a model that ftlib knows, one row each.
 
 The table is plain data and loads without torch, so that planning, listing and reporting can read it anywhere. What a
-method does is the function `prepare(model, spec, task, train)` of the module its row names; it returns a `Classifier`,
+method does is the function `prepare(model, spec, task, train)` of the module its row names; it returns a `Predictor`,
 ready for the methods that do not train, with a `module` for `train.fit` to train for those that do.
 """
 
@@ -9,11 +9,16 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ftlib.families import DECODER, ENCODER, ENCODER_DECODER, FAMILIES
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import torch
+
+CLASSIFICATION, LANGUAGE_MODELING = "classification", "language-modeling"
 
 
 @dataclass(frozen=True)
@@ -35,34 +40,96 @@ class Method:
     """Whether its result depends on the seed (the draw of examples, the initialisation, their order)."""
     needs_label_words: bool = False
     """Whether the labels must be words that mean something."""
+    needs_shots: bool = False
+    """Whether the number of examples must be said: all of them would not fit."""
     defaults: Mapping[str, float] = field(default_factory=dict)
     """learning_rate, epochs (passes over the training examples) and batch_size (examples per step)."""
     arguments: Mapping[str, tuple[object, str]] = field(default_factory=dict)
     """What `method_args` may set: name -> (default, meaning with unit and source)."""
-    kinds: tuple[str, ...] = ("classification",)
-    families: tuple[str, ...] = ("encoder",)
+    serves: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {CLASSIFICATION: (ENCODER,)})
+    """Kind of task -> families of model."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of task it serves."""
+        return tuple(self.serves)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of model it serves, for some kind of task."""
+        return tuple(name for name in FAMILIES if any(name in served for served in self.serves.values()))
 
     def prepare(self) -> Callable:
         """Load the function that builds it; only here is torch imported, and only where the method needs it."""
         return importlib.import_module(f"ftlib.methods.{self.module}").prepare
 
 
-@dataclass
-class Classifier:
-    """What every method yields: texts in, a probability per label out."""
+class Likelihood(NamedTuple):
+    """How likely a model finds texts."""
 
-    probabilities: Callable[[Sequence[str]], "np.ndarray"]
-    """(n_texts,) -> (n_texts, n_labels); rows sum to 1, columns in the order of the task's labels."""
+    score: "Callable[[Sequence[str]], pd.DataFrame]"
+    """(n_texts,) -> one row per text: nats, n_tokens, n_bytes."""
+    protocol: str
+    """What each token was given before it; printed beside every value."""
+    pseudo: bool = False
+    """Whether tokens were masked in turn, as for models that read both ways."""
+
+
+class Trainable(NamedTuple):
+    """What `train.fit` is to train, and on what."""
+
+    module: "torch.nn.Module"
+    encode: "Callable[[pd.DataFrame], list[dict[str, Any]]]"
+    """The training examples as a model takes them."""
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    """Several of them as one batch."""
+
+
+@dataclass
+class Predictor:
+    """What every method yields: texts in; probabilities of labels out, or how likely a text is, or both."""
+
     trainable_parameters: int
     """Numbers that adapting sets."""
     total_parameters: int
     """Numbers that predicting needs."""
     checkpoint_bytes: int
     """Size of what adapting made and a user would have to store beside the base model."""
-    module: "torch.nn.Module | None" = None
-    """For a method that trains: what `train.fit` is to train."""
+    probabilities: "Callable[[Sequence[str]], np.ndarray] | None" = None
+    """(n_texts,) -> (n_texts, n_labels); rows sum to 1, columns in the order of the task's labels."""
+    likelihood: Likelihood | None = None
+    """For models that give one."""
+    trainable: Trainable | None = None
+    """For a method that trains."""
+    orders: "Sequence[Callable[[Sequence[str]], np.ndarray]] | None" = None
+    """The same shots in other orders, as `probabilities`; None for a method without shots in a prompt."""
+    prompt: str = ""
+    """A prompt as the model reads it, the query left as {text}."""
 
 
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"calibration": ("none", "contextual"), "normalisation": ("none", "token", "byte")}
+)
+"""Arguments of methods that take one of a few words."""
+
+_ANY = {CLASSIFICATION: FAMILIES}
+_TRAINED = {CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER,)}
+_PROMPTED = {
+    "template": (
+        "",
+        "sentence that a label's words complete, with {label} in it and, for models that are prompted, {text} before; "
+        "empty: the task's own",
+    ),
+    "calibration": (
+        "contextual",
+        "for prompted models: none, or contextual (divide by the probabilities that an empty text gets; Zhao et al. "
+        "2021, section 4)",
+    ),
+    "normalisation": (
+        "none",
+        "for prompted models: none, or divide a label's log-likelihood by its length in tokens or bytes (token, byte)",
+    ),
+}
 _RIDGE = {"C": (1.0, "inverse strength of the L2 penalty, no unit (scikit-learn LogisticRegression)")}
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -76,6 +143,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="10_run_zero_shot",
                 model=False,
                 draws=False,
+                serves=_ANY,
             ),
             Method(
                 name="tfidf",
@@ -84,18 +152,43 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="10_run_zero_shot",
                 model=False,
                 arguments={"C": (10.0, _RIDGE["C"][1])},
+                serves=_ANY,
+            ),
+            Method(
+                name="ngram",
+                summary="how often each byte followed the few before it in the training text (Witten-Bell smoothing)",
+                module="ngram",
+                notebook="10_run_zero_shot",
+                model=False,
+                arguments={"order": (6, "bytes seen at once, the predicted one among them")},
+                serves={LANGUAGE_MODELING: FAMILIES},
             ),
             Method(
                 name="zero_shot",
-                summary="similarity between a text and the description of each label; nothing is trained",
+                summary="what the untouched model says: how near each label's description is, or how likely its words",
                 module="zero_shot",
                 notebook="10_run_zero_shot",
                 draws=False,
                 needs_label_words=True,
-                arguments={
-                    "template": ("", "sentence around the label's words, with {label} in it; empty: the task's own"),
-                    "scale": (20.0, "inverse temperature of the softmax over cosine similarities, no unit"),
+                arguments=_PROMPTED
+                | {
+                    "scale": (
+                        20.0,
+                        "for encoders: inverse temperature of the softmax over cosine similarities",
+                    )
                 },
+                serves={CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER, ENCODER)},
+            ),
+            Method(
+                name="in_context",
+                summary="a few labelled examples in the prompt; nothing is trained (Brown et al. 2020)",
+                module="in_context",
+                notebook="11_run_few_shot",
+                needs_label_words=True,
+                needs_shots=True,
+                arguments=_PROMPTED
+                | {"orders": (4, "orders of the same shots that are measured; the first one's answers are the run's")},
+                serves={CLASSIFICATION: (DECODER, ENCODER_DECODER)},
             ),
             Method(
                 name="probe",
@@ -103,6 +196,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 module="few_shot",
                 notebook="11_run_few_shot",
                 arguments=_RIDGE,
+                serves=_ANY,
             ),
             Method(
                 name="full",
@@ -111,6 +205,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="13_run_full",
                 trains=True,
                 defaults={"learning_rate": 1e-4, "epochs": 2.0, "batch_size": 16},
+                serves=_TRAINED,
             ),
             Method(
                 name="lora",
@@ -119,6 +214,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="12_run_adapter",
                 trains=True,
                 defaults={"learning_rate": 1e-3, "epochs": 2.0, "batch_size": 16},
+                serves=_TRAINED,
                 arguments={
                     "r": (8, "rank of the update matrices (Hu et al. 2021, section 4.1)"),
                     "lora_alpha": (16, "scale of the update; the update is multiplied by lora_alpha / r"),

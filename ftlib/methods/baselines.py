@@ -6,28 +6,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ftlib.data import Task
-from ftlib.methods import Classifier
+from ftlib.methods import Predictor
 from ftlib.spec import Experiment
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def prepare(model: None, spec: Experiment, task: Task, train: "pd.DataFrame") -> Classifier:
+def prepare(model: None, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     """Fit the baseline that the spec names on the training examples."""
     return (_majority if spec.method == "majority" else _tfidf)(spec, task, train)
 
 
-def _majority(spec: Experiment, task: Task, train: "pd.DataFrame") -> Classifier:
+def _majority(spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     shares = train["label"].value_counts(normalize=True).reindex(task.labels, fill_value=0.0).to_numpy()
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
         return np.tile(shares, (len(texts), 1))
 
-    return Classifier(probabilities, len(shares), len(shares), 8 * len(shares))
+    return Predictor(len(shares), len(shares), 8 * len(shares), probabilities)
 
 
-def _tfidf(spec: Experiment, task: Task, train: "pd.DataFrame") -> Classifier:
+def _tfidf(spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -44,4 +44,4 @@ def _tfidf(spec: Experiment, task: Task, train: "pd.DataFrame") -> Classifier:
 
     learned = fitted.coef_.size + fitted.intercept_.size + words.idf_.size
     names = sum(len(word.encode()) + 1 for word in words.vocabulary_)
-    return Classifier(probabilities, learned, learned, 8 * learned + names)
+    return Predictor(learned, learned, 8 * learned + names, probabilities)

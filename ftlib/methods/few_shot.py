@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ftlib.data import Task
-from ftlib.methods import Classifier
+from ftlib.methods import Predictor
 from ftlib.models import Model, count, features
+from ftlib.predict import untouched_likelihood
 from ftlib.spec import Experiment
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Classifier:
+def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     """Fit logistic regression on the frozen model's features of the training examples."""
     from sklearn.linear_model import LogisticRegression
 
@@ -28,4 +29,6 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
         return found
 
     learned = fitted.coef_.size + fitted.intercept_.size
-    return Classifier(probabilities, learned, count(model) + learned, 8 * learned)
+    # The model itself is left as it was, so its likelihood of text is too; it is loaded only where a probe asks.
+    likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.probes and model.speaks else None
+    return Predictor(learned, count(model) + learned, 8 * learned, probabilities, likelihood)
