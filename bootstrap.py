@@ -27,6 +27,9 @@ COMMANDS = {
     "lab": [["-m", "jupyterlab", "notebooks/00_start_here.ipynb"]],
 }
 
+EXTRAS = {"bench": "bench"}
+"""What a command needs beyond the lock file: an extra of pyproject.toml."""
+
 
 def main() -> int:
     """Set up if anything changed since the last time, then run the command's steps until one fails."""
@@ -41,6 +44,8 @@ def main() -> int:
         )
         return 2
     set_up()
+    if name in EXTRAS:
+        add_extra(EXTRAS[name])
     steps = COMMANDS[name]
     for number, step in enumerate(steps):
         arguments = more if number == len(steps) - 1 else []
@@ -53,11 +58,7 @@ def main() -> int:
 def set_up() -> None:
     """Install the lock file and ftlib itself, unless exactly that is installed already."""
     stamp = VENV / "installed.sha256"
-    wanted = hashlib.sha256(
-        b"\0".join(
-            [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), sys.version.encode(), str(VENV).encode()]
-        )
-    ).hexdigest()
+    wanted = _wanted()
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     if not PYTHON.exists() or _version_of(PYTHON) != sys.version_info[:2]:
@@ -74,6 +75,23 @@ def set_up() -> None:
     _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     # Last, so that an interrupted installation is done again.
     stamp.write_text(wanted)
+
+
+def add_extra(name: str) -> None:
+    """Install an extra, in the lock file's versions where it names them, unless exactly that is installed already."""
+    stamp = VENV / f"{name}.sha256"
+    wanted = _wanted()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"installing the extra {name!r} (once)", flush=True)
+    _pip("--constraint", str(LOCK), "--no-build-isolation", "-e", f"{ROOT}[{name}]")
+    stamp.write_text(wanted)
+
+
+def _wanted() -> str:
+    """A checksum of all that an installation is made from."""
+    parts = [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), sys.version.encode(), str(VENV).encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def _version_of(python: Path) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """Suites that model text: what the plan settles per task, what is added, and what is refused, all at once."""
 
-from pathlib import Path
 
 import pytest
 
@@ -26,10 +25,10 @@ def problems(tmp_path, text) -> list[str]:
     return [problem.partition("suite.toml: ")[2] for problem in caught.value.problems]
 
 
-def test_the_plan_of_the_demo_keeps_its_hash():
-    """If this fails, every record there is becomes exploratory. Was that meant? Then change this."""
-    demo = Path(__file__).resolve().parent.parent / "reports" / "demo"
-    assert load_suite(demo, check_files=False).plan_hash == "88aa6ada945d846f"
+def test_a_plan_without_tasks_keeps_the_hash_it_had_before_there_were_any():
+    """If this fails, every record made under such a plan becomes exploratory. Was that meant? Then change this."""
+    question = "Which library does this documentation describe: how should a small encoder be adapted to tell?"
+    assert hash_of(question, Plan(primary="accuracy", margin=0.02, seeds=[0, 1, 2])) == "88aa6ada945d846f"
 
 
 def test_a_plan_without_tasks_says_nothing_of_them():

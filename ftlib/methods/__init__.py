@@ -180,6 +180,14 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 serves={CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER, ENCODER)},
             ),
             Method(
+                name="probe",
+                summary="logistic regression on the frozen model's features",
+                module="few_shot",
+                notebook="11_run_few_shot",
+                arguments=_RIDGE,
+                serves=_ANY,
+            ),
+            Method(
                 name="in_context",
                 summary="a few labelled examples in the prompt; nothing is trained (Brown et al. 2020)",
                 module="in_context",
@@ -189,14 +197,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 arguments=_PROMPTED
                 | {"orders": (4, "orders of the same shots that are measured; the first one's answers are the run's")},
                 serves={CLASSIFICATION: (DECODER, ENCODER_DECODER)},
-            ),
-            Method(
-                name="probe",
-                summary="logistic regression on the frozen model's features",
-                module="few_shot",
-                notebook="11_run_few_shot",
-                arguments=_RIDGE,
-                serves=_ANY,
             ),
             Method(
                 name="full",
