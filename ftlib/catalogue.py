@@ -11,7 +11,7 @@ def catalogue(what: str) -> list[dict[str, Any]]:
         what: tasks, models, methods, metrics, notebooks or studies.
 
     >>> [row["name"] for row in catalogue("methods")][:3]
-    ['majority', 'tfidf', 'zero_shot']
+    ['majority', 'tfidf', 'ngram']
     """
     return {
         "tasks": _tasks,
@@ -28,7 +28,10 @@ def _tasks() -> list[dict[str, Any]]:
 
     return [
         *({"name": name, "summary": question} for name, question in TASKS.items()),
-        {"name": "file:PATH", "summary": "a CSV, TSV, JSONL or Parquet file, or a folder with train/validation/test"},
+        {
+            "name": "file:PATH",
+            "summary": "a CSV, TSV, JSONL, Parquet or text file, or a folder with train/validation/test",
+        },
         {"name": "hub:ID[@revision]", "summary": "a dataset of the Hugging Face Hub"},
     ]
 

@@ -12,7 +12,7 @@ from ftlib.fields import BUNDLED_MODELS, model_name_problems
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 SHA256 = {
     "minilm": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tiny-lm": "0",
+    "tiny-lm": "865b7604a1820c27d5735b3b09388b5dd0386ae1c2f57ce74eb110c0144f25c2",
 }
 """Of a bundled model's model.safetensors (minilm: upstream's); any other file under that name is refused."""
 

@@ -1,6 +1,5 @@
 """Suites that model text: what the plan settles per task, what is added, and what is refused, all at once."""
 
-
 import pytest
 
 from ftlib.errors import FtlibError

@@ -216,6 +216,34 @@ def test_perplexity_is_of_tokens_and_bits_per_byte_of_bytes(tmp_path):
     assert record.value("after.test.bits_per_byte") == pytest.approx(bits)
 
 
+def test_a_masked_model_has_a_pseudo_perplexity_under_a_name_of_its_own(tmp_path):
+    tiny_models.tiny("bert", tmp_path / "bert")
+    spec = Experiment(task="file:notes.txt", model=str(tmp_path / "bert"), method="zero_shot", eval_limit=2)
+    found = ftlib.run(spec).metrics["after"]["test"]
+    assert set(found) == {"pseudo_bits_per_byte", "pseudo_perplexity"}
+    assert "masked in turn" in found["pseudo_perplexity"]["protocol"]
+    with pytest.raises(FtlibError, match="without the layer that predicts tokens"):
+        ftlib.run(Experiment(task="file:notes.txt", model="minilm", method="zero_shot", eval_limit=2))
+
+
+def test_surprises_add_up_to_the_likelihood_of_the_text():
+    model, text = load_model("llama"), "The cat sat on the mat."
+    found = ftlib.surprises(model, text)
+    whole = ftlib.score_text(model.speaker(), model.tokenizer, [text], context=256, stride=128)
+    assert found["nats"].sum() == pytest.approx(whole["nats"].iloc[0], abs=1e-4)
+    assert "".join(found["token"]) == text
+    assert found["perplexity_so_far"].iloc[-1] == pytest.approx(math.exp(found["nats"].mean()))
+    with pytest.raises(FtlibError, match="only a decoder"):
+        ftlib.surprises(load_model("t5"), text)
+
+
+def test_more_context_surprises_less_and_the_protocol_says_so():
+    model, texts = load_model("llama"), [text for text in toy.notes()[:4]]
+    ways = ftlib.by_protocol(model, texts, [(8, 8), (64, 32)])
+    assert list(ways["context"]) == [8, 64] and ways["protocol"].is_unique
+    assert (ways["low"] <= ways["bits_per_byte"]).all() and (ways["n"] == 4).all()
+
+
 def test_bytes_counted_beat_bytes_guessed():
     record = ftlib.run(Experiment(task="file:notes.txt", method="ngram"))
     assert record.value("after.test.bits_per_byte") < 2 < 8
