@@ -30,7 +30,7 @@ def _tasks() -> list[dict[str, Any]]:
         *({"name": name, "summary": question} for name, question in TASKS.items()),
         {
             "name": "file:PATH",
-            "summary": "a CSV, TSV, JSONL, Parquet or text file, or a folder with train/validation/test",
+            "summary": "a CSV, TSV, JSONL, Parquet or text file, or a folder of train/validation/test",
         },
         {"name": "hub:ID[@revision]", "summary": "a dataset of the Hugging Face Hub"},
     ]

@@ -238,7 +238,7 @@ def test_surprises_add_up_to_the_likelihood_of_the_text():
 
 
 def test_more_context_surprises_less_and_the_protocol_says_so():
-    model, texts = load_model("llama"), [text for text in toy.notes()[:4]]
+    model, texts = load_model("llama"), toy.notes()[:4]
     ways = ftlib.by_protocol(model, texts, [(8, 8), (64, 32)])
     assert list(ways["context"]) == [8, 64] and ways["protocol"].is_unique
     assert (ways["low"] <= ways["bits_per_byte"]).all() and (ways["n"] == 4).all()
