@@ -41,7 +41,7 @@ LABELS = {asyncio: " tasks and event loops", email: " mail messages", unittest: 
 LETTERS = [" A", " B", " C", " D"]
 SHOTS = (0, 2, 4, 8, 16, 32)
 BATCH_SIZES = (1, 4, 16)
-WANTED = {"8 shots": 10.0, "0 shots": 1.5, "short texts": 1.0, "long texts": 1.0}
+WANTED = {"8 shots": 10.0, "0 shots": 1.5, "short texts": 1.2, "long texts": 1.2}
 
 
 def docstrings():
@@ -184,7 +184,7 @@ def main():
     print(f"{type(model).__name__} of {size:.1f} M parameters; prefix cached and trees: {score.fast_path(model)}")
 
     firsts = [(text.splitlines()[0], label) for text, label in found]
-    firsts = [(text, label) for text, label in firsts if 40 <= len(text) <= 75]
+    firsts = [(text, label) for text, label in firsts if 30 <= len(text) <= 50]
     shots, queries = firsts[: max(SHOTS)], [f"{text}\nAbout:" for text, _ in firsts[-options.queries :]]
     rows = []
 
