@@ -112,7 +112,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.jobs < 0 or options.timeout < 0:
         raise FtlibError("--jobs and --timeout: allowed: 0 or more")
     already = len(planned.jobs) - len(waiting)
-    with opened(options.engine, jobs, options.scheduler) as start, watching(jobs, already) as show:
+    specs = [job.spec for job in waiting]
+    with opened(options.engine, jobs, options.scheduler, specs) as start, watching(jobs, already) as show:
         found = suite.execute(planned, jobs, show, start, options.timeout)
     return _finish(planned.suite.folder, [record for record in found if record.status != "ok"])
 
@@ -133,9 +134,10 @@ def _overview(planned: Any) -> str:
     done = sum(job.done for job in planned.jobs)
     from ftlib.suite import plan_changes
 
+    seeds = ", ".join(map(str, sorted({job.spec.seed for job in planned.jobs})))
     lines = [
         suite.question,
-        f"plan {suite.plan_hash}: {suite.plan.primary}, margin {suite.plan.margin:g}, seeds {suite.plan.seeds}",
+        f"plan {suite.plan_hash}: {suite.plan.primary}, margin {suite.plan.margin:g}, seeds {seeds}",
         *(f"  {name}: {own.primary}, margin {own.margin:g}" for name, own in suite.plan.tasks.items()),
         f"{len(planned.jobs)} runs, {done} recorded already, {len(planned.jobs) - done} to do",
     ]

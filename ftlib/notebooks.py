@@ -4,9 +4,15 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlib.errors import FtlibError, unknown
+
+if TYPE_CHECKING:
+    from ftlib.engines.forks import WaitingKernel
+
+waiting_kernel: "WaitingKernel | None" = None
+"""A process that waits to become the kernel of the one notebook that this process executes; None: one is started."""
 
 
 def folder() -> Path:
@@ -91,6 +97,14 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
 
             def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
                 return [sys.executable, "-m", "ipykernel_launcher", "-f", self.connection_file]
+
+            async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+                if waiting_kernel is None:
+                    return await super()._async_launch_kernel(kernel_cmd, **options)
+                waiting_kernel.begin(kernel_cmd, options["env"], options.get("cwd") or os.getcwd())
+                started = self.provisioner
+                started.process, started.pid, started.pgid = waiting_kernel, waiting_kernel.pid, waiting_kernel.pid
+                self._reconcile_connection_info(started.connection_info)
 
         papermill.execute_notebook(
             str(source),

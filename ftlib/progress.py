@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ftlib.methods import METHODS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,31 +22,55 @@ def title(state: "State") -> str:
     return " ".join([state.spec.task, state.spec.method, *extra, f"seed={state.spec.seed}"])
 
 
-def remaining(state: "State", states: "list[State]") -> float | None:
-    """Seconds the run still needs: from its steps, else from finished runs of its method; None when unknown."""
+def usual(states: "list[State]") -> dict[tuple, float]:
+    """Mean seconds of the finished runs: of each method with as many shots, of each method, and of those that train or
+    do not, all together.
+    """
+    found: dict[tuple, list[float]] = {}
+    for state in states:
+        if state.state == "ok":
+            for kind in _kinds(state):
+                found.setdefault(kind, []).append(state.seconds)
+    return {kind: sum(seconds) / len(seconds) for kind, seconds in found.items()}
+
+
+def _kinds(state: "State") -> tuple[tuple, ...]:
+    """What a run is like, the nearest likeness first."""
+    spec = state.spec
+    return (spec.method, spec.shots), (spec.method,), (METHODS[spec.method].trains,)
+
+
+def remaining(state: "State", known: dict[tuple, float]) -> float | None:
+    """Seconds the run still needs: from its steps, else from finished runs like it; None when unknown.
+
+    Args:
+        state: The run.
+        known: From `usual`.
+    """
     if state.state == "running" and state.seconds_per_step and state.doing == "training":
         return state.seconds_per_step * (state.of - state.step)
-    done = [other.seconds for other in states if other.spec.method == state.spec.method and other.state == "ok"]
-    if not done or state.state not in ("waiting", "running"):
+    guess = next((known[kind] for kind in _kinds(state) if kind in known), None)
+    if guess is None or state.state not in ("waiting", "running"):
         return None
-    return max(0.0, sum(done) / len(done) - state.seconds)
+    return max(0.0, guess - state.seconds)
 
 
 def study_remaining(states: "list[State]", jobs: int) -> float | None:
     """Seconds the study still needs; None until the first run has ended.
 
-    A method not seen yet is taken to need as long as the longest run so far.
+    A run like which none has ended is taken to need as long as the longest so far.
     """
     open_ones = [state for state in states if state.state in ("waiting", "running")]
-    known = [state.seconds for state in states if state.ended]
-    known += [state.seconds + left for state in open_ones if state.started and (left := remaining(state, states))]
     if not open_ones:
         return 0.0
+    known = usual(states)
     if not any(state.ended for state in states):
         return None
-    guesses = [remaining(state, states) for state in open_ones]
+    guesses = [remaining(state, known) for state in open_ones]
+    longest = max(state.seconds for state in states if state.ended)
+    longest = max([longest, *(s.seconds + g for s, g in zip(open_ones, guesses, strict=True) if s.started and g)])
     left = [
-        max(0.0, max(known) - state.seconds) if guess is None else guess
+        max(0.0, longest - state.seconds) if guess is None else guess
         for state, guess in zip(open_ones, guesses, strict=True)
     ]
     return max(sum(left) / jobs, max(left))
@@ -74,12 +100,12 @@ def clock(seconds: float | None) -> str:
     return "?" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def line(state: "State", states: "list[State]") -> tuple[str, str, str, str, str]:
+def line(state: "State", known: dict[tuple, float]) -> tuple[str, str, str, str, str]:
     """One run's row: title, state, what it is doing, elapsed, remaining."""
     doing = f"{state.doing} {state.step}/{state.of}" if state.of else state.doing
     if state.state not in ("running", "ok"):
         doing = state.reason
-    left = remaining(state, states)
+    left = remaining(state, known)
     return title(state), state.state, doing, clock(state.seconds), "" if left is None else f"about {clock(left)}"
 
 
@@ -104,8 +130,9 @@ def _live_table(jobs: int, already_done: int) -> "Iterator[Callable[[list[State]
         def show(states: "list[State]") -> None:
             table = Table("run", "state", "doing", "elapsed", "remaining", box=None)
             # A table taller than the window would be cut where the eye is.
+            known = usual(states)
             for state in shown_first(states, max(3, live.console.height - 4)):
-                table.add_row(*(Text(cell) for cell in line(state, states)))
+                table.add_row(*(Text(cell) for cell in line(state, known)))
             table.caption = summary(states, jobs, already_done)
             live.update(table)
 
@@ -122,7 +149,7 @@ def _plain_lines(jobs: int, already_done: int, every: float = 30.0) -> "Callable
         for state in states:
             changed = seen.get(state.spec.run_id, "waiting") != state.state
             if changed or (tick and state.state == "running"):
-                name, now, doing, elapsed, left = line(state, states)
+                name, now, doing, elapsed, left = line(state, usual(states))
                 parts = [f"{now:8}", name, doing, elapsed if elapsed != "0:00" else "", left]
                 print("  ".join(part for part in parts if part.strip()), flush=True)
                 seen[state.spec.run_id] = state.state

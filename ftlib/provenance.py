@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping
     }
 
 
+@cache
 def versions() -> dict[str, str | None]:
     """The installed version of each package that can change a number; None where it is not installed."""
     found: dict[str, str | None] = {}
@@ -75,8 +77,12 @@ def device_name(device: str) -> str:
     return f"{device}: {platform.processor() or platform.machine()}"
 
 
+@cache
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout ftlib runs from, and whether it was changed since; None outside a checkout."""
+    """Commit of the checkout ftlib runs from, and whether it was changed since; None outside a checkout.
+
+    As it was when this process, or the one it was forked from, first asked: that is the code it runs.
+    """
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

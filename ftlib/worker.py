@@ -35,8 +35,7 @@ def run_one(run_dir: str | Path) -> RunRecord:
         (run_dir / name).unlink(missing_ok=True)
     follow_parent()
     # Set before the kernel starts: the linear algebra libraries read it once. Sums depend on the number of threads.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(spec.threads)
+    os.environ |= thread_variables(spec.threads)
     source = notebooks.find(spec.resolved()["notebook"])
     parameters = notebook_parameters(spec, source) | {"run_dir": str(run_dir)}
     status, reason = "failed", ""
@@ -52,6 +51,11 @@ def run_one(run_dir: str | Path) -> RunRecord:
     if record := records.complete_record(run_dir):
         return record
     return write_failure(run_dir, spec, status, reason)
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """The environment variables from which the linear algebra libraries take their number of threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
 def notebook_parameters(spec: Experiment, source: Path) -> dict[str, Any]:

@@ -260,7 +260,7 @@ def test_a_plan_says_what_will_run_and_what_the_test_set_can_show(here, capsys):
     write(here, '[[runs]]\nmethod = ["zero_shot", "lora"]\n')
     assert cli.main(["plan", "study"]) == 0
     said = capsys.readouterr().out
-    assert "accuracy, margin 0.01, seeds [0, 1]" in said
+    assert "accuracy, margin 0.01, seeds 0, 1\n" in said
     assert "2 labels; train 80, validation 16, test 24; 24 test examples are used" in said
     assert "cannot be told apart" in said and "file:opinions lora: 2 runs" in said
     assert [path.name for path in (here / "study").iterdir()] == ["suite.toml"]
@@ -276,7 +276,7 @@ def test_a_study_that_is_done_runs_nothing_and_reports_again(toy_study, at_home,
     monkeypatch.setattr(local.subprocess, "Popen", lambda *a, **o: pytest.fail("a process was started"))
     page = (toy_study.study / "report.html").read_bytes()
     assert cli.main(["run", "reports/ladder"]) == 0
-    assert "8 runs, 8 recorded already, 0 to do" in capsys.readouterr().out
+    assert "9 runs, 9 recorded already, 0 to do" in capsys.readouterr().out
     assert (toy_study.study / "report.html").read_bytes() == page, "the same records, the same bytes"
 
 
@@ -318,7 +318,7 @@ def test_the_listed_metrics_say_which_way_is_better(capsys):
 def test_studies_say_whether_they_were_run(toy_study, at_home, capsys):
     assert cli.main(["list", "studies", "--json"]) == 0
     rows = {row["name"]: row["records"] for row in json.loads(capsys.readouterr().out)}
-    assert rows[os.path.join("reports", "ladder")] == 8
+    assert rows[os.path.join("reports", "ladder")] == 9
 
 
 def test_check_audits_data_and_names_what_it_found(here, capsys):

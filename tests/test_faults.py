@@ -26,6 +26,7 @@ BROKEN = {
     "82_run_silent": "1 + 1",
     "83_run_sleeps": "import time\ntime.sleep(600)",
 }
+WAITS = "import time\nfrom pathlib import Path\nwhile Path('hold').exists():\n    time.sleep(0.05)"
 PARAMETERS = 'task: str = "pydocs"\nmethod: str = "majority"\nseed: int = 0\nnotebook: str = ""\nrun_dir: str = ""'
 HEAD = '[study]\nquestion = "What breaks?"\n[plan]\nseeds = [0]\n[defaults]\ntask = "file:opinions"\n'
 
@@ -43,6 +44,10 @@ def home(tmp_path_factory) -> Path:
         cells.append(nbformat.v4.new_code_cell(code, id="breaks"))
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "notebooks" / f"{name}.ipynb")
+    waits = nbformat.read(ROOT / "notebooks" / "10_run_zero_shot.ipynb", as_version=4)
+    last = max(place for place, cell in enumerate(waits.cells) if cell.cell_type == "code")
+    waits.cells.insert(last, nbformat.v4.new_code_cell(WAITS, id="waits"))
+    nbformat.write(waits, home / "notebooks" / "84_run_waits.ipynb")
     return home
 
 
@@ -96,7 +101,7 @@ def kernels(pid: int) -> list[psutil.Process]:
     found = []
     for process in family(pid):
         try:
-            found += [process] if "ipykernel_launcher" in process.cmdline() else []
+            found += [process] if process.name() == "ftlib-kernel" or "ipykernel_launcher" in process.cmdline() else []
         except psutil.Error:
             continue
     return found
@@ -126,7 +131,9 @@ def statuses(study: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def killed(home) -> dict:
     """A study of two runs, killed -9 while it is in the second, looked at, and started again."""
-    study = write_study(home / "reports" / "killed", '[[runs]]\nmethod = "majority"\n')
+    runs = '[[runs]]\nmethod = "majority"\n[[runs]]\nmethod = "tfidf"\nnotebook = "84_run_waits"\n'
+    study = write_study(home / "reports" / "killed", runs)
+    (home / "hold").touch()
     seen: dict = {"study": study}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
@@ -148,6 +155,7 @@ def killed(home) -> dict:
         seen["gone"] = all_gone(seen["family"])
         seen["left"] = recorded(study)
         seen["lock"] = (study / ".lock").exists()
+        (home / "hold").unlink()
         again = subprocess.run(ftlib_command("run", "reports/killed"), capture_output=True, text=True, timeout=240)
         seen["again"], seen["said"] = again.returncode, again.stdout + again.stderr
     return seen
@@ -389,7 +397,7 @@ def test_a_record_of_a_newer_ftlib_is_an_error_that_says_so(copied, capsys):
 def test_a_record_without_its_predictions_is_not_done(copied, capsys):
     next(copied.glob("runs/*/predictions.parquet")).unlink()
     assert cli.main(["run", str(copied), "--dry-run"]) == 0
-    assert "7 recorded already, 1 to do" in capsys.readouterr().out
+    assert "8 recorded already, 1 to do" in capsys.readouterr().out
 
 
 def test_a_run_folder_that_was_renamed_is_not_taken_for_another_run(copied):

@@ -10,26 +10,36 @@ from ftlib.engines import State
 from ftlib.spec import Experiment
 
 
-def state(method="full", now="waiting", seconds=0.0, **more):
+def state(method="full", now="waiting", seconds=0.0, shots=0, **more):
     started = time.monotonic() - seconds if seconds else 0.0
     ended = 0.0 if now in ("waiting", "running") else time.monotonic()
-    return State(Path("run"), Experiment(method=method), now, started=started, ended=ended, **more)
+    return State(Path("run"), Experiment(method=method, shots=shots), now, started=started, ended=ended, **more)
 
 
 def test_a_run_in_training_says_its_step_and_what_is_left():
     running = state(now="running", seconds=30, doing="training", step=50, of=250, seconds_per_step=0.2)
-    name, now, doing, elapsed, left = progress.line(running, [running])
+    name, now, doing, elapsed, left = progress.line(running, progress.usual([running]))
     assert name == "pydocs full seed=0"
     assert (now, doing, elapsed, left) == ("running", "training 50/250", "0:30", "about 0:40")
 
 
-def test_a_waiting_run_is_judged_by_finished_runs_of_its_method():
-    states = [state(now="ok", seconds=100), state(), state("lora")]
-    assert progress.remaining(states[1], states) == pytest.approx(100, abs=1)
-    assert progress.remaining(states[2], states) is None
-    # The method not seen yet is taken for as long as the longest so far; two at a time.
-    assert progress.study_remaining(states, jobs=2) == pytest.approx(100, abs=1)
-    assert progress.study_remaining(states, jobs=1) == pytest.approx(200, abs=2)
+def test_a_waiting_run_is_judged_by_finished_runs_like_it():
+    states = [state(now="ok", seconds=100), state(), state("lora"), state("probe")]
+    known = progress.usual(states)
+    assert progress.remaining(states[1], known) == pytest.approx(100, abs=1)
+    # No lora has ended: as long as what else trains; nothing like a probe has.
+    assert progress.remaining(states[2], known) == pytest.approx(100, abs=1)
+    assert progress.remaining(states[3], known) is None
+    # It is taken to need as long as the longest so far; two at a time.
+    assert progress.study_remaining(states, jobs=2) == pytest.approx(150, abs=2)
+    assert progress.study_remaining(states, jobs=1) == pytest.approx(300, abs=3)
+
+
+def test_runs_with_as_many_shots_say_more_than_others_of_the_method():
+    states = [state(now="ok", seconds=seconds, shots=k) for k, seconds in ((1, 10), (64, 90))]
+    known = progress.usual(states)
+    assert progress.remaining(state(shots=64), known) == pytest.approx(90, abs=1)
+    assert progress.remaining(state(shots=8), known) == pytest.approx(50, abs=1)
 
 
 def test_nothing_is_promised_before_the_first_run_has_ended():
@@ -42,7 +52,7 @@ def test_nothing_is_promised_before_the_first_run_has_ended():
 
 def test_what_went_wrong_says_why_instead_of_what_it_was_doing():
     failed = state(now="failed", seconds=4, doing="training", reason="out of memory")
-    assert progress.line(failed, [failed])[1:3] == ("failed", "out of memory")
+    assert progress.line(failed, {})[1:3] == ("failed", "out of memory")
 
 
 def test_a_small_window_shows_what_runs_and_what_failed_before_what_is_done():

@@ -4,7 +4,7 @@ An engine is a function that starts one run folder and gives back a handle; the 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,13 +54,16 @@ class State:
         return (self.ended or time.monotonic()) - self.started if self.started else 0.0
 
 
-def opened(name: str, jobs: int, scheduler: str = "") -> AbstractContextManager[Start]:
+def opened(
+    name: str, jobs: int, scheduler: str = "", specs: Iterable[Experiment] = ()
+) -> AbstractContextManager[Start]:
     """Open an engine.
 
     Args:
         name: local or dask.
         jobs: Runs at a time.
         scheduler: Address of a running Dask scheduler; empty: workers on this machine.
+        specs: What is about to run: many runs are started another way than few.
 
     Raises:
         FtlibError: No such engine, or the package it needs is not installed.
@@ -68,7 +71,7 @@ def opened(name: str, jobs: int, scheduler: str = "") -> AbstractContextManager[
     if name == "local":
         from ftlib.engines.local import engine
 
-        return engine()
+        return engine(specs)
     if name != "dask":
         raise unknown("engine", name, ENGINES)
     try:
@@ -94,7 +97,7 @@ def execute(
         start: Starts one, from `opened`.
         show: Called with all states whenever there is something new to see.
         timeout: Seconds per run; 0: no limit.
-        every: Seconds between looks.
+        every: Seconds between looks at what the runs are doing; that one has ended is seen sooner.
     """
     states = [State(path, Experiment(**provenance.request(path)["passed"])) for path in run_dirs]
     try:
@@ -107,12 +110,19 @@ def execute(
                 state.handle = start(state.run_dir)
                 state.state, state.started = "running", time.monotonic()
             show(states)
-            time.sleep(every)
+            _wait([state for state in states if state.state == "running"], every)
     finally:
         for state in states:
             if state.state == "running":
                 state.handle.stop()
     show(states)
+
+
+def _wait(running: Sequence[State], seconds: float) -> None:
+    """Wait for some seconds, or until a run has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and all(state.handle.poll() is None for state in running):
+        time.sleep(0.02)
 
 
 def _look(state: State, timeout: float) -> None:
