@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Curve": "ftlib.curves",
     "Events": "ftlib.records",
     "Experiment": "ftlib.spec",
     "FtlibError": "ftlib.errors",
@@ -20,7 +21,10 @@ _HOME = {
     "build_report": "ftlib.report",
     "check_data": "ftlib.doctor",
     "compare": "ftlib.verdict",
+    "compare_unpaired": "ftlib.unpaired",
     "contests": "ftlib.report.contest",
+    "crossing": "ftlib.crossover",
+    "label_budget": "ftlib.crossover",
     "label_descriptions": "ftlib.prompts",
     "load_model": "ftlib.models",
     "load_suite": "ftlib.grid",
@@ -30,6 +34,7 @@ _HOME = {
     "open_model": "ftlib.run",
     "open_task": "ftlib.run",
     "picture": "ftlib.report.svg",
+    "read_ladder": "ftlib.report.ladder",
     "read_predictions": "ftlib.records",
     "read_record": "ftlib.records",
     "read_runs": "ftlib.records",

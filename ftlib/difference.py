@@ -36,8 +36,8 @@ class Difference(NamedTuple):
     n_examples: int
     n_draws: int
     """Clusters where there are any, examples otherwise."""
-    spread: Spread
-    """The variances behind it."""
+    spread: Spread | None
+    """The variances behind it; None where the two are not paired (`ftlib.unpaired`)."""
 
 
 def difference(

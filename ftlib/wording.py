@@ -3,6 +3,7 @@
 Never "significant": a sentence names the difference, how far it may be off, and whether it matters.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -45,6 +46,15 @@ class Voice(NamedTuple):
     higher_is_better: bool = True
     one_run: bool = False
     """One training run of methods that draw: other seeds may differ."""
+    unpaired: tuple[int, int] | None = None
+    """Numbers of runs of two methods that share neither draws nor seeds; None: paired."""
+
+    @property
+    def aside(self) -> str:
+        """What limits the comparison, to be said with every verdict."""
+        if self.unpaired:
+            return ", not paired: {} and {} runs that share neither draws nor seeds".format(*self.unpaired)
+        return ", for this one training run: other seeds may differ" if self.one_run else ""
 
     @property
     def noun(self) -> str:
@@ -52,7 +62,21 @@ class Voice(NamedTuple):
         return "document" if self.unit == "bits per byte" else "example"
 
 
-def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: int = 1) -> Comparison:
+class Forecast(NamedTuple):
+    """What would settle an undecided comparison."""
+
+    more_examples: int | None
+    more_seeds: int | None
+    words: str
+
+
+def in_words(
+    found: Difference,
+    voice: Voice,
+    p_family: float,
+    n_comparisons: int = 1,
+    forecast: Callable[[], Forecast] | None = None,
+) -> Comparison:
     """Decide, and say it.
 
     Args:
@@ -60,12 +84,13 @@ def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: in
         voice: Names, unit and direction.
         p_family: Its p-value after correction for the family.
         n_comparisons: Size of the family.
+        forecast: Says what would decide, where the variances of a paired table are not to be had.
 
     Returns:
         The comparison with its verdict and sentence.
     """
     a, b, alpha = voice.a, voice.b, found.alpha
-    run = ", for this one training run: other seeds may differ" if voice.one_run else ""
+    run = voice.aside
     show = _Numbers(found, voice.unit)
     more_examples = more_seeds = None
     verdict: Verdict
@@ -89,7 +114,8 @@ def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: in
             sentence += f"; it may be less than the {show.margin()} that matter{'s' * (show.margin() == '1 point')}"
     else:
         verdict = "undecided"
-        more_examples, more_seeds, needed = _what_would_decide(found, n_comparisons, voice.noun)
+        wanted = forecast() if forecast else _what_would_decide(found, n_comparisons, voice.noun)
+        more_examples, more_seeds, needed = wanted
         numbers = f"{show(found.value, '+')} {voice.unit} ({show(found.low)} to {show(found.high)})"
         sentence = f"undecided: {needed}; {a} against {b}: {numbers}{run}"
         if found.p_value <= alpha:
@@ -97,7 +123,7 @@ def in_words(found: Difference, voice: Voice, p_family: float, n_comparisons: in
     return Comparison(found.value, found.low, found.high, found.p_value, verdict, sentence, more_examples, more_seeds)
 
 
-def _what_would_decide(found: Difference, n_comparisons: int, noun: str) -> tuple[int | None, int | None, str]:
+def _what_would_decide(found: Difference, n_comparisons: int, noun: str) -> Forecast:
     """How many examples or seeds to add, and the words for it."""
     chance = Chance.measured(found.spread)
     plan = {"margin": found.margin, "alpha": found.alpha, "comparisons": n_comparisons}
@@ -108,19 +134,21 @@ def _what_would_decide(found: Difference, n_comparisons: int, noun: str) -> tupl
     words_examples = f"{_about(more_examples)} more {noun}{'s' * (more_examples > 1)}" if more_examples else ""
     words_seeds = f"{more_seeds} more seed{'s' * (more_seeds > 1)}" if more_seeds else ""
     if more_examples and more_seeds:
-        return more_examples, more_seeds, f"about {words_examples} or {words_seeds} would decide"
+        return Forecast(more_examples, more_seeds, f"about {words_examples} or {words_seeds} would decide")
     if more_examples and found.n_seeds == 1:
-        return more_examples, None, f"about {words_examples} would decide"
+        return Forecast(more_examples, None, f"about {words_examples} would decide")
     if more_examples:
-        return more_examples, None, f"about {words_examples} would decide; more seeds alone would not"
+        return Forecast(more_examples, None, f"about {words_examples} would decide; more seeds alone would not")
     if more_seeds:
-        return None, more_seeds, f"about {words_seeds} would decide; more {noun}s alone would not"
+        return Forecast(None, more_seeds, f"about {words_seeds} would decide; more {noun}s alone would not")
     for times in (2, 3, 5, 10, 30, 100) if found.n_seeds > 1 else ():
         if power_of(found.value, times * found.n_draws, times * found.n_seeds, chance, **plan).settled >= 0.8:
             extra = _about((times - 1) * found.n_examples)
             both = f"about {extra} more {noun}s together with {(times - 1) * found.n_seeds} more seeds would decide"
-            return None, None, f"{both}; either alone would not"
-    return None, None, f"no affordable number of {noun}s or seeds would decide a difference this near to what matters"
+            return Forecast(None, None, f"{both}; either alone would not")
+    return Forecast(
+        None, None, f"no affordable number of {noun}s or seeds would decide a difference this near to what matters"
+    )
 
 
 def _about(number: int) -> str:

@@ -1,0 +1,247 @@
+"""From how many labels on one method beats another, and how many labels a method needs: in numbers and in words.
+
+A few-shot study measures methods at k labelled examples per class, every method on the same nested draws. Method b
+overtakes a at the k from which on its mean curve is above a's for good, straight in log2 k between the k measured; a
+target is reached at the k from which on the mean curve stays at or above it. Either may lie before the first k measured
+(-inf) or beyond the last (inf), and so may the bounds of its interval, which is read off the band around the curve
+(`ftlib.curves.Band`). `docs/crossover.md` says why, and measures how often it is right.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ftlib.curves import Band, Curve, tables_of, unsure
+from ftlib.errors import FtlibError
+from ftlib.power import grouped
+from ftlib.spread import Array, check_alpha
+
+__all__ = ["Budget", "Crossing", "Curve", "crossing", "label_budget"]
+
+
+class Crossing(NamedTuple):
+    """At which number of labels b overtakes a for good."""
+
+    a: str
+    b: str
+    shots: float
+    """Labels per class, interpolated; -inf: b is ahead from the smallest number measured on; inf: not at the largest;
+    NaN: see `reason`."""
+    low: float
+    high: float
+    """Bounds of the 1 - alpha interval, likewise."""
+    ahead_first: float
+    """How surely b is ahead at the smallest number of labels: 1 - the one-sided p-value of "it is not"."""
+    ahead_last: float
+    """How surely b is ahead at the largest."""
+    n_draws: int
+    """Draws of training examples; 1 where neither method draws."""
+    n: int
+    """Test examples."""
+    sentence: str
+    """The crossing in words."""
+    reason: str
+    """Why there is no number; empty otherwise."""
+
+
+class Budget(NamedTuple):
+    """How many labels a method needs for a target."""
+
+    name: str
+    target: float
+    """In the unit of the scores."""
+    shots: float
+    """Labels per class, interpolated; -inf: reached from the smallest number measured on; inf: not at the largest; NaN:
+    see `reason`."""
+    low: float
+    high: float
+    """Bounds of the 1 - alpha interval, likewise."""
+    reached_last: float
+    """How surely the target is reached at the largest number of labels: 1 - the one-sided p-value of "it is not"."""
+    n_draws: int
+    """Draws of training examples; 1 where the method draws nothing."""
+    n: int
+    """Test examples."""
+    sentence: str
+    """The budget in words."""
+    reason: str
+    """Why there is no number; empty otherwise."""
+
+
+def crossing(
+    a: Curve,
+    b: Curve,
+    *,
+    rng: np.random.Generator | None = None,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+    higher_is_better: bool = True,
+) -> Crossing:
+    """Find the number of labels per class from which on b is better than a.
+
+    Args:
+        a: The method that may be overtaken.
+        b: The method that may overtake it, on the same draws and test examples. A number of labels at which only one of
+            the two was measured is left out.
+        rng: Accepted so that every statistic has one signature; nothing is drawn.
+        alpha: 1 - confidence.
+        clusters: `(n_examples,)`: test examples that share a source count as one draw.
+        higher_is_better: False for losses.
+
+    Returns:
+        The crossing with its interval; NaN with a reason where the two share fewer than 2 numbers of labels, or where
+        there are fewer than 2 draws of what draws.
+
+    Raises:
+        FtlibError: See `ftlib.curves.tables_of` and `ftlib.spread.by_cluster`; or alpha.
+
+    b - a is -0.2 at 4 labels and 0.2 at 16: nothing half way between 2 and 4 doublings, at 8.
+
+    >>> a = Curve("probe", (4, 16), (np.full((3, 5), 0.6), np.full((3, 5), 0.6)))
+    >>> b = Curve("full", (4, 16), (np.full((3, 5), 0.4), np.full((3, 5), 0.8)))
+    >>> found = crossing(a, b)
+    >>> round(found.shots, 6), found.ahead_first, found.ahead_last
+    (8.0, 0.0, 1.0)
+    >>> print(found.sentence)
+    full overtakes probe at 8 labels per class (3 draws, 5 test examples)
+    """
+    check_alpha(alpha)
+    of_a, of_b = tables_of(a, b)
+    shots = sorted(of_a.keys() & of_b.keys())
+    size = _size(of_a, of_b)
+    reason = unsure(a.name, of_a) or unsure(b.name, of_b)
+    if len(shots) < 2:
+        reason = f"the two were measured at {len(shots)} numbers of labels in common, and a crossing takes 2"
+    if reason:
+        said = f"no crossing of {a.name} and {b.name}: {reason}"
+        return Crossing(a.name, b.name, *[np.nan] * 5, *size, said, reason)
+    up = 1.0 if higher_is_better else -1.0
+    band = Band({k: up * (of_b[k] - of_a[k]) for k in shots}, alpha=alpha, clusters=clusters)
+    said = f"{_overtakes(a.name, b.name, band, shots)} ({_aside(band, shots, size, 'ahead from the first')})"
+    return Crossing(a.name, b.name, band.shots, band.low, band.high, band.above(0), band.above(-1), *size, said, "")
+
+
+def label_budget(
+    curve: Curve,
+    target: float,
+    *,
+    rng: np.random.Generator | None = None,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+    higher_is_better: bool = True,
+    unit: str = "points",
+) -> Budget:
+    """Find the number of labels per class from which on a method's mean stays at or above a target.
+
+    Args:
+        curve: The method's scores.
+        target: In the unit of the scores (accuracy: 0.7 is 70 points).
+        rng: Accepted so that every statistic has one signature; nothing is drawn.
+        alpha: 1 - confidence.
+        clusters: See `crossing`.
+        higher_is_better: False for losses, which are to stay at or below the target.
+        unit: `points` shows the target times 100; any other unit shows it as it is.
+
+    Returns:
+        The number of labels with its interval; NaN with a reason as in `crossing`.
+
+    Raises:
+        FtlibError: See `crossing`; or a target that is not finite.
+
+    0.5 at 4 labels and 0.7 at 16: 0.6 half way, at 8.
+
+    >>> found = label_budget(Curve("probe", (4, 16), (np.full((3, 5), 0.5), np.full((3, 5), 0.7))), 0.6)
+    >>> round(found.shots, 6), found.sentence
+    (8.0, 'probe needs 8 labels per class for 60 points (3 draws, 5 test examples)')
+    """
+    check_alpha(alpha)
+    if not np.isfinite(target):
+        raise FtlibError(
+            f"target: found {target}; allowed: a finite number, in the unit of the scores (0.7: 70 points)"
+        )
+    name, (tables,) = curve.name, tables_of(curve)
+    size, goal = _size(tables), f"{100 * target if unit == 'points' else target:.4g} {unit}"
+    reason = unsure(name, tables)
+    if len(tables) < 2:
+        reason = "it was measured at 1 number of labels, and a budget takes 2"
+    if reason:
+        return Budget(name, target, *[np.nan] * 4, *size, f"no label budget of {name} for {goal}: {reason}", reason)
+    up, shots = (1.0 if higher_is_better else -1.0), list(tables)
+    facing = {k: up * table for k, table in tables.items()}
+    band = Band(facing, target=up * target, alpha=alpha, clusters=clusters, touching=True)
+    said = f"{_needs(name, goal, band, shots)} ({_aside(band, shots, size, 'reached from the first')})"
+    return Budget(name, target, band.shots, band.low, band.high, band.above(-1), *size, said, "")
+
+
+def _size(*curves: dict[int, Array]) -> tuple[int, int]:
+    """Draws and test examples."""
+    shapes = [table.shape for tables in curves for table in tables.values()]
+    return max(draws for draws, _ in shapes), shapes[0][1]
+
+
+def _overtakes(a: str, b: str, band: Band, shots: list[int]) -> str:
+    match _kind(band):
+        case "always":
+            return f"{b} is ahead of {a} from the first, {_labels(shots[0])}"
+        case "never":
+            return f"{b} is not ahead of {a} up to {_labels(shots[-1])}"
+        case "unknown":
+            return f"cannot tell whether {b} overtakes {a} within {_labels(shots[-1])}"
+        case "or more":
+            return f"{b} overtakes {a} at {_labels(band.low)} or more, and may not do so within {shots[-1]}"
+        case "or fewer":
+            return f"{b} overtakes {a} at {_labels(band.high)} or fewer, and may be ahead from the first, {shots[0]}"
+        case "at":
+            return f"{b} overtakes {a} at {_labels(band.shots)}"
+    return f"{b} overtakes {a} between {_number(band.low)} and {_labels(band.high)}"
+
+
+def _needs(name: str, goal: str, band: Band, shots: list[int]) -> str:
+    match _kind(band):
+        case "always":
+            return f"{name} reaches {goal} from the first, {_labels(shots[0])}"
+        case "never":
+            return f"{name} does not reach {goal} up to {_labels(shots[-1])}"
+        case "unknown":
+            return f"cannot tell whether {name} reaches {goal} within {_labels(shots[-1])}"
+        case "or more":
+            return f"{name} needs {_labels(band.low)} or more for {goal}, and {shots[-1]} may not be enough"
+        case "or fewer":
+            return f"{name} needs {_labels(band.high)} or fewer for {goal}, and {shots[0]} may be enough"
+        case "at":
+            return f"{name} needs {_labels(band.shots)} for {goal}"
+    return f"{name} needs between {_number(band.low)} and {_labels(band.high)} for {goal}"
+
+
+def _kind(band: Band) -> str:
+    """Which of the bounds are numbers."""
+    if band.low == band.high or (np.isfinite([band.low, band.high]).all() and _number(band.low) == _number(band.high)):
+        return "always" if band.high == -np.inf else "never" if band.low == np.inf else "at"
+    if np.isinf(band.low):
+        return "or fewer" if np.isfinite(band.high) else "unknown"
+    return "between" if np.isfinite(band.high) else "or more"
+
+
+def _aside(band: Band, shots: list[int], size: tuple[int, int], first: str) -> str:
+    """Say what a sentence rests on."""
+    guess = f"best guess {_number(band.shots)}; " if np.isfinite(band.shots) else "best guess: "
+    if np.isinf(band.shots):
+        guess += f"{first}; " if band.shots < 0 else f"not within {shots[-1]}; "
+    if _kind(band) in ("always", "never", "at"):
+        guess = ""
+    draws = f"{size[0]} draws, " if size[0] > 1 else ""
+    return f"{guess}{draws}{grouped(size[1])} test examples"
+
+
+def _labels(shots: float) -> str:
+    return f"{_number(shots)} label{'s' * (_number(shots) != '1')} per class"
+
+
+def _number(shots: float) -> str:
+    """Whole labels from 10 on, halves and thirds below.
+
+    >>> [_number(x) for x in (1, 5.31, 9.97, 26.7, 1234)]
+    ['1', '5.3', '10', '27', '1 234']
+    """
+    return grouped(round(shots)) if shots >= 9.95 else f"{shots:.2g}"
