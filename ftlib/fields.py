@@ -23,6 +23,9 @@ BUNDLED_MODELS: Mapping[str, str] = {
 }
 """Models that need no network: name -> what it is."""
 
+TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
+"""Fields of methods that train; at 0 the method's default."""
+
 _FAMILIES = {"minilm": ENCODER, "tiny-lm": DECODER}
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
@@ -41,9 +44,15 @@ class Fields(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="draws the examples, initialises, orders")
     shots: int = Field(0, ge=0, description="training examples per class; 0: not limited")
+    short_classes: Literal["error", "all"] = Field(
+        "error", description="where a class has fewer examples than shots: error, or all it has"
+    )
     train_limit: int = Field(0, ge=0, description="training examples in all, drawn by the seed; 0: all")
     eval_limit: int = Field(0, ge=0, description="test examples, the same for every run; 0: all")
     epochs: float = Field(0.0, ge=0, le=1000, description="passes over the training examples; 0: the method's default")
+    min_steps: int = Field(
+        0, ge=0, le=10**6, description="training steps at least; 0: the method's default where epochs is not given"
+    )
     learning_rate: float = Field(0.0, ge=0, le=1, description="peak learning rate; 0: the method's default")
     batch_size: int = Field(0, ge=0, le=4096, description="examples per training step; 0: the method's default")
     max_length: int = Field(128, ge=8, le=8192, description="tokens; longer texts are cut there")
@@ -171,7 +180,7 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
         elif name != "lora_dropout" and not isinstance(value, str) and not 0 < value < math.inf:
             problems.append(f"method_args.{name}: found {value!r}; allowed: a positive number")
     if not method.trains:
-        for name in ("learning_rate", "epochs", "batch_size"):
+        for name in TRAINING:
             if values[name]:
                 problems.append(f"{name}: {method.name} does not train; leave it out")
     if method.name in ("majority", "zero_shot") and values["shots"]:

@@ -13,7 +13,7 @@ from ftlib.errors import FtlibError, several, unknown
 from ftlib.fields import Fields, field_problems, model_problems
 from ftlib.methods import METHODS
 from ftlib.metrics import METRICS
-from ftlib.spec import USUAL, Added, Experiment, Override, Plan, Suite, draws, hash_of
+from ftlib.spec import USUAL, Added, Experiment, Override, Plan, Suite, hash_of
 
 
 def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, check_files: bool = True) -> Suite:
@@ -176,7 +176,7 @@ def _experiments(cells: list[Cell], plan: Plan, check_files: bool) -> tuple[tupl
             for problem in found:
                 wrong.setdefault(problem, []).append(where)
             continue
-        for seed in plan.seeds if draws(cell) else [0]:
+        for seed in plan.seeds_of(cell):
             spec = Experiment.of(Fields(**{**cell, "seed": seed}))
             experiments.setdefault(spec.run_id, spec)
     return tuple(experiments.values()), [f"{', '.join(dict.fromkeys(at))}: {said}" for said, at in wrong.items()]

@@ -191,7 +191,7 @@ def features(model: Model, texts: Sequence[str], max_length: int, batch_size: in
     """
     asked = [1, *identity(model), model.dtype, max_length, batch_size, *texts]
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
-    return remembered("features", key, lambda: _features(model, texts, max_length, batch_size))
+    return remembered("features", key, lambda: encoded(model.encoder(), model, texts, max_length, batch_size))
 
 
 def identity(model: Model) -> list[str | int]:
@@ -201,8 +201,11 @@ def identity(model: Model) -> list[str | int]:
 
 
 @torch.inference_mode()
-def _features(model: Model, texts: Sequence[str], max_length: int, batch_size: int) -> np.ndarray:
-    encoder = model.encoder()
+def encoded(
+    encoder: torch.nn.Module, model: Model, texts: Sequence[str], max_length: int, batch_size: int = 64
+) -> np.ndarray:
+    """Sentence features of any encoder that reads the model's tokens, computed now; see `features`."""
+    encoder.eval()
     tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
     tokens = {name: tokens[name] for name in ("input_ids", "attention_mask")}
     rows = np.zeros((len(texts), encoder.config.hidden_size), np.float32)
@@ -210,11 +213,15 @@ def _features(model: Model, texts: Sequence[str], max_length: int, batch_size: i
         chosen = {name: [values[i] for i in batch] for name, values in tokens.items()}
         inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)
         with model.autocast():
-            hidden = encoder(**inputs).last_hidden_state.float()
-        mask = inputs["attention_mask"].unsqueeze(-1)
-        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-        rows[batch] = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+            hidden = encoder(**inputs).last_hidden_state
+        rows[batch] = pooled(hidden, inputs["attention_mask"]).cpu().numpy()
     return rows
+
+
+def pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of the tokens that are there, scaled to length 1: (n, n_tokens, width) -> (n, width) float32."""
+    mask = mask.unsqueeze(-1)
+    return torch.nn.functional.normalize((hidden.float() * mask).sum(dim=1) / mask.sum(dim=1), dim=-1)
 
 
 def parameters(module: torch.nn.Module) -> tuple[int, int, int]:

@@ -96,6 +96,20 @@ def prompted(
     return probabilities
 
 
+def untouched_probabilities(
+    module: torch.nn.Module, model: Model, spec: Experiment, prompt: Prompt, **options: str
+) -> Callable[[Sequence[str]], np.ndarray]:
+    """The same of an untouched model without examples, kept in the user's cache folder: every run measures it."""
+    asked = prompted(module, model, spec, prompt, **options)
+
+    def probabilities(texts: Sequence[str]) -> np.ndarray:
+        how = [prompt.template, *prompt.answers(), *options.values(), spec.max_length, _dtype(spec)]
+        key = hashlib.sha256(json.dumps([1, *identity(model), how, *texts]).encode()).hexdigest()[:32]
+        return remembered("probabilities", key, lambda: asked(texts))
+
+    return probabilities
+
+
 def likelihood_of(module: torch.nn.Module, model: Model, spec: Experiment) -> Likelihood | None:
     """How likely a module finds texts; None for an encoder-decoder, which only rates one text given another."""
     if model.family == ENCODER_DECODER:

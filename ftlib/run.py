@@ -136,7 +136,7 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     """
     events = events or Events()
     events.say("stage", name="adapt")
-    train = task.draw(shots=spec.shots, train_limit=spec.train_limit, seed=spec.seed)
+    train = task.draw(**spec.drawing())
     budget = spec.tuning.get("learning_rate", 1) if METHODS[spec.method].trains else 1
     start = _clock()
     if budget > 1:
@@ -185,7 +185,10 @@ def _fit_once(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model
         return predictor, None
     from ftlib.train import fit
 
-    return predictor, fit(predictor.trainable, model, spec, train, events)
+    training = fit(predictor.trainable, model, spec, train, events)
+    if predictor.trainable.finish:
+        predictor.trainable.finish()
+    return predictor, training
 
 
 def measure_after(

@@ -15,11 +15,17 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from ftlib.errors import FtlibError, several
-from ftlib.fields import Fields, field_problems
+from ftlib.fields import TRAINING, Fields, field_problems
 from ftlib.methods import METHODS
 
 SCHEMA = 1
 """Version of the record's meaning; part of every run_id."""
+
+DRAWS = 10
+"""Draws of examples per class, unless the plan names its seeds."""
+
+FEW = 16
+"""Examples per class up to which fewer than DRAWS draws deserve a caution."""
 
 
 class Experiment(Fields):
@@ -36,7 +42,7 @@ class Experiment(Fields):
     Traceback (most recent call last):
         ...
     ftlib.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: full, in_context, \
-lora, majority, ngram, probe, tfidf, zero_shot
+lora, majority, ngram, probe, setfit, tfidf, zero_shot
     """
 
     def __init__(self, **fields: Any) -> None:
@@ -74,6 +80,10 @@ lora, majority, ngram, probe, tfidf, zero_shot
         """How its data is to be read: the named arguments of `load_task`."""
         return self.model_dump(include={"text_column", "label_column", "label_words", "group_columns"})
 
+    def drawing(self) -> dict[str, Any]:
+        """How its training examples are drawn: the named arguments of `Task.draw`."""
+        return self.model_dump(include={"shots", "short_classes", "train_limit", "seed"})
+
     def passed(self) -> dict[str, Any]:
         """The fields as they were given."""
         return self.model_dump(include=self.model_fields_set)
@@ -82,8 +92,9 @@ lora, majority, ngram, probe, tfidf, zero_shot
         """Every field with its value, the method's defaults filled in by name."""
         method = METHODS[self.method]
         values = self.model_dump()
-        for name in ("learning_rate", "epochs", "batch_size"):
-            if not values[name] and method.trains:
+        for name in TRAINING if method.trains else ():
+            # Whoever says how many passes means that many.
+            if not values[name] and not (name == "min_steps" and self.epochs):
                 values[name] = method.defaults[name]
         values["method_args"] = {
             name: type(default)(self.method_args.get(name, default)) for name, (default, _) in method.arguments.items()
@@ -136,7 +147,15 @@ class Plan(BaseModel):
         0.01, gt=0, allow_inf_nan=False, description="smallest difference that matters, in the metric's unit"
     )
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
-        default_factory=lambda: [0], min_length=1, description="one run each for what draws"
+        default_factory=lambda: [0],
+        min_length=1,
+        description="one run each for what draws; not given: 0, and 0 to 9 for what draws shots",
+    )
+    target: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        exclude_if=lambda target: target is None,
+        description="level of the primary metric that is wanted; the report says how many labels each method needs",
     )
     probes: list[str] = Field(default_factory=list, description="measured before and after in every run")
     tuning: dict[str, int] = Field(
@@ -148,6 +167,18 @@ class Plan(BaseModel):
         exclude_if=lambda tasks: not tasks,
         description="primary and margin of single tasks, where they are not the plan's: [plan.tasks.NAME]",
     )
+
+    def seeds_of(self, cell: Mapping[str, Any]) -> list[int]:
+        """The seeds of one cell of the grid: the plan's; where it names none, ten for what draws examples per class.
+
+        With few examples it matters most which they are, so one draw says little.
+
+        >>> Plan().seeds_of({"method": "probe", "shots": 8}), Plan(seeds=[3]).seeds_of({"method": "probe", "shots": 8})
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [3])
+        """
+        if not draws(cell):
+            return [0]
+        return list(range(DRAWS)) if cell.get("shots") and "seeds" not in self.model_fields_set else self.seeds
 
     def of(self, task: str) -> "Plan":
         """The plan as it stands for one task.

@@ -1,6 +1,7 @@
 """A study from plan to records: check everything, skip what is done, run the rest, survive being killed."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from ftlib.records import RunRecord
 from ftlib.report.contest import contests
 from ftlib.report.rows import show_as_per_cent
 from ftlib.report.study import read_study
-from ftlib.spec import SCHEMA, Experiment, Suite, digest
+from ftlib.spec import DRAWS, FEW, SCHEMA, Experiment, Suite, digest, draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +101,7 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
     if needs_words and task.kind == CLASSIFICATION and not task.label_words:
         problems.append(f"{spec.method} on {no_words(task)}")
     try:
-        task.draw(shots=spec.shots, train_limit=spec.train_limit, seed=spec.seed)
+        task.draw(**spec.drawing())
     except FtlibError as error:
         problems.append(str(error))
     try:
@@ -209,7 +210,7 @@ def default_jobs(planned: Planned) -> int:
 
 def outlook(planned: Planned) -> list[str]:
     """What the test sets can show, assumed and, where runs are recorded, measured; and how large the grid is."""
-    seeds = len(planned.suite.plan.seeds)
+    seeds = max(len(seeds) for seeds in _seeds(planned).values())
     sizes = {}
     for spec in planned.suite.experiments:
         task = planned.task_of(spec)
@@ -230,11 +231,36 @@ def outlook(planned: Planned) -> list[str]:
                 a, b, least = contest.detectable
                 shown = f"{100 * least:.1f} points" if show_as_per_cent(contest.metric) else f"{least:.3f}"
                 lines.append(f"  measured on {contest.task}, between methods like {a} and {b}: {shown}")
-    counts: dict[str, list[int]] = {}
+    counts = Counter((job.spec.task, job.spec.method) for job in planned.jobs)
+    shots: dict[tuple[str, str], set[int]] = {}
     for job in planned.jobs:
-        counts.setdefault(f"{job.spec.task} {job.spec.method}", []).append(job.spec.seed)
-    lines += [f"  {name}: {len(seeds)} run{'s' * (len(seeds) > 1)}" for name, seeds in counts.items()]
-    return lines
+        if job.spec.shots:
+            shots.setdefault((job.spec.task, job.spec.method), set()).add(job.spec.shots)
+    for (task, method), n in counts.items():
+        at = ", ".join(map(str, sorted(shots.get((task, method), ()))))
+        lines.append(f"  {task} {method}: {n} run{'s' * (n > 1)}{f', at {at} examples per class' if at else ''}")
+    return lines + few_draws(planned)
+
+
+def few_draws(planned: Planned) -> list[str]:
+    """What is said when few examples are drawn few times; empty where there are draws enough, or examples."""
+    few = {key: len(seeds) for key, seeds in _seeds(planned).items() if 0 < key[2] <= FEW and len(seeds) < DRAWS}
+    if not few:
+        return []
+    return [
+        f"caution: {min(few.values())} draw{'s' * (min(few.values()) > 1)} at {FEW} examples per class or fewer; "
+        f"which examples are drawn matters most where they are few, so {DRAWS} are advised (leave out seeds, or name "
+        f"{DRAWS})"
+    ]
+
+
+def _seeds(planned: Planned) -> dict[tuple[str, str, int], set[int]]:
+    """Task, method, shots -> the seeds that run."""
+    found: dict[tuple[str, str, int], set[int]] = {}
+    for job in planned.jobs:
+        if draws(job.spec.model_dump()):
+            found.setdefault((job.spec.task, job.spec.method, job.spec.shots), set()).add(job.spec.seed)
+    return found or {("", "", 0): {0}}
 
 
 def plan_changes(planned: Planned) -> list[str]:

@@ -129,7 +129,7 @@ def test_the_frozen_features_are_computed_once(at_home, monkeypatch):
     def again(*arguments):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(models, "_features", again)
+    monkeypatch.setattr(models, "encoded", again)
     second = ftlib.run(spec)
     assert second.metrics == first.metrics
     # The cost is what the work takes, not what the cache left to do.

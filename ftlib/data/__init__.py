@@ -101,23 +101,24 @@ class Task:
         rows.append(("all", "", *(len(split) for split in self.splits.values())))
         return said + table(("label", "in words", *self.splits), rows)
 
-    def draw(self, *, shots: int, train_limit: int, seed: int) -> "pd.DataFrame":
+    def draw(self, *, shots: int = 0, train_limit: int = 0, seed: int, short_classes: str = "error") -> "pd.DataFrame":
         """Draw training examples, seeded, nested (a smaller draw is contained in a larger one) and stratified.
 
         Args:
             shots: Examples per class; 0: no limit per class.
             train_limit: Examples (documents, where text is modelled) in all, classes in their proportions; 0: all.
             seed: The same seed gives the same draw.
+            short_classes: What to do where a class has fewer than `shots` examples: "error", or "all" it has.
 
         Raises:
-            FtlibError: Some class has fewer than `shots` examples, there are fewer than `train_limit` in all, or
-                `shots` was given for text to be modelled.
+            FtlibError: Some class has fewer than `shots` examples and those it has are not to do; or there are fewer
+                than `train_limit` in all; or `shots` was given for text to be modelled.
         """
         train = self.splits["train"]
         rng = np.random.default_rng(seed)
         order = train.iloc[rng.permutation(len(train))]
         if shots:
-            return self._shots(order, shots)
+            return self._shots(order, shots, short_classes)
         if not train_limit or train_limit == len(train):
             return train
         if train_limit > len(train):
@@ -133,7 +134,7 @@ class Task:
         share = ((labels.cumcount() + 0.5) / labels["label"].transform("size")).to_numpy()
         return order.iloc[np.sort(np.argsort(share, kind="stable")[:train_limit])].sort_index()
 
-    def _shots(self, order: "pd.DataFrame", shots: int) -> "pd.DataFrame":
+    def _shots(self, order: "pd.DataFrame", shots: int, short_classes: str) -> "pd.DataFrame":
         """The first `shots` training examples of each class in that order."""
         if self.kind == "language-modeling":
             raise FtlibError(
@@ -141,8 +142,12 @@ class Task:
                 "say how many documents with train_limit"
             )
         counts = order["label"].value_counts()
-        if short := {name: int(counts.get(name, 0)) for name in self.labels if counts.get(name, 0) < shots}:
-            raise FtlibError(f"{self.name}: shots = {shots}, but train has fewer for {short}; choose fewer shots")
+        short = {name: int(counts.get(name, 0)) for name in self.labels if counts.get(name, 0) < shots}
+        if short and short_classes == "error":
+            raise FtlibError(
+                f"{self.name}: shots = {shots}, but train has fewer for {short}; choose fewer shots, or take what "
+                'there is with short_classes = "all"'
+            )
         return order[order.groupby("label").cumcount() < shots].sort_index()
 
     def test_set(self, eval_limit: int) -> "pd.DataFrame":

@@ -43,7 +43,9 @@ class Method:
     needs_shots: bool = False
     """Whether the number of examples must be said: all of them would not fit."""
     defaults: Mapping[str, float] = field(default_factory=dict)
-    """learning_rate, epochs (passes over the training examples) and batch_size (examples per step)."""
+    """learning_rate, epochs (passes over the training examples), batch_size (examples per step), and min_steps: with
+    few examples the passes are repeated until so many steps are made, since fine-tuning that stops before fails for
+    some seeds (Mosbach et al. 2021, section 6)."""
     arguments: Mapping[str, tuple[object, str]] = field(default_factory=dict)
     """What `method_args` may set: name -> (default, meaning with unit and source)."""
     serves: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {CLASSIFICATION: (ENCODER,)})
@@ -83,6 +85,14 @@ class Trainable(NamedTuple):
     """The training examples as a model takes them."""
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
     """Several of them as one batch."""
+    batches: Callable[[int, int], list[list[int]]] | None = None
+    """(batch_size, steps) -> which examples each step sees; None: all of them once per pass, by similar length."""
+    alone: bool = False
+    """Whether a batch's loss is the mean of its examples' own, one label each, so that a batch can be taken apart."""
+    enough: float = 0.0
+    """Training loss at which there is nothing left to learn; 0: every step is made."""
+    finish: Callable[[], None] | None = None
+    """What is left to do once the module is trained; part of training's cost."""
 
 
 @dataclass
@@ -188,6 +198,15 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 serves=_ANY,
             ),
             Method(
+                name="setfit",
+                summary="the encoder tuned on pairs of examples, then logistic regression (Tunstall et al. 2022)",
+                module="contrastive",
+                notebook="11_run_few_shot",
+                trains=True,
+                defaults={"learning_rate": 5e-5, "epochs": 2.0, "min_steps": 20, "batch_size": 32},
+                arguments=_RIDGE,
+            ),
+            Method(
                 name="in_context",
                 summary="a few labelled examples in the prompt; nothing is trained (Brown et al. 2020)",
                 module="in_context",
@@ -204,7 +223,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 module="full",
                 notebook="13_run_full",
                 trains=True,
-                defaults={"learning_rate": 1e-4, "epochs": 2.0, "batch_size": 16},
+                defaults={"learning_rate": 1e-4, "epochs": 2.0, "min_steps": 40, "batch_size": 16},
                 serves=_TRAINED,
             ),
             Method(
@@ -213,7 +232,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 module="adapters",
                 notebook="12_run_adapter",
                 trains=True,
-                defaults={"learning_rate": 1e-3, "epochs": 2.0, "batch_size": 16},
+                defaults={"learning_rate": 1e-3, "epochs": 2.0, "min_steps": 40, "batch_size": 16},
                 serves=_TRAINED,
                 arguments={
                     "r": (8, "rank of the update matrices (Hu et al. 2021, section 4.1)"),

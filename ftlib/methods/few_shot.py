@@ -1,6 +1,6 @@
 """Few labelled examples, a frozen model: the linear probe."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,18 +17,40 @@ if TYPE_CHECKING:
 
 def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     """Fit logistic regression on the frozen model's features of the training examples."""
-    from sklearn.linear_model import LogisticRegression
-
     inputs = features(model, train["text"].tolist(), spec.max_length)
-    fitted = LogisticRegression(C=spec.resolved()["method_args"]["C"], max_iter=2000).fit(inputs, train["label"])
-    place = [task.labels.index(label) for label in fitted.classes_]
+    head = linear_head(inputs, train["label"], task.labels, spec.resolved()["method_args"]["C"])
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
-        found = np.zeros((len(texts), len(task.labels)))
-        found[:, place] = fitted.predict_proba(features(model, texts, spec.max_length))
-        return found
+        return head(features(model, texts, spec.max_length))
 
-    learned = fitted.coef_.size + fitted.intercept_.size
+    learned = train["label"].nunique() * (inputs.shape[1] + 1)
     # The model itself is left as it was, so its likelihood of text is too; it is loaded only where a probe asks.
     likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.probes and model.speaks else None
     return Predictor(learned, count(model) + learned, 8 * learned, probabilities, likelihood)
+
+
+def linear_head(
+    inputs: np.ndarray, labels: Sequence[str], known: Sequence[str], C: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit logistic regression to features of labelled examples.
+
+    Args:
+        inputs: (n, width) features.
+        labels: (n,), some of `known`, two different ones at least.
+        known: The task's labels, in order.
+        C: Inverse strength of the L2 penalty.
+
+    Returns:
+        The function features -> (n, n_known) probabilities; a label without an example gets 0.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=C, max_iter=2000).fit(inputs, labels)
+    place = [known.index(label) for label in fitted.classes_]
+
+    def probabilities(asked: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(asked), len(known)))
+        found[:, place] = fitted.predict_proba(asked)
+        return found
+
+    return probabilities

@@ -54,7 +54,7 @@ def _of_codes(module: torch.nn.Module, model: Model, spec: Experiment, task: Tas
         codes = [task.labels.index(label) for label in train["label"]]
         return [{"input_ids": ids, "labels": code} for ids, code in zip(tokens, codes, strict=True)]
 
-    return Trainable(module, encode, transformers.DataCollatorWithPadding(model.tokenizer))
+    return Trainable(module, encode, transformers.DataCollatorWithPadding(model.tokenizer), alone=True)
 
 
 def _of_words(module: torch.nn.Module, model: Model, spec: Experiment, task: Task, prompt: Prompt) -> Trainable:

@@ -9,7 +9,7 @@ from ftlib.data import Task
 from ftlib.families import ENCODER
 from ftlib.methods import LANGUAGE_MODELING, METHODS, Predictor
 from ftlib.models import Model, count, features
-from ftlib.predict import prompted, untouched_likelihood
+from ftlib.predict import untouched_likelihood, untouched_probabilities
 from ftlib.prompts import label_descriptions, prompt_of
 from ftlib.spec import Experiment
 
@@ -36,9 +36,8 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | N
         return Predictor(0, count(model), 0, likelihood=likelihood)
     prompt = prompt_of(task, chosen["template"])
     options = {name: chosen[name] for name in ("calibration", "normalisation")}
-    return Predictor(
-        0, count(model), 0, prompted(module, model, spec, prompt, **options), likelihood, prompt=prompt.template
-    )
+    answers = untouched_probabilities(module, model, spec, prompt, **options)
+    return Predictor(0, count(model), 0, answers, likelihood, prompt=prompt.template)
 
 
 def _by_similarity(model: Model, spec: Experiment, task: Task, chosen: Mapping[str, object]) -> Predictor:
