@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ftlib import plots
-from ftlib.report.svg import drawing, svg
+from ftlib.report.svg import drawing, panels, svg
 
 HOSTILE = ["<script>alert(1)</script>", "</svg>&amp;\x1b$\\frac{1}", "類別 ١ \u202e"]
 
@@ -19,9 +19,12 @@ def draw(kind: str, ax, names):
         front = [True, False, True]
         return plots.cost_quality(ax, names, [0, 10, 100], values, lows, highs, label="accuracy", on_front=front)
     if kind == "shots":
-        return plots.shots(
-            ax, {name: ([8, 64], [0.5, 0.6], [0.4, 0.5], [0.6, 0.7]) for name in names}, label="accuracy"
-        )
+        series = {name: ([8, 64], [0.5, 0.6], [0.4, 0.5], [0.6, 0.7]) for name in names[:2]}
+        series[names[2]] = ([8], [0.4], [0.3], [0.5])
+        lines = {"levels": {"zero_shot": 0.3}, "goals": {names[0]: 0.7}}
+        return plots.shots(ax, series, label="accuracy", **lines)
+    if kind == "draws":
+        return plots.draws([ax], {names[0]: {8: [0.5, 0.6], 64: [0.7]}}, label="accuracy")[0]
     if kind == "seeds":
         return plots.seeds(ax, dict.fromkeys(names, [0.5, 0.6]) | {"one": [0.4], "none": []}, label="accuracy")
     if kind == "curves":
@@ -29,7 +32,7 @@ def draw(kind: str, ax, names):
     return plots.confusion(ax, [[0.9, 0.1, 0], [0.2, 0.7, 0.1], [np.nan] * 3], names, name=names[0])
 
 
-KINDS = ["forest", "cost_quality", "shots", "seeds", "curves", "confusion"]
+KINDS = ["forest", "cost_quality", "shots", "draws", "seeds", "curves", "confusion"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,7 +69,7 @@ def test_names_of_any_kind_are_drawn_inert(kind):
     }
     links = [v for element in root.iter() for k, v in element.attrib.items() if k.endswith("href")]
     assert all(link.startswith("#") for link in links)
-    assert "類別" in "".join(root.itertext())
+    assert kind == "draws" or "類別" in "".join(root.itertext())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,6 +88,33 @@ def test_the_forest_puts_the_first_name_on_top_and_says_its_interval():
         heights = {label.get_text(): tick for tick, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)}
     assert heights["a"] > heights["b"]
     assert "a 0.700 (0.600 to 0.800); b 0.600." in plots.alt_text(ax)
+
+
+def test_a_curve_is_named_at_its_end_and_lines_across_are_named_too():
+    series = {"setfit": ([1, 2, 64], [0.5, 0.6, 0.7], [0.4] * 3, [0.8] * 3), "in_context": ([1], [0.5], [0.4], [0.6])}
+    with drawing(3.0) as ax:
+        plots.shots(ax, series, label="accuracy", levels={"zero_shot": 0.45}, goals={"tfidf, all labels": 0.65})
+        assert {text.get_text() for text in ax.texts} == {"setfit", "in_context", "zero_shot", "tfidf, all labels"}
+        assert ax.get_xscale() == "log" and [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "64"]
+    said = plots.alt_text(ax)
+    assert "setfit: 0.500 at 1, 0.600 at 2, 0.700 at 64" in said and "zero_shot: 0.450 at every number" in said
+
+
+def test_names_at_the_ends_of_curves_do_not_overlap():
+    series = {name: ([1, 64], [0.2, 0.7 + 0.001 * i], [0.1] * 2, [0.8] * 2) for i, name in enumerate("abcdef")}
+    with drawing(3.0) as ax:
+        plots.shots(ax, series, label="accuracy")
+        heights = sorted(text.xyann[1] for text in ax.texts)
+    apart = np.diff(heights) / (ax.get_ylim()[1] - ax.get_ylim()[0]) * 3.0 * 72
+    assert (apart > 8).all()
+
+
+def test_every_draw_is_a_mark_of_its_methods_panel():
+    with panels(3, 2, 1.5) as axes:
+        plots.draws(axes, {"a": {1: [0.1, 0.2], 8: [0.3]}, "b": {1: [0.5]}, "c": {8: [0.6] * 4}}, label="accuracy")
+        assert len(axes) == 4 and not axes[3].get_visible()
+        said = plots.alt_text(axes[0])
+    assert said == "accuracy of every run of a, at 1: 0.100, 0.200; at 8: 0.300."
 
 
 def test_a_confusion_matrix_names_the_commonest_mistake():

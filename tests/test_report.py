@@ -225,7 +225,7 @@ def test_settings_name_the_fields_that_differ(tmp_path, quick):
     assert {(row["method"], row["settings"]) for row in content["rows"]} == {
         ("probe", ""), ("probe", "shots=8"), ("probe", "shots=64"), ("lora", ""),
     }  # fmt: skip
-    assert "examples per class" in Page(study / "report.html").text
+    assert "labels per class" in Page(study / "report.html").text
 
 
 # What went wrong

@@ -97,6 +97,32 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, n_labels: int) -> np.nd
     return np.bincount(labels * n_labels + predictions, minlength=n_labels**2).reshape(n_labels, n_labels)
 
 
+COLLAPSED_SHARE, MOST_OF_TRUTH, FEWEST = 0.95, 0.80, 20
+"""A run collapsed where one label takes this share of its answers or more, and this share of the truth or less; with
+fewer examples than the last nothing is said."""
+
+
+def collapsed(predicted: ArrayLike, truth: ArrayLike) -> tuple[int, float] | None:
+    """The label that a run gives (nearly) every example although the truth is not like that, and its share of answers.
+
+    Fine-tuning on few examples ends like this for some seeds and not for others: the "failed runs" of Mosbach et al.
+    (2021, arXiv 2006.04884), which end well and are no better than a constant. The rule is one label for 95 % of the
+    answers or more that is 80 % of the truth or less. None where it does not hold, or for fewer than 20 examples.
+
+    >>> truth = [0, 1] * 20
+    >>> collapsed([1] * 40, truth), collapsed([1] * 38 + [0] * 2, truth), collapsed([1] * 37 + [0] * 3, truth)
+    ((1, 1.0), (1, 0.95), None)
+    >>> collapsed([1] * 40, [1] * 36 + [0] * 4) is None  # 90 % have that label: this may be all there is to learn
+    True
+    """
+    truth, predicted = _pair(truth, predicted)
+    if len(truth) < FEWEST:
+        return None
+    labels, counts = np.unique(predicted, return_counts=True)
+    label, share = int(labels[counts.argmax()]), float(counts.max() / len(truth))
+    return (label, share) if share >= COLLAPSED_SHARE and (truth == label).mean() <= MOST_OF_TRUTH else None
+
+
 def why_undefined(name: str, labels: ArrayLike, predictions: ArrayLike) -> str:
     """The reason a metric of these examples is NaN."""
     labels, predictions = _pair(labels, predictions)

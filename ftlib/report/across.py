@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ftlib.aggregate import interquartile_mean_interval, probability_of_improvement
+from ftlib.crossover import Crossing
 from ftlib.metrics import metric_row
 from ftlib.report import say
+from ftlib.report.climb import stretches
 from ftlib.report.contest import Contest
 from ftlib.report.entrants import Contestant, run_values
+from ftlib.report.ladder import Ladder
 from ftlib.report.study import Study, seed_of
 from ftlib.report.tables import Cell, Table
 
@@ -26,6 +29,50 @@ def tables(study: Study, contests: Sequence[Contest]) -> list[Table]:
     for contest in contests:
         by_metric.setdefault(contest.metric, []).append(contest)
     return [table for metric, some in by_metric.items() for table in _tables(study, metric, some)]
+
+
+def glance(ladders: Sequence[Ladder]) -> list[Table]:
+    """Several few-shot studies at a glance: who is best with how many labels, and where one method overtakes another;
+    none for fewer than two.
+    """
+    if len(ladders) < 2:
+        return []
+    every = sorted({k for ladder in ladders for k in ladder.shots})
+    body = []
+    for ladder in ladders:
+        best = {k: one for one in stretches(ladder) for k in one.shots}
+        cells = [_best_cell(best[k].best) if k in best else Cell("") for k in every]
+        body.append((Cell(ladder.task, say.name(ladder.metric), strong=True), *cells))
+    header = (Cell("task", "labels per class:"), *(Cell(str(k)) for k in every))
+    first = Table("The best with how many labels, on every task", header, tuple(body))
+    pairs: dict[tuple[str, ...], dict[str, Cell]] = {}
+    for ladder in ladders:
+        for one in ladder.crossings:
+            pairs.setdefault(tuple(sorted((one.a, one.b))), {})[ladder.task] = _crossing_cell(ladder, one)
+    tasks = dict.fromkeys(ladder.task for ladder in ladders)
+    rows = [
+        (Cell(" and ".join(pair), strong=True), *(found.get(task, Cell("")) for task in tasks))
+        for pair, found in pairs.items()
+    ]
+    header = (Cell("two methods"), *(Cell(task) for task in tasks))
+    return [first, Table("Which of two methods is ahead for good, and from how many labels on", header, tuple(rows))]
+
+
+def _best_cell(best: Sequence[Contestant]) -> Cell:
+    names = [one.line for one in best]
+    if len(names) < 4:
+        return Cell(say.listed(names, "or"), strong=len(names) == 1)
+    return Cell(f"{len(names)} not told apart", f"{names[0]} leads")
+
+
+def _crossing_cell(ladder: Ladder, one: Crossing) -> Cell:
+    if one.reason:
+        return Cell("not known", one.reason)
+    point, *bounds = (ladder.place(shots, one.a, one.b) for shots in (one.shots, one.low, one.high))
+    span = " to ".join(dict.fromkeys(bounds))
+    if one.low == one.high == -np.inf:
+        return Cell(f"{one.b} throughout")
+    return Cell(f"{one.b} from {point}" if np.isfinite(one.shots) else f"{one.b}", f"interval: {span}")
 
 
 def _tables(study: Study, metric: str, contests: Sequence[Contest]) -> list[Table]:

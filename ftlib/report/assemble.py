@@ -8,14 +8,17 @@ from typing import Any
 
 from ftlib import records
 from ftlib.metrics import METRICS
-from ftlib.report import across, export, general, labels, origin, page, rows, say, tables
+from ftlib.report import across, collapses, export, general, labels, origin, page, rows, say, tables
 from ftlib.report.contest import Contest, contests, unheard
 from ftlib.report.html import text
+from ftlib.report.ladder import budget_rows, crossing_rows
 from ftlib.report.page import Section
+from ftlib.report.rungs import labels as per_class
 from ftlib.report.study import Study, read_study
 
 _HERE = Path(__file__).parent
 _WHO = ("task", "model", "method", "settings")
+_AT = ("measured", "shots", "shots_is", "low", "low_is", "high", "high_is")
 COLUMNS = {
     "rows": (*_WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason", "protocol"),
     "verdicts": (
@@ -27,7 +30,12 @@ COLUMNS = {
         *_WHO, "part", "metric", "before", "after", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
         "seeds", "protocol", "sentence",
     ),
+    "crossovers": ("task", "metric", "a", "b", *_AT, "ahead_first", "ahead_last", "n_draws", "n", "sentence", "reason"),
+    "label_budgets": (
+        "task", "metric", "name", "goal", "target", *_AT, "reached_last", "n_draws", "n", "sentence", "reason",
+    ),
     "failures": ("run_id", *_WHO, "seed", "status", "reason"),
+    "collapsed": ("run_id", *_WHO, "shots", "seed", "label", "share", "accuracy", "n"),
     "hard_examples": ("task", "id", "label", "text", "method", "said"),
 }  # fmt: skip
 """The tables that are also written as CSV, and their columns."""
@@ -41,7 +49,9 @@ def write_report(folder: Path) -> Path:
     wrong = rows.disagreements(study)
     failed = tables.failures(study)
     notes = [*study.notes, *unheard(study, found)]
-    parts = page.sections(study, found, all_rows)
+    fallen = collapses.collapses(study)
+    parts = page.sections(study, found, all_rows, fallen)
+    climbs = [part.ladder.ladder for part in parts if part.ladder]
     verdicts = [row for contest in found for row in verdict_rows(contest)]
     content = {
         "question": study.question,
@@ -50,31 +60,35 @@ def write_report(folder: Path) -> Path:
         "verdicts": verdicts,
         "pareto": [row for contest in found for row in contest.pareto],
         "general": [row for part in parts if part.general for row in general.rows(part.general.found)],
+        "crossovers": [row for told in climbs for row in crossing_rows(told)],
+        "label_budgets": [row for told in climbs for row in budget_rows(told)],
         "failures": failed,
+        "collapsed": collapses.rows(fallen),
         "missing": [dict(spec) for spec in study.missing],
         "disagreements": [one._asdict() for one in wrong],
         "notes": [*notes, *(note for contest in found for note in contest.notes)],
         "advice": [part.advice._asdict() for part in parts],
         "provenance": origin.provenance(study),
     }
-    listed = {name: content[name] for name in ("rows", "verdicts", "pareto", "general", "failures")}
-    listed["hard_examples"] = [row for part in found for row in _hard_rows(study, part)]
+    listed = {name: content[name] for name in COLUMNS if name in content}
+    listed["hard_examples"] = [row for part in parts for row in _hard_rows(study, part.contest)]
     for name, entries in listed.items():
         _write(folder / "tables" / f"{name}.csv", export.as_csv(entries, COLUMNS[name]))
     _write_figures(folder / "figures", parts)
     records.write_json(folder / "report.json", content)
     measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured))
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen))
     return path
 
 
 def verdict_rows(contest: Contest) -> list[dict[str, Any]]:
     """The comparisons as report.json holds them."""
+    at = f"with {per_class(contest.shots)}, " if contest.shots else ""
     return [
         {"task": contest.task, "metric": contest.metric, "a": duel.a, "b": duel.b}
         | duel.comparison._asdict()
-        | {"p_holm": duel.p_holm, "seeds": duel.n_seeds}
+        | {"sentence": at + duel.comparison.sentence, "p_holm": duel.p_holm, "seeds": duel.n_seeds}
         for duel in contest.duels
     ]
 
@@ -113,6 +127,7 @@ def _page(
     wrong: Sequence[Any],
     notes: Sequence[str],
     measured: Sequence[str],
+    fallen: Sequence[collapses.Collapse],
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -136,13 +151,15 @@ def _page(
         sections=parts,
         several=len(parts) > 1,
         across_by=" and ".join(dict.fromkeys(say.name(part.contest.metric) for part in parts)),
-        across=across.tables(study, [part.contest for part in parts]),
+        across=across.tables(study, [part.contest for part in parts if not part.ladder]),
+        glance=across.glance([part.ladder.ladder for part in parts if part.ladder]),
         plan_line=origin.plan_line(study),
         plan_stood=origin.plan_stood(study),
         disagreements=tables.disagreement_table(wrong) if wrong else None,
         n_wrong_runs=len({one.run_id for one in wrong}),
         failed=tables.failed_table(failed) if failed else None,
         n_failed=len(failed),
+        collapsed=collapses.table(fallen),
         notes=notes,
         some_finished=any(run.ok for run in study.runs),
         missing=tables.missing_table(study) if study.missing else None,

@@ -12,6 +12,7 @@ from ftlib.report import say
 from ftlib.report.entrants import Contestant, Same, called, common_seeds, entrants
 from ftlib.report.parts import Part
 from ftlib.report.rows import OF_LABELS, values_of
+from ftlib.report.rungs import Rung, rungs
 from ftlib.report.study import Study, seed_of
 from ftlib.report.tradeoffs import detectable, pareto
 from ftlib.spec import Plan
@@ -51,6 +52,10 @@ class Contest(NamedTuple):
     """Two methods, and the smallest true difference between such two that is found 4 times of 5."""
     notes: tuple[str, ...]
     """What was not compared, and why."""
+    shots: int = 0
+    """Labels per class that all who draw any had; 0: they are not compared by that."""
+    beside: tuple[Contestant, ...] = ()
+    """Where shots are compared: who had all labels, which is shown and not compared."""
 
     @property
     def of_text(self) -> bool:
@@ -86,7 +91,9 @@ class Contest(NamedTuple):
 
 
 def contests(study: Study) -> Iterator[Contest]:
-    """One contest per task and set of test examples, the largest of a task first."""
+    """One contest per task and set of test examples, the largest of a task first; few-shot methods are compared at the
+    same number of labels per class only, so a task has one contest per number.
+    """
     for task in dict.fromkeys(group.task for group in study.groups):
         found, notes = entrants(study, task)
         families = _families(found)
@@ -97,7 +104,10 @@ def contests(study: Study) -> Iterator[Contest]:
             differ = "protocols" if protocols else f"test {say.noun(study.plan.of(task).primary)}s"
             notes = [*notes, f"not comparable, since their {differ} differ: {parties}"]
         for number, members in enumerate(sized):
-            yield _contest(study, task, members, notes if number == 0 else [])
+            said = notes if number == 0 else []
+            for rung in list(rungs(members)) or [Rung(0, members, ())]:
+                yield _contest(study, task, rung, said)
+                said = []
 
 
 def unheard(study: Study, found: Sequence[Contest]) -> list[str]:
@@ -129,10 +139,11 @@ def _party(members: Sequence[Contestant]) -> str:
     return f"{', '.join(one.name for one in members)} ({n}{f', {part.protocol}' if part.protocol else ''})"
 
 
-def _contest(study: Study, task: str, members: list[Contestant], notes: list[str]) -> Contest:
+def _contest(study: Study, task: str, rung: Rung, notes: list[str]) -> Contest:
     plan = study.plan.of(task)
     up = 1 if metric_row(plan.primary).higher_is_better else -1
-    members = sorted(members, key=lambda one: (-up * one.level.value, one.name))
+    chance = (study.plan_hash, task, *([f"shots={rung.shots}"] if rung.shots else []))
+    members = sorted(rung.members, key=lambda one: (-up * one.level.value, one.name))
     few = members[:ALL_PAIRS_UP_TO]
     wanted = [pair for pair in combinations(members, 2) if pair[0] is members[0] or pair[1] in few]
     pairs = [(a, b, common_seeds(a, b)) for a, b in wanted]
@@ -145,7 +156,7 @@ def _contest(study: Study, task: str, members: list[Contestant], notes: list[str
             *notes,
             f"nothing is compared: one test {say.noun(plan.primary)}, or one source of them, has no spread",
         ]
-    duels = _duels(study.plan_hash, task, plan, [pair for pair in pairs if pair[2] and spreads])
+    duels = _duels(chance, plan, [pair for pair in pairs if pair[2] and spreads])
     values = {one.name: one.level.value for one in members}
     plain = [Pair(duel.a, duel.b, duel.comparison, duel.p_holm) for duel in duels]
     return Contest(
@@ -155,9 +166,11 @@ def _contest(study: Study, task: str, members: list[Contestant], notes: list[str
         tuple(members),
         tuple(duels),
         tuple(ranking(values, plain, higher_is_better=up > 0)),
-        tuple(pareto(study.plan_hash, task, plan.primary, members)) if spreads else (),
+        tuple(pareto(chance, task, plan.primary, members)) if spreads else (),
         detectable(members, plan.primary) if spreads else None,
         tuple(notes),
+        rung.shots,
+        rung.beside,
     )
 
 
@@ -177,7 +190,7 @@ def _seed_notes(pairs: Sequence[Paired]) -> Iterator[str]:
         yield f"seeds are paired, so some comparisons use only those that finished on both sides: {said}"
 
 
-def _duels(plan_hash: str, task: str, plan: Plan, pairs: Sequence[Paired]) -> list[Duel]:
+def _duels(chance: Sequence[str], plan: Plan, pairs: Sequence[Paired]) -> list[Duel]:
     if not pairs:
         return []
     metric = metric_row(plan.primary)
@@ -192,7 +205,7 @@ def _duels(plan_hash: str, task: str, plan: Plan, pairs: Sequence[Paired]) -> li
     compared = compare_all(
         tables,
         margin=plan.margin,
-        rng=np.random.default_rng(seed_of(plan_hash, task, metric.name)),
+        rng=np.random.default_rng(seed_of(*chance, metric.name)),
         pairs=keys,
         clusters=first.clusters,
         unit=unit_of(metric.name),

@@ -29,6 +29,13 @@ class Contestant(NamedTuple):
     level: Interval
     untouched: bool = False
     """Whether this is the model before anything was done to it."""
+    line: str = ""
+    """Its name among methods that had as many labels per class; empty outside few-shot studies."""
+
+    @property
+    def short(self) -> str:
+        """Its name where all that is shown had as many labels."""
+        return self.line or self.name
 
     @property
     def baseline(self) -> bool:
@@ -48,7 +55,7 @@ class Contestant(NamedTuple):
 
 def called(one: Contestant) -> str:
     """A contestant's name in sentences."""
-    return f"{one.name} (the untouched model)" if one.untouched and one.group else one.name
+    return f"{one.short} (the untouched model)" if one.untouched and one.group else one.short
 
 
 Same = tuple[bytes, str, str]

@@ -70,12 +70,10 @@ def main_figures(contest: Contest) -> Iterator[Figure]:
 
 
 def cost_figures(contest: Contest) -> Iterator[Figure]:
-    """Quality against what it takes: time, memory, examples per class; each only where there is something to see."""
+    """Quality against what it takes: time, memory; each only where there is something to see."""
     for cost, label in (("train_seconds", "training time, seconds"), ("peak_memory_bytes", "peak memory, GB")):
         if figure := _cost(contest, cost, label):
             yield figure
-    if figure := _shots(contest):
-        yield figure
 
 
 def _cost(contest: Contest, cost: str, label: str) -> Figure | None:
@@ -116,40 +114,6 @@ def _cost(contest: Contest, cost: str, label: str) -> Figure | None:
         )
 
 
-def _shots(contest: Contest) -> Figure | None:
-    series: dict[str, list[tuple[int, Contestant]]] = {}
-    for one in contest.contestants:
-        shots = one.group.runs[0].resolved.get("shots", 0) if one.group else 0
-        if shots:
-            series.setdefault(f"{one.group.method} {one.group.model}".strip(), []).append((shots, one))
-    series = {name: sorted(points, key=lambda point: point[0]) for name, points in series.items()}
-    series = {name: points for name, points in series.items() if len({shots for shots, _ in points}) > 1}
-    if not series:
-        return None
-    metric, by = contest.metric, say.scale(contest.metric)
-    drawn = {
-        name: (
-            [shots for shots, _ in points],
-            *([by * one.level[i] for _, one in points] for i in range(3)),
-        )
-        for name, points in sorted(series.items())[:MOST_ROWS]
-    }
-    with drawing(3.4 + 0.16 * math.ceil(len(drawn) / 2)) as ax:
-        plots.shots(ax, drawn, label=say.heading(metric))
-        return figure_of(
-            ax,
-            "shots",
-            f"{title(say.name(metric))} against examples per class",
-            f"Bands are 95 % intervals for new test {say.noun(metric)}s and new seeds.",
-            ("method", "examples per class", say.heading(metric), "95 % interval"),
-            [
-                (name, str(shots), say.level(metric, one.level.value), say.span(metric, *one.level[1:]))
-                for name, points in sorted(series.items())
-                for shots, one in points
-            ],
-        )
-
-
 def _seeds(contest: Contest) -> Figure:
     metric, by = contest.metric, say.scale(contest.metric)
     shown = [one for one in contest.contestants if one.draws][:MOST_ROWS]
@@ -176,7 +140,7 @@ def curve_figures(study: Study, contest: Contest) -> Iterator[Figure]:
     """Training and validation loss of every run that kept a diary."""
     runs: dict[str, list[tuple[str, list[float], list[float]]]] = {"step": [], "validation": []}
     for group in study.groups:
-        if group.task != contest.task:
+        if group.task != contest.task or (contest.shots and group.shots != contest.shots):
             continue
         for run in group.runs:
             events = read_events(run.folder)
@@ -213,13 +177,13 @@ def confusion_figure(one: Contestant, words: Callable[[str], str]) -> Figure:
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full((k, k), np.nan), where=totals > 0)
     with drawing(min(4.6, 2.4 + 0.25 * k)) as ax:
-        plots.confusion(ax, shares, labels, name=one.name)
+        plots.confusion(ax, shares, labels, name=one.short)
         off = [(shares[i, j], i, j) for i in range(k) for j in range(k) if i != j and counts[i, j]]
         off.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
         return figure_of(
             ax,
             "confusion",
-            one.name,
+            one.short,
             "",
             ("true label", "taken for", "share"),
             [(labels[i], labels[j], f"{100 * share:.0f} %") for share, i, j in off[:15]],
@@ -243,4 +207,5 @@ def figure_of(
     ax: Any, kind: str, title: str, caption: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> Figure:
     """A figure of what is drawn on these axes, with the table that says the same."""
-    return Figure(kind, title, caption, svg(ax.figure), plots.alt_text(ax), header, tuple(rows))
+    said = " ".join(filter(None, map(plots.alt_text, ax.figure.axes)))
+    return Figure(kind, title, caption, svg(ax.figure), said, header, tuple(rows))

@@ -45,7 +45,7 @@ def per_label(contest: Contest) -> tuple[tuple[str, ...], list[tuple[str, int, t
         values = tuple(float(np.mean([value_of(part, f"f1_{label}") for part in one.parts.values()])) for one in shown)
         rows.append((label, int(counts[code]), values))
     rows.sort(key=lambda row: (np.nan_to_num(row[2][0], nan=2.0), row[0]))
-    return tuple(one.name for one in shown), rows
+    return tuple(one.short for one in shown), rows
 
 
 def judges(contest: Contest) -> list[Contestant]:
@@ -69,7 +69,7 @@ def hard_examples(study: Study, contest: Contest) -> list[Hard]:
         said = []
         for one in able:
             votes = Counter(part.labels[part.chosen[row]] for part in one.parts.values())
-            said.append((one.name, min(votes, key=lambda label: (-votes[label], label))))
+            said.append((one.short, min(votes, key=lambda label: (-votes[label], label))))
         agreed = max(Counter(label for _, label in said).values()) / len(said)
         example = str(first.ids[row])
         nats = float(np.mean([part.numbers["nats"][row] if "nats" in part.numbers else 0.0 for part in parts]))

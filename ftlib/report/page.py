@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ftlib.metrics import METRICS
-from ftlib.report import advice, beside, figures, general, labels, rows, say, tables
+from ftlib.report import advice, beside, climb, collapses, figures, general, labels, rows, say, tables
 from ftlib.report.advice import Advice
 from ftlib.report.beside import General
 from ftlib.report.contest import Contest
 from ftlib.report.entrants import Contestant
 from ftlib.report.figures import Figure
 from ftlib.report.general import Forgot
+from ftlib.report.ladder import Ladder, ladders
+from ftlib.report.ladder_page import LadderPage, ladder_page
+from ftlib.report.rungs import labels as per_class
 from ftlib.report.study import Group, Study
 from ftlib.report.tables import Cell, Table
 
@@ -43,24 +46,40 @@ class Section(NamedTuple):
     has_texts: bool
     words: Callable[[str], str]
     """What to call a label."""
+    ladder: LadderPage | None = None
+    """Of a few-shot study; the contest is then that of the most labels per class."""
 
 
-def sections(study: Study, contests: Sequence[Contest], all_rows: Sequence[dict[str, Any]]) -> list[Section]:
-    """One section per contest; what a task's methods did to general text is said in its first."""
+def sections(
+    study: Study,
+    contests: Sequence[Contest],
+    all_rows: Sequence[dict[str, Any]],
+    fallen: Sequence[collapses.Collapse] = (),
+) -> list[Section]:
+    """One section per contest, the rungs of a ladder in one; what a task's methods did to general text is said in its
+    first.
+    """
     seen: set[str] = set()
     found = []
-    for contest in contests:
-        forgot = [] if contest.task in seen else general.forgotten(study, contest.task)
-        seen.add(contest.task)
-        found.append(_section(study, contest, forgot, all_rows))
+    for told in ladders(contests, study):
+        forgot = [] if told.task in seen else general.forgotten(study, told.task)
+        seen.add(told.task)
+        make = _ladder_section if isinstance(told, Ladder) else _section
+        found.append(make(study, told, forgot, all_rows, collapses.sentences(fallen, told.task, told.metric)))
     return found
 
 
-def _section(study: Study, contest: Contest, forgot: Sequence[Forgot], all_rows: Sequence[dict[str, Any]]) -> Section:
+def _section(
+    study: Study,
+    contest: Contest,
+    forgot: Sequence[Forgot],
+    all_rows: Sequence[dict[str, Any]],
+    fallen: Sequence[str],
+) -> Section:
     told = advice.advise(contest, forgot)
     return Section(
         contest,
-        told,
+        told._replace(limits=(*told.limits, *fallen)),
         *_folded(_methods(study, contest, all_rows), MOST_METHOD_ROWS),
         tuple(figures.main_figures(contest)),
         beside.general_section(contest, forgot),
@@ -73,10 +92,41 @@ def _section(study: Study, contest: Contest, forgot: Sequence[Forgot], all_rows:
     )
 
 
+def _ladder_section(
+    study: Study,
+    ladder: Ladder,
+    forgot: Sequence[Forgot],
+    all_rows: Sequence[dict[str, Any]],
+    fallen: Sequence[str],
+) -> Section:
+    """Labels, examples, general text and training are shown at the most labels per class."""
+    top, told = ladder.rungs[-1], climb.advise(ladder, fallen)
+    shown = {one.group.settings for one in top.contestants if one.group}
+    rows_shown = [row for row in all_rows if row["settings"] in shown]
+    shown_forgot = [one for one in forgot if one.group.settings in shown]
+    elsewhere = beside.general_section(top, shown_forgot)
+    page = ladder_page(ladder, lambda rung: _methods(study, rung, all_rows))
+    return Section(
+        top._replace(notes=ladder.notes),
+        told,
+        page.matrix,
+        None,
+        (page.curve, page.spread),
+        elsewhere._replace(found=tuple(forgot)) if elsewhere else None,
+        beside.beside_table(top, shown_forgot, rows_shown),
+        tables.duels(top),
+        (),
+        tuple(figures.curve_figures(study, top)),
+        *(_NO_LABELS if top.of_text else _labels(study, top, top.contestants[0], 1)),
+        labels.words_of(top),
+        page,
+    )
+
+
 _NO_LABELS = (None, None, (), (), 0, (), False)
 
 
-def _labels(study: Study, contest: Contest, chosen: Contestant) -> tuple[Any, ...]:
+def _labels(study: Study, contest: Contest, chosen: Contestant, most: int = MOST_CONFUSIONS) -> tuple[Any, ...]:
     """What a section says of labels and examples, in the order of its fields."""
     hard = labels.hard_examples(study, contest)
     others = [one for one in contest.contestants if one is not chosen and (one.untouched or not one.baseline)]
@@ -84,12 +134,10 @@ def _labels(study: Study, contest: Contest, chosen: Contestant) -> tuple[Any, ..
     few = len(next(iter(shown[0].parts.values())).labels) <= 12
     return (
         *_folded(_label_rows(contest), MOST_LABEL_ROWS),
-        tuple(
-            figures.confusion_figure(one, labels.words_of(contest)) for one in shown[: MOST_CONFUSIONS if few else 1]
-        ),
+        tuple(figures.confusion_figure(one, labels.words_of(contest)) for one in shown[: most if few else 1]),
         tuple(_short(one) for one in hard[: labels.MOST_HARD]),
         len(hard),
-        tuple(one.name for one in labels.judges(contest)),
+        tuple(one.short for one in labels.judges(contest)),
         any(one.text for one in hard),
     )
 
@@ -120,7 +168,7 @@ def _methods(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]])
     header = [Cell("method")] + [Cell(say.heading(name), number=True) for name in names]
     header += [Cell(name, number=True) for name in ("runs", f"test {say.noun(contest.metric)}s", "training time")]
     body, rule = [], next(iter(contest.protocols), "")
-    for one in contest.contestants:
+    for one in (*contest.contestants, *contest.beside):
         part = next(iter(one.parts.values()))
         other = part.protocol if part.protocol != rule else ""
         cells = [Cell(_called(one), "; ".join(filter(None, [_about(one), other])), strong=True)]
@@ -131,17 +179,19 @@ def _methods(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]])
         cells.append(Cell(say.seconds(one.cost("train_seconds")) if one.group else "none", number=True))
         body.append(tuple(cells))
     body += _without_result(study, contest, all_rows, len(names) + 1)
-    return Table(f"Methods by metrics, {contest.task}", tuple(header), tuple(body))
+    at = f", {per_class(contest.shots)}" if contest.shots else ""
+    return Table(f"Methods by metrics, {contest.task}{at}", tuple(header), tuple(body))
 
 
 def _without_result(
     study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]], n_blank: int
 ) -> list[tuple[Cell, ...]]:
     """A row for everyone who has no value to show, with the reason."""
-    here = {one.name for one in contest.contestants}
+    here = {one.name for one in (*contest.contestants, *contest.beside)}
     lines = []
     for group in study.groups:
-        if group.task == contest.task and group.name not in here:
+        rung = not contest.shots or group.shots == contest.shots
+        if group.task == contest.task and group.name not in here and rung:
             rows_of_group = [row for row in all_rows if _is(row, group, "after") and row["metric"] == contest.metric]
             lines.append((group.name, _reason(group, rows_of_group)))
     measured = {one.group.model for one in contest.contestants if one.untouched and one.group}
@@ -160,13 +210,13 @@ def _is(row: dict[str, Any], group: Group, stage: str) -> bool:
 
 
 def _called(one: Contestant) -> str:
-    return "untouched model" if one.untouched else one.name
+    return "untouched model" if one.untouched else one.short
 
 
 def _about(one: Contestant) -> str:
     if one.untouched:
         return f"measured by {one.name}" if one.group else "before any adaptation"
-    return "baseline" if one.baseline else ""
+    return "baseline" if one.baseline and not one.line else ""
 
 
 def _who(group: Group) -> tuple[str, str, str, str]:

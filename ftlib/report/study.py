@@ -76,6 +76,12 @@ class Group:
         """Whether it uses no model."""
         return self.method in METHODS and not METHODS[self.method].model
 
+    @property
+    def shots(self) -> int:
+        """Labelled examples per class that it was given; 0: not limited, or none are drawn."""
+        drawn = self.method not in METHODS or METHODS[self.method].draws
+        return int(self.runs[0].resolved.get("shots") or 0) if drawn else 0
+
 
 @dataclass(frozen=True)
 class Study:

@@ -71,6 +71,25 @@ def drawing(height: float, width: float = WIDTH) -> Iterator["Axes"]:
         yield Figure(figsize=(width, height), layout="constrained").add_subplot()
 
 
+@contextmanager
+def panels(number: int, columns: int, height: float, width: float = WIDTH) -> Iterator[list["Axes"]]:
+    """Several axes of one scale in a figure of its own, as many to a row as `columns`.
+
+    Args:
+        number: How many.
+        columns: In a row.
+        height: Inches of one row.
+        width: Inches of the figure.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    rows = -(-number // columns)
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(width, 0.35 + height * rows), layout="constrained")
+        yield list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+
+
 def svg(figure: "Figure") -> str:
     """The figure as SVG: no date, stable ids, text as text, colours that follow a dark screen, description inside."""
     import matplotlib as mpl

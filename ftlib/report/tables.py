@@ -10,6 +10,7 @@ from ftlib.metrics import metric_row
 from ftlib.report import say
 from ftlib.report.contest import Contest
 from ftlib.report.rows import Disagreement
+from ftlib.report.rungs import labels
 from ftlib.report.settings import differing
 from ftlib.report.study import Group, Run, Study
 
@@ -50,17 +51,19 @@ def duels(contest: Contest) -> Table:
     body = []
     for duel in contest.duels:
         c, metric = duel.comparison, contest.metric
+        a, b = duel.compared_as if contest.shots else (duel.a, duel.b)
         body.append(
             (
-                Cell(f"{duel.a} − {duel.b}"),
-                Cell(_VERDICTS[c.verdict].format(duel.a), say.unbroken(c.sentence), strong=True),
+                Cell(f"{a} − {b}"),
+                Cell(_VERDICTS[c.verdict].format(a), say.unbroken(c.sentence), strong=True),
                 Cell(say.difference(metric, c.difference), number=True),
                 Cell(f"{say.difference(metric, c.low)} to {say.difference(metric, c.high)}", number=True),
                 Cell(say.p_value(duel.p_holm), f"alone: {say.p_value(c.p_value)}", number=True),
                 Cell(str(duel.n_seeds), number=True),
             )
         )
-    return Table(f"Every comparison by {say.name(contest.metric)}, {contest.task}", header, tuple(body))
+    at = f", {labels(contest.shots)}" if contest.shots else ""
+    return Table(f"Every comparison by {say.name(contest.metric)}, {contest.task}{at}", header, tuple(body))
 
 
 _VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "the same", "undecided": "undecided"}

@@ -16,11 +16,11 @@ from ftlib.spread import paired, spread
 COSTS = ("train_seconds", "peak_memory_bytes")
 
 
-def pareto(plan_hash: str, task: str, metric: str, members: Sequence[Contestant]) -> Iterator[dict[str, Any]]:
+def pareto(chance: Sequence[str], task: str, metric: str, members: Sequence[Contestant]) -> Iterator[dict[str, Any]]:
     """How surely each method is on the front of quality against each cost, as report.json holds it.
 
     Args:
-        plan_hash: Of the study.
+        chance: Words that the seed is made from.
         task: The contest's task.
         metric: Its primary metric.
         members: Its contestants.
@@ -33,7 +33,7 @@ def pareto(plan_hash: str, task: str, metric: str, members: Sequence[Contestant]
         quality = _tables(able, metric)
         prices = {one.name: one.cost(cost) for one in able}
         clusters = next(iter(able[0].parts.values())).clusters
-        rng = np.random.default_rng(seed_of(plan_hash, task, cost))
+        rng = np.random.default_rng(seed_of(*chance, cost))
         surely = pareto_membership(quality, prices, rng, n_replicates=2_000, clusters=clusters)
         for one in able:
             yield {

@@ -1,30 +1,18 @@
-"""Figures of a study: one function per figure, an axes in, the same axes out. Plain sequences in, no files, no pandas.
+"""Methods beside each other: their values, their costs, the spread of their runs, their mistakes."""
 
-Every function leaves a description of what it drew on the axes, for readers who do not see it: `alt_text(ax)`. Colours
-are those of Okabe and Ito (2008), told apart with every form of colour vision; a marker's shape always says the same as
-its colour. The report draws on `ftlib.report.svg.drawing`; a notebook on any axes.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ftlib.plots.ink import COLOURS, FAINT, LINES, MARKERS, PAPER, clean, described, legend_below, shorten
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00", "#5C5C5C")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 MOST_CELLS_WITH_NUMBERS = 12
 """Labels up to which a confusion matrix writes its shares into the cells."""
-INK, FAINT, LINES, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
-
-
-def alt_text(ax: "Axes") -> str:
-    """What the figure on these axes shows, in words."""
-    return getattr(ax, "alt_text", "")
 
 
 def forest(
@@ -76,7 +64,7 @@ def forest(
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(label)
     said = "; ".join(f"{name} {_span(v, lo, hi)}" for name, v, lo, hi in zip(names, values, lows, highs, strict=True))
-    return _described(ax, f"{label} of each method with its interval: {said}.")
+    return described(ax, f"{label} of each method with its interval: {said}.")
 
 
 def cost_quality(
@@ -131,41 +119,9 @@ def cost_quality(
     ax.set_xlabel(cost_label)
     ax.set_ylabel(label)
     ax.margins(x=0.12, y=0.12)
-    _legend_below(ax)
+    legend_below(ax)
     points = "; ".join(f"{names[i]} {values[i]:.3f} at {cost[i]:.3g}{' (front)' if on_front[i] else ''}" for i in order)
-    return _described(ax, f"{label} against {cost_label}: {points}.")
-
-
-def shots(
-    ax: "Axes",
-    series: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]],
-    *,
-    label: str,
-) -> "Axes":
-    """Quality against examples per class, a line per method.
-
-    Args:
-        ax: Where to draw.
-        series: name -> (examples per class, values, lower bounds, upper bounds).
-        label: What the values are.
-    """
-    ticks: set[float] = set()
-    for number, (name, (counts, values, lows, highs)) in enumerate(series.items()):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        ax.fill_between(counts, lows, highs, color=colour, alpha=0.15, linewidth=0)
-        ax.plot(counts, values, color=colour, marker=marker, label=shorten(name))
-        ticks |= set(counts)
-    ax.set_xscale("log")
-    ax.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
-    ax.minorticks_off()
-    ax.set_xlabel("training examples per class")
-    ax.set_ylabel(label)
-    _legend_below(ax)
-    said = "; ".join(
-        f"{name}: " + ", ".join(f"{v:.3f} at {c:g}" for c, v in zip(counts, values, strict=True))
-        for name, (counts, values, _, _) in series.items()
-    )
-    return _described(ax, f"{label} against training examples per class. {said}.")
+    return described(ax, f"{label} against {cost_label}: {points}.")
 
 
 def seeds(ax: "Axes", runs: Mapping[str, Sequence[float]], *, label: str) -> "Axes":
@@ -196,41 +152,7 @@ def seeds(ax: "Axes", runs: Mapping[str, Sequence[float]], *, label: str) -> "Ax
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(label)
     said = "; ".join(f"{name}: " + ", ".join(f"{value:.3f}" for value in values) for name, values in runs.items())
-    return _described(ax, f"{label} of every run. {said}.")
-
-
-def curves(
-    ax: "Axes", runs: Sequence[tuple[str, Sequence[float], Sequence[float]]], *, validation: bool = False
-) -> "Axes":
-    """Training loss against step; runs of one method share colour and dashes.
-
-    Args:
-        ax: Where to draw.
-        runs: (method, steps, losses) per run.
-        validation: Whether the losses are of the validation split.
-    """
-    names = list(dict.fromkeys(name for name, _, _ in runs))
-    dashes = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))
-    seen: set[str] = set()
-    for name, steps, losses in runs:
-        number = names.index(name)
-        ax.plot(
-            steps,
-            losses,
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=dashes[number % len(dashes)],
-            linewidth=1.2,
-            label=None if name in seen else shorten(name),
-        )
-        seen.add(name)
-    ax.set_xlabel("step")
-    ax.set_ylabel(f"{'validation' if validation else 'training'} loss")
-    if len(names) > 4:
-        _legend_below(ax)
-    else:
-        ax.legend(loc="upper right", handletextpad=0.5, borderaxespad=0)
-    ends = "; ".join(f"{name} from {losses[0]:.2f} to {losses[-1]:.2f}" for name, _, losses in runs if len(losses))
-    return _described(ax, f"{'Validation' if validation else 'Training'} loss against step, a line per run: {ends}.")
+    return described(ax, f"{label} of every run. {said}.")
 
 
 def confusion(ax: "Axes", shares: ArrayLike, labels: Sequence[str], *, name: str) -> "Axes":
@@ -278,72 +200,8 @@ def confusion(ax: "Axes", shares: ArrayLike, labels: Sequence[str], *, name: str
     if off.max(initial=0) > 0:
         i, j = np.unravel_index(off.argmax(), off.shape)
         worst = f" Most often mistaken: {labels[i]} for {labels[j]} ({100 * off[i, j]:.0f} %)."
-    return _described(ax, f"Confusion of {name}, per cent of each true label. Recognised: {right}.{worst}")
-
-
-def protocols(ax: "Axes", ways: Mapping[str, ArrayLike]) -> "Axes":
-    """Bits per byte of one model on the same documents against the context it is given, a line per stride.
-
-    Args:
-        ax: Where to draw.
-        ways: Columns context, stride, bits_per_byte, low, high and protocol, as of `ftlib.predict.by_protocol`.
-    """
-    names = ("context", "stride", "bits_per_byte", "low", "high")
-    context, stride, bits, low, high = (np.asarray(ways[name], dtype=float) for name in names)
-    shares = stride / context
-    for number, share in enumerate(np.unique(shares)):
-        here = np.flatnonzero(shares == share)
-        here = here[np.argsort(context[here])]
-        ax.errorbar(
-            context[here],
-            bits[here],
-            yerr=[(bits - low)[here], (high - bits)[here]],
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
-            capsize=3,
-            label=f"stride: {share:.0%} of the context",
-        )
-    ticks = np.unique(context)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
-    ax.set_xlabel("tokens seen at once (context)")
-    ax.set_ylabel("bits per byte (lower is better)")
-    ax.legend(frameon=False)
-    said = "; ".join(f"{way}: {value:.3f}" for way, value in zip(ways["protocol"], bits, strict=True))
-    ax.alt_text = f"Bits per byte of one model on the same documents, measured in several ways. {said}."
-    return ax
-
-
-def clean(said: str) -> str:
-    r"""Text that XML can hold: control characters become visible.
-
-    >>> clean("a\x1bb")
-    'a�b'
-    """
-    said = re.sub(r"\s", " ", said)
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", said)
-
-
-def shorten(said: str, most: int = 26) -> str:
-    """Text short enough for an axis.
-
-    >>> shorten("a name of many letters", 10)
-    'a name of…'
-    """
-    said = clean(said)
-    return said if len(said) <= most else said[: most - 1].rstrip() + "…"
+    return described(ax, f"Confusion of {name}, per cent of each true label. Recognised: {right}.{worst}")
 
 
 def _span(value: float, low: float, high: float) -> str:
     return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite([low, high]).all() else "")
-
-
-def _legend_below(ax: "Axes") -> None:
-    # A share of the axes' height would move with the figure's; 44 points clear the tick labels and the axis' name.
-    height = ax.figure.get_size_inches()[1] * 72
-    ax.legend(loc="upper left", bbox_to_anchor=(0, -44 / height), ncols=2, handletextpad=0.3, borderaxespad=0)
-
-
-def _described(ax: "Axes", said: str) -> "Axes":
-    ax.alt_text = clean(said)
-    return ax
