@@ -10,6 +10,8 @@ import papermill
 import pytest
 import threadpoolctl
 from conftest import ROOT
+from ladders import rising
+from synthetic import write_study
 
 import ftlib
 from ftlib import notebooks, records
@@ -20,7 +22,7 @@ FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN = [path for path in FILES if "_run_" in path.stem]
 READ = [path for path in FILES if "_run_" not in path.stem]
 TYPES = {"str": str, "int": int, "float": (float, int), "bool": bool, "list": list, "dict": dict}
-ONLY_TRAINED = {"learning_rate", "epochs", "batch_size", "tuning"}
+ONLY_TRAINED = {"learning_rate", "epochs", "min_steps", "batch_size", "tuning"}
 """Fields that make no sense for a method that does not train, so that its notebook may do without them."""
 
 
@@ -238,7 +240,7 @@ def test_an_executed_notebook_is_kept_without_errors(method, toy_study, at_home)
     assert values.pop("run_dir") == str(run_dir)
     assert values == {field: value for field, value in record.spec["resolved"].items() if field in values} | {
         field: getattr(Experiment(**record.spec["passed"]), field)
-        for field in ("learning_rate", "epochs", "batch_size", "method_args", "notebook", "model")
+        for field in ("learning_rate", "epochs", "min_steps", "batch_size", "method_args", "notebook", "model")
         if field in values
     }
 
@@ -270,8 +272,12 @@ def test_a_lesson_that_runs_a_method_leaves_the_librarys_record(path, at_home, t
 @pytest.mark.parametrize("path", READ, ids=name)
 def test_every_other_notebook_is_executed(path, toy_study, at_home, tmp_path):
     """Those that read get the toy study; one that runs something by itself gets a folder of its own to do it in."""
-    study = "reports/ladder" if "_read_" in path.stem else str(tmp_path / "study")
-    offered = {"study": study, "task": "file:opinions", "model": "tiny", "eval_limit": 20}
+    study, task = "reports/ladder" if "_read_" in path.stem else str(tmp_path / "study"), "file:opinions"
+    if "crossover" in path.stem:
+        # The toy study has no two numbers of shots.
+        made = rising(("setfit", "full"), (1, 4, 16), draws=5)
+        study, task = str(write_study(tmp_path / "few", made, n=120)), ""
+    offered = {"study": study, "task": task, "model": "tiny", "eval_limit": 20}
     takes = papermill.inspect_notebook(str(path)) if tagged(path) else {}
     notebooks.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
     assert errors(tmp_path / path.name) == []

@@ -1,0 +1,81 @@
+"""The few-shot study on four tasks, as a user would run it: how long it takes and what it says; writes docs/fewshot.md.
+
+    python benchmarks/bench_fewshot.py [pydocs ag_news sst2 banking77] [--draws 3] [--folder FOLDER] [--out docs]
+
+pydocs is `reports/fewshot` as it is: ten draws, wanted within 20 minutes on 2 cores. The others are the same study on
+`../shared/data`, with three draws (`--draws`). Some class of Banking77 (77 classes) has too few examples for the last
+rung and gives all it has; there the prompt of all classes does not fit the bundled decoder and is left out.
+A study that is finished in FOLDER is not run again: its report is read.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+WORDS = 'label_words = {"0" = "negative", "1" = "positive"}'
+TASKS = {
+    "pydocs": {},
+    "ag_news": {},
+    "sst2": {"more": WORDS},
+    "banking77": {},
+}
+WANTED = 20 * 60
+
+
+def suite(name, draws, more=""):
+    """The suite file of a task, from that of pydocs."""
+    text = (ROOT / "reports" / "fewshot" / "suite.toml").read_text(encoding="utf-8")
+    if name == "pydocs":
+        return text
+    text = text.replace('task = "pydocs"', f'task = "file:{SHARED / name}"\n{more}')
+    text = text.replace("margin = 0.02\n", f"margin = 0.02\nseeds = {list(range(draws))}\n")
+    if name == "banking77":
+        text = text.replace(
+            "shots = [1, 2, 4, 8, 16, 32, 64]", 'shots = [1, 2, 4, 8, 16, 32, 64]\nshort_classes = "all"'
+        )
+        text = text[: text.index("[[runs]]                    # examples in the prompt")]
+    return text
+
+
+def lines_of(name, report, seconds):
+    """What a report says, as Markdown."""
+    took = f" ({seconds / 60:.1f} minutes)" if seconds else ""
+    (advice,) = (one for one in report["advice"])
+    draws = max((row["n_draws"] for row in report["crossovers"]), default=0)
+    found = [f"## {name}", "", f"{draws} draws{took}. **{advice['headline']}**", ""]
+    found += ["| labels per class | who is best |", "| --- | --- |"]
+    found += [f"| {at} | {said} |" for at, said in advice["ranks"]]
+    found += ["", *(f"- {line}" for line in advice["reasons"])]
+    found += ["", "Where one method overtakes another:", ""]
+    return [*found, *(f"- {row['sentence']}" for row in report["crossovers"]), ""]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=list(TASKS))
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--folder", default="build/fewshot")
+    parser.add_argument("--out", default="docs")
+    options = parser.parse_args()
+    text, slow = ["# The few-shot study on four tasks", ""], False
+    for name in options.tasks:
+        if name != "pydocs" and not SHARED.exists():
+            print(f"{name}: skipped, since ../shared/data is not beside the checkout")
+            continue
+        study = Path(options.folder) / name
+        study.mkdir(parents=True, exist_ok=True)
+        (study / "suite.toml").write_text(suite(name, options.draws, **TASKS[name]), encoding="utf-8")
+        new, start = not (study / "report.json").exists(), time.perf_counter()
+        if new and subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
+            sys.exit(f"{name}: some run failed, see {study}/report.html")
+        seconds = (time.perf_counter() - start) if new else 0
+        slow = slow or (name == "pydocs" and seconds > WANTED)
+        text += lines_of(name, json.loads((study / "report.json").read_text(encoding="utf-8")), seconds)
+    print("\n".join(text))
+    (Path(options.out) / "fewshot.md").write_text("\n".join(text), encoding="utf-8")
+    sys.exit(slow)
