@@ -112,7 +112,9 @@ def crossing(
     size = _size(of_a, of_b)
     reason = unsure(a.name, of_a) or unsure(b.name, of_b)
     if len(shots) < 2:
-        reason = f"the two were measured at {len(shots)} numbers of labels in common, and a crossing takes 2"
+        reason = "a crossing takes two numbers of labels at which both were measured; there is " + (
+            "one" if shots else "none"
+        )
     if reason:
         said = f"no crossing of {a.name} and {b.name}: {reason}"
         return Crossing(a.name, b.name, *[np.nan] * 5, *size, said, reason)

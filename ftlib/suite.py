@@ -22,6 +22,7 @@ from ftlib.prompts import no_words
 from ftlib.records import RunRecord
 from ftlib.report.contest import contests
 from ftlib.report.rows import show_as_per_cent
+from ftlib.report.rungs import labels
 from ftlib.report.study import read_study
 from ftlib.spec import DRAWS, FEW, SCHEMA, Experiment, Suite, digest, draws
 
@@ -230,7 +231,8 @@ def outlook(planned: Planned) -> list[str]:
             if contest.detectable:
                 a, b, least = contest.detectable
                 shown = f"{100 * least:.1f} points" if show_as_per_cent(contest.metric) else f"{least:.3f}"
-                lines.append(f"  measured on {contest.task}, between methods like {a} and {b}: {shown}")
+                where = f"{contest.task} with {labels(contest.shots)}" if contest.shots else contest.task
+                lines.append(f"  measured on {where}, between methods like {a} and {b}: {shown}")
     counts = Counter((job.spec.task, job.spec.method) for job in planned.jobs)
     shots: dict[tuple[str, str], set[int]] = {}
     for job in planned.jobs:
