@@ -63,7 +63,7 @@ if __name__ == "__main__":
     parser.add_argument("--folder", default="build/fewshot")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
-    text, slow = ["# The few-shot study on four tasks", ""], False
+    text, slow = ["# The few-shot study, task by task", ""], False
     for name in options.tasks:
         if name != "pydocs" and not SHARED.exists():
             print(f"{name}: skipped, since ../shared/data is not beside the checkout")

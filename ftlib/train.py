@@ -161,8 +161,8 @@ def mixed_lengths(lengths: Sequence[int], size: int, steps: int, rng: np.random.
     """Random batches, and of similar length where examples are many: padding costs as much as words.
 
     A pass is shuffled and cut into pools of up to 50 batches, which are sorted by length, as transformers does. Fewer
-    than eight batches are left as chance made them: length goes with the label, and sorting few examples would make
-    every batch one of few labels (on pydocs with 8 labels per class that cost full fine-tuning eight points).
+    than eight batches are left as chance made them: length can go with the label, and sorting few examples would make
+    every batch one of few labels.
 
     Args:
         lengths: (n,) tokens.
