@@ -1,4 +1,4 @@
-"""The few-shot study on four tasks, as a user would run it: how long it takes and what it says; writes docs/fewshot.md.
+"""The few-shot study on four tasks, or some of them: how long it takes and what it says; writes docs/fewshot.md.
 
     python benchmarks/bench_fewshot.py [pydocs ag_news sst2 banking77] [--draws 3] [--folder FOLDER] [--out docs]
 

@@ -68,7 +68,8 @@ class _Trainer(transformers.Trainer):
     """Which examples each step sees."""
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
-        return torch.utils.data.DataLoader(self.train_dataset, batch_sampler=self.chosen, collate_fn=self.data_collator)
+        how = {"collate_fn": self.data_collator, "pin_memory": self.args.dataloader_pin_memory}
+        return torch.utils.data.DataLoader(self.train_dataset, batch_sampler=self.chosen, **how)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self.halved:
@@ -83,8 +84,8 @@ def fit(trainable: Trainable, model: Model, spec: Experiment, train: "pd.DataFra
     """Train a module in place.
 
     AdamW, linear decay after a warm-up of a tenth of the steps (steady over seeds: Mosbach et al. 2021, section 6),
-    batches of similar length, bfloat16 autocast where the model's dtype says so. Everything random follows the seed.
-    With few examples the passes go on until `min_steps` are made.
+    batches as `mixed_lengths` or the method makes them, bfloat16 autocast where the model's dtype says so. Everything
+    random follows the seed. With few examples the passes go on until `min_steps` are made.
 
     Args:
         trainable: What to train, and how its examples are encoded; parameters that require no gradient stay.
