@@ -45,7 +45,8 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
 
     def encode(train: "pd.DataFrame") -> list[dict[str, Any]]:
         tokens = model.tokenizer(train["text"].tolist(), truncation=True, max_length=spec.max_length)["input_ids"]
-        return [{"input_ids": ids, "labels": code} for ids, code in zip(tokens, codes, strict=True)]
+        numbers = [task.labels.index(label) for label in train["label"]]
+        return [{"input_ids": ids, "labels": number} for ids, number in zip(tokens, numbers, strict=True)]
 
     def batches(size: int, steps: int) -> list[list[int]]:
         return mixed_batches(codes, size, steps, np.random.default_rng(spec.seed))
@@ -53,7 +54,7 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     trained, total, stored = parameters(module)
     learned = len(set(codes)) * (module.encoder.config.hidden_size + 1)
     collate = transformers.DataCollatorWithPadding(model.tokenizer)
-    trainable = Trainable(module, encode, collate, batches=batches, enough=CONVERGED, finish=finish)
+    trainable = Trainable(module, encode, collate, batches=batches, separable=False, enough=CONVERGED, finish=finish)
     return Predictor(trained + learned, total + learned, stored + 8 * learned, probabilities, trainable=trainable)
 
 

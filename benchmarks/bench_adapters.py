@@ -1,0 +1,70 @@
+"""Adapters beside full fine-tuning and the probe, with equal tuning budgets, on two tasks; writes docs/adapters.md.
+
+    python benchmarks/bench_adapters.py [--folder build/adapters] [--out docs]
+
+The study `reports/adapters` on pydocs and on SST-2 (`../shared/data`), as one study of two tasks: three seeds, three
+learning rates for every method that trains, chosen on validation. A study that is finished in FOLDER is not run again:
+its report is read.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data" / "sst2"
+
+
+def suite():
+    """The suite file of both tasks, from that of pydocs."""
+    text = (ROOT / "reports" / "adapters" / "suite.toml").read_text(encoding="utf-8")
+    same, *runs = text.split("[[runs]]")
+    more = f'\ntask = "file:{DATA}"\nlabel_words = {{"0" = "negative", "1" = "positive"}}'
+    return "[[runs]]".join([same, *runs, *(more + run for run in runs)])
+
+
+def table(report, task):
+    """One line per method, as Markdown: quality, cost, and how surely it is on the front."""
+    fronts = [row for row in report["pareto"] if row["task"] == task]
+    names = {row["name"]: row for row in fronts}
+    sure = {(row["name"], row["cost"]): row for row in fronts}
+    costs = sorted({row["cost"] for row in fronts})
+    head = ["method", "accuracy", *(f"{cost}, on the front with probability" for cost in costs)]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for name, row in sorted(names.items(), key=lambda item: -item[1]["value"]):
+        cells = [
+            f"{sure[name, cost]['cost_value']:.4g}, {sure[name, cost]['probability']:.2f}"
+            if (name, cost) in sure
+            else "not available"
+            for cost in costs
+        ]
+        lines.append(f"| {name} | {row['value']:.3f} | {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default="build/adapters")
+    parser.add_argument("--out", default="docs")
+    options = parser.parse_args()
+    if not DATA.exists():
+        sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
+    study = Path(options.folder)
+    study.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    if not (study / "report.json").exists():
+        (study / "suite.toml").write_text(suite(), encoding="utf-8")
+        if subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
+            sys.exit(f"some run failed, see {study}/report.html")
+        (study / "seconds.txt").write_text(f"{time.perf_counter() - start:.0f}", encoding="utf-8")
+    report = json.loads((study / "report.json").read_text(encoding="utf-8"))
+    text = ["# Adapters, equally tuned", "", "Made by `python benchmarks/bench_adapters.py`.", ""]
+    for advice in report["advice"]:
+        task = "SST-2" if "sst2" in advice["task"] else advice["task"]
+        text += [f"## {task}", "", f"**{advice['headline']}**", "", *table(report, advice["task"]), ""]
+        text += [*(f"- {line}" for line in advice["reasons"]), ""]
+    print("\n".join(text))
+    (Path(options.out) / "adapters.md").write_text("\n".join(text).replace(str(DATA), "sst2"), encoding="utf-8")
