@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ftlib.data import PROBES, TASKS, kind_of
 from ftlib.errors import unknown
 from ftlib.families import DECODER, ENCODER, family_of, read_config
-from ftlib.methods import CHOICES, METHODS, Method
+from ftlib.methods import CHOICES, METHODS, SHARES, Method
 
 BUNDLED_MODELS: Mapping[str, str] = {
     "minilm": "all-MiniLM-L6-v2: an encoder of 22.7 M parameters for English sentences, Apache-2.0",
@@ -25,6 +25,9 @@ BUNDLED_MODELS: Mapping[str, str] = {
 
 TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
 """Fields of methods that train; at 0 the method's default."""
+
+HOW = ("validations", "patience", "gradient_accumulation", "gradient_checkpointing", "torch_compile", "processes")
+"""Fields of methods that train, the same for all of them: how the training is watched and carried out."""
 
 _FAMILIES = {"minilm": ENCODER, "tiny-lm": DECODER}
 
@@ -55,6 +58,20 @@ class Fields(BaseModel):
     )
     learning_rate: float = Field(0.0, ge=0, le=1, description="peak learning rate; 0: the method's default")
     batch_size: int = Field(0, ge=0, le=4096, description="examples per training step; 0: the method's default")
+    validations: int = Field(
+        0, ge=0, le=1000, description="times the loss on validation is measured while training; 0: 5, none with shots"
+    )
+    patience: int = Field(
+        0, ge=0, description="validations without a better loss after which training stops, the best kept; 0: off"
+    )
+    gradient_accumulation: int = Field(
+        1, ge=1, le=4096, description="parts in which a step's batch is computed, one after another: less memory"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again instead of keeping them: less memory, more time"
+    )
+    torch_compile: bool = Field(False, description="compile the model before training: slower start, faster steps")
+    processes: int = Field(1, ge=1, le=1024, description="processes that share each step of one training (torchrun)")
     max_length: int = Field(128, ge=8, le=8192, description="tokens; longer texts are cut there")
     context: int = Field(
         0, ge=0, description="tokens a language model sees at once when measured; 0: 512, or what it can see"
@@ -173,16 +190,25 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
             problems.append(f"method_args.{name}: found {value!r}; allowed: {type(default).__name__}")
         elif name in CHOICES and value not in CHOICES[name]:
             problems.append(f"method_args.{name}: found {value!r}; allowed: {', '.join(CHOICES[name])}")
-        elif name == "lora_dropout" and not 0 <= value < 1:
-            problems.append(f"method_args.lora_dropout: found {value!r}; allowed: 0 to below 1")
+        elif name in SHARES and not 0 <= value < 1:
+            problems.append(f"method_args.{name}: found {value!r}; allowed: 0 to below 1")
         elif name == "template" and value and "{label}" not in value:
             problems.append(f"method_args.template: found {value!r}; it must contain {{label}}")
-        elif name != "lora_dropout" and not isinstance(value, str) and not 0 < value < math.inf:
+        elif name not in SHARES and not isinstance(value, str) and not 0 < value < math.inf:
             problems.append(f"method_args.{name}: found {value!r}; allowed: a positive number")
     if not method.trains:
-        for name in TRAINING:
-            if values[name]:
+        for name in (*TRAINING, *HOW):
+            if values[name] != Fields.model_fields[name].default:
                 problems.append(f"{name}: {method.name} does not train; leave it out")
+    if values["gradient_accumulation"] > 1 and method.name == "setfit":
+        problems.append("gradient_accumulation: setfit's loss is over all pairs of a batch; lower batch_size instead")
+    if values["gradient_checkpointing"] and method.name == "prefix_tuning":
+        problems.append("gradient_checkpointing: prefix_tuning hands keys on from layer to layer; leave it out")
+    if values["patience"] and values["shots"] and not values["validations"]:
+        problems.append(
+            "patience: with shots the loss on validation is not measured, since those labels would be more than the "
+            "shots; say validations = 5 to use them all the same"
+        )
     if method.name in ("majority", "zero_shot") and values["shots"]:
         problems.append(f"shots: {method.name} draws no examples; leave it out")
     if method.needs_shots and not values["shots"] and not values["train_limit"]:

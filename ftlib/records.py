@@ -308,10 +308,17 @@ class Events:
             left = (time.monotonic() - self._started) / step * (of - step)
             print(f"\rstep {step} of {of}, loss {loss:.3f}, about {left:.0f} s left   ", end="", flush=True)
 
-    def curve(self) -> tuple[list[int], list[float]]:
-        """Training steps and the training loss at each."""
-        steps = [entry for entry in self.entries if entry["event"] == "step"]
-        return [entry["step"] for entry in steps], [entry["loss"] for entry in steps]
+    def curves(self) -> list[tuple[str, list[int], list[float]]]:
+        """Part (training, validation), steps and losses of each training, in order, for `plots.curves`."""
+        found: list[tuple[str, list[int], list[float]]] = []
+        for entry in self.entries:
+            if entry["event"] == "fit":
+                found += [("training", [], []), ("validation", [], [])]
+            elif entry["event"] in ("step", "validation"):
+                _, steps, losses = found[-1 if entry["event"] == "validation" else -2]
+                steps.append(entry["step"])
+                losses.append(entry["loss"])
+        return [one for one in found if one[1]]
 
 
 def read_events(run_dir: str | Path) -> list[dict[str, Any]]:

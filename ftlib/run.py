@@ -3,6 +3,7 @@
 The run_ notebooks call the same functions, a cell each; a test holds the two together.
 """
 
+import os
 import sys
 import time
 import types
@@ -19,6 +20,7 @@ from ftlib.methods import LANGUAGE_MODELING, METHODS, Likelihood, Predictor
 from ftlib.metrics import leaf, measure, measure_text
 from ftlib.metrics.language import order_sd, values
 from ftlib.prompts import no_words
+from ftlib.ranks import rank
 from ftlib.records import Events, RunRecord
 from ftlib.spec import Experiment
 from ftlib.verdict import compare
@@ -76,27 +78,60 @@ class Adapted(NamedTuple):
     cost: dict[str, float | None]
     tuned: dict[str, object]
     """The setting that validation chose and all that were tried; empty where the plan gives no tuning budget."""
+    others: tuple[int, int] = (0, 0)
+    """Bytes that the other processes of the training used; see `ftlib.train.Training`."""
 
 
-def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord:
+def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None:
     """Run one experiment in this process, without a notebook.
+
+    Where several processes share the training, each of them calls this (`torchrun --nproc_per_node N`).
 
     Args:
         spec: What to run.
         run_dir: Folder for the record and the predictions; None: nothing is written.
 
     Returns:
-        The record, status ok.
+        The record, status ok; None in every process but the first.
 
     Raises:
         FtlibError: The request cannot be carried out, or training diverged; nothing is recorded then.
     """
+    if rank(spec):
+        return assist(spec)
     events = Events(run_dir)
     task, model = open_task(spec, events), open_model(spec, events)
     before = measure_before(spec, task, model, events)
     adapted = adapt(spec, task, model, events)
     after = measure_after(spec, task, model, adapted, events)
     return save(spec, task, model, before, adapted, after, run_dir)
+
+
+def assist(spec: Experiment) -> None:
+    """What a process that is not the first does of an experiment: its share of every training; it writes nothing.
+
+    Raises:
+        FtlibError: As for the first one.
+    """
+    events = _Silent()
+    task, model = open_task(spec, events), open_model(spec, events)
+    if model.device == "cuda":
+        import torch
+
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    train, settings = task.draw(**spec.drawing()), _settings(spec)
+    for setting in settings:
+        try:
+            _fit_once(setting, task, train, model, events)
+        except Diverged:
+            # The first process has met it too, and goes on with the next setting where there are several.
+            if len(settings) == 1:
+                raise
+
+
+class _Silent(Events):
+    def say(self, event: str, **facts: object) -> None:
+        pass
 
 
 def open_task(spec: Experiment, events: Events | None = None) -> Task:
@@ -106,9 +141,15 @@ def open_task(spec: Experiment, events: Events | None = None) -> Task:
 
 
 def open_model(spec: Experiment, events: Events | None = None) -> "Model | None":
-    """Find the experiment's base model; None for a method that has none."""
+    """Find the experiment's base model; None for a method that has none.
+
+    Raises:
+        FtlibError: The method needs what is not here, or see `ftlib.models.load_model`.
+    """
     if not METHODS[spec.method].model:
         return None
+    if problem := METHODS[spec.method].lacks(spec.device):
+        raise FtlibError(problem)
     (events or Events()).say("stage", name="model")
     # Not at the top: the baselines need no torch, which takes seconds to load.
     from ftlib.models import load_model
@@ -132,50 +173,61 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     """Draw the training examples and adapt the model to them as the method says.
 
     With a tuning budget the method is fitted once per setting, and the one best on validation stays: by accuracy,
-    or by bits per byte where there are no labels. The cost is that of all of them.
+    or by bits per byte where there are no labels. The cost is that of all of them, and of all processes: seconds on the
+    clock, examples and operations of all together.
     """
     events = events or Events()
     events.say("stage", name="adapt")
     train = task.draw(**spec.drawing())
-    budget = spec.tuning.get("learning_rate", 1) if METHODS[spec.method].trains else 1
     start = _clock()
-    if budget > 1:
-        predictor, training, tuned = _tune(spec, task, train, model, events, budget)
+    if len(settings := _settings(spec)) > 1:
+        predictor, training, tuned = _tune(settings, task, train, model, events)
     else:
         (predictor, training), tuned = _fit_once(spec, task, train, model, events), {}
     cost = {
         "train_seconds": _clock() - start,
+        "validation_seconds": training.validation_seconds if training else None,
         "train_examples": len(train) if predictor.trainable_parameters or predictor.orders is not None else 0,
         "train_examples_per_second": training.examples_per_second if training else None,
         "achieved_flops_per_second": training.flops_per_second if training else None,
+        "matmul_peak_flops_per_second": spec.processes * _peak(model) if training else None,
     }
-    return Adapted(predictor, cost, tuned)
+    return Adapted(predictor, cost, tuned, training.others if training else (0, 0))
 
 
 FACTORS = (1, 1 / 3, 3, 1 / 10, 10, 1 / 30, 30, 1 / 100, 100)
 """Learning rates a tuning budget buys, as multiples of the spec's, nearest first."""
 
 
-def _tune(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model | None", events: Events, budget: int):
+def _settings(spec: Experiment) -> list[Experiment]:
+    """What the tuning budget buys; without one, the experiment itself."""
+    budget = spec.tuning.get("learning_rate", 1) if METHODS[spec.method].trains else 1
+    if budget == 1:
+        return [spec]
+    rate = spec.resolved()["learning_rate"]
+    return [spec.model_copy(update={"learning_rate": rate * one, "probes": []}) for one in FACTORS[:budget]]
+
+
+def _tune(settings: list[Experiment], task: Task, train: "pd.DataFrame", model: "Model | None", events: Events):
     """Fit once per setting; a setting that diverges is one that was tried and is not taken."""
-    rate, tried, best = spec.resolved()["learning_rate"], [], None
+    tried, best = [], None
     metric, sign = ("bits_per_byte", -1) if task.kind == LANGUAGE_MODELING else ("accuracy", 1)
-    for factor in FACTORS[:budget]:
-        setting = spec.model_copy(update={"learning_rate": rate * factor, "probes": []})
-        entry = {"learning_rate": rate * factor, f"validation_{metric}": None}
+    for setting in settings:
+        entry = {"learning_rate": setting.learning_rate, f"validation_{metric}": None}
+        entry["n_validation"] = len(task.splits["validation"])
         try:
             predictor, training = _fit_once(setting, task, train, model, events)
             measured = _measure("after", setting, task, model, predictor, part="validation")
             score = measured.metrics["validation"][metric]["value"]
             entry[f"validation_{metric}"] = score
             if best is None or sign * score > sign * best[0]:
-                best = score, predictor, training, rate * factor
+                best = score, predictor, training, setting.learning_rate
         except Diverged as error:
             entry["reason"] = str(error)
         tried.append(entry)
         events.say("tried", **entry)
     if best is None:
-        raise Diverged(f"all {budget} learning rates diverged: {[entry['learning_rate'] for entry in tried]}")
+        raise Diverged(f"all {len(tried)} learning rates diverged: {[entry['learning_rate'] for entry in tried]}")
     return best[1], best[2], {"learning_rate": best[3], "tried": tried}
 
 
@@ -185,10 +237,16 @@ def _fit_once(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model
         return predictor, None
     from ftlib.train import fit
 
-    training = fit(predictor.trainable, model, spec, train, events)
+    training = fit(predictor.trainable, model, spec, train, events, task.splits["validation"])
     if predictor.trainable.finish:
         predictor.trainable.finish()
     return predictor, training
+
+
+def _peak(model: "Model") -> float:
+    from ftlib.speed import matmul_peak
+
+    return matmul_peak(model.device, model.dtype, model.threads)
 
 
 def measure_after(
@@ -288,7 +346,7 @@ def save(
     predictor = adapted.predictor
     cost = adapted.cost | {
         "eval_seconds": after.seconds,
-        **provenance.peak_memory(),
+        **_peak_memory(adapted.others),
         "trainable_parameters": predictor.trainable_parameters,
         "total_parameters": predictor.total_parameters,
         "checkpoint_bytes": predictor.checkpoint_bytes,
@@ -312,10 +370,20 @@ def save(
     return record
 
 
+def _peak_memory(others: tuple[int, int]) -> dict[str, int | None]:
+    """Of main memory what all processes of the run need together, of a GPU's what the one that needs most does."""
+    mine = provenance.peak_memory()
+    on_gpu = mine["peak_device_memory_bytes"]
+    return {
+        "peak_memory_bytes": mine["peak_memory_bytes"] + others[0],
+        "peak_device_memory_bytes": None if on_gpu is None else max(on_gpu, others[1]),
+    }
+
+
 class _Page(types.ModuleType):
     """Importing this module puts it where `ftlib.run(spec)` is looked up; so it can be called as well."""
 
-    def __call__(self, spec: Experiment, run_dir: str | Path | None = None) -> RunRecord:
+    def __call__(self, spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None:
         return run(spec, run_dir)
 
 

@@ -41,8 +41,9 @@ class Experiment(Fields):
     >>> Experiment(task="pydocs", method="lorra")
     Traceback (most recent call last):
         ...
-    ftlib.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: full, in_context, \
-lora, majority, ngram, probe, setfit, tfidf, zero_shot
+    ftlib.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: bitfit, dora, \
+full, ia3, in_context, last_layers, loha, lokr, lora, majority, ngram, p_tuning, pissa, prefix_tuning, probe, \
+prompt_tuning, qlora, rslora, setfit, tfidf, vera, zero_shot
     """
 
     def __init__(self, **fields: Any) -> None:

@@ -5,22 +5,28 @@ import math
 import sys
 import tempfile
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 import transformers
+from torch.utils.flop_counter import FlopCounterMode
 
-from ftlib.errors import Diverged
-from ftlib.families import DECODER
-from ftlib.losses import in_slices, next_token_loss
+from ftlib import provenance
+from ftlib.families import DECODER, ENCODER
+from ftlib.lean import lean
+from ftlib.losses import in_slices
 from ftlib.methods import Trainable
 from ftlib.models import Model
+from ftlib.ranks import rank
 from ftlib.records import Events
+from ftlib.score import passes
 from ftlib.spec import Experiment
+from ftlib.steps import Steps
+from ftlib.watch import Watch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,130 +38,170 @@ class Training(NamedTuple):
     seconds: float
     examples_per_second: float
     flops_per_second: float
-    """Of the matrix products alone: 2 per parameter and token forwards, 2 backwards, 2 more for those that move
-    (Kaplan et al. 2020, section 2.1)."""
+    """Of the matrix products alone, and of what texts need without padding (model FLOPs as in Chowdhery et al. 2022,
+    appendix B), as torch counts them."""
+    validation_seconds: float
+    """Spent on the loss on validation, beside `seconds`."""
+    others: tuple[int, int]
+    """Bytes that the other processes of this training used at their peak: of main memory, all together; of a GPU's
+    memory, the most that one of them did."""
 
 
-class _Watch(transformers.TrainerCallback):
-    def __init__(self, events: Events, enough: float) -> None:
-        self.events, self.enough = events, enough
-        self.last: deque[float] = deque(maxlen=3)
-
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        # `loss` is the mean since the last entry; `train_loss`, at the end, that of the whole training.
-        if "loss" in logs:
-            self.events.say("step", step=state.global_step, of=state.max_steps, loss=round(logs["loss"], 6))
-        loss = logs.get("loss", logs.get("train_loss", 0.0))
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"the training loss became {loss} by step {state.global_step} of {state.max_steps}; "
-                f"a learning_rate below {args.learning_rate:g} usually helps"
-            )
-        self.last.append(loss)
-        # Three in a row: one batch may be easy.
-        if len(self.last) == self.last.maxlen and max(self.last) < self.enough:
-            control.should_training_stop = True
-
-
-class _Trainer(transformers.Trainer):
-    """Sees the batches that `fit` chooses, and takes losses in parts, which needs less time and memory."""
-
-    sliced = False
-    """Whether the loss of a causal model is taken a few positions at a time."""
-    halved = False
-    """Whether the shorter half of a batch is computed apart from the longer one."""
-    chosen: Sequence[list[int]] = ()
-    """Which examples each step sees."""
-
-    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
-        how = {"collate_fn": self.data_collator, "pin_memory": self.args.dataloader_pin_memory}
-        return torch.utils.data.DataLoader(self.train_dataset, batch_sampler=self.chosen, **how)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if self.halved:
-            return _in_halves(model, inputs)
-        if not self.sliced:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        dtype = torch.bfloat16 if self.args.bf16 else torch.float32
-        return next_token_loss(self.accelerator.unwrap_model(model, keep_fp32_wrapper=False), inputs, dtype)
-
-
-def fit(trainable: Trainable, model: Model, spec: Experiment, train: "pd.DataFrame", events: Events) -> Training:
+def fit(
+    trainable: Trainable,
+    model: Model,
+    spec: Experiment,
+    train: "pd.DataFrame",
+    events: Events,
+    validation: "pd.DataFrame | None" = None,
+) -> Training:
     """Train a module in place.
 
     AdamW, linear decay after a warm-up of a tenth of the steps (steady over seeds: Mosbach et al. 2021, section 6),
     batches as `mixed_lengths` or the method makes them, bfloat16 autocast where the model's dtype says so. Everything
     random follows the seed. With few examples the passes go on until `min_steps` are made.
 
+    Several processes (torchrun) each hold the whole module and compute the gradient of their share of every batch; all
+    of them call this, and end with the same weights.
+
     Args:
         trainable: What to train, and how its examples are encoded; parameters that require no gradient stay.
         model: The base model: device and dtype.
-        spec: learning_rate, epochs, min_steps, batch_size and seed are read, resolved.
+        spec: learning_rate, epochs, min_steps, batch_size, seed and `ftlib.fields.HOW` are read, resolved.
         train: The training examples.
         events: Where progress is written.
+        validation: Examples whose loss is measured meanwhile; None: none is.
 
     Raises:
         Diverged: The loss is not finite.
+        FtlibError: The experiment asks for another number of processes than there are; see `ftlib.ranks.rank`.
     """
+    mine = rank(spec)
     _keep_large_blocks()
     settings = spec.resolved()
     module, examples = trainable.module, trainable.encode(train)
-    per_pass = math.ceil(len(examples) / settings["batch_size"])
+    size, rate = settings["batch_size"], settings["learning_rate"]
+    per_pass = math.ceil(len(examples) / size)
     steps = max(math.ceil(per_pass * settings["epochs"]), settings["min_steps"])
+    lengths = [len(example["input_ids"]) for example in examples]
+    choose = trainable.batches or partial(mixed_lengths, lengths, rng=np.random.default_rng(spec.seed))
+    at = validation_steps(spec, steps) if validation is not None else []
+    watched = trainable.encode(_some(validation, spec, steps * size, len(at))) if at else []
+    # Texts of a single token have no loss.
+    at = at if watched else []
+    on_cpu = model.device == "cpu"
+    # On a GPU two small passes take longer than one with padding.
+    by_itself = 0 if trainable.alone and on_cpu and model.tokenizer.padding_side == "right" else 1
     with tempfile.TemporaryDirectory() as folder:
-        arguments = transformers.TrainingArguments(
-            output_dir=folder,
-            max_steps=steps,
-            learning_rate=settings["learning_rate"],
-            per_device_train_batch_size=settings["batch_size"],
-            warmup_steps=math.ceil(steps / 10),
-            lr_scheduler_type="linear",
-            weight_decay=0.01,
-            optim="adamw_torch_fused",
-            bf16=model.bf16,
-            use_cpu=model.device == "cpu",
-            seed=spec.seed,
-            data_seed=spec.seed,
-            dataloader_pin_memory=model.device == "cuda",
-            logging_steps=max(1, steps // 50),
-            # Otherwise a model full of NaN logs a loss of 0 and looks like the best of all.
-            logging_nan_inf_filter=False,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
-        trainer = _Trainer(
+        trainer = Steps(
+            choose(size, steps),
+            trainable.collate,
+            parts=spec.gradient_accumulation if spec.gradient_accumulation > 1 else by_itself,
+            separable=trainable.separable,
+            sliced=model.family == DECODER and in_slices(module),
+            compiled=spec.torch_compile,
             model=module,
-            args=arguments,
             train_dataset=examples,
-            data_collator=trainable.collate,
-            callbacks=[_Watch(events, trainable.enough)],
+            args=transformers.TrainingArguments(
+                output_dir=folder,
+                max_steps=steps,
+                learning_rate=rate,
+                per_device_train_batch_size=size,
+                warmup_steps=math.ceil(steps / 10),
+                lr_scheduler_type="linear",
+                weight_decay=0.01,
+                optim="adamw_torch_fused",
+                bf16=model.bf16,
+                use_cpu=on_cpu,
+                seed=spec.seed,
+                data_seed=spec.seed,
+                dataloader_pin_memory=model.device == "cuda",
+                logging_steps=max(1, steps // 50),
+                # Otherwise a model full of NaN logs a loss of 0 and looks like the best of all.
+                logging_nan_inf_filter=False,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                # Layers that a task does not use, such as a pooler, get no gradient.
+                ddp_find_unused_parameters=True,
+                ddp_backend="gloo" if on_cpu and spec.processes > 1 else None,
+                # The others wait while the first one measures; that one ended is noticed by what started them.
+                ddp_timeout=7 * 24 * 3600,
+            ),
         )
-        lengths = [len(example["input_ids"]) for example in examples]
-        choose = trainable.batches or partial(mixed_lengths, lengths, rng=np.random.default_rng(spec.seed))
-        trainer.chosen = choose(settings["batch_size"], steps)
-        # On a GPU two small passes take longer than one with padding.
-        trainer.halved = trainable.alone and model.device == "cpu" and model.tokenizer.padding_side == "right"
-        trainer.sliced = model.family == DECODER and in_slices(module)
+        # A process uses one GPU, however many there are.
+        trainer.args._n_gpu = 1
+        if mine:
+            # Or else all processes would drop the same of different examples.
+            torch.manual_seed(spec.seed + mine * 2**32)
+        measure = partial(trainer.measured, module, watched, 4 * size)
+        watch = Watch(module, events, trainable.enough, at, measure, len(watched), spec.patience)
+        trainer.add_callback(watch)
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+        events.say("fit", learning_rate=rate, steps=steps, n=len(examples))
         start = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - start
+        called = passes.core(module).base_model if trainer.sliced else module
+        with lean(module, _words(model, [*examples, *watched])):
+            with _as_asked(module, called, spec):
+                trainer.train()
+            watch.put_back()
+            seconds = time.perf_counter() - start - watch.seconds
+            flops = _flops(trainer, examples)
+        # accelerate leaves its autocast in place; what is measured afterwards chooses its own arithmetic.
+        trainer.accelerator.unwrap_model(module, keep_fp32_wrapper=False)
+        peaks = trainer.of_all([value or 0 for value in provenance.peak_memory().values()]).long().tolist()
     seen = len(examples) * trainer.state.global_step / per_pass
-    mean_length = sum(lengths) / len(lengths)
-    moving, total = _multiplied(module)
-    return Training(seconds, seen / seconds, (4 * total + 2 * moving) * seen * mean_length / seconds)
+    flops *= seen * sum(lengths) / len(lengths)
+    others = [peak for place, peak in enumerate(peaks) if place != mine]
+    beside = sum(main for main, _ in others), max((device for _, device in others), default=0)
+    return Training(seconds, seen / seconds, flops / seconds, watch.seconds, beside)
 
 
-def _in_halves(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The mean loss of a batch, its longer and its shorter half each padded to its own longest text."""
-    lengths = inputs["attention_mask"].sum(dim=1)
-    loss = 0.0
-    for rows in lengths.argsort(descending=True, stable=True).chunk(2):
-        width = int(lengths[rows].max())
-        half = {name: value[rows, :width] if value.ndim > 1 else value[rows] for name, value in inputs.items()}
-        loss = loss + model(**half)["loss"] * (len(rows) / len(lengths))
-    return loss
+def validation_steps(spec: Experiment, steps: int) -> list[int]:
+    """After which steps the loss on validation is measured; the last is always one of them.
+
+    With a number of examples per class there is none, unless it was asked for: whoever has few labels has no others.
+
+    >>> validation_steps(Experiment(method="full"), 40), validation_steps(Experiment(method="full", shots=8), 40)
+    ([8, 16, 24, 32, 40], [])
+    """
+    times = spec.validations or (0 if spec.shots else 5)
+    return sorted({math.ceil(steps * time / times) for time in range(1, times + 1)})
+
+
+MOST, LEAST = 512, 64
+"""Validation examples whose loss is measured at a time."""
+
+
+def _some(validation: "pd.DataFrame", spec: Experiment, seen: int, times: int) -> "pd.DataFrame":
+    """The same for every run of a task; so few that measuring takes about a tenth of training, unless it decides."""
+    # A pass forwards is a third of a training step's work.
+    affordable = MOST if spec.patience else max(LEAST, min(MOST, 3 * seen // (10 * times)))
+    return validation.iloc[np.random.default_rng(0).permutation(len(validation))[:affordable]]
+
+
+def _words(model: Model, examples: Sequence[dict[str, Any]]) -> set[int] | None:
+    """Every token that an encoder will see; other families also see what they are to say."""
+    if model.family != ENCODER:
+        return None
+    return {model.tokenizer.pad_token_id}.union(*(example["input_ids"] for example in examples))
+
+
+@contextmanager
+def _as_asked(module: torch.nn.Module, called: torch.nn.Module, spec: Experiment) -> Iterator[None]:
+    """Within it, the module trains with activations computed anew, and what is called of it is compiled, if asked."""
+    models = [part for part in module.modules() if isinstance(part, transformers.PreTrainedModel)]
+    if spec.gradient_checkpointing:
+        models[0].activation_checkpointing_enable({"use_reentrant": False})
+    if spec.torch_compile:
+        called.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        if spec.gradient_checkpointing:
+            models[0].activation_checkpointing_disable()
+        if spec.torch_compile:
+            called._compiled_call_impl = None
 
 
 def mixed_lengths(lengths: Sequence[int], size: int, steps: int, rng: np.random.Generator) -> list[list[int]]:
@@ -205,8 +251,16 @@ def _keep_large_blocks() -> None:
     library.mallopt(trim_threshold, 2**31 - 1)
 
 
-def _multiplied(module: torch.nn.Module) -> tuple[int, int]:
-    """Parameters that move, and all, of the layers that multiply; an embedding is looked up, not multiplied."""
-    layers = [layer for layer in module.modules() if not isinstance(layer, torch.nn.Embedding)]
-    found = [parameter for layer in layers for parameter in layer.parameters(recurse=False)]
-    return sum(p.numel() for p in found if p.requires_grad), sum(p.numel() for p in found)
+def _flops(trainer: Steps, examples: Sequence[dict[str, Any]]) -> float:
+    """Operations of the matrix products of a training step, per token that is not padding; what torch counts of them.
+
+    Counted on the two examples in the middle of the order by length, which need next to no padding.
+    """
+    middle = sorted(examples, key=lambda example: len(example["input_ids"]))[(len(examples) - 1) // 2 :][:2]
+    inputs = trainer._prepare_inputs(trainer.collate(middle))
+    # No gradient is kept, and what chance gives next is as if nothing had been counted.
+    with torch.random.fork_rng(), FlopCounterMode(display=False) as counter:
+        trainer.model.train()
+        trainer.loss_of(trainer.model, inputs).backward()
+    trainer.model.zero_grad()
+    return counter.get_total_flops() / sum(len(example["input_ids"]) for example in middle)

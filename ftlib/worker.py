@@ -1,6 +1,14 @@
-"""One prepared run folder, executed in this process: what `ftlib run-one RUN_DIR` does on any machine."""
+"""One prepared run folder, executed in this process: what `ftlib run-one RUN_DIR` does on any machine.
 
+A run whose training several processes share is executed by as many, started by torchrun: here, where nobody else has
+done so. The first one executes the notebook, in whose kernel it trains; the others only train, and write nothing.
+"""
+
+import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -8,19 +16,23 @@ from typing import Any
 
 import psutil
 
-from ftlib import notebooks, provenance, records
+from ftlib import notebooks, provenance, ranks, records, shortage
 from ftlib.errors import FtlibError
 from ftlib.records import RunRecord
 from ftlib.spec import Experiment
 
 
-def run_one(run_dir: str | Path) -> RunRecord:
+def run_one(run_dir: str | Path) -> RunRecord | None:
     """Execute the notebook of one prepared run folder and return its record, whatever became of it.
 
     A notebook that stopped without a record leaves a record all the same, with the status and the reason.
 
+    Returns:
+        The record; None in a process that torchrun started and that is not the first.
+
     Raises:
-        FtlibError: The folder holds no valid request.
+        FtlibError: The folder holds no valid request, or torchrun started another number of processes than it asks for.
+        SystemExit: In a process that is not the first, when its part failed: torchrun then ends the others.
     """
     run_dir = Path(run_dir)
     given = provenance.request(run_dir)
@@ -31,26 +43,103 @@ def run_one(run_dir: str | Path) -> RunRecord:
     spec = Experiment(**given["passed"])
     if spec.run_id != given["run_id"]:
         raise FtlibError(f"{run_dir}: spec.json says run {given['run_id']}, but its fields are run {spec.run_id}")
-    for name in ("events.jsonl", "notebook.ipynb"):
-        (run_dir / name).unlink(missing_ok=True)
     follow_parent()
     # Set before the kernel starts: the linear algebra libraries read it once. Sums depend on the number of threads.
     os.environ |= thread_variables(spec.threads)
+    if spec.processes > 1 and not ranks.launched():
+        return _together(run_dir, spec)
+    if _rank(spec):
+        return _assist(run_dir, spec)
+    for name in ("events.jsonl", "notebook.ipynb"):
+        (run_dir / name).unlink(missing_ok=True)
+    if spec.processes > 1:
+        signal.signal(signal.SIGTERM, lambda number, frame: _ended(run_dir, spec))
     source = notebooks.find(spec.resolved()["notebook"])
     parameters = notebook_parameters(spec, source) | {"run_dir": str(run_dir)}
-    status, reason = "failed", ""
+    found = "failed", "the notebook ended without writing a record"
     try:
         notebooks.execute(source, run_dir / "notebook.ipynb", parameters)
-        reason = "the notebook ended without writing a record"
     except Exception as error:
         # Whatever a notebook raises, or a kernel that dies, is this run's failure and not the study's.
-        name = getattr(error, "ename", type(error).__name__)
-        status = "diverged" if name == "Diverged" else "failed"
-        said = getattr(error, "evalue", str(error)) or name
-        reason = said if name in ("FtlibError", "Diverged") else f"{name}: {said}"
+        found = _of_another(run_dir, spec) if _left_alone(error) else failure(error, spec)
+    if spec.processes > 1:
+        # From here on it ends by itself.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if record := records.complete_record(run_dir):
         return record
-    return write_failure(run_dir, spec, status, reason)
+    return write_failure(run_dir, spec, *found)
+
+
+def failure(error: BaseException, spec: Experiment) -> tuple[str, str]:
+    """The status and the reason of a run that an error ended, its own or that of its notebook.
+
+    >>> failure(FtlibError("shots: found 9"), Experiment())
+    ('failed', 'shots: found 9')
+    """
+    name = getattr(error, "ename", type(error).__name__)
+    said = getattr(error, "evalue", str(error))
+    reason = said or name if name in ("FtlibError", "Diverged") else shortage.explained(name, said, spec)
+    return "diverged" if name == "Diverged" else "failed", reason
+
+
+def _together(run_dir: Path, spec: Experiment) -> RunRecord:
+    """Start as many processes as the run asks for, each of which executes this folder, and wait for them."""
+    (run_dir / _FAILURE).unlink(missing_ok=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={spec.processes}"]
+    command = [*torchrun, "-m", "ftlib", "run-one", str(run_dir.resolve())]
+    # What they say beside errors is what this process will say.
+    subprocess.run(command, env=os.environ | {PARENT: str(os.getpid())}, stdout=subprocess.DEVNULL)
+    if (run_dir / "record.json").exists():
+        return records.read_record(run_dir)
+    return write_failure(run_dir, spec, *_of_another(run_dir, spec))
+
+
+def _rank(spec: Experiment) -> int:
+    try:
+        return ranks.rank(spec)
+    except FtlibError:
+        # Once is enough.
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(0) from None
+        raise
+
+
+_FAILURE = "failure.json"
+"""In the run's folder until the first process has read it: why another one failed."""
+
+
+def _assist(run_dir: Path, spec: Experiment) -> None:
+    from ftlib.run import assist
+
+    try:
+        assist(spec)
+    except Exception as error:
+        if not _left_alone(error):
+            records.write_json(run_dir / _FAILURE, failure(error, spec))
+        raise SystemExit(1) from error
+
+
+def _left_alone(error: BaseException) -> bool:
+    """Whether it only says that another process is gone: what failed there is the reason."""
+    said = f"{getattr(error, 'ename', type(error).__name__)} {getattr(error, 'evalue', str(error))}"
+    return any(name in said for name in ("gloo", "NCCL", "DistBackendError", "DistNetworkError", "DistStoreError"))
+
+
+def _of_another(run_dir: Path, spec: Experiment) -> tuple[str, str]:
+    path = run_dir / _FAILURE
+    if not path.exists():
+        advice = shortage.advice(spec)
+        return "failed", f"one of its {spec.processes} processes ended without a word; if memory ran out, {advice}"
+    status, reason = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    return status, reason
+
+
+def _ended(run_dir: Path, spec: Experiment) -> None:
+    """Torchrun ends this process, the first, because another one has ended: neither it nor its kernel may wait."""
+    if not records.complete_record(run_dir):
+        write_failure(run_dir, spec, *_of_another(run_dir, spec))
+    stop_tree(psutil.Process())
 
 
 def thread_variables(threads: int) -> dict[str, str]:

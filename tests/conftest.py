@@ -66,7 +66,7 @@ method = "zero_shot"
 [[runs]]
 method = "probe"
 [[runs]]
-method = ["lora", "full", "setfit"]
+method = ["lora", "bitfit", "full", "setfit"]
 epochs = 3.0
 batch_size = 8
 learning_rate = 0.003

@@ -16,7 +16,7 @@ from ftlib.grid import load_suite
 from ftlib.methods.contrastive import Pairs, mixed_batches, pair_loss
 from ftlib.methods.few_shot import linear_head
 from ftlib.spec import Experiment, Plan
-from ftlib.train import _in_halves, mixed_lengths
+from ftlib.train import mixed_lengths
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -89,25 +89,6 @@ def test_many_examples_are_batched_by_length_and_few_by_chance():
         assert least < filled < most
         half = len(batches) // 2
         assert {frozenset(batch) for batch in batches[:half]} != {frozenset(batch) for batch in batches[half:]}
-
-
-def test_a_batch_in_halves_has_the_loss_of_the_whole(at_home):
-    module = ftlib.load_model("tiny", dtype="float32").classifier(2, seed=0).eval()
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(2, 12, 7)
-    inputs = {
-        "input_ids": torch.tensor(rng.integers(5, 20, (7, 12))),
-        "attention_mask": torch.tensor(np.arange(12)[None] < lengths[:, None]).long(),
-        "labels": torch.tensor(rng.integers(0, 2, 7)),
-    }
-    whole = module(**inputs).loss
-    whole.backward()
-    gradient = module.classifier.weight.grad.clone()
-    module.zero_grad()
-    halves = _in_halves(module, inputs)
-    halves.backward()
-    assert halves.item() == pytest.approx(whole.item(), abs=1e-6)
-    assert torch.allclose(module.classifier.weight.grad, gradient, atol=1e-6)
 
 
 # The method.

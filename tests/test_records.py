@@ -103,13 +103,15 @@ def test_what_is_no_record_is_an_error_that_names_the_file(tmp_path, content):
 
 def test_the_diary_survives_a_torn_last_line_and_holds_no_nan(tmp_path):
     events = Events(tmp_path)
+    events.say("fit", learning_rate=0.1, steps=2, n=8)
     events.say("step", step=1, of=2, loss=0.5)
+    events.say("validation", step=1, of=2, loss=0.7, n=4)
     events.say("step", step=2, of=2, loss=float("nan"))
     with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"event": "ste')
     found = records.read_events(tmp_path)
-    assert [entry["loss"] for entry in found] == [0.5, None]
-    assert events.curve() == ([1, 2], [0.5, None])
+    assert [entry["loss"] for entry in found[1:]] == [0.5, 0.7, None]
+    assert events.curves() == [("training", [1, 2], [0.5, None]), ("validation", [1], [0.7])]
 
 
 def test_a_value_is_found_by_its_path_or_the_error_lists_what_is_there():

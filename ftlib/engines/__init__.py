@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ftlib import provenance, records, worker
+from ftlib import provenance, records, shortage, worker
 from ftlib.errors import FtlibError, unknown
 from ftlib.spec import Experiment
 
@@ -145,7 +145,8 @@ def _look(state: State, timeout: float) -> None:
     elif not (state.run_dir / "record.json").exists():
         log = state.run_dir / "log.txt"
         last = log.read_text(encoding="utf-8", errors="replace").strip()[-500:] if log.exists() else ""
-        reason = f"the process ended with code {code} and no record (out of memory?): {last}"
+        advice = shortage.advice(state.spec)
+        reason = f"the process ended with code {code} and no record; if memory ran out, {advice}. It said: {last}"
         worker.write_failure(state.run_dir, state.spec, "failed", reason)
     record = records.read_record(state.run_dir)
     state.state, state.reason, state.ended = record.status, record.reason or "", time.monotonic()

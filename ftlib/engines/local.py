@@ -57,11 +57,15 @@ def engine(specs: Iterable[Experiment] = ()) -> Iterator[Start]:
     # Not at the top: it says how a process ends with its parent, which only Linux knows.
     from ftlib.engines import warm
 
-    left = Counter(map(warm.kind, specs))
+    left = Counter(warm.kind(spec) for spec in specs if spec.processes == 1)
     parents = {kind: None for kind, runs in left.items() if runs >= WORTH_A_PARENT}
 
     def start(run_dir: Path) -> Handle:
-        kind = warm.kind(Experiment(**provenance.request(run_dir)["passed"]))
+        spec = Experiment(**provenance.request(run_dir)["passed"])
+        if spec.processes > 1:
+            # Torchrun starts its processes, from nothing.
+            return Process(run_dir)
+        kind = warm.kind(spec)
         left[kind] -= 1
         for other, parent in parents.items():
             if parent and left[other] < 1 and parent.idle and other != kind:

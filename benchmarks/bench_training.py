@@ -1,0 +1,179 @@
+"""Training beside transformers' Trainer, and beside what the processor can multiply; writes docs/training.md.
+
+    python benchmarks/bench_training.py [--seeds 3] [--examples 1000] [--test 1000] [--out docs]
+
+SST-2 with all-MiniLM-L6-v2, one pass over the same examples, two threads in one process, in turns. The Trainer has its
+defaults and what courses set: float32, batches of 16 in random order, each padded to its longest; LoRA through peft
+with the same rank, scale and layers. Rates are ftlib's for both. Examples a second are those of the training loop;
+accuracy is on the same test texts, paired over examples and seeds. The peak is that of square matrix products in the
+same arithmetic, measured now. Where the rest of the time goes is asked of torch's profiler, in one more training.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import peft
+import torch
+import transformers
+from torch.profiler import ProfilerActivity, profile
+
+import ftlib as ft
+from ftlib import stats
+from ftlib.predict import module_probabilities
+from ftlib.speed import matmul_peak
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "sst2"
+THREADS = 2
+WORDS = {"0": "negative", "1": "positive"}
+MARGIN = 0.01
+WANTED = {"full": 2.2, "lora": 2.8}
+SHARE = 0.45
+
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
+    "between float32 and bfloat16, and other copies": ("aten::copy_", "aten::cat", "aten::clone"),
+    "optimizer and the norm of gradients": (
+        "aten::_fused_adamw_", "aten::linalg_vector_norm", "aten::_foreach_mul_", "aten::_foreach_add_",
+    ),
+    "dropout masks": ("aten::random_", "aten::ge", "aten::bernoulli_"),
+    "softmax": ("aten::_softmax", "aten::_softmax_backward_data"),
+    "activation and layer norms": (
+        "aten::gelu", "aten::gelu_backward", "aten::native_layer_norm", "aten::native_layer_norm_backward",
+    ),
+    "additions, products, sums, zeros": (
+        "aten::add", "aten::add_", "aten::mul", "aten::mul_", "aten::sum", "aten::fill_",
+    ),
+}  # fmt: skip
+
+
+class Quiet(ft.Events):
+    """No lines about steps."""
+
+    def say(self, *_, **__):
+        """Nothing."""
+
+
+def spec_of(method, seed, n):
+    """Ours: one pass over n examples."""
+    given = {"epochs": 1.0, "batch_size": 16, "threads": THREADS, "label_words": WORDS}
+    return ft.Experiment(task=f"file:{DATA}", method=method, seed=seed, train_limit=n, **given)
+
+
+def ours(task, model, method, seed, n):
+    """Examples a second, FLOP/s, and the function texts -> probabilities."""
+    adapted = ft.adapt(spec_of(method, seed, n), task, model, Quiet())
+    cost = adapted.cost
+    speed = cost["train_examples_per_second"], cost["achieved_flops_per_second"]
+    return *speed, adapted.predictor.probabilities
+
+
+def theirs(task, model, method, seed, n):
+    """The same of transformers' Trainer."""
+    spec = spec_of(method, seed, n)
+    settings, train = spec.resolved(), task.draw(**spec.drawing())
+    module = model.classifier(len(task.labels), seed)
+    if method == "lora":
+        how = peft.LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", **settings["method_args"])
+        module = peft.get_peft_model(module, how)
+    tokens = model.tokenizer(train["text"].tolist(), truncation=True, max_length=spec.max_length)["input_ids"]
+    codes = [task.labels.index(label) for label in train["label"]]
+    examples = [{"input_ids": ids, "labels": code} for ids, code in zip(tokens, codes, strict=True)]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            folder, learning_rate=settings["learning_rate"], num_train_epochs=1, per_device_train_batch_size=16,
+            seed=seed, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
+        )  # fmt: skip
+        pad = transformers.DataCollatorWithPadding(model.tokenizer)
+        trainer = transformers.Trainer(module, arguments, train_dataset=examples, data_collator=pad)
+        trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+    return n / seconds, None, module_probabilities(module, model, spec.max_length)
+
+
+def spent(task, model, method, n):
+    """Kind of work -> share of the operators' time in one training of ours, most first."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        ours(task, model, method, 0, n)
+    times = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+    whole = sum(times.values())
+    found = {kind: sum(times.get(name, 0) for name in names) / whole for kind, names in KINDS.items()}
+    found["the rest: Python, autograd, other operators"] = 1 - sum(found.values())
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def beside(task, model, method, options):
+    """Lines about one method, and whether it is as fast, as good and as near to the peak as wanted."""
+    test = task.test_set(options.test)
+    texts, truth = test["text"].tolist(), test["label"].to_numpy()
+    speeds, right, shares = {"Trainer": [], "ftlib": []}, {"Trainer": [], "ftlib": []}, []
+    for seed in range(options.seeds):
+        for name, train in (("Trainer", theirs), ("ftlib", ours)):
+            speed, flops, probabilities = train(task, model, method, seed, options.examples)
+            speeds[name].append(speed)
+            right[name].append(np.array(task.labels)[probabilities(texts).argmax(axis=1)] == truth)
+            said = f"{method}, seed {seed}, {name}: {speed:.1f} examples/s, accuracy {right[name][-1].mean():.4f}"
+            if flops:
+                shares.append((flops, matmul_peak("cpu", model.dtype, THREADS)))
+                said += f", {flops / 1e9:.0f} GFLOP/s of {shares[-1][1] / 1e9:.0f}"
+            print(said, flush=True)
+    ratio, low, high = (np.exp(x) for x in stats.t_interval(np.log(np.divide(speeds["ftlib"], speeds["Trainer"]))))
+    part, part_low, part_high = stats.t_interval([flops / peak for flops, peak in shares])
+    mean = np.mean(shares, axis=0) / 1e9
+    names = {"name_a": "ftlib", "name_b": "the Trainer", "rng": np.random.default_rng(0)}
+    found = ft.compare(*(np.array(right[name], dtype=float) for name in ("ftlib", "Trainer")), margin=MARGIN, **names)
+    lines = [
+        f"## {method}",
+        "",
+        "| seed | Trainer, examples/s | ftlib, examples/s | Trainer, accuracy | ftlib, accuracy |",
+    ]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for seed in range(options.seeds):
+        speed = " | ".join(f"{speeds[name][seed]:.1f}" for name in speeds)
+        level = " | ".join(f"{right[name][seed].mean():.4f}" for name in speeds)
+        lines.append(f"| {seed} | {speed} | {level} |")
+    lines += [
+        "",
+        f"{ratio:.2f} times the examples a second ({low:.2f} to {high:.2f} over seeds; wanted: {WANTED[method]:g}).",
+        f"Accuracy on {len(test)} test texts: {found.sentence}.",
+        f"{mean[0]:.0f} GFLOP/s, {part:.0%} ({part_low:.0%} to {part_high:.0%}) of the measured {mean[1]:.0f} (wanted: "
+        f"{SHARE:.0%}). Time of the step goes to:",
+        "",
+        *(f"- {share:.0%} {kind}" for kind, share in spent(task, model, method, options.examples // 4).items()),
+        "",
+    ]
+    good = ratio >= WANTED[method] and part >= SHARE and found.verdict in ("same", "better")
+    return lines, good
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--out", default="docs")
+    options = parser.parse_args()
+    if not DATA.exists():
+        sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
+    task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=THREADS)
+    lines, good = [], True
+    for method in WANTED:
+        more, well = beside(task, model, method, options)
+        lines, good = [*lines, *more], good and well
+    version = torch.__version__.split("+")[0]
+    text = [
+        "# Training beside transformers' Trainer, and beside what the processor can multiply",
+        "",
+        f"SST-2, all-MiniLM-L6-v2, {options.examples} texts once, {THREADS} threads, torch {version}, {model.dtype}, "
+        "made by `python benchmarks/bench_training.py`.",
+        "",
+        *lines,
+    ]
+    print("\n".join(text))
+    (Path(options.out) / "training.md").write_text("\n".join(text), encoding="utf-8")
+    sys.exit(not good)

@@ -1,0 +1,453 @@
+"""The training step: parts, memory savers and shortcuts change what it costs, not what is learned."""
+
+import contextlib
+import copy
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+import toy
+import transformers
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+import ftlib
+from ftlib import packing, train
+from ftlib.data import load_task
+from ftlib.errors import Diverged, FtlibError
+from ftlib.lean import Dropout as Quick
+from ftlib.lean import Rows, attention, kept, lean
+from ftlib.methods import METHODS
+from ftlib.models import load_model
+from ftlib.records import Events
+from ftlib.spec import Experiment
+from ftlib.steps import Steps
+from ftlib.watch import Watch
+
+OPINIONS = {"task": "file:opinions", "label_words": toy.LABEL_WORDS, "max_length": 24}
+# name -> model, task, method.
+KINDS = {
+    "encoder": {"model": "tiny", **OPINIONS},
+    "decoder": {"model": "llama", **OPINIONS},
+    "documents": {"model": "gpt2", "task": "file:notes.txt", "context": 32},
+    "encoder-decoder": {"model": "t5", **OPINIONS},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with opinions/, notes.txt and a tiny model of each kind."""
+    home = tmp_path_factory.mktemp("training")
+    toy.write_task(home / "opinions")
+    toy.write_notes(home / "notes.txt")
+    toy.save_model(home / "tiny")
+    for family in ("llama", "gpt2", "t5"):
+        tiny_models.tiny(family, home / family)
+    return home
+
+
+@pytest.fixture(autouse=True)
+def _there(home, monkeypatch):
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("FTLIB_CACHE", str(home / "cache"))
+
+
+def made(kind: str, **fields):
+    """(spec, task, model, predictor) of an experiment that is ready to train, in float32."""
+    spec = Experiment(**{"method": "full", "dtype": "float32", "device": "cpu"} | KINDS[kind] | fields)
+    columns = spec.columns()
+    task, model = load_task(spec.task, **columns), load_model(spec.model, device="cpu", dtype=spec.dtype)
+    return spec, task, model, METHODS[spec.method].prepare()(model, spec, task, task.splits["train"])
+
+
+def still(module: torch.nn.Module) -> torch.nn.Module:
+    """The module without dropout."""
+    for part in module.modules():
+        for name in ("p", "dropout", "attention_dropout", "dropout_rate"):
+            if isinstance(getattr(part, name, None), float):
+                setattr(part, name, 0.0)
+    return module
+
+
+def gradients(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def assert_close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], rtol=1e-4, atol=1e-6) -> None:
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        torch.testing.assert_close(found[name], wanted[name], rtol=rtol, atol=atol, msg=name.__add__)
+
+
+def steps(predictor, folder: Path, parts: int, sliced: bool = False, **more) -> Steps:
+    arguments = transformers.TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none", **more)
+    trainable = predictor.trainable
+    return Steps(
+        [], trainable.collate, parts=parts, separable=trainable.separable, sliced=sliced, model=trainable.module,
+        train_dataset=[], args=arguments,
+    )  # fmt: skip
+
+
+# A batch in parts.
+
+
+def end(values):
+    """The second half of a text's tokens; the number of a label as it is."""
+    return values if isinstance(values, int) else values[len(values) // 2 :]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(kind, tmp_path):
+    _, task, _, predictor = made(kind)
+    module = still(predictor.trainable.module)
+    # As many as no number of parts divides, some of them short.
+    examples = predictor.trainable.encode(task.splits["train"])[:7]
+    examples[:3] = [{name: end(values) for name, values in one.items()} for one in examples[:3]]
+    whole = module(**predictor.trainable.collate(examples))["loss"]
+    whole.backward()
+    wanted = gradients(module)
+    for parts in (1, 2, 3, 7, 0):
+        trainer = steps(predictor, tmp_path, parts, sliced=kind in ("decoder", "documents"))
+        given = trainer._mine(examples)
+        assert len(given["parts"]) == {0: 2, 1: 1, 2: 2, 3: 3, 7: 7}[parts]
+        module.zero_grad()
+        loss = trainer.training_step(module, given)
+        assert float(loss) == pytest.approx(whole.item(), abs=1e-5)
+        assert_close(gradients(module), wanted)
+
+
+def test_the_shares_of_several_processes_are_averaged_to_the_whole(tmp_path):
+    """Each computes its own; the mean over processes, which torch's DistributedDataParallel takes, is the whole's."""
+    _, task, _, predictor = made("decoder")
+    module, examples = predictor.trainable.module, predictor.trainable.encode(task.splits["train"])[:5]
+    module(**predictor.trainable.collate(examples))["loss"].backward()
+    wanted, found = gradients(module), []
+    for world in (2, 3, 7):
+        for place in range(world):
+            trainer = steps(predictor, tmp_path, 2)
+            trainer.rank, trainer.world = place, world
+            module.zero_grad()
+            trainer.training_step(module, trainer._mine(examples))
+            found.append(gradients(module))
+        assert_close({name: sum(one[name] for one in found) / world for name in wanted}, wanted)
+        found.clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_activations_computed_anew_give_the_same_gradient(kind):
+    spec, task, _, predictor = made(kind, gradient_checkpointing=True)
+    module = still(predictor.trainable.module).train()
+    inputs = predictor.trainable.collate(predictor.trainable.encode(task.splits["train"])[:6])
+    plain = module(**inputs)["loss"]
+    plain.backward()
+    wanted, passes = gradients(module), []
+    layer = next(part for part in module.modules() if isinstance(part, torch.nn.ModuleList))[0]
+    inside = next(part for part in layer.modules() if not list(part.children()))
+    inside.register_forward_pre_hook(lambda *given: passes.append(1))
+    module.zero_grad()
+    with train._as_asked(module, module, spec):
+        loss = module(**inputs)["loss"]
+        loss.backward()
+    assert len(passes) == 2, "once forwards, once more on the way back"
+    assert loss.item() == pytest.approx(plain.item(), abs=1e-6)
+    assert_close(gradients(module), wanted)
+    module(**inputs)["loss"].backward()
+    assert len(passes) == 3, "and afterwards as before"
+
+
+# What a processor can leave undone.
+
+
+def tokens_of(examples) -> set[int]:
+    return {0}.union(*(example["input_ids"] for example in examples))
+
+
+def bert(**more) -> transformers.BertForSequenceClassification:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = transformers.BertConfig(
+            vocab_size=60, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, **more
+        )
+        return transformers.BertForSequenceClassification(config)
+
+
+def test_rows_that_are_used_get_the_gradient_they_would_have():
+    module, ids = still(bert()), torch.tensor([[5, 9, 7], [9, 5, 0]])
+    inputs = {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": torch.tensor([0, 1])}
+    module(**inputs)["loss"].backward()
+    wanted = gradients(module)
+    module.zero_grad()
+    with lean(module, {5, 7, 9}):
+        rows = module.get_input_embeddings()
+        assert isinstance(rows, Rows) and rows.weight.shape == (4, 16), "three words, and what fills up"
+        module(**inputs)["loss"].backward()
+        found = gradients(module)
+    table = "bert.embeddings.word_embeddings.weight"
+    torch.testing.assert_close(found[table], wanted[table][[0, 5, 7, 9]])
+    assert not found[table][0].any(), "what fills up does not move"
+    assert_close({n: g for n, g in found.items() if n != table}, {n: g for n, g in wanted.items() if n != table})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_leanly_gives_the_weights_of_training_as_it_is(kind, monkeypatch):
+    spec, task, model, predictor = made(kind, epochs=1.0, batch_size=9, learning_rate=0.003)
+    module, twin = still(predictor.trainable.module), None
+    start, examples = copy.deepcopy(module.state_dict()), predictor.trainable.encode(task.splits["train"])
+    twin = copy.deepcopy(module)
+    train.fit(predictor.trainable, model, spec, task.splits["train"], Events())
+    monkeypatch.setattr(train, "lean", lambda *given: contextlib.nullcontext())
+    train.fit(predictor.trainable._replace(module=twin), model, spec, task.splits["train"], Events())
+    found, wanted = module.state_dict(), twin.state_dict()
+    if kind == "encoder":
+        table = "bert.embeddings.word_embeddings.weight"
+        used = sorted(tokens_of(examples))
+        unused = [row for row in range(len(start[table])) if row not in used]
+        assert unused and torch.equal(found[table][unused], start[table][unused])
+        found, wanted = ({**state, table: state[table][used]} for state in (found, wanted))
+    assert_close(dict(found), dict(wanted), rtol=1e-3, atol=2e-4)
+    assert any(not torch.equal(start[name], found[name]) for name in found if start[name].shape == found[name].shape)
+
+
+def shape_of(module: torch.nn.Module) -> list:
+    models = [part for part in module.modules() if isinstance(part, transformers.PreTrainedModel)]
+    return [(name, type(part)) for name, part in module.named_modules()] + [
+        (name, tuple(p.shape), p.requires_grad) for name, p in module.named_parameters()
+    ] + [part.config._attn_implementation for part in models]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_module_is_as_it_was_afterwards_whatever_happened(kind, tmp_path):
+    _, task, _, predictor = made(kind)
+    module = predictor.trainable.module.train()
+    before = shape_of(module)
+    with pytest.raises(KeyError), lean(module, {1, 2}):
+        assert shape_of(module) != before or kind == "decoder"
+        raise KeyError
+    assert shape_of(module) == before
+    inputs = predictor.trainable.collate(predictor.trainable.encode(task.splits["train"])[:4])
+    module.save_pretrained(tmp_path)
+    module.eval()
+    again = type(module).from_pretrained(tmp_path).eval()
+    assert torch.equal(module(**inputs)["loss"], again(**inputs)["loss"])
+
+
+def test_what_moved_within_is_there_afterwards():
+    module = bert()
+    table = module.get_input_embeddings()
+    before = table.weight.detach().clone()
+    with pytest.raises(KeyError), lean(module, [3]):
+        with torch.no_grad():
+            module.get_input_embeddings().weight.add_(1.0)
+        raise KeyError
+    assert module.get_input_embeddings() is table
+    moved = (table.weight - before).abs().sum(dim=1).nonzero().squeeze(1).tolist()
+    assert moved == [0, 3], "the word, and what fills up, which only a gradient would leave"
+
+
+def test_tables_that_something_else_uses_or_that_stay_are_left_alone():
+    tied, _ = tiny_models.build("llama", tie_word_embeddings=True)
+    frozen = bert().requires_grad_(False)
+    for module in (tied, frozen):
+        table = module.get_input_embeddings()
+        with lean(module, [3]):
+            assert module.get_input_embeddings() is table
+    free, _ = tiny_models.build("llama", tie_word_embeddings=False)
+    with lean(free, None):
+        assert type(free.get_input_embeddings()) is torch.nn.Embedding, "any word may come"
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    layer, x = Quick(p).train(), torch.ones(1001, 333, requires_grad=True)
+    y = layer(x)
+    dropped = float((y == 0).double().mean())
+    assert abs(dropped - p) < 5 * np.sqrt(p * (1 - p) / x.numel())
+    assert torch.unique(y.detach()).tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-4)
+    # Neighbours are independent: pairs are dropped together as often as chance says.
+    both = float(((y[:, :-1] == 0) & (y[:, 1:] == 0)).double().mean())
+    assert abs(both - p * p) < 0.005
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_dropout_follows_the_seed():
+    x = torch.ones(7, 5)
+    torch.manual_seed(4)
+    one, other = kept(x, 0.3), kept(x, 0.3)
+    assert not torch.equal(one, other)
+    torch.manual_seed(4)
+    assert torch.equal(kept(x, 0.3), one)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize("heads", [4, 2])
+def test_attention_in_its_parts_is_attention(dtype, tolerance, heads):
+    """With as many keys as queries and with fewer, what must not be seen masked; with its gradients."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 4, 6, 8), (2, heads, 6, 8), (2, heads, 6, 8)]
+    given = [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
+    seen = torch.ones(2, 1, 6, 6, dtype=torch.bool).tril()
+    seen[1, :, :, 4:] = False
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+    layer = torch.nn.Module()
+    layer.num_key_value_groups, layer.is_causal = 4 // heads, True
+    found = []
+    for function, masked in ((attention, mask), (sdpa_attention_forward, seen)):
+        # So little dropout that nothing is dropped: without any, torch's own is taken in float32.
+        more = {"dropout": 1e-9} if function is attention else {}
+        out, _ = function(layer, *given, masked, scaling=0.3, **more)
+        grads = torch.autograd.grad((out.float() ** 2).sum(), given)
+        found.append([out.float(), *(grad.float() for grad in grads)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2", "gemma", "qwen3", "mistral"])
+def test_a_model_says_the_same_with_attention_in_its_parts(kind):
+    """Padding for a model that reads both ways, documents in one row for one that writes; in bfloat16, as it trains."""
+    if kind == "bert":
+        module, ids = still(bert()), torch.tensor([[5, 9, 7, 8], [9, 5, 0, 0]])
+        inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    else:
+        module, _ = tiny_models.build(kind)
+        inputs = packing.packed([[5, 9, 7, 11, 30], [60, 8, 21], [9, 5]], 8)
+        inputs.pop("labels")
+    still(module).train()
+    found = []
+    for context in (contextlib.nullcontext(), lean(module, None)):
+        module.zero_grad()
+        with context, torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = module(**inputs).logits
+            (logits.float() ** 2).mean().backward()
+        norm = torch.cat([grad.flatten() for grad in gradients(module).values()])
+        found.append((logits.float().detach(), norm))
+    for one, other in zip(*found, strict=True):
+        scale = float(one.abs().max())
+        assert float((one - other).abs().max()) < 0.03 * scale
+        assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.999
+
+
+# What is watched.
+
+
+def fitted(kind: str, validation: bool = True, **fields):
+    spec, task, model, predictor = made(kind, **fields)
+    events = Events()
+    with contextlib.redirect_stdout(None):
+        found = train.fit(
+            predictor.trainable, model, spec, task.splits["train"], events,
+            task.splits["validation"] if validation else None,
+        )  # fmt: skip
+    return predictor, task, events.entries, found
+
+
+def of(entries: list[dict], event: str) -> list[dict]:
+    return [entry for entry in entries if entry["event"] == event]
+
+
+def test_the_diary_says_what_was_fitted_and_both_losses():
+    _, task, entries, training = fitted("encoder", epochs=4.0, batch_size=16, validations=3)
+    (begin,) = of(entries, "fit")
+    assert (begin["steps"], begin["n"], begin["learning_rate"]) == (20, 80, 1e-4)
+    assert [entry["step"] for entry in of(entries, "step")] == list(range(1, 21))
+    found = of(entries, "validation")
+    assert [entry["step"] for entry in found] == [7, 14, 20]
+    assert {(entry["n"], entry["of"]) for entry in found} == {(len(task.splits["validation"]), 20)}
+    assert not of(entries, "kept") and training.validation_seconds > 0
+    assert training.others == (0, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_loss_on_validation_is_that_of_the_model_that_comes_out(kind):
+    predictor, task, entries, _ = fitted(kind, epochs=1.0, batch_size=16)
+    assert of(entries, "validation")[-1]["loss"] == pytest.approx(validation_loss(predictor, task), rel=1e-4)
+
+
+def validation_loss(predictor, task) -> float:
+    """Over all validation examples at once."""
+    module, examples = predictor.trainable.module.eval(), predictor.trainable.encode(task.splits["validation"])
+    with torch.no_grad():
+        return float(module(**predictor.trainable.collate(examples))["loss"])
+
+
+def test_patience_stops_and_keeps_the_best_weights():
+    predictor, task, entries, _ = fitted(
+        "encoder", epochs=20.0, batch_size=8, learning_rate=0.05, validations=40, patience=2
+    )
+    found = of(entries, "validation")
+    best = min(found, key=lambda entry: entry["loss"])
+    assert len(found) < 40 and found[-3] is best, "two that are no better, and no more"
+    (kept_,) = of(entries, "kept")
+    assert (kept_["step"], kept_["loss"]) == (best["step"], best["loss"])
+    assert validation_loss(predictor, task) == pytest.approx(best["loss"], rel=1e-4)
+
+
+def test_without_shots_there_are_five_validations_and_with_shots_none_unless_asked_for():
+    asked = partial(Experiment, task="file:opinions", model="tiny", method="full")
+    assert len(train.validation_steps(asked(), 100)) == 5
+    assert train.validation_steps(asked(shots=4), 100) == []
+    assert train.validation_steps(asked(shots=4, validations=2), 100) == [50, 100]
+    assert train.validation_steps(asked(validations=50), 7) == [1, 2, 3, 4, 5, 6, 7]
+    with pytest.raises(FtlibError, match="say validations = 5"):
+        asked(shots=4, patience=2)
+
+
+def test_setfit_has_a_loss_on_validation_and_no_parts():
+    _, task, entries, _ = fitted("encoder", method="setfit", batch_size=8, train_limit=12, min_steps=10)
+    assert {entry["n"] for entry in of(entries, "validation")} == {len(task.splits["validation"])}
+    with pytest.raises(FtlibError, match="choose a smaller batch_size"):
+        Experiment(task="file:opinions", method="setfit", gradient_accumulation=2)
+
+
+def test_a_loss_that_is_no_number_is_a_divergence_on_training_and_on_validation(home):
+    if not (home / "poisoned").exists():
+        toy.save_model(home / "poisoned", poison=True)
+    with pytest.raises(Diverged, match="training loss became nan by step 1"):
+        fitted("encoder", model="poisoned", validation=False)
+    arguments = transformers.TrainingArguments(output_dir=str(home / "none"), use_cpu=True, report_to="none")
+    state = transformers.TrainerState(global_step=3, max_steps=9)
+    watch = Watch(torch.nn.Linear(1, 1), Events(), 0.0, [3], lambda: float("nan"), 4, patience=1)
+    with pytest.raises(Diverged, match="validation loss became nan by step 3 of 9"):
+        watch.on_step_end(arguments, state, transformers.TrainerControl())
+
+
+# Settings of how it is carried out.
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder-decoder"])
+def test_what_training_leaves_behind_is_measured_in_its_own_arithmetic(kind):
+    predictor, task, _, _ = fitted(kind, dtype="bfloat16", epochs=1.0)
+    module = predictor.trainable.module.eval()
+    inputs = predictor.trainable.collate(predictor.trainable.encode(task.splits["validation"])[:4])
+    with torch.no_grad():
+        found = module(**inputs)["loss"]
+        again = type(module)(module.config)
+        again.load_state_dict(module.state_dict())
+        assert float(found) == pytest.approx(float(again.eval()(**inputs)["loss"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_the_same_experiment_twice_is_the_same_record(kind):
+    spec = Experiment(**KINDS[kind], method="full", epochs=1.0, batch_size=16, learning_rate=0.003)
+    one, other = ftlib.run(spec), ftlib.run(spec)
+    assert one.metrics == other.metrics
+    assert one.provenance == other.provenance
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_compiled_training_learns_the_same(kind):
+    how = {"epochs": 1.0, "batch_size": 16, "learning_rate": 0.003, "gradient_accumulation": 2}
+    plain, compiled = (fitted(kind, torch_compile=flag, **how) for flag in (False, True))
+    for event in ("step", "validation"):
+        one, other = ([entry["loss"] for entry in of(found[2], event)] for found in (plain, compiled))
+        np.testing.assert_allclose(one, other, atol=0.05 if kind == "encoder" and event == "step" else 0.02)
+    module = compiled[0].trainable.module
+    assert not any(part._compiled_call_impl for part in module.modules())
