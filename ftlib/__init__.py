@@ -34,6 +34,7 @@ _HOME = {
     "open_model": "ftlib.run",
     "open_task": "ftlib.run",
     "picture": "ftlib.report.svg",
+    "read_curve": "ftlib.losscurve",
     "read_ladder": "ftlib.report.ladder",
     "read_predictions": "ftlib.records",
     "read_record": "ftlib.records",

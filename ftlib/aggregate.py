@@ -5,6 +5,7 @@ statistical precipice"), expected best of k tuning tries, and how surely a metho
 """
 
 from collections.abc import Mapping
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ftlib.errors import FtlibError
 from ftlib.resampling import bootstrap_means, resampling_counts
-from ftlib.spread import Array, as_scores
+from ftlib.spread import Array, as_scores, check_alpha, spread
 
 
 class Aggregate(NamedTuple):
@@ -152,6 +153,62 @@ def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> Array:
         if k < n:
             weights = weights * np.maximum(rank - k + 1, 0) / k * (k + 1) / (n - k)
     return best if higher_is_better else -best
+
+
+class BestOf(NamedTuple):
+    """What tuning budgets of 1, 2, ... settings buy, entry k - 1 for k settings."""
+
+    seeds: Array
+    """`(n_seeds, n_tries)`: the expected best of k of each seed."""
+    value: Array
+    """`(n_tries,)`: their mean over the seeds."""
+    low: Array
+    high: Array
+    """`(n_tries,)`: 1 - alpha interval for new seeds, Student's t; NaN with one seed, which has no spread."""
+    nothing: Array
+    """`(n_tries,)`: share of the choices of k settings that all diverged, which `value` leaves out."""
+
+
+def expected_best_of_seeds(tries: ArrayLike, *, higher_is_better: bool = True, alpha: float = 0.05) -> BestOf:
+    """Expected best of k settings for every k, over seeds: `expected_best` where settings may diverge.
+
+    Args:
+        tries: `(n_seeds, n_tries)` validation scores, every column one setting; NaN: it diverged.
+        higher_is_better: False for losses.
+        alpha: 1 - confidence.
+
+    Returns:
+        See `BestOf`. The interval is about new seeds with the same validation examples.
+
+    Raises:
+        FtlibError: No table of numbers, infinite ones, or a seed for which every setting diverged.
+
+    Of 1, 2 and one that diverged two of three pairs hold the 2, the other the 1; one of three single ones diverged:
+
+    >>> found = expected_best_of_seeds([[1, 2, np.nan]])
+    >>> found.value.round(4).tolist(), found.nothing.round(4).tolist()
+    ([1.5, 1.6667, 2.0], [0.3333, 0.0, 0.0])
+    """
+    check_alpha(alpha)
+    table = np.asarray(tries, dtype=float)
+    if table.ndim != 2 or not table.size or np.isinf(table).any() or np.isnan(table).all(axis=1).any():
+        raise FtlibError(
+            f"tries: found shape {table.shape}; allowed: (n_seeds, n_tries) numbers, NaN where a setting diverged, at "
+            "least one number for each seed"
+        )
+    n_seeds, n_tries = table.shape
+    curves, nothing = np.empty_like(table), np.empty_like(table)
+    for seed, row in enumerate(table):
+        diverged = np.isnan(row)
+        worst = np.nanmin(row) if higher_is_better else np.nanmax(row)
+        # Those that diverged come last, as `worst` does; the choices of nothing else are taken out of the mean again.
+        all_of = np.array([comb(int(diverged.sum()), k) / comb(n_tries, k) for k in range(1, n_tries + 1)])
+        best = expected_best(np.where(diverged, worst, row), higher_is_better=higher_is_better)
+        curves[seed], nothing[seed] = (best - all_of * worst) / (1 - all_of), all_of
+    value, half = curves.mean(axis=0), np.full(n_tries, np.nan)
+    if n_seeds > 1:
+        half = np.array([spread(column).half_width(alpha) for column in curves.T])
+    return BestOf(curves, value, value - half, value + half, nothing.mean(axis=0))
 
 
 def pareto_membership(

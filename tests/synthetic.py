@@ -26,7 +26,9 @@ HOSTILE_TEXT = (
 PROTOCOL = "context 512, stride 256, BOS first, each document on its own"
 COST = {"majority": 0.01, "tfidf": 2.0, "ngram": 0.5, "zero_shot": 0.0, "probe": 12.0, "lora": 140.0, "full": 150.0}
 MEMORY = {"majority": 0.3, "tfidf": 0.4, "zero_shot": 0.7, "probe": 0.7, "lora": 1.0, "full": 1.4}
-DRAWS = ("lora", "full")
+DRAWS = ("full", "lora", "rslora", "dora", "ia3", "bitfit", "last_layers", "prompt_tuning")
+FACTORS = (1, 1 / 3, 3, 1 / 10, 10)
+"""Learning rates a tuning budget buys, as multiples of the one asked for."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Made:
     """Whether its predictions are those of the untouched model."""
     general: float | None = None
     """Bits per byte by which general text became dearer; None: not measured."""
+    tried: Sequence[float | None] = ()
+    """Mean score on validation of each setting tried, the first at the rate asked for; None: it diverged."""
+    watched: Sequence[float] = (1.62, 1.32, 1.21, 1.14)
+    """Mean loss on validation at equal distances up to step 100."""
+    kept: int | None = None
+    """The step whose weights were kept."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,12 @@ class MadeText:
     pseudo: bool = False
     status: str = "ok"
     reason: str | None = None
+    tried: Sequence[float | None] = ()
+    """Mean score on validation of each setting tried, the first at the rate asked for; None: it diverged."""
+    watched: Sequence[float] = (1.62, 1.32, 1.21, 1.14)
+    """Mean loss on validation at equal distances up to step 100."""
+    kept: int | None = None
+    """The step whose weights were kept."""
 
 
 LADDER = (
@@ -283,6 +297,7 @@ def _write_run(
             metrics[stage][part] = values(rows, labels)
     seconds = COST.get(run.method, 60.0) * (1 + 0.04 * rng.standard_normal())
     trained = run.method in DRAWS
+    tuned = _tuned(run, resolved, "accuracy" if labels else "bits_per_byte")
     record = records.RunRecord(
         run_id=spec.run_id,
         status=run.status,
@@ -299,7 +314,9 @@ def _write_run(
             "total_parameters": 22_713_216 if resolved["model"] else 0,
             "checkpoint_bytes": {"full": 90_900_000, "lora": 2_700_000}.get(run.method, 0),
             "train_examples_per_second": 60.0 if trained else None,
-            "achieved_flops_per_second": None,
+            "achieved_flops_per_second": 31e9 if trained else None,
+            "matmul_peak_flops_per_second": 95e9 if trained else None,
+            "validation_seconds": 0.1 * seconds if trained else None,
         },
         provenance={
             "ftlib": "0.1.0",
@@ -313,11 +330,12 @@ def _write_run(
             else "",
             "data_sha256": data_sha256,
             "notebook_sha256": "ab" * 32,
+            **({"tuned": tuned} if tuned else {}),
         },
     )
     records.write(run_dir, record, table if run.status == "ok" else None)
     if trained:
-        _write_events(run_dir, run.status == "diverged", rng)
+        _write_events(run_dir, run, tuned, resolved, rng)
 
 
 def values(rows: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
@@ -341,22 +359,50 @@ def values(rows: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _write_events(run_dir: Path, diverged: bool, rng: np.random.Generator) -> None:
-    lines = []
-    for step in range(5, 101, 5):
-        loss = 2.1 * np.exp(-step / 40) + 0.9 + 0.05 * rng.standard_normal()
-        broken = diverged and step > 60
-        entry = {
-            "time": 1.0 + step,
-            "event": "step",
-            "step": step,
-            "of": 100,
-            "loss": None if broken else round(loss, 4),
-        }
-        lines.append(json.dumps(entry))
-        if step % 25 == 0:
-            entry = {"time": 1.0 + step, "event": "validation", "step": step, "loss": round(loss + 0.1, 4)}
-            lines.append(json.dumps(entry))
+def _tuned(run: Made | MadeText, resolved: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """What trying settings leaves in a record: the score of each differs a little from seed to seed."""
+    if not run.tried or run.status != "ok":
+        return {}
+    rng = np.random.default_rng([resolved["seed"], len(run.tried)])
+    scores = [None if mean is None else round(mean + 0.004 * rng.standard_normal(), 4) for mean in run.tried]
+    tried = [
+        {"learning_rate": resolved["learning_rate"] * factor, f"validation_{metric}": score}
+        | ({"reason": "the training loss became nan"} if score is None else {})
+        | {"n_validation": 600}
+        for factor, score in zip(FACTORS, scores, strict=False)
+    ]
+    able = [one for one in tried if one[f"validation_{metric}"] is not None]
+    sign = 1 if metric == "accuracy" else -1
+    return {
+        "learning_rate": max(able, key=lambda one: sign * one[f"validation_{metric}"])["learning_rate"],
+        "tried": tried,
+    }
+
+
+def _write_events(
+    run_dir: Path, run: Made | MadeText, tuned: Mapping[str, Any], resolved: Mapping[str, Any], rng: np.random.Generator
+) -> None:
+    """The run's diary: one fit, or one for each setting tried."""
+    entries: list[dict[str, Any]] = []
+    noise = rng.standard_normal(20)
+    chance = np.random.default_rng([resolved["seed"], 9])
+    for tried in tuned.get("tried") or [{"learning_rate": resolved["learning_rate"]}]:
+        diverged = run.status == "diverged" or "reason" in tried
+        entries.append({"event": "fit", "learning_rate": tried["learning_rate"], "steps": 100})
+        for place, step in enumerate(range(5, 101, 5)):
+            loss = round(2.1 * np.exp(-step / 40) + 0.9 + 0.05 * noise[place], 4)
+            broken = diverged and step > 60
+            entries.append({"event": "step", "step": step, "of": 100, "loss": None if broken else loss})
+            if broken:
+                break
+            if run.watched and step % (100 // len(run.watched)) == 0:
+                mean = run.watched[step // (100 // len(run.watched)) - 1] + 0.01 * chance.standard_normal()
+                entries.append({"event": "validation", "step": step, "of": 100, "loss": round(mean, 4), "n": 600})
+        if run.kept is not None and not diverged:
+            entries.append({"event": "kept", "step": run.kept, "loss": round(min(run.watched), 4)})
+        if tuned:
+            entries.append({"event": "tried", **tried})
+    lines = [json.dumps({"time": float(number), **entry}) for number, entry in enumerate(entries)]
     (run_dir / "events.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

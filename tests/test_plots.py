@@ -27,12 +27,19 @@ def draw(kind: str, ax, names):
         return plots.draws([ax], {names[0]: {8: [0.5, 0.6], 64: [0.7]}}, label="accuracy")[0]
     if kind == "seeds":
         return plots.seeds(ax, dict.fromkeys(names, [0.5, 0.6]) | {"one": [0.4], "none": []}, label="accuracy")
+    if kind == "best_of":
+        curves = {name: ([0.5, 0.6], [0.4, np.nan], [0.6, np.nan]) for name in names}
+        return plots.best_of([ax], curves, label="accuracy")[0]
+    if kind == "losses":
+        line, broken = ([5, 10], [2.0, 1.0]), ([5, 10], [2.0, np.nan])
+        lines = plots.Losses([line] * 2, [line], [broken, ([5], [np.nan])], line)
+        return plots.losses([ax], {names[0]: lines})[0]
     if kind == "curves":
         return plots.curves(ax, [(name, [1, 2, 3], [2.0, 1.5, 1.0]) for name in names])
     return plots.confusion(ax, [[0.9, 0.1, 0], [0.2, 0.7, 0.1], [np.nan] * 3], names, name=names[0])
 
 
-KINDS = ["forest", "cost_quality", "shots", "draws", "seeds", "curves", "confusion"]
+KINDS = ["forest", "cost_quality", "shots", "draws", "seeds", "curves", "confusion", "best_of", "losses"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,7 +76,7 @@ def test_names_of_any_kind_are_drawn_inert(kind):
     }
     links = [v for element in root.iter() for k, v in element.attrib.items() if k.endswith("href")]
     assert all(link.startswith("#") for link in links)
-    assert kind == "draws" or "類別" in "".join(root.itertext())
+    assert kind in ("draws", "best_of", "losses") or "類別" in "".join(root.itertext())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,6 +122,27 @@ def test_every_draw_is_a_mark_of_its_methods_panel():
         assert len(axes) == 4 and not axes[3].get_visible()
         said = plots.alt_text(axes[0])
     assert said == "accuracy of every run of a, at 1: 0.100, 0.200; at 8: 0.300."
+
+
+def test_budgets_have_a_panel_each_with_the_others_behind():
+    curves = {"a": ([0.5, 0.6, 0.7], [0.4] * 3, [0.8] * 3), "b": ([0.3, 0.4], [np.nan] * 2, [np.nan] * 2)}
+    with panels(2, 3, 1.3) as axes:
+        plots.best_of(axes, curves, label="accuracy")
+        assert [len(ax.lines) for ax in axes] == [2, 2, 0] and not axes[2].get_visible()
+        assert [list(line.get_xdata()) for line in axes[1].lines] == [[1, 2, 3], [1, 2]]
+        assert plots.alt_text(axes[1]).endswith("b: 0.300 of 1, 0.400 of 2.")
+
+
+def test_a_loss_that_ran_away_does_not_press_the_others_flat():
+    good, away = ([5, 10, 15], [2.0, 1.5, 1.0]), ([5, 10, 15], [2.0, 9e9, np.nan])
+    with panels(1, 1, 1.3, one_scale=False) as axes:
+        plots.losses(axes, {"a": plots.Losses([good], [good], [away])})
+        assert axes[0].get_ylim()[1] < 3
+        said = plots.alt_text(axes[0])
+    assert said == (
+        "Losses of a: training from 2.000 to 1.000 (1 run); validation from 2.000 to 1.000, lowest 1.000 (1 run); "
+        "1 failed run."
+    )
 
 
 def test_a_confusion_matrix_names_the_commonest_mistake():

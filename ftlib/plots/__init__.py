@@ -8,8 +8,10 @@ its colour. The report draws on `ftlib.report.svg.drawing`; a notebook on any ax
 from ftlib.plots.along import curves, draws, protocols, shots
 from ftlib.plots.ink import COLOURS, FAINT, INK, LINES, MARKERS, PAPER, alt_text, clean, shorten
 from ftlib.plots.methods import MOST_CELLS_WITH_NUMBERS, confusion, cost_quality, forest, seeds
+from ftlib.plots.training import Line, Losses, best_of, losses
 
 __all__ = [
-    "COLOURS", "FAINT", "INK", "LINES", "MARKERS", "MOST_CELLS_WITH_NUMBERS", "PAPER", "alt_text", "clean", "confusion",
-    "cost_quality", "curves", "draws", "forest", "protocols", "seeds", "shorten", "shots",
+    "COLOURS", "FAINT", "INK", "LINES", "MARKERS", "MOST_CELLS_WITH_NUMBERS", "PAPER", "Line", "Losses", "alt_text",
+    "best_of", "clean", "confusion", "cost_quality", "curves", "draws", "forest", "losses", "protocols", "seeds",
+    "shorten", "shots",
 ]  # fmt: skip

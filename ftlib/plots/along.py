@@ -98,15 +98,12 @@ def draws(axes: "Sequence[Axes]", runs: Mapping[str, Mapping[int, Sequence[float
     return axes
 
 
-def curves(
-    ax: "Axes", runs: Sequence[tuple[str, Sequence[float], Sequence[float]]], *, validation: bool = False
-) -> "Axes":
-    """Training loss against step; runs of one method share colour and dashes.
+def curves(ax: "Axes", runs: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> "Axes":
+    """Loss against step; lines of one name share colour and dashes.
 
     Args:
         ax: Where to draw.
-        runs: (method, steps, losses) per run.
-        validation: Whether the losses are of the validation split.
+        runs: (name, steps, losses) per line: a method's, or of the training and the validation examples.
     """
     names = list(dict.fromkeys(name for name, _, _ in runs))
     dashes = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))
@@ -123,13 +120,13 @@ def curves(
         )
         seen.add(name)
     ax.set_xlabel("step")
-    ax.set_ylabel(f"{'validation' if validation else 'training'} loss")
+    ax.set_ylabel("loss")
     if len(names) > 4:
         legend_below(ax)
     else:
         ax.legend(loc="upper right", handletextpad=0.5, borderaxespad=0)
     ends = "; ".join(f"{name} from {losses[0]:.2f} to {losses[-1]:.2f}" for name, _, losses in runs if len(losses))
-    return described(ax, f"{'Validation' if validation else 'Training'} loss against step, a line per run: {ends}.")
+    return described(ax, f"Loss against step, a line per run: {ends}.")
 
 
 def protocols(ax: "Axes", ways: Mapping[str, ArrayLike]) -> "Axes":

@@ -8,8 +8,10 @@ from typing import Any
 
 from ftlib import records
 from ftlib.metrics import METRICS
-from ftlib.report import across, collapses, export, general, labels, origin, page, rows, say, tables
+from ftlib.report import across, collapses, costs, export, general, labels, origin, page, rows, say, tables, training
 from ftlib.report.contest import Contest, contests, unheard
+from ftlib.report.foretold import Foretold, foretold
+from ftlib.report.foretold import rows as foretold_rows
 from ftlib.report.html import text
 from ftlib.report.ladder import budget_rows, crossing_rows
 from ftlib.report.page import Section
@@ -34,6 +36,14 @@ COLUMNS = {
     "label_budgets": (
         "task", "metric", "name", "goal", "target", *_AT, "reached_last", "n_draws", "n", "sentence", "reason",
     ),
+    "tuning": (
+        *_WHO, "name", "metric", "k", "value", "low", "high", "first", "all_diverged", "seeds", "n_validation",
+    ),
+    "training": (
+        *_WHO, "name", "runs", "failed", "steps", "train_first", "train_last", "validation_lowest", "lowest_at_step",
+        "validation_last", "rise", "rise_low", "rise_high", "kept_steps", "n_validation",
+    ),
+    "predicted": ("task", "model", "method", "what", "predicted", "actual", "ratio", "lowest", "highest", "n"),
     "failures": ("run_id", *_WHO, "seed", "status", "reason"),
     "collapsed": ("run_id", *_WHO, "shots", "seed", "label", "share", "accuracy", "n"),
     "hard_examples": ("task", "id", "label", "text", "method", "said"),
@@ -49,7 +59,7 @@ def write_report(folder: Path) -> Path:
     wrong = rows.disagreements(study)
     failed = tables.failures(study)
     notes = [*study.notes, *unheard(study, found)]
-    fallen = collapses.collapses(study)
+    fallen, told = collapses.collapses(study), foretold(study)
     parts = page.sections(study, found, all_rows, fallen)
     climbs = [part.ladder.ladder for part in parts if part.ladder]
     verdicts = [row for contest in found for row in verdict_rows(contest)]
@@ -60,8 +70,11 @@ def write_report(folder: Path) -> Path:
         "verdicts": verdicts,
         "pareto": [row for contest in found for row in contest.pareto],
         "general": [row for part in parts if part.general for row in general.rows(part.general.found)],
-        "crossovers": [row for told in climbs for row in crossing_rows(told)],
-        "label_budgets": [row for told in climbs for row in budget_rows(told)],
+        "crossovers": [row for one in climbs for row in crossing_rows(one)],
+        "label_budgets": [row for one in climbs for row in budget_rows(one)],
+        "tuning": [part.tuning.entry() for part in parts if part.tuning],
+        "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
+        "predicted": foretold_rows(told),
         "failures": failed,
         "collapsed": collapses.rows(fallen),
         "missing": [dict(spec) for spec in study.missing],
@@ -71,6 +84,7 @@ def write_report(folder: Path) -> Path:
         "provenance": origin.provenance(study),
     }
     listed = {name: content[name] for name in COLUMNS if name in content}
+    listed["tuning"] = [row for entry in content["tuning"] for row in entry["curve"]]
     listed["hard_examples"] = [row for part in parts for row in _hard_rows(study, part.contest)]
     for name, entries in listed.items():
         _write(folder / "tables" / f"{name}.csv", export.as_csv(entries, COLUMNS[name]))
@@ -78,7 +92,7 @@ def write_report(folder: Path) -> Path:
     records.write_json(folder / "report.json", content)
     measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen))
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told))
     return path
 
 
@@ -105,8 +119,7 @@ def _write_figures(folder: Path, parts: Sequence[Section]) -> None:
     """Write the figures and take away those of an earlier report that this one has not."""
     written = set()
     for number, part in enumerate(parts, 1):
-        beside = part.general.figures if part.general else ()
-        for place, figure in enumerate((*part.main, *beside, *part.costs, *part.curves, *part.confusions), 1):
+        for place, figure in enumerate(part.figures, 1):
             name = f"{number}-{place:02d}-{figure.kind}.svg"
             written.add(name)
             _write(folder / name, figure.svg)
@@ -128,6 +141,7 @@ def _page(
     notes: Sequence[str],
     measured: Sequence[str],
     fallen: Sequence[collapses.Collapse],
+    told: Foretold | None,
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -163,7 +177,8 @@ def _page(
         notes=notes,
         some_finished=any(run.ok for run in study.runs),
         missing=tables.missing_table(study) if study.missing else None,
-        costs=tables.costs(study),
+        costs=costs.costs(study),
+        foretold=told,
         settings=tables.settings(study),
         metrics=tables.metric_table(measured),
         facts=origin.facts(study),

@@ -7,16 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ftlib import plots
-from ftlib.records import read_events
 from ftlib.report import say
 from ftlib.report.contest import Contest
 from ftlib.report.entrants import Contestant, run_values
-from ftlib.report.study import Study
 from ftlib.report.svg import drawing, svg
 
 MOST_ROWS = 30
 """Methods a figure shows; the tables hold them all."""
-MOST_CURVES = 40
 
 
 class Figure(NamedTuple):
@@ -69,43 +66,59 @@ def main_figures(contest: Contest) -> Iterator[Figure]:
         yield _seeds(contest)
 
 
+class _Cost(NamedTuple):
+    """How a cost is drawn and said."""
+
+    kind: str
+    label: str
+    scale: float
+    said: Callable[[float], str]
+
+
+_COSTS = {
+    "train_seconds": _Cost("cost-time", "training time, seconds", 1.0, say.seconds),
+    "peak_memory_bytes": _Cost("cost-memory", "peak memory, GB", 1e-9, say.size),
+    "trainable_parameters": _Cost("cost-parameters", "trainable parameters, thousands", 1e-3, say.count),
+}
+
+
 def cost_figures(contest: Contest) -> Iterator[Figure]:
-    """Quality against what it takes: time, memory; each only where there is something to see."""
-    for cost, label in (("train_seconds", "training time, seconds"), ("peak_memory_bytes", "peak memory, GB")):
-        if figure := _cost(contest, cost, label):
+    """Quality against what it takes: time, memory, what moves; each only where there is something to see."""
+    for cost, how in _COSTS.items():
+        if figure := _cost(contest, cost, how):
             yield figure
 
 
-def _cost(contest: Contest, cost: str, label: str) -> Figure | None:
+def _cost(contest: Contest, cost: str, how: _Cost) -> Figure | None:
     rows = [row for row in contest.pareto if row["cost"] == cost][:MOST_ROWS]
     if len(rows) < 2:
         return None
-    metric, by, unit = contest.metric, say.scale(contest.metric), 1e-9 if cost == "peak_memory_bytes" else 1.0
+    metric, by = contest.metric, say.scale(contest.metric)
     found = [contest.find(row["name"]) for row in rows]
+    named = how.label.partition(",")[0]
     with drawing(3.4 + 0.16 * math.ceil(len(rows) / 2)) as ax:
         plots.cost_quality(
             ax,
             [row["name"] for row in rows],
-            [unit * row["cost_value"] for row in rows],
+            [how.scale * row["cost_value"] for row in rows],
             [by * one.level.value for one in found],
             [by * one.level.low for one in found],
             [by * one.level.high for one in found],
             label=say.heading(metric),
             on_front=[row["on_front"] for row in rows],
-            cost_label=label,
+            cost_label=how.label,
         )
-        said = say.seconds if cost == "train_seconds" else say.size
         return figure_of(
             ax,
-            f"cost-{cost.split('_')[-2] if cost.startswith('peak') else 'time'}",
-            f"{title(say.name(metric))} against {label.partition(',')[0]}",
+            how.kind,
+            f"{title(say.name(metric))} against {named}",
             "Filled points: nothing cheaper is as good. The table says how often each would be on that front, were the "
             f"test {say.noun(metric)}s and seeds drawn again; with few seeds such probabilities are rough.",
-            ("method", label.partition(",")[0], say.heading(metric), "on the front"),
+            ("method", named, say.heading(metric), "on the front"),
             [
                 (
                     row["name"],
-                    said(row["cost_value"]),
+                    how.said(row["cost_value"]),
                     say.level(metric, row["value"]),
                     say.likelihood(row["probability"]),
                 )
@@ -136,39 +149,6 @@ def _seeds(contest: Contest) -> Figure:
         )
 
 
-def curve_figures(study: Study, contest: Contest) -> Iterator[Figure]:
-    """Training and validation loss of every run that kept a diary."""
-    runs: dict[str, list[tuple[str, list[float], list[float]]]] = {"step": [], "validation": []}
-    for group in study.groups:
-        if group.task != contest.task or (contest.shots and group.shots != contest.shots):
-            continue
-        for run in group.runs:
-            events = read_events(run.folder)
-            for kind, found in runs.items():
-                points = [
-                    (e["step"], e["loss"])
-                    for e in events
-                    if e.get("event") == kind and _finite(e.get("step")) and _finite(e.get("loss"))
-                ]
-                if len(points) > 1:
-                    found.append((group.name, [p[0] for p in points], [p[1] for p in points]))
-    for kind, found in runs.items():
-        if not found:
-            continue
-        name = "training" if kind == "step" else "validation"
-        with drawing(3.0 + 0.1 * len({who for who, _, _ in found[:MOST_CURVES]})) as ax:
-            plots.curves(ax, found[:MOST_CURVES], validation=kind == "validation")
-            yield figure_of(
-                ax,
-                f"curves-{name}",
-                f"{name.capitalize()} loss",
-                "A line per run, runs that failed included. A loss that still falls at the end asks for more epochs."
-                + (f" The first {MOST_CURVES} of {len(found)} runs." if len(found) > MOST_CURVES else ""),
-                ("method", "steps", "first loss", "last loss"),
-                [(who, f"{steps[-1]:g}", f"{losses[0]:.3f}", f"{losses[-1]:.3f}") for who, steps, losses in found],
-            )
-
-
 def confusion_figure(one: Contestant, words: Callable[[str], str]) -> Figure:
     """Where each label's examples went, all seeds of a method together."""
     parts = list(one.parts.values())
@@ -197,10 +177,6 @@ def title(said: str) -> str:
     'F1_macro of every method'
     """
     return said[0].upper() + said[1:]
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def figure_of(

@@ -16,6 +16,8 @@ from ftlib.report.ladder_page import LadderPage, ladder_page
 from ftlib.report.rungs import labels as per_class
 from ftlib.report.study import Group, Study
 from ftlib.report.tables import Cell, Table
+from ftlib.report.training import TrainingPage, training_page
+from ftlib.report.tuning_page import TuningPage, tuning_page
 
 MOST_LABEL_ROWS = 24
 MOST_METHOD_ROWS = 40
@@ -35,7 +37,8 @@ class Section(NamedTuple):
     also: Table | None
     duels: Table
     costs: tuple[Figure, ...]
-    curves: tuple[Figure, ...]
+    tuning: TuningPage | None
+    training: TrainingPage | None
     per_label: Table | None
     """None where there are no labels: then neither are the four that follow."""
     per_label_more: Table | None
@@ -48,6 +51,14 @@ class Section(NamedTuple):
     """What to call a label."""
     ladder: LadderPage | None = None
     """Of a few-shot study; the contest is then that of the most labels per class."""
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Every figure, in the order of the page."""
+        general = self.general.figures if self.general else ()
+        tuned = (self.tuning.curves,) if self.tuning else ()
+        trained = (self.training.figure,) if self.training else ()
+        return (*self.main, *general, *self.costs, *tuned, *trained, *self.confusions)
 
 
 def sections(
@@ -76,17 +87,18 @@ def _section(
     all_rows: Sequence[dict[str, Any]],
     fallen: Sequence[str],
 ) -> Section:
-    told = advice.advise(contest, forgot)
+    told, tuned = advice.advise(contest, forgot), tuning_page(study, contest)
     return Section(
         contest,
-        told._replace(limits=(*told.limits, *fallen)),
+        told._replace(limits=(*told.limits, *fallen, *(tuned.warnings if tuned else ()))),
         *_folded(_methods(study, contest, all_rows), MOST_METHOD_ROWS),
         tuple(figures.main_figures(contest)),
         beside.general_section(contest, forgot),
         beside.beside_table(contest, forgot, all_rows),
         tables.duels(contest),
         tuple(figures.cost_figures(contest)),
-        tuple(figures.curve_figures(study, contest)),
+        tuned,
+        training_page(study, contest),
         *(_NO_LABELS if contest.of_text else _labels(study, contest, contest.find(told.chosen))),
         labels.words_of(contest),
     )
@@ -100,7 +112,9 @@ def _ladder_section(
     fallen: Sequence[str],
 ) -> Section:
     """Labels, examples, general text and training are shown at the most labels per class."""
-    top, told = ladder.rungs[-1], climb.advise(ladder, fallen)
+    top = ladder.rungs[-1]
+    tuned = tuning_page(study, top)
+    told = climb.advise(ladder, [*fallen, *(tuned.warnings if tuned else ())])
     shown = {one.group.settings for one in top.contestants if one.group}
     rows_shown = [row for row in all_rows if row["settings"] in shown]
     shown_forgot = [one for one in forgot if one.group.settings in shown]
@@ -116,7 +130,8 @@ def _ladder_section(
         beside.beside_table(top, shown_forgot, rows_shown),
         tables.duels(top),
         (),
-        tuple(figures.curve_figures(study, top)),
+        tuned,
+        training_page(study, top),
         *(_NO_LABELS if top.of_text else _labels(study, top, top.contestants[0], 1)),
         labels.words_of(top),
         page,

@@ -72,14 +72,17 @@ def drawing(height: float, width: float = WIDTH) -> Iterator["Axes"]:
 
 
 @contextmanager
-def panels(number: int, columns: int, height: float, width: float = WIDTH) -> Iterator[list["Axes"]]:
-    """Several axes of one scale in a figure of its own, as many to a row as `columns`.
+def panels(
+    number: int, columns: int, height: float, width: float = WIDTH, *, one_scale: bool = True
+) -> Iterator[list["Axes"]]:
+    """Several axes in a figure of its own, as many to a row as `columns`.
 
     Args:
         number: How many.
         columns: In a row.
         height: Inches of one row.
         width: Inches of the figure.
+        one_scale: Whether all share their heights.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -87,7 +90,7 @@ def panels(number: int, columns: int, height: float, width: float = WIDTH) -> It
     rows = -(-number // columns)
     with mpl.rc_context(_RC):
         figure = Figure(figsize=(width, 0.35 + height * rows), layout="constrained")
-        yield list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+        yield list(figure.subplots(rows, columns, sharey=one_scale, squeeze=False).flat)
 
 
 def svg(figure: "Figure") -> str:

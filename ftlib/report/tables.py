@@ -1,11 +1,10 @@
-"""The report's tables: comparisons, costs, terms, failures, missing runs, every run."""
+"""The report's tables: comparisons, terms, failures, missing runs, every run."""
 
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from ftlib.methods import METHODS
 from ftlib.metrics import metric_row
 from ftlib.report import say
 from ftlib.report.contest import Contest
@@ -69,37 +68,8 @@ def duels(contest: Contest) -> Table:
 _VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "the same", "undecided": "undecided"}
 
 
-def costs(study: Study) -> Table:
-    """What every group of runs took, on average."""
-    header = [Cell("method")] + [
-        Cell(name, number=True)
-        for name in (
-            "training examples", "training time", "evaluation time", "peak memory", "trainable parameters",
-            "all parameters", "stored", "runs",
-        )
-    ]  # fmt: skip
-    body = []
-    for group in study.groups:
-        if not group.ok:
-            continue
-
-        def mean(name: str, group: Group = group) -> float | None:
-            values = [run.record.cost.get(name) for run in group.ok]
-            return None if any(value is None for value in values) else sum(values) / len(values)
-
-        method = METHODS.get(group.method)
-        untaught = method is not None and method.model and not method.draws
-        shown = [
-            say.count(0 if untaught else mean("train_examples")), say.seconds(mean("train_seconds")),
-            say.seconds(mean("eval_seconds")), say.size(mean("peak_memory_bytes")),
-            say.count(mean("trainable_parameters")), say.count(mean("total_parameters")),
-            say.size(mean("checkpoint_bytes")), str(len(group.ok)),
-        ]  # fmt: skip
-        body.append((Cell(_long(study, group), strong=True), *(Cell(value, number=True) for value in shown)))
-    return Table("What each method takes, mean over its runs", tuple(header), tuple(body))
-
-
-def _long(study: Study, group: Group) -> str:
+def long_name(study: Study, group: Group) -> str:
+    """A group's name, with its task where the study has several."""
     several = len({other.task for other in study.groups}) > 1
     return f"{group.name} · {group.task}" if several else group.name
 
@@ -113,7 +83,7 @@ def settings(study: Study) -> Table | None:
         given = " ".join(
             f"{k}={json.dumps(v)}" for k, v in group.runs[0].resolved.get("method_args", {}).items() if v != ""
         )
-        body.append((Cell(_long(study, group), strong=True), Cell(line), Cell(given), Cell(_tuned(group))))
+        body.append((Cell(long_name(study, group), strong=True), Cell(line), Cell(given), Cell(_tuned(group))))
     header = (Cell("method"), Cell("settings that differ"), Cell("the method's own"), Cell("chosen on validation"))
     if not any(row[3].text for row in body):
         header, body = header[:3], [row[:3] for row in body]
@@ -209,7 +179,7 @@ def runs_table(study: Study) -> Table:
             body.append(
                 (
                     Cell(run.record.run_id),
-                    Cell(_long(study, group)),
+                    Cell(long_name(study, group)),
                     Cell(str(run.seed), number=True),
                     Cell(run.record.status),
                     _link(run, "notebook.html")

@@ -13,7 +13,7 @@ from ftlib.report.entrants import Contestant, common_seeds, scores
 from ftlib.report.study import seed_of
 from ftlib.spread import paired, spread
 
-COSTS = ("train_seconds", "peak_memory_bytes")
+COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters")
 
 
 def pareto(chance: Sequence[str], task: str, metric: str, members: Sequence[Contestant]) -> Iterator[dict[str, Any]]:
@@ -28,6 +28,10 @@ def pareto(chance: Sequence[str], task: str, metric: str, members: Sequence[Cont
     up = 1 if metric_row(metric).higher_is_better else -1
     for cost in COSTS:
         able = [one for one in members if one.group is not None and not math.isnan(one.cost(cost))]
+        if cost == "trainable_parameters":
+            # How little of a model need move; the baselines have none.
+            able = [one for one in able if not one.group.baseline]
+            able = able if len({one.cost(cost) for one in able} - {0.0}) > 1 else []
         if len(able) < 2:
             continue
         quality = _tables(able, metric)
