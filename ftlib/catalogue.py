@@ -1,21 +1,32 @@
 """What there is: the rows of `ftlib list`."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ftlib.errors import FtlibError
 
-def catalogue(what: str) -> list[dict[str, Any]]:
+
+def catalogue(what: str, folders: Sequence[str] = (), memory: float = 0.0) -> list[dict[str, Any]]:
     """The rows of one table, each with a name and a summary.
 
     Args:
         what: tasks, models, methods, metrics, notebooks or studies.
+        folders: More models to list: folders of them.
+        memory: Gigabytes (10^9 bytes) that a model may take; 0: what this machine has.
+
+    Raises:
+        FtlibError: Folders or a memory for anything but models, a memory below 0, or a folder without a model.
 
     >>> [row["name"] for row in catalogue("methods")][:3]
     ['majority', 'tfidf', 'ngram']
     """
+    if what != "models" and (folders or memory):
+        raise FtlibError(f"list {what}: folders and --memory belong to `ftlib list models`; leave them out")
     return {
         "tasks": _tasks,
-        "models": _models,
+        "models": partial(_models, folders, memory),
         "methods": _methods,
         "metrics": _metrics,
         "notebooks": _notebooks,
@@ -36,14 +47,56 @@ def _tasks() -> list[dict[str, Any]]:
     ]
 
 
-def _models() -> list[dict[str, Any]]:
-    from ftlib.fields import BUNDLED_MODELS
+def _models(folders: Sequence[str], memory: float) -> list[dict[str, Any]]:
+    from ftlib.candidates import candidates, machine_memory
 
+    if memory < 0:
+        raise FtlibError(f"--memory: found {memory:g}; allowed: gigabytes above 0, or 0 for what this machine has")
+    room, of_what = (round(memory * 1e9), "the memory given") if memory else machine_memory()
+    rows = []
+    for one in candidates(folders):
+        row: dict[str, Any] = one._asdict() | {"predict_bytes": one.predict_bytes, "train_bytes": one.train_bytes}
+        row |= {"memory_bytes": room, "fits": one.use(room)}
+        rows.append({"name": one.name, "summary": _in_columns(row, of_what)} | row)
     return [
-        *({"name": name, "summary": what} for name, what in BUNDLED_MODELS.items()),
+        *rows,
         {"name": "FOLDER", "summary": "a local folder with config.json, a tokenizer and *.safetensors"},
         {"name": "OWNER/NAME[@revision]", "summary": "a model of the Hugging Face Hub, safetensors only"},
     ]
+
+
+def _in_columns(row: dict[str, Any], of_what: str) -> str:
+    """A model's row in words, each at its place."""
+    if row["problem"]:
+        return f"cannot be used: {row['problem']}"
+    room = f"of the {row['memory_bytes'] / 1e9:.3g} GB of {of_what}"
+    fits = {
+        "train": "fits",
+        "predict": f"fits to predict, too large to fine-tune fully {room}",
+        "nothing": f"too large {room}",
+    }[row["fits"]]
+    speed = ""
+    if row["speed"]:
+        of_reading, of_training = (
+            f"{value:.0f} ({low:.0f} to {high:.0f})"
+            for value, low, high in (row["speed"][name] for name in ("reading", "training"))
+        )
+        speed = f"; measured here on {row['speed']['how']['task']}: reads {of_reading} texts a second, trains "
+        speed += f"({row['speed']['how']['method']}) on {of_training}, n = {row['speed']['n']} repeats"
+    return (
+        f"{row['family']:8} {row['parameters'] / 1e6:8.1f} M parameters {row['disk_bytes'] / 1e6:8.1f} MB on disk  "
+        f"context {row['context'] or 'no limit':>8}  {row['predict_bytes'] / 1e9:6.2f} GB to predict "
+        f"{row['train_bytes'] / 1e9:7.2f} GB to train: {fits}; licence: {row['licence']}{speed}"
+    )
+
+
+def footer(what: str) -> str:
+    """What stands below a table; empty where nothing does."""
+    if what != "models":
+        return ""
+    from ftlib.candidates import FORMULA
+
+    return FORMULA
 
 
 def _methods() -> list[dict[str, Any]]:

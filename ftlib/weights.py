@@ -1,6 +1,8 @@
 """Where a base model's weights are: bundled, a local folder, or the Hub's cache. Looks and checks; loads nothing."""
 
 import hashlib
+import json
+import math
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,7 +93,7 @@ def _hub_folder(name: str) -> tuple[Path, str]:
     wanted = {
         "repo_id": repository,
         "revision": revision or None,
-        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model"],
+        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"],
     }
     try:
         folder = Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
@@ -120,3 +122,65 @@ def _sha256_of(files: tuple[Path, ...]) -> str:
         with path.open("rb") as file:
             each.append(hashlib.file_digest(file, "sha256").hexdigest())
     return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The weights' files that transformers reads: the whole model in one, else those its index names, else all.
+
+    A folder may hold the same weights twice, such as `consolidated.safetensors` beside them.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        return sorted({folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    return sorted(folder.glob("*.safetensors"))
+
+
+def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What is stored in a model's folder, by the headers of its files; no weight is read.
+
+    A safetensors file begins with the length of its header, 8 bytes, little end first, and the header, JSON
+    (github.com/huggingface/safetensors, section Format).
+
+    Args:
+        folder: With safetensors files.
+
+    Returns:
+        Name -> (dtype as the format spells it, such as F32 or BF16; shape).
+
+    Raises:
+        FtlibError: No such file, or one that is cut off or of another format.
+    """
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    files = files_of(folder)
+    if not files:
+        raise FtlibError(f"{folder}: no *.safetensors; allowed: a model's folder with its weights in that format")
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                if not 2 <= size <= path.stat().st_size - 8:
+                    raise ValueError(f"a header of {size} bytes in a file of {path.stat().st_size}")
+                header = json.loads(file.read(size))
+            for name, entry in header.items():
+                if name != "__metadata__":
+                    found[name] = (entry["dtype"], tuple(entry["shape"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FtlibError(
+                f"{path}: no safetensors header can be read ({error}); the file is missing, cut off or something "
+                "else. Download the model again"
+            ) from None
+    return found
+
+
+def parameters(folder: Path) -> int:
+    """Parameters stored in a model's folder: the numbers of its floating-point tensors, a shared one counted once.
+
+    Whole numbers (positions, masks) are not parameters. A layer that the model is loaded without counts too, so this
+    may be a little more than what a method works with.
+
+    Raises:
+        FtlibError: See `tensors`.
+    """
+    return sum(math.prod(shape) for dtype, shape in tensors(folder).values() if dtype.lstrip("B").startswith("F"))

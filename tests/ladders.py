@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from math import log2
+from math import log2, log10
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,16 @@ def rising(
     return made + [
         Made(method, SKILLS[method](k) + shift, range(draws), more | {"shots": k}) for method in methods for k in shots
     ]
+
+
+def swept(seeds: Sequence[int] = (0, 1, 2)) -> list[Made]:
+    """The runs of a learning-rate sweep whose tops are at 3e-4 (full) and 3e-3 (lora), with zero-shot beside it."""
+    made = [Made("zero_shot", -1.0, as_before=True)]
+    for top, method in ((3e-4, "full"), (3e-3, "lora")):
+        for factor in (0.1, 0.33, 1.0, 3.3):
+            skill = 1.0 - 2.0 * log10(factor) ** 2
+            made.append(Made(method, skill, seeds, {"learning_rate": round(top * factor, 8)}))
+    return made
 
 
 def run_of(study: Path, **fields: object) -> Path:

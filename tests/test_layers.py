@@ -11,9 +11,12 @@ import synthetic
 import ftlib
 
 PACKAGE = Path(ftlib.__file__).parent
-TORCH = {"losses", "models", "packing", "predict", "score", "train"}
-STORY = {"run"}
-OUTER = {"suite", "worker", "progress", "catalogue", "cli", "__main__", "plots", "workshop", "installation"}
+TORCH = {"lean", "losses", "models", "packing", "predict", "score", "speed", "steps", "train", "watch"}
+STORY = {"probing", "run"}
+OUTER = {
+    "suite", "worker", "progress", "needs", "outlook", "catalogue", "cli", "__main__", "plots", "workshop",
+    "installation",
+}  # fmt: skip
 HEAVY = {
     "dask",
     "distributed",
