@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ftlib.errors import FtlibError
+from ftlib.errors import FtlibError, several
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,8 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("run_dir", metavar="RUN_DIR")
     one.set_defaults(do=_run_one)
 
-    plan = commands.add_parser("plan", help="what a study will run, and what its test set can show")
+    plan = commands.add_parser("plan", help="what a study will run, what its test set can show, and what it will need")
     plan.add_argument("suite", metavar="SUITE")
+    plan.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: as `ftlib run`)")
+    plan.add_argument("--no-trial", action="store_true", help="count memory from files; try nothing, predict no time")
     plan.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field for every run")
     plan.set_defaults(do=_plan)
 
@@ -67,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("list", help="what there is")
     listing.add_argument("what", choices=("tasks", "models", "methods", "metrics", "notebooks", "studies"))
+    listing.add_argument("folders", nargs="*", metavar="FOLDER", help="with models: folders of more of them")
     listing.add_argument("--json", action="store_true", help="for programs")
+    listing.add_argument(
+        "--memory", type=float, default=0.0, metavar="GB", help="with models: what one may take (default: all)"
+    )
     listing.set_defaults(do=_list)
 
     doctor = commands.add_parser("doctor", help="is this installation fit to run?")
@@ -97,20 +103,22 @@ def overrides(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ftlib import suite
+    from ftlib import needs, suite
     from ftlib.engines import opened
     from ftlib.progress import watching
 
     planned = suite.plan(options.suite, overrides(options.set))
+    if problems := needs.impossible(planned):
+        raise several(problems)
     waiting = [job for job in planned.jobs if not job.done]
     print(_overview(planned), flush=True)
     if options.dry_run:
         for job in waiting:
             print(f"  would run {job.spec.run_id}  {job.spec.task} {job.spec.method} seed={job.spec.seed}")
         return 0
-    jobs = options.jobs or suite.default_jobs(planned)
     if options.jobs < 0 or options.timeout < 0:
         raise FtlibError("--jobs and --timeout: allowed: 0 or more")
+    jobs = options.jobs or needs.jobs_that_fit(planned, suite.default_jobs(planned))
     already = len(planned.jobs) - len(waiting)
     specs = [job.spec for job in waiting]
     with opened(options.engine, jobs, options.scheduler, specs) as start, watching(jobs, already) as show:
@@ -147,20 +155,41 @@ def _overview(planned: Any) -> str:
 
 
 def _run_one(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from ftlib.engines import probes
     from ftlib.worker import run_one
 
+    if (Path(options.run_dir) / "probe.json").exists():
+        return 0 if probes.execute(Path(options.run_dir)) else 1
     record = run_one(options.run_dir)
+    if record is None:
+        # One of several processes of a run, and not the one that speaks for them.
+        return 0
     print(f"{record.status}: {record.run_id}" + (f": {record.reason}" if record.reason else ""))
     return 0 if record.status == "ok" else 1
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from ftlib import suite
+    from ftlib import needs, suite
+    from ftlib.outlook import outlook
+    from ftlib.progress import trying
 
+    if options.jobs < 0:
+        raise FtlibError("--jobs: allowed: 0 or more")
     planned = suite.plan(options.suite, overrides(options.set))
     print(_overview(planned))
-    for text in suite.outlook(planned):
-        print(text)
+    for text in outlook(planned):
+        print(text, flush=True)
+    wanted = options.jobs or suite.default_jobs(planned)
+    with trying() as show:
+        found = needs.needs(planned, wanted, None if options.no_trial else show)
+    jobs = needs.fitting(found, wanted)
+    print("\n".join(needs.table(found, jobs)))
+    if jobs < wanted and options.jobs:
+        raise FtlibError(f"--jobs {wanted}: as many runs do not fit into memory together; --jobs {jobs} do")
+    if not options.no_trial:
+        needs.save(planned, found, jobs)
     return 0
 
 
@@ -179,9 +208,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from ftlib.catalogue import catalogue
+    from ftlib.catalogue import catalogue, footer
 
-    rows = catalogue(options.what)
+    rows = catalogue(options.what, options.folders, options.memory)
     if options.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return 0
@@ -190,6 +219,8 @@ def _list(options: argparse.Namespace) -> int:
         print(f"{row['name']:{width}}  {row['summary']}")
         for name, meaning in row.get("arguments", {}).items():
             print(f"{'':{width}}    {name}: {meaning}")
+    if below := footer(options.what):
+        print(below)
     return 0
 
 

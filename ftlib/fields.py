@@ -70,7 +70,9 @@ class Fields(BaseModel):
     gradient_checkpointing: bool = Field(
         False, description="compute activations again instead of keeping them: less memory, more time"
     )
-    torch_compile: bool = Field(False, description="compile the model before training: slower start, faster steps")
+    torch_compile: bool = Field(
+        False, description="compile the model before training: a minute or more at first; no gain measured on a CPU"
+    )
     processes: int = Field(1, ge=1, le=1024, description="processes that share each step of one training (torchrun)")
     max_length: int = Field(128, ge=8, le=8192, description="tokens; longer texts are cut there")
     context: int = Field(
@@ -200,8 +202,10 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
         for name in (*TRAINING, *HOW):
             if values[name] != Fields.model_fields[name].default:
                 problems.append(f"{name}: {method.name} does not train; leave it out")
-    if values["gradient_accumulation"] > 1 and method.name == "setfit":
-        problems.append("gradient_accumulation: setfit's loss is over all pairs of a batch; lower batch_size instead")
+    if method.name == "setfit":
+        for name in ("gradient_accumulation", "processes"):
+            if values[name] > 1:
+                problems.append(f"{name}: setfit's loss is over all pairs of a batch, not to be divided; leave it out")
     if values["gradient_checkpointing"] and method.name == "prefix_tuning":
         problems.append("gradient_checkpointing: prefix_tuning hands keys on from layer to layer; leave it out")
     if values["patience"] and values["shots"] and not values["validations"]:

@@ -2,10 +2,13 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftlib import provenance
 from ftlib.methods import METHODS
 
 if TYPE_CHECKING:
@@ -49,14 +52,20 @@ def remaining(state: "State", known: dict[tuple, float]) -> float | None:
     """
     if state.state == "running" and state.seconds_per_step and state.doing == "training":
         return state.seconds_per_step * (state.of - state.step)
-    guess = next((known[kind] for kind in _kinds(state) if kind in known), None)
+    guess = next((known[kind] for kind in _kinds(state) if kind in known), predicted(state.run_dir))
     if guess is None or state.state not in ("waiting", "running"):
         return None
     return max(0.0, guess - state.seconds)
 
 
+@cache
+def predicted(run_dir: Path) -> float | None:
+    """Seconds that `ftlib plan` predicted for the run; None where it was not asked."""
+    return provenance.request(run_dir).get("predicted", {}).get("wall_seconds")
+
+
 def study_remaining(states: "list[State]", jobs: int) -> float | None:
-    """Seconds the study still needs; None until the first run has ended.
+    """Seconds the study still needs; None until the first run has ended, unless all were predicted.
 
     A run like which none has ended is taken to need as long as the longest so far.
     """
@@ -64,10 +73,10 @@ def study_remaining(states: "list[State]", jobs: int) -> float | None:
     if not open_ones:
         return 0.0
     known = usual(states)
-    if not any(state.ended for state in states):
-        return None
     guesses = [remaining(state, known) for state in open_ones]
-    longest = max(state.seconds for state in states if state.ended)
+    if None in guesses and not any(state.ended for state in states):
+        return None
+    longest = max((state.seconds for state in states if state.ended), default=0.0)
     longest = max([longest, *(s.seconds + g for s, g in zip(open_ones, guesses, strict=True) if s.started and g)])
     left = [
         max(0.0, longest - state.seconds) if guess is None else guess
@@ -160,3 +169,22 @@ def _plain_lines(jobs: int, already_done: int, every: float = 30.0) -> "Callable
             print(f"          {summary(states, jobs, already_done)}", flush=True)
 
     return show
+
+
+@contextmanager
+def trying() -> "Iterator[Callable[[int, int, Sequence[str], float | None], None]]":
+    """The function that shows how far the trials of a plan are, on standard error."""
+    last = [0.0, ""]
+
+    def show(done: int, total: int, names: "Sequence[str]", left: float | None) -> None:
+        said = f"trying {', '.join(names)}: {done} of {total} done, about {clock(left)} left"
+        if said == last[1] or not names or (not sys.stderr.isatty() and time.monotonic() - last[0] < 5):
+            return
+        last[:] = time.monotonic(), said
+        print(f"\r{said:<78}" if sys.stderr.isatty() else said, end="", file=sys.stderr, flush=True)
+        if not sys.stderr.isatty():
+            print(file=sys.stderr)
+
+    yield show
+    if sys.stderr.isatty() and last[1]:
+        print(f"\r{'':<78}\r", end="", file=sys.stderr, flush=True)

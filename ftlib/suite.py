@@ -1,7 +1,6 @@
 """A study from plan to records: check everything, skip what is done, run the rest, survive being killed."""
 
 import os
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,28 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 from filelock import FileLock, Timeout
 
-from ftlib import engines, notebooks, provenance, records, weights, worker
+from ftlib import engines, forecast, notebooks, provenance, records, weights, worker
 from ftlib.data import Task, load_task
 from ftlib.errors import FtlibError, several
 from ftlib.families import ENCODER, family_of, read_config
 from ftlib.fields import family_problem
 from ftlib.grid import load_suite
 from ftlib.methods import CLASSIFICATION, METHODS
-from ftlib.power import planning_sentence
 from ftlib.prompts import no_words
 from ftlib.records import RunRecord
-from ftlib.report.contest import contests
-from ftlib.report.rows import show_as_per_cent
-from ftlib.report.rungs import labels
-from ftlib.report.study import read_study
-from ftlib.spec import DRAWS, FEW, SCHEMA, Experiment, Suite, digest, draws
+from ftlib.spec import SCHEMA, Experiment, Suite, digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-ASSUMED_DISCORDANCE = 0.15
-"""Share of test examples on which exactly one of two methods is right, before anything is known about them."""
 
 
 class Job(NamedTuple):
@@ -96,6 +86,8 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
     problems, method = [], METHODS[spec.method]
     family = family_of(read_config(weights.find(spec.model).folder)) if method.model else ENCODER
     if problem := family_problem(method, task.kind, spec.model, family):
+        problems.append(problem)
+    if problem := method.lacks(spec.device):
         problems.append(problem)
     # A model that writes answers with words, whatever the method.
     needs_words = method.needs_label_words or (family != ENCODER and method.trains)
@@ -162,6 +154,7 @@ def prepare_folder(job: Job, planned: Planned) -> None:
         for path in made:
             path.unlink()
     notebook = notebooks.find(job.spec.resolved()["notebook"])
+    said = forecast.read(planned.suite.folder).get(job.spec.run_id)
     records.write_json(
         job.run_dir / "spec.json",
         {
@@ -171,7 +164,8 @@ def prepare_folder(job: Job, planned: Planned) -> None:
             "resolved": job.spec.resolved(),
             "plan_hash": planned.suite.plan_hash,
             "notebook_sha256": provenance.notebook_sha256(notebook),
-        },
+        }
+        | ({"predicted": said} if said else {}),
     )
 
 
@@ -205,64 +199,8 @@ def one_at_a_time(study: Path) -> "Iterator[None]":
 def default_jobs(planned: Planned) -> int:
     """Runs at a time: one per core where each has one thread, since two runs of one thread beat one of two."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max((job.spec.threads for job in planned.jobs), default=1)
+    threads = max((job.spec.threads * job.spec.processes for job in planned.jobs), default=1)
     return max(1, cores // threads)
-
-
-def outlook(planned: Planned) -> list[str]:
-    """What the test sets can show, assumed and, where runs are recorded, measured; and how large the grid is."""
-    seeds = max(len(seeds) for seeds in _seeds(planned).values())
-    sizes = {}
-    for spec in planned.suite.experiments:
-        task = planned.task_of(spec)
-        sizes[spec.task, spec.eval_limit] = task, len(task.test_set(spec.eval_limit))
-    lines = []
-    for task, n in sizes.values():
-        splits = ", ".join(f"{name} {len(table)}" for name, table in task.splits.items())
-        if task.kind == CLASSIFICATION:
-            lines += [
-                f"{task.name}: {len(task.labels)} labels; {splits}; {n} test examples are used",
-                f"  assumed: {planning_sentence(n, seeds, discordance=ASSUMED_DISCORDANCE)}",
-            ]
-        else:
-            lines.append(f"{task.name}: documents to be modelled; {splits}; {n} test documents are used")
-    if any((job.run_dir / "record.json").exists() for job in planned.jobs):
-        for contest in contests(read_study(planned.suite.folder)):
-            if contest.detectable:
-                a, b, least = contest.detectable
-                shown = f"{100 * least:.1f} points" if show_as_per_cent(contest.metric) else f"{least:.3f}"
-                where = f"{contest.task} with {labels(contest.shots)}" if contest.shots else contest.task
-                lines.append(f"  measured on {where}, between methods like {a} and {b}: {shown}")
-    counts = Counter((job.spec.task, job.spec.method) for job in planned.jobs)
-    shots: dict[tuple[str, str], set[int]] = {}
-    for job in planned.jobs:
-        if job.spec.shots:
-            shots.setdefault((job.spec.task, job.spec.method), set()).add(job.spec.shots)
-    for (task, method), n in counts.items():
-        at = ", ".join(map(str, sorted(shots.get((task, method), ()))))
-        lines.append(f"  {task} {method}: {n} run{'s' * (n > 1)}{f', at {at} examples per class' if at else ''}")
-    return lines + few_draws(planned)
-
-
-def few_draws(planned: Planned) -> list[str]:
-    """What is said when few examples are drawn few times; empty where there are draws enough, or examples."""
-    few = {key: len(seeds) for key, seeds in _seeds(planned).items() if 0 < key[2] <= FEW and len(seeds) < DRAWS}
-    if not few:
-        return []
-    return [
-        f"caution: {min(few.values())} draw{'s' * (min(few.values()) > 1)} at {FEW} examples per class or fewer; "
-        f"which examples are drawn matters most where they are few, so {DRAWS} are advised (leave out seeds, or name "
-        f"{DRAWS})"
-    ]
-
-
-def _seeds(planned: Planned) -> dict[tuple[str, str, int], set[int]]:
-    """Task, method, shots -> the seeds that run."""
-    found: dict[tuple[str, str, int], set[int]] = {}
-    for job in planned.jobs:
-        if draws(job.spec.model_dump()):
-            found.setdefault((job.spec.task, job.spec.method, job.spec.shots), set()).add(job.spec.seed)
-    return found or {("", "", 0): {0}}
 
 
 def plan_changes(planned: Planned) -> list[str]:

@@ -85,11 +85,14 @@ def failure(error: BaseException, spec: Experiment) -> tuple[str, str]:
 def _together(run_dir: Path, spec: Experiment) -> RunRecord:
     """Start as many processes as the run asks for, each of which executes this folder, and wait for them."""
     (run_dir / _FAILURE).unlink(missing_ok=True)
+    path = run_dir / "record.json"
+    # Of an earlier attempt that failed.
+    old = path.stat().st_mtime_ns if path.exists() else None
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={spec.processes}"]
     command = [*torchrun, "-m", "ftlib", "run-one", str(run_dir.resolve())]
     # What they say beside errors is what this process will say.
     subprocess.run(command, env=os.environ | {PARENT: str(os.getpid())}, stdout=subprocess.DEVNULL)
-    if (run_dir / "record.json").exists():
+    if path.exists() and path.stat().st_mtime_ns != old:
         return records.read_record(run_dir)
     return write_failure(run_dir, spec, *_of_another(run_dir, spec))
 

@@ -223,6 +223,7 @@ def test_jobs_and_timeout_are_not_negative(here, capsys):
     write(here, '[[runs]]\nmethod = "tfidf"\n')
     for option in ("--jobs", "--timeout"):
         assert "0 or more" in refused(capsys, "run", "study", option, "-1")[0]
+    assert "0 or more" in refused(capsys, "plan", "study", "--jobs", "-1")[0]
 
 
 @pytest.mark.parametrize("arguments", [["rnu"], ["run"], ["list", "method"], ["run", "study", "--dryrun"]])
@@ -258,7 +259,7 @@ def test_set_sets_a_field_for_every_run(here, capsys):
 
 def test_a_plan_says_what_will_run_and_what_the_test_set_can_show(here, capsys):
     write(here, '[[runs]]\nmethod = ["zero_shot", "lora"]\n')
-    assert cli.main(["plan", "study"]) == 0
+    assert cli.main(["plan", "study", "--no-trial"]) == 0
     said = capsys.readouterr().out
     assert "accuracy, margin 0.01, seeds 0, 1\n" in said
     assert "2 labels; train 80, validation 16, test 24; 24 test examples are used" in said
@@ -276,7 +277,7 @@ def test_a_study_that_is_done_runs_nothing_and_reports_again(toy_study, at_home,
     monkeypatch.setattr(local.subprocess, "Popen", lambda *a, **o: pytest.fail("a process was started"))
     page = (toy_study.study / "report.html").read_bytes()
     assert cli.main(["run", "reports/ladder"]) == 0
-    assert "9 runs, 9 recorded already, 0 to do" in capsys.readouterr().out
+    assert "10 runs, 10 recorded already, 0 to do" in capsys.readouterr().out
     assert (toy_study.study / "report.html").read_bytes() == page, "the same records, the same bytes"
 
 
@@ -318,7 +319,7 @@ def test_the_listed_metrics_say_which_way_is_better(capsys):
 def test_studies_say_whether_they_were_run(toy_study, at_home, capsys):
     assert cli.main(["list", "studies", "--json"]) == 0
     rows = {row["name"]: row["records"] for row in json.loads(capsys.readouterr().out)}
-    assert rows[os.path.join("reports", "ladder")] == 9
+    assert rows[os.path.join("reports", "ladder")] == 10
 
 
 def test_check_audits_data_and_names_what_it_found(here, capsys):

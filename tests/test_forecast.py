@@ -1,0 +1,251 @@
+"""What runs will need: counted from files, told from a trial, compared with what they needed."""
+
+import json
+
+import psutil
+import pytest
+import toy
+
+from ftlib import cli, forecast, needs, progress, records, suite
+from ftlib.engines import State, probes
+from ftlib.footprint import footprint, shape_of
+from ftlib.records import RunRecord
+from ftlib.spec import Experiment
+
+HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1]\n[defaults]\ntask = "file:opinions"\nmodel = "tiny"\n'
+HEAD += 'eval_limit = 20\nmax_length = 24\nlabel_words = {bad = "negative, sad", good = "positive, a joy"}\n'
+ANSWER = {
+    "open_seconds": 0.5, "before_seconds": 0.5, "start_seconds": 2.0, "inside_seconds": 9.0, "prepare_seconds": 1.0,
+    "fit_seconds": 0.0, "step_seconds": 0.1, "step_seconds_per_token": 0.001, "finish_seconds_per_token": 0.0,
+    "look_seconds_per_token": 0.001,
+    "eval_seconds": 3.0, "validation_seconds": 2.0, "general_seconds": 0.0, "checkpoint_bytes": 1000,
+    "device_memory_bytes": None,
+}  # fmt: skip
+VARIANT = {
+    "train_examples": 80, "train_tokens": 800, "steps": 40, "step_tokens": 100.0, "validation_tokens": 0.0,
+    "peak_memory_bytes": 10**9, "peak_device_memory_bytes": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def study(at_home, request):
+    """A study of two methods in a folder of its own, nothing of it run."""
+    folder = at_home / "reports" / request.node.name[:30]
+    folder.mkdir()
+    (folder / "suite.toml").write_text(HEAD + '[[runs]]\nmethod = ["lora", "full"]\n', encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def no_trials(monkeypatch):
+    """A trial that is started fails the test."""
+    monkeypatch.setattr(needs, "answers", lambda *arguments: pytest.fail("a trial was started"))
+
+
+def memory(monkeypatch, available, total=None):
+    """A machine with so much memory."""
+    found = psutil.virtual_memory()._replace(available=available, total=total or available)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: found)
+    monkeypatch.setattr(needs, "machine_memory", lambda: (found.total, "this machine's memory"))
+
+
+def answered(monkeypatch, **changed):
+    """Trials that find what is said here, at once."""
+    variant = VARIANT | {name: changed.pop(name) for name in list(changed) if name in VARIANT}
+
+    def answers(trials, study, at_once, show):
+        return [ANSWER | changed | {"variants": [variant] * len(trial.variants)} for trial in trials]
+
+    monkeypatch.setattr(needs, "answers", answers)
+
+
+# From files alone.
+
+
+def test_a_model_is_counted_from_its_files_as_torch_counts_it(toy_home):
+    import transformers
+
+    for name, loader in (("tiny", transformers.AutoModel), ("writer", transformers.AutoModelForCausalLM)):
+        module = loader.from_pretrained(toy_home / name)
+        shape = shape_of(toy_home / name)
+        assert shape.parameters == sum(parameter.numel() for parameter in module.parameters())
+        config = module.config
+        assert (shape.layers, shape.hidden, shape.inner) == (2, 32, 64) == (
+            config.num_hidden_layers, config.hidden_size, config.intermediate_size
+        )  # fmt: skip
+
+
+def test_the_adapters_that_are_counted_are_those_that_peft_makes(toy_home):
+    from ftlib.data import load_task
+    from ftlib.footprint import moved
+    from ftlib.methods import METHODS
+    from ftlib.models import load_model
+
+    task, spec = load_task(f"file:{toy_home / 'opinions'}"), Experiment(method="lora", method_args={"r": 4})
+    model = load_model(str(toy_home / "tiny"))
+    predictor = METHODS["lora"].prepare()(model, spec, task, task.splits["train"])
+    head = 2 * (32 + 1)
+    pooler = 4 * (32 + 32)
+    assert moved(spec, shape_of(toy_home / "tiny")) + head + pooler == predictor.trainable_parameters
+
+
+def test_less_is_counted_where_less_is_kept(toy_home):
+    shape = shape_of(toy_home / "tiny")
+
+    def total(**fields):
+        return footprint(Experiment(**{"method": "full", **fields}), shape, "classification", "encoder").total
+
+    whole = total()
+    assert total(gradient_accumulation=2) < whole > total(gradient_checkpointing=True)
+    assert total(method="lora") < whole < total(dtype="float32") and total(method="probe") < total(method="lora")
+    assert total(max_length=64) < whole < total(batch_size=64)
+
+
+# What does not fit.
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_tried(study, monkeypatch, capsys, no_trials):
+    memory(monkeypatch, 10**8)
+    assert cli.main(["plan", str(study)]) == 2
+    said = capsys.readouterr().err
+    assert "file:opinions tiny lora max_length=24 (2 runs): needs about" in said and "100 MB are free" in said
+    assert cli.main(["run", str(study)]) == 2
+    assert "needs at least" in capsys.readouterr().err and not (study / "runs").exists()
+
+
+def test_what_a_trial_found_too_large_is_refused_with_what_would_fit(study, monkeypatch, capsys):
+    memory(monkeypatch, 2 * 10**9)
+    answered(monkeypatch, peak_memory_bytes=2_100_000_000)
+    assert cli.main(["plan", str(study)]) == 2
+    said = capsys.readouterr().err
+    assert "needs about 2.1 GB of memory, 2.0 GB are free; gradient_accumulation = " in said
+    assert not (study / "forecast.json").exists()
+
+
+def test_fewer_runs_go_on_at_once_where_memory_is_short(study, monkeypatch, capsys):
+    memory(monkeypatch, 3 * 10**9)
+    answered(monkeypatch, peak_memory_bytes=2 * 10**9)
+    monkeypatch.setattr(suite, "default_jobs", lambda planned: 4)
+    assert cli.main(["plan", str(study)]) == 0
+    assert "1 at a time" in capsys.readouterr().out
+    assert needs.jobs_that_fit(suite.plan(study), 4) == 1
+    assert cli.main(["plan", str(study), "--jobs", "4"]) == 2
+    assert "--jobs 1 do" in capsys.readouterr().err
+
+
+def test_a_trial_that_dies_is_a_finding(study, monkeypatch, capsys):
+    found = {"failed": "the trial ended", "died": True}
+    monkeypatch.setattr(needs, "answers", lambda trials, *more: [found] * len(trials))
+    assert cli.main(["plan", str(study)]) == 2
+    said = capsys.readouterr().err
+    assert "does not fit: the trial ended" in said and "gradient_accumulation" in said
+
+
+def test_a_process_that_left_no_answer_is_one_that_died(tmp_path):
+    found = probes._read(tmp_path, -9)
+    assert found["died"] and "ended with code -9" in found["failed"]
+
+
+# What is told from a trial.
+
+
+def test_a_plan_says_what_runs_will_need_and_keeps_it_for_the_run(study, monkeypatch, capsys):
+    memory(monkeypatch, 64 * 10**9)
+    answered(monkeypatch)
+    assert cli.main(["plan", str(study)]) == 0
+    said = capsys.readouterr().out
+    # 2 s to start, 0.5 to open, 0.5 before; 1 + 40 x 0.2 s of training; 3 s of evaluation.
+    assert "file:opinions tiny lora max_length=24  2     1.0 GB  0:15          1 kB" in said
+    planned = suite.plan(study)
+    kept = forecast.read(study)
+    assert set(kept) == {job.spec.run_id for job in planned.jobs}
+    job = next(job for job in planned.jobs if job.spec.method == "lora")
+    suite.prepare_folder(job, planned)
+    request = json.loads((job.run_dir / "spec.json").read_text(encoding="utf-8"))
+    assert request["predicted"] == kept[job.spec.run_id] and request["predicted"]["train_seconds"] == 9.0
+
+
+def test_what_was_predicted_is_the_first_estimate_of_what_is_left(study, monkeypatch):
+    memory(monkeypatch, 64 * 10**9)
+    answered(monkeypatch)
+    assert cli.main(["plan", str(study)]) == 0
+    planned = suite.plan(study)
+    jobs = [job for job in planned.jobs if job.spec.method == "lora"]
+    for job in jobs:
+        suite.prepare_folder(job, planned)
+    states = [State(job.run_dir, job.spec) for job in jobs]
+    assert progress.study_remaining(states, jobs=1) == pytest.approx(30) and len(states) == 2
+
+
+def test_nothing_is_predicted_of_a_study_that_was_not_planned(study):
+    planned = suite.plan(study)
+    suite.prepare_folder(planned.jobs[0], planned)
+    assert "predicted" not in json.loads((planned.jobs[0].run_dir / "spec.json").read_text(encoding="utf-8"))
+
+
+def test_without_trials_memory_is_counted_and_time_is_not_guessed(study, capsys, no_trials):
+    assert cli.main(["plan", str(study), "--no-trial"]) == 0
+    said = capsys.readouterr().out
+    assert "counted from files, not tried" in said and "?" in said
+    assert not (study / "forecast.json").exists()
+
+
+def test_runs_share_a_trial_where_only_examples_and_steps_differ():
+    specs = [Experiment(method="full", shots=shots, seed=seed) for shots in (1, 8) for seed in (0, 1, 2)]
+    (cell,) = forecast.cells(specs)
+    assert len(cell) == 6 and len(probes.Trial(tuple(cell), None).variants) == 2
+    assert len(forecast.cells([specs[0], specs[0].model_copy(update={"batch_size": 4})])) == 2
+
+
+def test_a_trial_tells_what_a_run_needs(at_home, monkeypatch, capsys):
+    """The real thing, a process each, on a model so small that starting is most of it."""
+    folder = at_home / "reports" / "tried"
+    folder.mkdir()
+    runs = '[[runs]]\nmethod = "full"\nepochs = 2.0\nbatch_size = 8\n'
+    (folder / "suite.toml").write_text(HEAD + runs + '[[runs]]\nmethod = "probe"\nshots = [2, 8]\n', encoding="utf-8")
+    assert cli.main(["plan", str(folder), "--jobs", "2"]) == 0
+    said = capsys.readouterr()
+    assert "trying" in said.err and "together: 8 runs, 2 at a time" in said.out
+    kept, planned = forecast.read(folder), suite.plan(folder)
+    by_method = {}
+    for job in planned.jobs:
+        by_method.setdefault(job.spec.method, []).append(kept[job.spec.run_id])
+    full = by_method["full"][0]
+    assert 3e8 < full["peak_memory_bytes"] < 2e9 and full["train_seconds"] > by_method["majority"][0]["train_seconds"]
+    assert full["checkpoint_bytes"] > by_method["probe"][0]["checkpoint_bytes"] > 0
+    # Asked again, the answers are there.
+    monkeypatch.setattr(probes, "_prepared", lambda *arguments: pytest.fail("a trial was started again"))
+    assert cli.main(["plan", str(folder), "--jobs", "2"]) == 0
+    assert forecast.read(folder) == kept
+
+
+def test_a_trial_that_fails_says_why_and_refuses_nothing(at_home, capsys):
+    folder = at_home / "reports" / "poisoned"
+    folder.mkdir()
+    toy.save_model(at_home / "poisoned", poison=True)
+    (folder / "suite.toml").write_text(
+        HEAD.replace('"tiny"', '"poisoned"') + '[[runs]]\nmethod = "full"\n', encoding="utf-8"
+    )
+    assert cli.main(["plan", str(folder)]) == 0
+    assert "not finite" in capsys.readouterr().out
+
+
+# What was predicted beside what was so.
+
+
+def test_predicted_stands_beside_actual(tmp_path):
+    for seed, (said, was) in enumerate(((110, 100), (90, 100))):
+        run_dir = tmp_path / "runs" / f"r{seed}"
+        cost = {"peak_memory_bytes": was, "train_seconds": 3.0, "eval_seconds": 1.0, "checkpoint_bytes": 0}
+        resolved = {"task": "t", "model": "m", "method": "full", "seed": seed}
+        record = RunRecord(f"r{seed}", "ok", {"passed": {}, "resolved": resolved}, cost=cost)
+        predicted = {"peak_memory_bytes": said, "train_seconds": 5.0, "eval_seconds": 1.0, "checkpoint_bytes": 0}
+        records.write_json(run_dir / "record.json", record.__dict__)
+        records.write_json(run_dir / "spec.json", {"predicted": predicted})
+    memory_row, seconds = forecast.against(records.records_of(tmp_path))
+    assert memory_row == ("t", "m", "full", "peak_memory_bytes", 100, 100, 1.0, 0.9, 1.1, 2)
+    assert seconds[3:] == ("seconds", 6.0, 4.0, 1.5, 1.5, 1.5, 2)
+
+
+def test_runs_of_which_nothing_was_predicted_are_left_out(toy_study):
+    assert forecast.against(records.records_of(toy_study.study)) == []
