@@ -180,12 +180,12 @@ def _lengths(trainable: Any, examples: "pd.DataFrame") -> np.ndarray:
 
 def _looked_at(spec: Experiment, task: Task, trainable: Any, steps: int) -> int:
     """Tokens of validation that a training of so many steps reads, padding included, all looks together."""
-    from ftlib.train import _some, validation_steps
+    from ftlib.train import looked_at, validation_steps
 
     size, times = int(spec.resolved()["batch_size"]), len(validation_steps(spec, steps))
     if not times:
         return 0
-    found = np.sort(_lengths(trainable, _some(task.splits["validation"], spec, steps * size, times)))[::-1]
+    found = np.sort(_lengths(trainable, looked_at(task.splits["validation"], spec, steps * size, times)))[::-1]
     if task.kind == LANGUAGE_MODELING:
         return int(times * found.sum())
     return int(times * sum(len(part) * part[0] for part in np.split(found, range(4 * size, len(found), 4 * size))))

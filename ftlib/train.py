@@ -86,7 +86,7 @@ def fit(
     lengths = [len(example["input_ids"]) for example in examples]
     choose = trainable.batches or partial(mixed_lengths, lengths, rng=np.random.default_rng(spec.seed))
     at = validation_steps(spec, steps) if validation is not None else []
-    watched = trainable.encode(_some(validation, spec, steps * size, len(at))) if at else []
+    watched = trainable.encode(looked_at(validation, spec, steps * size, len(at))) if at else []
     # Texts of a single token have no loss.
     at = at if watched else []
     on_cpu = model.device == "cpu"
@@ -169,11 +169,11 @@ def validation_steps(spec: Experiment, steps: int) -> list[int]:
     return sorted({math.ceil(steps * time / times) for time in range(1, times + 1)})
 
 
-MOST, LEAST = 512, 64
+MOST, LEAST = 512, 32
 """Validation examples whose loss is measured at a time."""
 
 
-def _some(validation: "pd.DataFrame", spec: Experiment, seen: int, times: int) -> "pd.DataFrame":
+def looked_at(validation: "pd.DataFrame", spec: Experiment, seen: int, times: int) -> "pd.DataFrame":
     """The same for every run of a task; so few that measuring takes about a tenth of training, unless it decides."""
     # A pass forwards is a third of a training step's work.
     affordable = MOST if spec.patience else max(LEAST, min(MOST, 3 * seen // (10 * times)))

@@ -227,7 +227,7 @@ def test_a_trial_that_fails_says_why_and_refuses_nothing(at_home, capsys):
         HEAD.replace('"tiny"', '"poisoned"') + '[[runs]]\nmethod = "full"\n', encoding="utf-8"
     )
     assert cli.main(["plan", str(folder)]) == 0
-    assert "not finite" in capsys.readouterr().out
+    assert "the training loss became nan" in capsys.readouterr().out
 
 
 # What was predicted beside what was so.

@@ -17,6 +17,8 @@ ON_AN_ENCODER = [name for name, method in METHODS.items() if "encoder" in method
 
 
 def spec_of(method, **fields):
+    # Learned tokens take places among the 128 that the tiny model sees.
+    fields = ({"max_length": 64} if "num_virtual_tokens" in METHODS[method].arguments else {}) | fields
     quick = {"epochs": 3.0, "batch_size": 8, "learning_rate": 0.003} if METHODS[method].trains else {}
     return Experiment(method=method, **FIELDS, **quick | fields)
 
