@@ -1,8 +1,8 @@
 """Training beside transformers' Trainer, and beside what the processor can multiply; writes docs/training.md.
 
-    python benchmarks/bench_training.py [--seeds 3] [--examples 1000] [--test 1000] [--out docs]
+    python benchmarks/bench_training.py [--seeds 3] [--examples 1000] [--test 1000] [--threads 2] [--out docs]
 
-SST-2 with all-MiniLM-L6-v2, one pass over the same examples, two threads in one process, in turns. The Trainer has its
+SST-2 with all-MiniLM-L6-v2, one pass over the same examples, one process, in turns. The Trainer has its
 defaults and what courses set: float32, batches of 16 in random order, each padded to its longest; LoRA through peft
 with the same rank, scale and layers. Rates are ftlib's for both. Examples a second are those of the training loop;
 accuracy is on the same test texts, paired over examples and seeds. The peak is that of square matrix products in the
@@ -27,7 +27,6 @@ from ftlib.predict import module_probabilities
 from ftlib.speed import matmul_peak
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "sst2"
-THREADS = 2
 WORDS = {"0": "negative", "1": "positive"}
 MARGIN = 0.01
 WANTED = {"full": 2.2, "lora": 2.8}
@@ -59,7 +58,7 @@ class Quiet(ft.Events):
 
 def spec_of(method, seed, n):
     """Ours: one pass over n examples."""
-    given = {"epochs": 1.0, "batch_size": 16, "threads": THREADS, "label_words": WORDS}
+    given = {"epochs": 1.0, "batch_size": 16, "threads": torch.get_num_threads(), "label_words": WORDS}
     return ft.Experiment(task=f"file:{DATA}", method=method, seed=seed, train_limit=n, **given)
 
 
@@ -119,7 +118,7 @@ def beside(task, model, method, options):
             right[name].append(np.array(task.labels)[probabilities(texts).argmax(axis=1)] == truth)
             said = f"{method}, seed {seed}, {name}: {speed:.1f} examples/s, accuracy {right[name][-1].mean():.4f}"
             if flops:
-                shares.append((flops, matmul_peak("cpu", model.dtype, THREADS)))
+                shares.append((flops, matmul_peak("cpu", model.dtype, model.threads)))
                 said += f", {flops / 1e9:.0f} GFLOP/s of {shares[-1][1] / 1e9:.0f}"
             print(said, flush=True)
     ratio, low, high = (np.exp(x) for x in stats.t_interval(np.log(np.divide(speeds["ftlib"], speeds["Trainer"]))))
@@ -156,11 +155,12 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
     if not DATA.exists():
         sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
-    task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=THREADS)
+    task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=options.threads)
     lines, good = [], True
     for method in WANTED:
         more, well = beside(task, model, method, options)
@@ -169,8 +169,8 @@ if __name__ == "__main__":
     text = [
         "# Training beside transformers' Trainer, and beside what the processor can multiply",
         "",
-        f"SST-2, all-MiniLM-L6-v2, {options.examples} texts once, {THREADS} threads, torch {version}, {model.dtype}, "
-        "made by `python benchmarks/bench_training.py`.",
+        f"SST-2, all-MiniLM-L6-v2, {options.examples} texts once, threads {options.threads}, torch {version}, "
+        f"{model.dtype}; made by `python benchmarks/bench_training.py`.",
         "",
         *lines,
     ]

@@ -32,7 +32,6 @@ SHARED = {
     "lora on a decoder": {"model": "writer", "method": "lora", "batch_size": 9, "gradient_checkpointing": True},
     "patience": {"model": "still", "method": "full", "batch_size": 8, "learning_rate": 0.1, "patience": 1} | OFTEN,
     "tuned": {"model": "writer", "method": "lora", "batch_size": 20, "tuning": {"learning_rate": 2}},
-    "setfit": {"model": "still", "method": "setfit", "batch_size": 8, "shots": 4},
     "dropout": {"model": "tiny", "method": "full", "batch_size": 8, "learning_rate": 0.003},
 }
 # What every process runs; the first one tells what became of it.
