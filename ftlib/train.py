@@ -1,8 +1,6 @@
-"""The training step of every method that trains: transformers' Trainer, guarded and watched."""
+"""The training of every method that trains: transformers' Trainer, guarded and watched."""
 
-import ctypes
 import math
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -77,7 +75,6 @@ def fit(
         FtlibError: The experiment asks for another number of processes than there are; see `ftlib.ranks.rank`.
     """
     mine = rank(spec)
-    _keep_large_blocks()
     settings = spec.resolved()
     module, examples = trainable.module, trainable.encode(train)
     size, rate = settings["batch_size"], settings["learning_rate"]
@@ -236,19 +233,6 @@ def mixed_lengths(lengths: Sequence[int], size: int, steps: int, rng: np.random.
             parts += [some[first : first + size].tolist() for first in range(0, len(some), size)]
         found += [parts[place] for place in rng.permutation(len(parts))]
     return found[:steps]
-
-
-def _keep_large_blocks() -> None:
-    """Let the C library keep memory that was freed: it gives large blocks back to the system and asks for them anew.
-
-    A step writes a gradient of every embedding, tens of megabytes, and each page that comes from the system costs a
-    fault: a tenth of the step of a small model. glibc alone has the call.
-    """
-    if sys.platform != "linux" or not hasattr(library := ctypes.CDLL(None), "mallopt"):
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    library.mallopt(mmap_threshold, 2**30)
-    library.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _flops(trainer: Steps, examples: Sequence[dict[str, Any]]) -> float:
