@@ -34,7 +34,6 @@ def suite(name, draws, more=""):
         return text
     text = text.replace('task = "pydocs"', f'task = "file:{SHARED / name}"\n{more}')
     text = text.replace("margin = 0.02\n", f"margin = 0.02\nseeds = {list(range(draws))}\n")
-    text = text.replace("eval_limit = 300 ", "eval_limit = 200 ")
     if name == "banking77":
         text = text.replace(
             "shots = [1, 2, 4, 8, 16, 32, 64]", 'shots = [1, 2, 4, 8, 16, 32, 64]\nshort_classes = "all"'
