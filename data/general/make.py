@@ -1,8 +1,9 @@
-"""Make general.txt: short excerpts of ordinary English, each from a document of its own.
+"""Make general.txt and old.txt: short excerpts of ordinary English, each from a document of its own.
 
-    python data/general/make.py CORPUS.txt
+    python data/general/make.py VALIDATION.txt
+    python data/general/make.py TRAIN.txt --count 1000 --out old.txt
 
-CORPUS.txt holds one paragraph per line and an empty line after each document. The same corpus gives the same file.
+A corpus holds one paragraph per line and an empty line after each document. The same corpus gives the same file.
 """
 
 import argparse
@@ -96,12 +97,14 @@ def whole_sentences(text: str, most: int = MOST_BYTES) -> str:
 
 
 def main() -> None:
-    """Write general.txt beside this file."""
+    """Write the excerpts beside this file."""
     parser = argparse.ArgumentParser(description=make.__doc__)
     parser.add_argument("corpus", type=Path, help="a paragraph per line, an empty line after each document")
-    corpus = parser.parse_args().corpus
-    made = make(split_documents(decoded(corpus, corpus.name)))
-    Path(__file__).with_name("general.txt").write_text("\n\n".join(made) + "\n", encoding="utf-8", newline="\n")
+    parser.add_argument("--count", type=int, default=EXCERPTS, help="excerpts")
+    parser.add_argument("--out", default="general.txt", help="the file's name")
+    options = parser.parse_args()
+    made = make(split_documents(decoded(options.corpus, options.corpus.name)), options.count)
+    Path(__file__).with_name(options.out).write_text("\n\n".join(made) + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

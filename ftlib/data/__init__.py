@@ -19,12 +19,15 @@ SPLITS = ("train", "validation", "test")
 
 TASKS: Mapping[str, str] = {
     "pydocs": "which Python library does this docstring describe? (real text from the installed packages)",
+    "reviews": "does the customer like it? (short reviews of four kinds of things, written for this project)",
+    "bios": "what does this person do for a living? (short biographies, written for this project)",
     "pydocs_text": "documentation text of Python libraries, to be modelled (real text from the installed packages)",
 }
 """Bundled tasks: name -> the question it asks. `file:PATH` and `hub:ID[@revision]` read any other."""
 
 PROBES: Mapping[str, str] = {
     "general": "bits per byte on general text (models that give a likelihood of text)",
+    "features": "linear probes on the features, of the bundled tasks that the model is not adapted to",
 }
 """What a plan may measure before and after, beside the task itself."""
 
@@ -72,6 +75,8 @@ class Task:
     """Of the content of all splits and the labels' order."""
     template: str = "This text is about {label}."
     """Sentence that turns a label's words into a description, for zero-shot."""
+    tests: Mapping[str, "pd.DataFrame"] = field(default_factory=dict)
+    """Other test sets, of other domains as a rule: the part `tests.<name>` of a record; columns as in `splits`."""
     group_columns: tuple[str, ...] = ()
     licence: str = "not stated"
     source: str = ""
@@ -152,11 +157,14 @@ class Task:
 
     def test_set(self, eval_limit: int) -> "pd.DataFrame":
         """The test split, or `eval_limit` of its examples: the same ones whatever the run, so that runs are paired."""
-        test = self.splits["test"]
-        if not eval_limit or eval_limit >= len(test):
-            return test
-        chosen = np.random.default_rng(0).permutation(len(test))[:eval_limit]
-        return test.iloc[np.sort(chosen)]
+        return limited(self.splits["test"], eval_limit)
+
+
+def limited(examples: "pd.DataFrame", most: int) -> "pd.DataFrame":
+    """So many of the examples, the same ones every time; 0: all."""
+    if not most or most >= len(examples):
+        return examples
+    return examples.iloc[np.sort(np.random.default_rng(0).permutation(len(examples))[:most])]
 
 
 def make_task(
@@ -166,16 +174,17 @@ def make_task(
     label_words: Mapping[str, str] = MappingProxyType({}),
     *,
     kind: str = "classification",
+    tests: Mapping[str, "pd.DataFrame"] = MappingProxyType({}),
     **more,
 ) -> Task:
     """Build a task from checked splits, its content hash included; text to be modelled has no labels."""
     content = hashlib.sha256(repr(labels).encode())
-    for split in SPLITS:
-        table = splits[split]
+    # After the splits, so that a task without other test sets keeps its hash.
+    for split, table in [*((split, splits[split]) for split in SPLITS), *sorted(tests.items())]:
         for column in table.columns:
             content.update(f"\x1e{split}\x1f{column}\x1e".encode())
             content.update("\x1f".join(table[column].astype(str)).encode())
-    return Task(name, kind, splits, labels, label_words, content.hexdigest(), **more)
+    return Task(name, kind, splits, labels, label_words, content.hexdigest(), tests=dict(tests), **more)
 
 
 def load_task(
@@ -217,6 +226,8 @@ def load_task(
         from ftlib.data.hub import load
     elif name == "pydocs":
         from ftlib.data.pydocs import load
+    elif name in TASKS:
+        from ftlib.data.written import load
     else:
         from ftlib.errors import unknown
 

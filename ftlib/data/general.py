@@ -24,11 +24,29 @@ def load() -> "pd.DataFrame":
     >>> list(excerpts.columns), len(excerpts)
     (['id', 'text', 'cluster'], 96)
     """
-    path = data_file("general", "general.txt")
+    excerpts = _read("general.txt")
+    return excerpts.assign(cluster=excerpts["id"])
+
+
+def old() -> "pd.DataFrame":
+    """Read other general text, that a language model can be trained on again so as not to forget it: none of it is
+    measured.
+
+    Returns:
+        As `load`.
+
+    >>> read = old()
+    >>> list(read.columns), len(read), set(read["text"]).isdisjoint(load()["text"])
+    (['id', 'text'], 1000, True)
+    """
+    return _read("old.txt")
+
+
+def _read(name: str) -> "pd.DataFrame":
+    path = data_file("general", name)
     if path is None:
         raise FtlibError(
-            "general: its text, data/general/general.txt, is not in this installation; "
+            f"general: its text, data/general/{name}, is not in this installation; "
             "install ftlib from a checkout, or leave the probe out"
         )
-    excerpts = read_documents(path)
-    return excerpts.assign(cluster=excerpts["id"])
+    return read_documents(path)
