@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ftlib import verdict
-from ftlib.metrics import classification, language
+from ftlib.metrics import classification, counterfactual, forgetting, language, memorization, stereotype
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,12 +32,19 @@ class Metric:
     source: str
     takes: str = "predictions"
     """"predictions": `f(labels, predictions)`; "probabilities": `f(labels, probabilities)`; "likelihoods":
-    `f(nats, sizes)`; "accuracies": `f(accuracies)`."""
+    `f(nats, sizes)`; "accuracies": `f(accuracies)`; "matrix": `f(R)`, or `f(R, base)` (`ftlib.metrics.forgetting`);
+    "ranks": `f(ranks, candidates)` and "matches": `f(matched, length)` (`ftlib.metrics.memorization`);
+    "versions": `f(before, after)`, "frames": `f(scores, term)` (`ftlib.metrics.counterfactual`) and "pairs":
+    `f(more, less)` (`ftlib.metrics.stereotype`)."""
     kind: str = "classification"
     """The kind of task it is of."""
     not_primary: str = ""
     """Why no plan can decide by it; empty where one can."""
 
+
+_OF_SEQUENCES = "it is about several tasks in sequence, and not every run has one"
+_OF_IDENTITIES = "it is about identities that texts name, and no number of it is good or bad by itself"
+_OF_MEMORY = "it is about what a model keeps of its training text, and not every run measures that"
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
@@ -147,6 +154,141 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
                 kind="language-modeling",
                 not_primary="masked models see what comes after a token, so it is no likelihood of text",
             ),
+            Metric(
+                "average_accuracy",
+                "mean accuracy on all tasks of a sequence after the last training",
+                forgetting.average_accuracy,
+                True,
+                "share",
+                (0, 1),
+                "Lopez-Paz & Ranzato 2017, equation 2",
+                takes="matrix",
+                not_primary=_OF_SEQUENCES,
+            ),
+            Metric(
+                "backward_transfer",
+                "accuracy at the end minus that right after a task's own training, mean over all tasks but the last",
+                forgetting.backward_transfer,
+                True,
+                "share",
+                (-1, 1),
+                "Lopez-Paz & Ranzato 2017, equation 3",
+                takes="matrix",
+                not_primary=_OF_SEQUENCES,
+            ),
+            Metric(
+                "forward_transfer",
+                "zero-shot accuracy just before a task's own training minus the untouched model's, all but the first",
+                forgetting.forward_transfer,
+                True,
+                "share",
+                (-1, 1),
+                "Lopez-Paz & Ranzato 2017, equation 4, from the untouched model instead of a random one",
+                takes="matrix",
+                not_primary=_OF_SEQUENCES,
+            ),
+            Metric(
+                "forgetting_first",
+                "accuracy right after a task's own training minus that at the end, mean over all tasks but the last",
+                forgetting.forgetting_first,
+                False,
+                "share",
+                (-1, 1),
+                "Forgetting of the avalanche library",
+                takes="matrix",
+                not_primary=_OF_SEQUENCES,
+            ),
+            Metric(
+                "forgetting_max",
+                "best accuracy before the last training minus that at the end, mean over all tasks but the last",
+                forgetting.forgetting_max,
+                False,
+                "share",
+                (-1, 1),
+                "Chaudhry et al. 2018, equation 3",
+                takes="matrix",
+                not_primary=_OF_SEQUENCES,
+            ),
+            Metric(
+                "exposure",
+                "what a model tells of a secret planted in its training text; each bit halves the guesses it takes",
+                memorization.exposure,
+                False,
+                "bits",
+                (0, None),
+                "Carlini et al. 2019, section 4",
+                takes="ranks",
+                kind="language-modeling",
+                not_primary=_OF_MEMORY,
+            ),
+            Metric(
+                "extraction",
+                "share of documents that greedy decoding continues token for token",
+                memorization.extraction,
+                False,
+                "share",
+                (0, 1),
+                "Carlini et al. 2023, definition 3.1",
+                takes="matches",
+                kind="language-modeling",
+                not_primary=_OF_MEMORY,
+            ),
+            Metric(
+                "flip_rate",
+                "share of texts whose predicted label changes when their identity terms are swapped",
+                counterfactual.flip_rate,
+                False,
+                "share",
+                (0, 1),
+                "Garg et al. 2019, section 3",
+                takes="versions",
+                not_primary=_OF_IDENTITIES,
+            ),
+            Metric(
+                "mean_change",
+                "mean absolute change of a label's probability when a text's identity terms are swapped",
+                counterfactual.mean_change,
+                False,
+                "probability",
+                (0, 1),
+                "Garg et al. 2019, counterfactual token fairness gap",
+                takes="versions",
+                not_primary=_OF_IDENTITIES,
+            ),
+            Metric(
+                "signed_gap",
+                "probability of the same texts about the second side minus about the first; 0 is none",
+                counterfactual.signed_gap,
+                False,
+                "probability",
+                (-1, 1),
+                "Kiritchenko & Mohammad 2018, section 5 (paired differences)",
+                takes="versions",
+                not_primary=_OF_IDENTITIES,
+            ),
+            Metric(
+                "template_gap",
+                "probability of sentences about one identity minus the mean of the others of its kind; 0 is none",
+                counterfactual.template_gap,
+                False,
+                "probability",
+                (-1, 1),
+                "Kiritchenko & Mohammad 2018, section 5 (sentences from templates)",
+                takes="frames",
+                not_primary=_OF_IDENTITIES,
+            ),
+            Metric(
+                "stereotype_share",
+                "share of pairs whose more stereotyping sentence is likelier; 0.5 prefers neither",
+                stereotype.stereotype_share,
+                False,
+                "share",
+                (0, 1),
+                "Nangia et al. 2020, section 3",
+                takes="pairs",
+                kind="language-modeling",
+                not_primary=_OF_IDENTITIES,
+            ),
         )
     }
 )
@@ -179,15 +321,18 @@ def measure(table: "pd.DataFrame", labels: Sequence[str], alpha: float = 0.05) -
         alpha: 1 minus the level of the intervals.
 
     Returns:
-        metric -> {"value", "low", "high", "n"}, and "reason" where the value is None.
+        metric -> {"value", "low", "high", "n"}, and "reason" where the value is None; where the predictions have
+        groups, "groups" and "gaps" too (`ftlib.metrics.fairness.measure_groups`).
     """
     code = {name: number for number, name in enumerate(labels)}
     truth = table["label"].map(code).to_numpy()
     chosen = table["prediction"].map(code).to_numpy()
     probabilities = table[[f"score_{name}" for name in labels]].to_numpy(dtype=float)
     clusters = _clusters(table)
+    # Not at the top: it needs `leaf`.
+    from ftlib.metrics import fairness
 
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in ("accuracy", "f1_macro", *(["f1_binary"] if len(labels) == 2 else []), "mcc"):
         value = METRICS[name].function(truth, chosen)
         bounds = verdict.metric_interval(truth, chosen[None], name, alpha=alpha, clusters=clusters)
@@ -204,6 +349,8 @@ def measure(table: "pd.DataFrame", labels: Sequence[str], alpha: float = 0.05) -
         found[f"f1_{label}"] = leaf(
             classification.f1_of(truth, chosen, number), bounds.low, bounds.high, len(truth), reason
         )
+    if fairness.columns_of(table):
+        found |= fairness.measure_groups(table, labels, alpha=alpha)
     return found
 
 

@@ -10,8 +10,11 @@ from ftlib import records
 from ftlib.metrics import METRICS
 from ftlib.report import across, collapses, costs, export, general, labels, origin, page, rows, say, tables, training
 from ftlib.report.contest import Contest, contests, unheard
+from ftlib.report.figures import Figure
 from ftlib.report.foretold import Foretold, foretold
 from ftlib.report.foretold import rows as foretold_rows
+from ftlib.report.forgetting_page import Forgetting, forgetting
+from ftlib.report.groups_page import Groups, groups
 from ftlib.report.html import text
 from ftlib.report.ladder import budget_rows, crossing_rows
 from ftlib.report.page import Section
@@ -44,6 +47,22 @@ COLUMNS = {
         "validation_last", "rise", "rise_low", "rise_high", "kept_steps", "n_validation",
     ),
     "predicted": ("task", "model", "method", "what", "predicted", "actual", "ratio", "lowest", "highest", "n"),
+    "sequences": (
+        *_WHO, "sequence", "metric", "a", "b", "value", "low", "high", "p_value", "p_holm", "verdict", "n", "seeds",
+        "sentence", "reason",
+    ),
+    "dial": (
+        *_WHO, "name", "alpha", "metric", "value", "low", "high", "measure", "forgotten", "forgotten_low",
+        "forgotten_high", "as_good", "forgets", "chosen", "n", "n_forgotten", "seeds",
+    ),
+    "carried": (
+        *_WHO, "sources", "how", "against", "metric", "unit", "value", "other", "gain", "low", "high", "p_value",
+        "p_holm", "verdict", "n", "seeds", "sentence",
+    ),
+    "groups": (
+        *_WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
+        "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
+    ),
     "failures": ("run_id", *_WHO, "seed", "status", "reason"),
     "collapsed": ("run_id", *_WHO, "shots", "seed", "label", "share", "accuracy", "n"),
     "hard_examples": ("task", "id", "label", "text", "method", "said"),
@@ -59,7 +78,8 @@ def write_report(folder: Path) -> Path:
     wrong = rows.disagreements(study)
     failed = tables.failures(study)
     notes = [*study.notes, *unheard(study, found)]
-    fallen, told = collapses.collapses(study), foretold(study)
+    fallen, told, lost = collapses.collapses(study), foretold(study), forgetting(study, found)
+    whom = groups(study)
     parts = page.sections(study, found, all_rows, fallen)
     climbs = [part.ladder.ladder for part in parts if part.ladder]
     verdicts = [row for contest in found for row in verdict_rows(contest)]
@@ -69,11 +89,16 @@ def write_report(folder: Path) -> Path:
         "rows": all_rows,
         "verdicts": verdicts,
         "pareto": [row for contest in found for row in contest.pareto],
-        "general": [row for part in parts if part.general for row in general.rows(part.general.found)],
+        "general": [
+            *(row for part in parts if part.general for row in general.rows(part.general.found)),
+            *lost.rows["general"],
+        ],
         "crossovers": [row for one in climbs for row in crossing_rows(one)],
         "label_budgets": [row for one in climbs for row in budget_rows(one)],
         "tuning": [part.tuning.entry() for part in parts if part.tuning],
         "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
+        **{name: lost.rows[name] for name in ("sequences", "dial", "carried")},
+        "groups": whom.rows,
         "predicted": foretold_rows(told),
         "failures": failed,
         "collapsed": collapses.rows(fallen),
@@ -88,11 +113,11 @@ def write_report(folder: Path) -> Path:
     listed["hard_examples"] = [row for part in parts for row in _hard_rows(study, part.contest)]
     for name, entries in listed.items():
         _write(folder / "tables" / f"{name}.csv", export.as_csv(entries, COLUMNS[name]))
-    _write_figures(folder / "figures", parts)
+    _write_figures(folder / "figures", [*(part.figures for part in parts), lost.figures, whom.figures])
     records.write_json(folder / "report.json", content)
     measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told))
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom))
     return path
 
 
@@ -115,11 +140,11 @@ def _hard_rows(study: Study, contest: Contest) -> list[dict[str, Any]]:
     ]
 
 
-def _write_figures(folder: Path, parts: Sequence[Section]) -> None:
+def _write_figures(folder: Path, parts: Sequence[Sequence[Figure]]) -> None:
     """Write the figures and take away those of an earlier report that this one has not."""
     written = set()
     for number, part in enumerate(parts, 1):
-        for place, figure in enumerate(part.figures, 1):
+        for place, figure in enumerate(part, 1):
             name = f"{number}-{place:02d}-{figure.kind}.svg"
             written.add(name)
             _write(folder / name, figure.svg)
@@ -142,6 +167,8 @@ def _page(
     measured: Sequence[str],
     fallen: Sequence[collapses.Collapse],
     told: Foretold | None,
+    lost: Forgetting,
+    whom: Groups,
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -177,6 +204,8 @@ def _page(
         notes=notes,
         some_finished=any(run.ok for run in study.runs),
         missing=tables.missing_table(study) if study.missing else None,
+        forgetting=lost,
+        groups=whom,
         costs=costs.costs(study),
         foretold=told,
         settings=tables.settings(study),

@@ -10,6 +10,7 @@ from ftlib.report.beside import General
 from ftlib.report.contest import Contest
 from ftlib.report.entrants import Contestant
 from ftlib.report.figures import Figure
+from ftlib.report.forgetting_page import beside_rows
 from ftlib.report.general import Forgot
 from ftlib.report.ladder import Ladder, ladders
 from ftlib.report.ladder_page import LadderPage, ladder_page
@@ -94,7 +95,7 @@ def _section(
         *_folded(_methods(study, contest, all_rows), MOST_METHOD_ROWS),
         tuple(figures.main_figures(contest)),
         beside.general_section(contest, forgot),
-        beside.beside_table(contest, forgot, all_rows),
+        beside.beside_table(contest, forgot, beside_rows(study, all_rows)),
         tables.duels(contest),
         tuple(figures.cost_figures(contest)),
         tuned,
@@ -127,7 +128,7 @@ def _ladder_section(
         None,
         (page.curve, page.spread),
         elsewhere._replace(found=tuple(forgot)) if elsewhere else None,
-        beside.beside_table(top, shown_forgot, rows_shown),
+        beside.beside_table(top, shown_forgot, beside_rows(study, rows_shown)),
         tables.duels(top),
         (),
         tuned,

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from ftlib.errors import FtlibError
 from ftlib.metrics.classification import brier_terms
+from ftlib.metrics.fairness import PREFIX as PREFIX_OF_GROUPS
+from ftlib.metrics.fairness import unnamed
 from ftlib.metrics.language import METRICS_OF_TEXT, PREFIX
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Part(NamedTuple):
     """How the likelihoods of text came about; values under two protocols do not compare."""
     pseudo: bool = False
     """Whether they are a masked model's."""
+    groups: Mapping[str, NDArray[np.object_]] = {}
+    """Column -> (n,) names of groups, for the columns that this part has."""
 
     @property
     def of_text(self) -> bool:
@@ -113,7 +117,7 @@ def _with_protocol(part: Part, leaves: Mapping[str, Any], cache: dict[bytes, Any
 
 
 def _wanted(name: str) -> bool:
-    return name in ("id", "cluster", *_CODED, *_NUMBERS) or name.startswith("score_")
+    return name in ("id", "cluster", *_CODED, *_NUMBERS) or name.startswith(("score_", PREFIX_OF_GROUPS))
 
 
 def _coded(column: "pyarrow.ChunkedArray") -> tuple[list[str], NDArray[np.int64]]:
@@ -160,7 +164,21 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     ids, truth, clusters = cache.setdefault(same.digest(), (ids, truth, clusters))
     answers = hashlib.sha256(same.digest() + (b"" if chosen is None else chosen.tobytes())).digest()
     chosen = cache.setdefault(answers, chosen)
-    return Part(ids, labels, truth, chosen, brier, numbers, clusters, same.digest(), answers)
+    groups = _groups(table, order, cache)
+    return Part(ids, labels, truth, chosen, brier, numbers, clusters, same.digest(), answers, groups=groups)
+
+
+def _groups(table: "pyarrow.Table", order: NDArray[np.intp], cache: dict[bytes, Any]) -> dict[str, NDArray[np.object_]]:
+    found = {}
+    for name in table.column_names:
+        if name.startswith(PREFIX_OF_GROUPS) and table[name].null_count < len(table):
+            names, codes = _coded(table[name])
+            codes = codes[order].astype(np.int32)
+            key = hashlib.sha256("\x1f".join([name, *names]).encode("utf-8", "surrogatepass") + codes.tobytes())
+            # A code of -1, no group, takes the last.
+            column = np.asarray([*names, unnamed() if (codes < 0).any() else ""], dtype=object)[codes]
+            found[name.removeprefix(PREFIX_OF_GROUPS)] = cache.setdefault(key.digest(), column)
+    return found
 
 
 def _codes(names: list[str], codes: NDArray[np.int64], labels: tuple[str, ...]) -> Codes | None:

@@ -104,7 +104,7 @@ def _disagreements(run: Run) -> Iterator[Disagreement]:
             part = run.parts.get((stage, part_name))
             for metric, leaf in kept.items():
                 where = f"{stage}.{part_name}.{metric}"
-                if part is None or "value" not in leaf or metric not in metrics_of(part):
+                if part is None or metric not in metrics_of(part):
                     continue
                 again, said = value_of(part, metric), leaf["value"]
                 if math.isnan(again) != (said is None) or (
@@ -141,11 +141,14 @@ def _recorded_rows(group: Group, who: Mapping[str, str], seen: set[tuple[str, st
     """Metrics that the predictions' columns read here cannot give: their mean over the seeds, as recorded."""
     found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for run in group.ok:
-        for path, leaf in flat(run.record.metrics).items():
-            stage, part_name, metric = path.split(".", 2)
-            part = run.parts.get((stage, part_name))
-            if part is None or metric not in metrics_of(part):
-                found.setdefault((stage, part_name, metric), []).append(leaf)
+        for stage, parts in run.record.metrics.items():
+            for part_name, kept in parts.items():
+                part = run.parts.get((stage, part_name))
+                # Groups and gaps have rows of their own (`ftlib.report.groups`).
+                plain = {name: leaf for name, leaf in kept.items() if name not in ("groups", "gaps")}
+                for metric, leaf in flat(plain).items():
+                    if part is None or metric not in metrics_of(part):
+                        found.setdefault((stage, part_name, metric), []).append(leaf)
     for (stage, part_name, metric), leaves in found.items():
         values = [leaf["value"] for leaf in leaves if leaf["value"] is not None]
         one = leaves[0] if len(leaves) == 1 else {}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ftlib.fields import Fields
+from ftlib.fields import Fields, short_name
 
 _OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
 """Fields that are no settings: they have a column of their own, or do not change what is asked."""
@@ -39,13 +39,18 @@ def differing(specs: list[Mapping[str, Any]]) -> list[str]:
     said = []
     for spec in flat:
         shown = [name for name in found if name in spec and spec[name] != plain.get(name)]
-        said.append(" ".join(f"{name}={_said(spec[name])}" for name in shown))
+        said.append(" ".join(f"{name}={_said(name, spec[name])}" for name in shown))
     if len(set(said)) < len({json.dumps(spec, sort_keys=True, default=str) for spec in flat}):
         said = [" ".join(f"{name}={spec.get(name)!r}" for name in found) for spec in flat]
     return said
 
 
-def _said(value: Any) -> str:
+def _said(name: str, value: Any) -> str:
+    if name in ("earlier", "together"):
+        # A task named by a path would say more about the machine than about the run.
+        return ",".join(map(short_name, value))
+    if name == "alphas":
+        return ",".join(f"{alpha:g}" for alpha in value)
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

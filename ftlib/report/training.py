@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ftlib import plots
+from ftlib.events import read_events
 from ftlib.losscurve import Fit, Points, Rise, fits, rise
-from ftlib.records import read_events
 from ftlib.report import say
 from ftlib.report.contest import Contest
 from ftlib.report.figures import Figure, figure_of

@@ -1,0 +1,336 @@
+"""The report on what methods forget and carry over: sequences, features, the dial, one task for another."""
+
+import csv
+import io
+import math
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from courses import N, Went, write_courses
+from test_report import Page, digests, read
+
+from ftlib import report
+from ftlib.difference import difference
+from ftlib.metrics.forgetting import OF_R
+from ftlib.plots import alt_text
+from ftlib.plots.dial import dial as plot_dial
+from ftlib.plots.heat import heat
+from ftlib.report import carried, contest, dial, dial_page, features, figures, sequences
+from ftlib.report.courses import alike, course
+from ftlib.report.forgetting_page import forgetting
+from ftlib.report.settings import differing
+from ftlib.report.study import read_study
+from ftlib.report.svg import drawing, svg
+from ftlib.spread import spread
+
+EARLIER = {"earlier": ["reviews", "bios"]}
+BEFORE = {"test": 0.35, "reviews": 0.5, "bios": None}
+
+
+def sequence(reviews: float, bios: float) -> dict:
+    """Stages of a run over three tasks; what is given is what is left of the first two at the end."""
+    return {
+        "before": BEFORE,
+        "after_1": {"test": 0.4, "reviews": 0.85, "bios": None},
+        "after_2": {"test": 0.45, "reviews": (0.85 + reviews) / 2, "bios": 0.8},
+        "after": {"test": 0.75, "reviews": reviews, "bios": bios},
+    }
+
+
+def plain(test: float, **more) -> dict:
+    return {"before": {"test": 0.35, **more.get("before", {})}, "after": {"test": test, **more.get("after", {})}}
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Figures are not drawn, for tests that look at words and numbers."""
+    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Everything at once: three methods in sequence, one of them with features, a dial, pairs and joint training."""
+    probed = {"before": {"features:bios": 0.8}, "after": {"features:bios": 0.6}}
+    steps = {f"alpha_{100 * a:.0f}": {"test": 0.35 + 0.45 * a, "general": 0.3 * a} for a in (0, 0.25, 0.5, 0.75, 1)}
+    way = {"before": {"general": 0.0}, "after": {"general": 0.3}}
+    went = [
+        Went("full", sequence(0.55, 0.6), fields=EARLIER),
+        Went("full", sequence(0.8, 0.78), fields=EARLIER | {"replay": 0.2}),
+        Went("lora", sequence(0.7, 0.7), fields=EARLIER),
+        Went("full", plain(0.7, **probed)),
+        Went("full", plain(0.85), fields={"task": "bios"}),
+        Went("full", plain(0.88), fields={"task": "reviews"}),
+        Went("full", plain(0.9, before={"bios": None}, after={"bios": 0.85}), fields={"together": ["bios"]}),
+        Went("full", plain(0.8, before={"bios": None}, after={"bios": 0.6}) | {"after_1": {"test": 0.4, "bios": 0.82}},
+             fields={"earlier": ["bios"]}),
+        Went("lora", plain(0.8, **way) | steps, fields={"alphas": [0.0, 0.25, 0.5, 0.75, 1.0]}),
+        Went("lora", plain(0.8, before={"general": 0.0}, after={"general": 0.05}), fields={"l2_sp": 0.1}),
+    ]  # fmt: skip
+    folder = write_courses(tmp_path_factory.mktemp("forgetting") / "study", went)
+    report.build(folder)
+    return folder
+
+
+# Sequences
+
+
+def test_a_course_holds_every_example_of_every_stage(study):
+    found = [one for group in read_study(study).groups if (one := course(group))]
+    full = next(one for one in found if one.tasks == ("reviews", "bios", "pydocs") and one.group.method == "full")
+    assert full.seeds == (0, 1, 2) and full.R.shape == (3, 3, 3) and full.n == 3 * N
+    assert np.isnan(full.R[:, 0, 1]).all() and not np.isnan(full.R[:, 0, 2]).any()
+    assert np.isnan(full.base[:, 1]).all() and full.base[:, 2] == pytest.approx(0.35, abs=0.01)
+
+
+def test_the_metrics_of_a_sequence_are_those_of_its_matrix_and_of_the_records(study):
+    content, read_back = read(study), read_study(study)
+    rows = [row for row in content["sequences"] if row.get("method")]
+    for group in read_back.groups:
+        one = course(group)
+        if one is None:
+            continue
+        for name, function in OF_R.items():
+            (row,) = [
+                r for r in rows if (r["method"], r["settings"], r["metric"]) == (group.method, group.settings, name)
+            ]
+            value = float(function(one.R, one.base).mean())
+            kept = [run.record.metrics["after"]["sequence"][name]["value"] for run in group.ok]
+            if math.isnan(value):
+                assert row["value"] is None and "zero-shot" in row["reason"] and kept == [None] * 3
+                continue
+            assert row["value"] == pytest.approx(value) == pytest.approx(np.mean(kept))
+            assert row["low"] <= row["value"] <= row["high"] and row["seeds"] == 3
+
+
+def test_tasks_count_alike_and_spread_as_a_stratified_sample():
+    rng = np.random.default_rng(0)
+    tables = [rng.normal(0, 1, (1, 50)), rng.normal(5, 2, (1, 200))]
+    found = spread(alike(tables))
+    assert found.mean == pytest.approx((tables[0].mean() + tables[1].mean()) / 2)
+    by_hand = math.sqrt(tables[0].var(ddof=1) / 50 + tables[1].var(ddof=1) / 200) / 2
+    assert found.examples_se == pytest.approx(by_hand, rel=0.02)
+
+
+def test_who_forgets_less_is_said_in_words_and_corrected(study):
+    found = sequences.sequences(read_study(study))
+    three = next(one for one in found if len(one.tasks) == 3)
+    said = [sequences.sentence(three, duel) for duel in three.duels]
+    assert len(said) == 3 and all("3 seeds, paired" in line for line in said)
+    (line,) = [one for one in said if "replay=0.2" in one and "lora" not in one]
+    assert "forgets more than" in line and line.index("full") < line.index("replay=0.2")
+    duel = next(duel for duel in three.duels if sequences.sentence(three, duel) == line)
+    a, b = (next(one for one in three.courses if one.group.name == name) for name in (duel.a, duel.b))
+    by_hand = difference(-sequences.forgotten(a), -sequences.forgotten(b), margin=0.01)
+    assert duel.pair.comparison.difference == pytest.approx(by_hand.value)
+    assert (duel.pair.comparison.low, duel.pair.comparison.high) == pytest.approx((by_hand.low, by_hand.high))
+    assert duel.pair.p_holm >= duel.pair.comparison.p_value
+    assert f"{line}." in " ".join(Page(study / "report.html").text.split())
+
+
+def test_methods_that_answer_alike_forget_the_same(tmp_path, quick):
+    same = [
+        Went("full", sequence(0.6, 0.6), (0,), EARLIER, noise=0),
+        Went("lora", sequence(0.6, 0.6), (0,), EARLIER, noise=0),
+    ]
+    (found,) = sequences.sequences(read_study(write_courses(tmp_path / "s", same)))
+    assert sequences.sentence(found, found.duels[0]) == "full and lora forget exactly the same (1 seed, paired)"
+
+
+def test_seeds_that_lack_a_stage_are_left_out_and_named(tmp_path, quick):
+    short = {stage: parts for stage, parts in sequence(0.6, 0.6).items() if stage != "after_2"}
+    went = [Went("full", sequence(0.6, 0.6), (0, 1), EARLIER), Went("full", short, (2,), EARLIER)]
+    page = forgetting(read_study(write_courses(tmp_path / "s", went)), ())
+    assert page.sequences[0].notes == ("full: seeds left out, since they lack a score or used other examples: [2]",)
+
+
+def test_examples_of_one_source_count_as_one_draw(tmp_path, quick):
+    went = [Went("full", sequence(0.55, 0.6), fields=EARLIER), Went("lora", sequence(0.8, 0.78), fields=EARLIER)]
+    one, many = (
+        sequences.sequences(read_study(write_courses(tmp_path / str(source), went, source=source)))[0]
+        for source in (0, 12)
+    )
+    assert one.courses[0].clusters is None and len(set(many.courses[0].clusters)) == 3 * N // 12
+    for name, level in one.levels[0].items():
+        assert level.value == pytest.approx(many.levels[0][name].value, nan_ok=True)
+    differences = [found.duels[0].pair.comparison.difference for found in (one, many)]
+    assert differences[0] == pytest.approx(differences[1])
+
+
+# Features
+
+
+def test_what_features_tell_is_compared_before_and_after(study):
+    (row,) = [row for row in read(study)["general"] if row["part"] == "features:bios"]
+    assert row["verdict"] == "worse" and row["n"] == N and row["seeds"] == 3
+    assert row["before"] == pytest.approx(0.8, abs=0.01) and row["low"] < row["difference"] < row["high"] < 0
+    assert "a probe for bios is worse than before by" in row["sentence"]
+    assert "what the features still tell" in Page(study / "report.html").text
+
+
+def test_features_that_stay_are_exactly_the_same(tmp_path, quick):
+    still = {"before": {"features:bios": 0.8}, "after": {"features:bios": 0.8}}
+    folder = write_courses(tmp_path / "s", [Went("probe", plain(0.7, **still), (0,), noise=0)])
+    (one,) = features.features(read_study(folder), "pydocs")
+    assert one.unchanged and features.sentence(one).startswith("probe: a probe for bios answers exactly as before")
+
+
+# The dial
+
+
+def dial_of(folder, went):
+    study = read_study(write_courses(folder / "s", went))
+    return dial.dial(study, next(contest.contests(study)))
+
+
+def test_the_dial_names_what_keeps_the_gain_and_forgets_least(study):
+    rows = read(study)["dial"]
+    assert {row["measure"] for row in rows} == {"general"}
+    assert [row["alpha"] for row in rows if row["alpha"] is not None and row["alpha"] == 1] == []
+    steps = {row["alpha"]: row for row in rows if row["alpha"] is not None}
+    assert set(steps) == {0, 0.25, 0.5, 0.75} and steps[0]["forgotten"] == pytest.approx(0, abs=1e-12)
+    assert steps[0.5]["forgotten"] == pytest.approx(0.15, abs=0.03)
+    assert sum(row["chosen"] for row in rows) == 1
+    assert 'alt="accuracy' in (study / "report.html").read_text() or "dial" in str(list((study / "figures").iterdir()))
+
+
+def test_a_setting_shown_to_be_as_good_and_to_forget_less_is_chosen(tmp_path, quick):
+    def forgot(bits):
+        return plain(0.8, before={"general": 0.0}, after={"general": bits})
+
+    went = [Went("lora", forgot(0.3), noise=0), Went("lora", forgot(0.05), fields={"l2_sp": 0.1}, noise=0)]
+    found = dial_of(tmp_path, went)
+    assert found.points[found.chosen].name == "lora l2_sp=0.1"
+    said = dial_page.sentence(found)
+    assert "lora l2_sp=0.1 keeps what lora, the best on the task, gained, within 1 point" in said
+    assert "It forgot less by 0.2" in said and "bits per byte that general text costs more" in said
+
+
+def test_what_cannot_be_told_is_said_to_be_so(tmp_path, quick):
+    went = [
+        Went("lora", plain(0.8, before={"general": 0.0}, after={"general": 0.3})),
+        Went("lora", plain(0.78, before={"general": 0.0}, after={"general": 0.1}), fields={"l2_sp": 1.0}),
+    ]
+    said = dial_page.sentence(dial_of(tmp_path, went))
+    assert said.startswith("Cannot tell: lora is the best on the task; lora l2_sp=1 forgot less")
+
+
+def test_without_general_text_the_dial_takes_the_earlier_tasks(study, tmp_path, quick):
+    went = [
+        Went("full", sequence(0.5, 0.5), fields=EARLIER),
+        Went("full", sequence(0.8, 0.78), fields=EARLIER | {"replay": 0.2}),
+    ]
+    found = dial_of(tmp_path, went)
+    assert found.measure == "sequence" and "earlier tasks" in dial_page.label(found)
+    one = next(point for point in found.points if "replay" in point.name)
+    assert one.forgot.value == pytest.approx(((0.85 - 0.8) + (0.8 - 0.78)) / 2, abs=0.02)
+
+
+def test_settings_of_different_methods_and_other_fields_are_no_dial(tmp_path, quick):
+    def one(method, **fields):
+        return Went(method, plain(0.7, before={"general": 0.0}, after={"general": 0.1}), fields=fields)
+
+    assert dial_of(tmp_path, [one("lora"), one("full"), one("full", train_limit=50)]) is None
+
+
+# One task for another
+
+
+def test_gains_are_paired_with_the_task_alone_on_the_same_terms(study):
+    rows = {
+        (row["task"], row["sources"], row["how"], row["against"], row["settings"]): row
+        for row in read(study)["carried"]
+    }
+    joint = rows["pydocs", "bios", "together", "alone", "together=bios"]
+    assert joint["verdict"] == "better" and joint["gain"] == pytest.approx(0.2, abs=0.03) and joint["seeds"] == 3
+    assert joint["low"] < joint["gain"] < joint["high"] and joint["n"] == N
+    after = rows["pydocs", "bios", "after", "alone", "earlier=bios"]
+    assert (
+        after["gain"] == pytest.approx(0.1, abs=0.02)
+        and "pydocs after bios is better than pydocs alone by 1" in after["sentence"]
+    )
+    assert rows["bios", "pydocs", "together", "alone", "together=bios"]["gain"] == pytest.approx(0, abs=0.02)
+    sequence = rows["bios", "pydocs", "together", "in sequence", "together=bios"]
+    assert sequence["gain"] == pytest.approx(0.25, abs=0.02) and sequence["verdict"] == "better"
+    assert not any(row["method"] == "lora" for row in rows.values() if row["sources"] == "bios")
+    words = " ".join(Page(study / "report.html").text.split())
+    assert "What one task gives to another" in words and "against one that learned them in sequence" in words
+
+
+def test_runs_on_other_terms_are_not_paired(tmp_path, quick):
+    went = [
+        Went("full", plain(0.7), fields={"train_limit": 50}),
+        Went(
+            "full",
+            plain(0.8, after={"bios": 0.8}) | {"after_1": {"test": 0.4, "bios": 0.8}},
+            fields={"earlier": ["bios"]},
+        ),
+    ]
+    assert carried.carried(read_study(write_courses(tmp_path / "s", went))) == []
+
+
+def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path, quick):
+    texts = {"task": "pydocs_text", "model": "tiny-lm"}
+    went = [
+        Went("full", {"before": {"test": 0.0}, "after": {"test": -0.1}}, fields=texts),
+        Went(
+            "full",
+            {"before": {"test": 0.0, "reviews": 0.5}, "after_1": {"test": 0.1, "reviews": 0.8}}
+            | {"after": {"test": -0.3, "reviews": 0.6}},
+            fields=texts | {"earlier": ["reviews"]},
+        ),
+    ]
+    study = read_study(write_courses(tmp_path / "s", went))
+    (one,) = carried.carried(study)
+    assert one.metric == "bits_per_byte" and one.gain.pair.comparison.verdict == "better"
+    assert one.gain.pair.comparison.difference == pytest.approx(one.base.value - one.level.value)
+    assert "pydocs_text after reviews is better than pydocs_text alone by 0.2" in carried.sentence(one)
+    assert "bits per byte (" in carried.sentence(one) and course(one.group) is None
+    page = forgetting(study, list(contest.contests(study)))
+    assert page.there and not page.sequences and not page.carried and page.alone
+
+
+# The page
+
+
+def test_the_page_is_pure_and_holds_a_table_for_every_figure(study):
+    before = digests(study)
+    report.build(study)
+    assert digests(study) == before
+    for name in ("sequences", "dial", "carried"):
+        rows = list(csv.DictReader(io.StringIO((study / "tables" / f"{name}.csv").read_text())))
+        assert len(rows) == len(read(study)[name]) > 0
+    kinds = {path.stem.split("-", 2)[2] for path in (study / "figures").glob("*.svg")}
+    assert {"sequence", "dial", "carried"} <= kinds
+    assert not read(study)["disagreements"]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_names_cannot_harm_the_pictures_and_cells_without_a_number_stay_empty(signed):
+    names = ["<script>alert(1)</script>", "</svg>&amp;\x1b$\\frac{1}"]
+    with drawing(2.0) as ax:
+        heat(ax, [[0.5, np.nan], [-0.25, 0.125]], names, names, label="gain", signed=signed, marks=[names, names])
+        drawn = svg(ax.figure)
+    ElementTree.fromstring(drawn)
+    assert "<script" not in drawn and len(ax.texts) == 3 and "NaN" not in drawn
+    with drawing(3.0) as ax:
+        points = [[0.1, 0.0, 0.2], [0.3, np.nan, np.nan]]
+        lines = {names[0]: [0, 1]} if signed else {}
+        plot_dial(ax, names, points, points, label="accuracy", forgotten_label="lost", lines=lines, untouched=0.2)
+        drawn = svg(ax.figure)
+    ElementTree.fromstring(drawn)
+    assert "<script" not in drawn and "0.300 with 0.300" in alt_text(ax)
+
+
+def test_a_study_without_such_runs_has_no_such_part(tmp_path):
+    folder = write_courses(tmp_path / "s", [Went("full", plain(0.7)), Went("lora", plain(0.75))])
+    report.build(folder)
+    content, words = read(folder), Page(folder / "report.html").text
+    assert content["sequences"] == content["dial"] == content["carried"] == []
+    assert "Trained on one task after another" not in words and "The dial" not in words
+    assert "What one task gives" not in words
+
+
+def test_tasks_of_a_sequence_are_named_without_their_folders():
+    specs = [{"earlier": [], "seed": 0}, {"earlier": ["file:/somewhere/else/trec6", "bios"], "seed": 0}]
+    assert differing(specs) == ["", "earlier=trec6,bios"]

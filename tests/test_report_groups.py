@@ -1,0 +1,272 @@
+"""The report on whom methods treat worse: gaps before and after, what can be told and what cannot."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import Made, write_study
+from test_report import Page, digests, read
+
+from ftlib import records, report
+from ftlib.metrics import measure
+from ftlib.report import figures, groups_page
+from ftlib.report.groups import linear, treated
+from ftlib.report.groups_page import groups, sentence
+from ftlib.report.rows import disagreements, rows_of
+from ftlib.report.study import read_study
+from ftlib.spread import spread
+from ftlib.stats import wilson
+
+LABELS = ("nurse", "physician", "teacher")
+MADE = (
+    Made("majority", -2.0),
+    Made("zero_shot", 0.5, as_before=True),
+    Made("lora", 2.0, (0, 1, 2)),
+    Made("full", 2.0, (0, 1, 2)),
+)
+
+
+def give_groups(study, worse=None, *, few=4, unnamed=7):
+    """Give every example a gender, and have a method answer wrongly for some of the men; records say the same.
+
+    Args:
+        study: A study's folder.
+        worse: Method -> share of men's examples that it gets wrong after adapting, on top.
+        few: How many are of a third gender.
+        unnamed: How many have none.
+    """
+    for run_dir, record in list(records.records_of(study)):
+        table = records.read_predictions(run_dir)
+        number = table["id"].str.removeprefix("test-").astype(int)
+        gender = np.where(number % 2 == 0, "woman", "man").astype(object)
+        gender[number < few] = "other"
+        gender[(number >= few) & (number < few + unnamed)] = None
+        table["group_gender"] = gender
+        share = (worse or {}).get(record.spec["resolved"]["method"], 0.0)
+        rng = np.random.default_rng(record.spec["resolved"]["seed"])
+        hit = (table["stage"] == "after") & (table["group_gender"] == "man") & (rng.random(len(table)) < share)
+        other = table["label"].map(lambda label: LABELS[(LABELS.index(label) + 1) % 3])
+        table.loc[hit, "prediction"] = other[hit]
+        for label in LABELS:
+            table.loc[hit, f"score_{label}"] = (other[hit] == label).astype(float)
+        table.to_parquet(run_dir / "predictions.parquet", index=False)
+        written = json.loads((run_dir / "record.json").read_text(encoding="utf-8"))
+        for (stage, part), rows in table.groupby(["stage", "part"], sort=False):
+            written["metrics"][stage][part] = measure(rows, LABELS)
+        records.write_json(run_dir / "record.json", written)
+    return study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = write_study(tmp_path_factory.mktemp("groups") / "study", MADE, labels=LABELS, n=400)
+    give_groups(folder, {"full": 0.4})
+    report.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(study):
+    return treated(read_study(study))
+
+
+def change(found, method, metric="accuracy"):
+    return next(one for one in found[0].changes if (one.method.name, one.metric) == (method, metric))
+
+
+def test_one_column_of_one_task(found):
+    assert [(one.part, one.column) for one in found] == [("test", "gender")]
+    assert {one.method.name for one in found[0].changes} == {"majority", "zero_shot", "lora", "full"}
+    assert found[0].left_out == ("(blank) (7)", "other (4)")
+
+
+def test_a_gap_is_the_difference_of_the_groups_rates_in_the_mean_over_seeds(study, found):
+    rates = []
+    for run_dir, record in records.records_of(study):
+        if record.spec["resolved"]["method"] == "full":
+            table = records.read_predictions(run_dir).query("stage == 'after'")
+            right = (table["label"] == table["prediction"]).groupby(table["group_gender"]).mean()
+            rates.append(right["woman"] - right["man"])
+    one = change(found, "full")
+    assert one.after.value == pytest.approx(np.mean(rates))
+    assert (one.pair, one.pair_before, one.n, one.seeds) == (("man", "woman"), ("woman", "man"), 389, 3)
+    assert one.after.low > 0 and one.shown and one.after.low < one.after.value < one.after.high
+
+
+def test_what_adapting_did_to_a_gap_is_said_in_a_word(found):
+    assert change(found, "full").verdict == "larger" and change(found, "full").p_holm < 0.05
+    assert change(found, "lora").verdict == "cannot tell"
+    assert change(found, "zero_shot").verdict == "unchanged"
+    assert change(found, "zero_shot").change == (0.0, 0.0, 0.0)
+    baseline = change(found, "majority")
+    assert baseline.verdict == "" and baseline.before is None and baseline.change is None
+    for one in found[0].changes:
+        if one.change is not None:
+            assert one.change.low <= one.change.value <= one.change.high
+            assert one.change.value == pytest.approx(one.after.value - one.before.value)
+        assert 0 <= one.after.low <= one.after.value <= one.after.high <= 1
+
+
+def test_the_label_with_the_largest_gap_is_the_one_named(study, found):
+    one = change(found, "full", "tpr")
+    gaps = {}
+    for run_dir, record in records.records_of(study):
+        if record.spec["resolved"]["method"] == "full":
+            kept = record.metrics["after"]["test"]["groups"]["gender"]
+            for label in LABELS:
+                of = [kept[group][f"tpr_{label}"]["value"] for group in ("woman", "man")]
+                gaps.setdefault(label, []).append(of[0] - of[1])
+            assert run_dir.name == record.run_id
+    means = {label: abs(np.mean(values)) for label, values in gaps.items()}
+    assert one.label == max(means, key=means.get) and one.after.value == pytest.approx(means[one.label])
+
+
+def test_sentences_are_plain(found):
+    said = {one.method.name: sentence(one) for one in found[0].changes if one.metric == "accuracy"}
+    assert (
+        said["full"].startswith("full: accuracy, woman against man: ") and "the gap became larger by " in said["full"]
+    )
+    assert "cannot tell whether the gap became smaller or larger" in said["lora"]
+    assert ", man against woman: the gap became larger" in said["full"], "it went the other way before"
+    assert said["zero_shot"].endswith("the answers are the same")
+    assert "made the gap larger for full (accuracy). For 3 of 4 gaps it cannot" in groups_page.lead(found[0])
+    assert "before" not in said["majority"] and "which may be chance" in said["majority"]
+
+
+def test_the_page_the_json_and_the_table_say_the_same(study, found):
+    page, rows = Page(study / "report.html"), read(study)["groups"]
+    assert "Whom it treats worse" in page.text and "cannot tell" in page.text
+    assert sentence(change(found, "full")) in page.text
+    assert "In no gap, having fewer than 10 examples or no name: (blank) (7) and other (4)" in page.text
+    row = next(r for r in rows if (r["method"], r["metric"], r["stage"]) == ("full", "accuracy_difference", "change"))
+    one = change(found, "full")
+    assert [row[name] for name in ("value", "low", "high")] == pytest.approx(list(one.change))
+    assert row["verdict"] == "larger" and row["sentence"] == sentence(one) and row["column"] == "gender"
+    with (study / "tables" / "groups.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+    pictures = [one for one in groups(read_study(study)).figures if one.kind == "groups"]
+    assert len(pictures) == 1 and "full, man: " in pictures[0].alt and len(pictures[0].rows) == 16
+    level = next(
+        r
+        for r in rows
+        if (r["method"], r["group"], r["metric"], r["stage"]) == ("majority", "other", "accuracy", "after")
+    )
+    assert (level["low"], level["high"]) == pytest.approx(wilson(round(4 * level["value"]), 4)) and level["n"] == 4
+
+
+def test_groups_leave_every_other_row_alone(study):
+    whole = read_study(study)
+    assert not disagreements(whole)
+    assert {row["metric"] for row in rows_of(whole)} == {
+        "accuracy",
+        "f1_macro",
+        "mcc",
+        "brier",
+        *(f"f1_{x}" for x in LABELS),
+    }
+    assert all(row["source"] == "predictions" for row in rows_of(whole))
+    runs = records.read_runs(study)
+    assert runs["after.test.groups.gender.woman.accuracy"].between(0, 1).all()
+
+
+def test_the_same_folder_gives_the_same_bytes(study):
+    before = digests(study)
+    report.build(study)
+    assert digests(study) == before
+
+
+def test_a_study_without_groups_has_no_such_section(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    folder = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.9)], n=60)
+    report.build(folder)
+    assert read(folder)["groups"] == [] and "Whom it treats worse" not in Page(folder / "report.html").text
+
+
+def test_one_named_group_has_no_gap_and_says_why(tmp_path):
+    folder = write_study(tmp_path / "study", [Made("tfidf", 0.5)], labels=LABELS, n=60)
+    give_groups(folder, few=60)
+    found = groups(read_study(folder))
+    gaps = [row for row in found.rows if not row["group"]]
+    assert len(gaps) == 2
+    assert all(row["value"] is None and "a gap takes two named groups" in row["reason"] for row in gaps)
+    assert "no gap of accuracy is available" in found.pages[0].sentences[0]
+
+
+def test_hostile_names_stay_inert(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    folder = write_study(tmp_path / "study", [Made("tfidf", 0.5)], labels=LABELS, n=60)
+    for run_dir, _ in records.records_of(folder):
+        table = records.read_predictions(run_dir)
+        table["group_<b>"] = np.where(np.arange(len(table)) % 2, "<script>alert(1)</script>", "=1+1")
+        table.to_parquet(run_dir / "predictions.parquet", index=False)
+    report.build(folder)
+    page = Page(folder / "report.html")
+    assert not [tag for tag, _ in page.tags if tag in ("script", "b")] and "<script>alert(1)</script>" in page.text
+    assert "'=1+1" in (folder / "tables" / "groups.csv").read_text(encoding="utf-8")
+
+
+def test_runs_that_were_given_other_columns_do_not_mix(tmp_path):
+    folder = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.6)], labels=LABELS, n=60)
+    for number, (run_dir, _) in enumerate(records.records_of(folder)):
+        table = records.read_predictions(run_dir)
+        table[("group_age", "group_sex")[number]] = np.where(np.arange(len(table)) % 2, "x", "y")
+        table.to_parquet(run_dir / "predictions.parquet", index=False)
+    found = treated(read_study(folder))
+    assert sorted(one.column for one in found) == ["age", "sex"] and all(len(one.changes) == 2 for one in found)
+
+
+def test_the_spread_of_a_difference_of_rates_is_that_of_two_samples():
+    rng = np.random.default_rng(0)
+    code = np.repeat([0, 1], [300, 100])
+    hits = (rng.random((1, 400)) < 0.7).astype(float)
+    table = linear(hits, code, np.array([1.0, -1.0]))
+    a, b = (hits[0, code == k] for k in (0, 1))
+    assert table.mean() == pytest.approx(a.mean() - b.mean())
+    expected = np.sqrt(a.var() / 300 + b.var() / 100)
+    assert spread(table).se == pytest.approx(expected, rel=0.01)
+
+
+def test_the_interval_of_a_change_holds_the_true_one_as_often_as_it_says(tmp_path):
+    """No gap at all, three seeds, 60 examples of each of two groups: a false alarm is rare."""
+    from ftlib.report.groups import _around, _Cut, _gap_values, _sources
+
+    rng = np.random.default_rng(2)
+    code, alarms = np.repeat([0, 1], 60), 0
+    for _ in range(300):
+        ease = rng.normal(1.0, 1.5, 120)
+        sides = [
+            (rng.random((seeds, 120)) < 1 / (1 + np.exp(-ease - 0.5 * k))).astype(float)
+            for k, seeds in ((0, 1), (1, 3))
+        ]
+        cut = _Cut("", ("a", "b"), code, tuple(sides), None)
+        (low, before), (high, after) = (_gap_values(side, cut, 1 - k) for k, side in enumerate(sides))
+        found = _around(high - low, spread(after - before, _sources(cut)), 0.05)
+        alarms += not found.low <= 0 <= found.high
+    assert alarms / 300 <= 0.075
+
+
+def test_other_test_sets_have_a_section_of_their_own(tmp_path):
+    folder = write_study(tmp_path / "study", [Made("tfidf", 0.5)], labels=LABELS, n=80)
+    for run_dir, _ in records.records_of(folder):
+        table = records.read_predictions(run_dir)
+        table["group_sex"] = np.where(np.arange(len(table)) % 2, "x", "y")
+        both = pd.concat([table, table.assign(part="tests.clinic")], ignore_index=True)
+        both.to_parquet(run_dir / "predictions.parquet", index=False)
+    titles = [page.title for page in groups(read_study(folder)).pages]
+    assert titles == ["pydocs, by sex", "pydocs, clinic, by sex"]
+
+
+def test_a_figure_of_groups_is_described():
+    from matplotlib.figure import Figure
+
+    from ftlib.plots import alt_text
+    from ftlib.plots.groups import rates_by_group
+
+    ax = Figure().add_subplot()
+    nan = float("nan")
+    methods = {"full": {"woman": ((70.0, 60.0, 80.0), (90.0, 80.0, 95.0)), "man": (None, (50.0, nan, nan))}}
+    assert rates_by_group(ax, methods, label="accuracy, %") is ax
+    said = "full, woman: 70.0 (60.0 to 80.0) before, 90.0 (80.0 to 95.0) after; full, man: 50.0 after"
+    assert said in alt_text(ax) and [tick.get_text() for tick in ax.get_yticklabels()] == ["full"]
