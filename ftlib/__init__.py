@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Curve": "ftlib.curves",
-    "Events": "ftlib.records",
+    "Events": "ftlib.events",
     "Experiment": "ftlib.spec",
     "FtlibError": "ftlib.errors",
     "adapt": "ftlib.run",
@@ -34,6 +34,7 @@ _HOME = {
     "open_model": "ftlib.run",
     "open_task": "ftlib.run",
     "picture": "ftlib.report.svg",
+    "pictured": "ftlib.report.sequence",
     "read_curve": "ftlib.losscurve",
     "read_ladder": "ftlib.report.ladder",
     "read_predictions": "ftlib.records",
@@ -46,6 +47,7 @@ _HOME = {
     "score_continuations": "ftlib.score",
     "score_text": "ftlib.score",
     "scores": "ftlib.report.entrants",
+    "states": "ftlib.report.sequence",
     "surprises": "ftlib.predict",
 }
 

@@ -8,14 +8,14 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ftlib.data import PROBES, TASKS, kind_of
 from ftlib.errors import unknown
 from ftlib.families import DECODER, ENCODER, family_of, read_config
-from ftlib.methods import CHOICES, METHODS, SHARES, Method
+from ftlib.methods import CHOICES, CLASSIFICATION, METHODS, SHARES, Method
 
 BUNDLED_MODELS: Mapping[str, str] = {
     "minilm": "all-MiniLM-L6-v2: an encoder of 22.7 M parameters for English sentences, Apache-2.0",
@@ -28,6 +28,15 @@ TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
 
 HOW = ("validations", "patience", "gradient_accumulation", "gradient_checkpointing", "torch_compile", "processes")
 """Fields of methods that train, the same for all of them: how the training is watched and carried out."""
+
+COURSE = ("earlier", "together", "replay", "l2_sp", "ewc")
+"""Fields that make a training more than one task's own: at their defaults it is just that."""
+
+MITIGATED = ("baselines", "few_shot", "full", "adapters", "partial")
+"""Files of methods whose training examples a mitigation can change."""
+
+CONTINUED = (*COURSE, "earlier_limit", "sampling", "ewc_samples", "alphas")
+"""Fields of methods whose training goes on, in the notebook of those runs alone."""
 
 _FAMILIES = {"minilm": ENCODER, "tiny-lm": DECODER}
 
@@ -74,6 +83,30 @@ class Fields(BaseModel):
         False, description="compile the model before training: a minute or more at first; no gain measured on a CPU"
     )
     processes: int = Field(1, ge=1, le=1024, description="processes that share each step of one training (torchrun)")
+    earlier: list[str] = Field(
+        default_factory=list, description="tasks, named as task is, that the model is trained on before, in this order"
+    )
+    together: list[str] = Field(
+        default_factory=list, description="tasks, named as task is, that the model is trained on at the same time"
+    )
+    earlier_limit: int = Field(
+        0, ge=0, description="training examples of each earlier or joint task, at most; 0: as train_limit says, or all"
+    )
+    sampling: Literal["proportional", "equal", "temperature"] = Field(
+        "proportional", description="how often each joint task is drawn: by its size, all alike, or by its square root"
+    )
+    replay: float = Field(
+        0.0, ge=0, le=1, description="share of the old examples mixed with the new; of a language model, general text"
+    )
+    l2_sp: float = Field(0.0, ge=0, description="strength of the pull back to the untouched weights, no unit; 0: off")
+    ewc: float = Field(
+        0.0, ge=0, description="strength of elastic weight consolidation for the earlier tasks, no unit; 0: off"
+    )
+    ewc_samples: int = Field(128, ge=1, description="old examples whose gradients say which weights matter to them")
+    alphas: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=list,
+        description="shares of the way from untouched to adapted weights, also measured; in hundredths",
+    )
     max_length: int = Field(128, ge=8, le=8192, description="tokens; longer texts are cut there")
     context: int = Field(
         0, ge=0, description="tokens a language model sees at once when measured; 0: 512, or what it can see"
@@ -86,6 +119,10 @@ class Fields(BaseModel):
         default_factory=dict, description="what a label means, in words, e.g. {'0': 'negative', '1': 'positive'}"
     )
     group_columns: list[str] = Field(default_factory=list, description="columns naming groups of people")
+    mitigation: Literal["", "reweight", "balance", "augment", "scrub"] = Field(
+        "", description="what is done to the examples so that groups are treated more alike; empty: nothing"
+    )
+    mitigation_column: str = Field("", description="group column that a mitigation goes by; empty: the task's first")
     tuning: dict[str, int] = Field(
         default_factory=dict, description="settings tried on validation, e.g. {'learning_rate': 3}"
     )
@@ -133,6 +170,8 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
         problems.append(str(unknown("method", values["method"], METHODS)))
     if check_files:
         problems += task_name_problems(values["task"]) + model_name_problems(values["model"])
+        for name in ("earlier", "together"):
+            problems += [f"{name}: {said}" for task in values[name] for said in task_name_problems(task)]
     problems += [str(unknown("probes", probe, PROBES)) for probe in values["probes"] if probe not in PROBES]
     for name, count in values["tuning"].items():
         if name != "learning_rate":
@@ -146,7 +185,58 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
     if values["context"] and values["stride"] > values["context"]:
         problems.append(f"stride: found {values['stride']}; allowed: at most context, {values['context']} tokens")
     if method is not None:
-        problems += _method_problems(method, values) + _fit_problems(method, values)
+        problems += _method_problems(method, values) + _fit_problems(method, values) + _course_problems(method, values)
+    return problems
+
+
+def short_name(task: str) -> str:
+    """What a task is called as a part of a record: of a path its last component without ending.
+
+    >>> short_name("pydocs"), short_name("file:data/trec6"), short_name("hub:stanfordnlp/sst2@abc")
+    ('pydocs', 'trec6', 'sst2')
+    """
+    if task.startswith("file:"):
+        return Path(task[5:]).stem
+    return task.removeprefix("hub:").partition("@")[0].rpartition("/")[2]
+
+
+def _course_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
+    """Whether a training on several tasks, or with what is known kept, can be carried out."""
+    problems = []
+    default = {name: Fields.model_fields[name].get_default(call_default_factory=True) for name in CONTINUED}
+    asked = [name for name in COURSE if values[name] != default[name]]
+    if bad := [alpha for alpha in values["alphas"] if round(100 * alpha) != round(100 * alpha, 6)]:
+        problems.append(f"alphas: found {bad}; allowed: hundredths from 0 to 1")
+    if values["alphas"] and not (method.trains and method.interpolates):
+        able = [m.name for m in METHODS.values() if m.trains and m.interpolates]
+        problems.append(f"alphas: {method.name} does not add to the untouched weights; allowed with {', '.join(able)}")
+    if method.name == "merged" and not values["together"]:
+        return ["together: merged needs the tasks whose adapters are merged with that of task"]
+    if not asked:
+        lone = [name for name in CONTINUED if name != "alphas" and values[name] != default[name]]
+        return problems + [f"{name}: needs {' or '.join(COURSE[:2])}, or ewc" for name in lone]
+    if not (method.trains and method.continues):
+        able = [m.name for m in METHODS.values() if m.trains and m.continues]
+        return [*problems, f"{', '.join(asked)}: {method.name} trains for one task alone; allowed: {', '.join(able)}"]
+    if method.name == "merged" and (values["earlier"] or values["replay"] or values["ewc"] or values["alphas"]):
+        problems.append("merged: its adapters are trained apart; name the tasks with together, nothing else")
+    tasks = [values["task"], *values["earlier"], *values["together"]]
+    names = [short_name(task) for task in tasks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"earlier, together: {', '.join(twice)} more than once; each task of a run once")
+    taken = ("test", "validation", "general", "sequence", "groups", "gaps")
+    if clash := [name for name in names[1:] if name in taken or ":" in name or name.startswith("tests.")]:
+        problems.append(f"earlier, together: {', '.join(clash)} is what a record calls something else; rename the file")
+    kind, kinds = kind_of(values["task"]), {task: kind_of(task) for task in tasks}
+    if other := [task for task in values["together"] if kinds[task] != kind]:
+        problems.append(f"together: {', '.join(other)} is not a {kind} task as {values['task']} is")
+    old = [task for task in values["earlier"] if kinds[task] == kind]
+    for name in ("replay", "ewc"):
+        if values[name] and not old and kind == CLASSIFICATION:
+            problems.append(f"{name}: there is nothing old; name earlier tasks of the same kind")
+    for name in ("tuning", "gradient_accumulation", "processes", "mitigation"):
+        if values[name] not in ({}, 1, ""):
+            problems.append(f"{name}: not with {', '.join(asked)}; leave it out")
     return problems
 
 
@@ -192,8 +282,8 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
             problems.append(f"method_args.{name}: found {value!r}; allowed: {type(default).__name__}")
         elif name in CHOICES and value not in CHOICES[name]:
             problems.append(f"method_args.{name}: found {value!r}; allowed: {', '.join(CHOICES[name])}")
-        elif name in SHARES and not 0 <= value < 1:
-            problems.append(f"method_args.{name}: found {value!r}; allowed: 0 to below 1")
+        elif name in SHARES and not _is_share(value, SHARES[name]):
+            problems.append(f"method_args.{name}: found {value!r}; allowed: {SHARES[name]}")
         elif name == "template" and value and "{label}" not in value:
             problems.append(f"method_args.template: found {value!r}; it must contain {{label}}")
         elif name not in SHARES and not isinstance(value, str) and not 0 < value < math.inf:
@@ -213,11 +303,21 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
             "patience: with shots the loss on validation is not measured, since those labels would be more than the "
             "shots; say validations = 5 to use them all the same"
         )
+    if values["mitigation"] and (method.module not in MITIGATED or kind_of(values["task"]) != CLASSIFICATION):
+        able = [m.name for m in METHODS.values() if m.module in MITIGATED and m.name != "majority"]
+        problems.append(f"mitigation: {method.name} on {values['task']}: allowed with {', '.join(able)}, on labels")
+    if values["mitigation_column"] and values["mitigation"] not in ("reweight", "balance"):
+        problems.append("mitigation_column: only reweight and balance go by a group column")
     if method.name in ("majority", "zero_shot") and values["shots"]:
         problems.append(f"shots: {method.name} draws no examples; leave it out")
     if method.needs_shots and not values["shots"] and not values["train_limit"]:
         problems.append(f"shots: {method.name} needs a number of examples per class, e.g. shots = 1")
     return problems
+
+
+def _is_share(value: float, which: str) -> bool:
+    low = value > 0 if which.startswith("above") else value >= 0
+    return low and (value < 1 if "below" in which else value <= 1)
 
 
 def task_name_problems(task: str) -> list[str]:

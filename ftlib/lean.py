@@ -1,9 +1,9 @@
-"""What a training step on a processor can leave undone, or do in less time, with the same result.
+"""What a training step on a processor can leave undone, or do in less time, with the same result up to rounding.
 
 Half of a small encoder's parameters are the embeddings of its vocabulary. A training set uses a few thousand of its
 words, yet a step writes a gradient for every one, measures it, and moves it by nothing. Here those rows stay aside.
-Dropout draws two random numbers where a quarter of one is enough, and torch's fused attention goes backwards in
-bfloat16 two to five times slower than its parts do.
+Dropout here draws 16 random bits for an element, where torch draws a number. Forwards and backwards, torch's fused
+attention took 1.9 to 10 times as long in bfloat16 as its parts do, by the shape, on a processor with AVX512-BF16.
 """
 
 from collections.abc import Iterable, Iterator

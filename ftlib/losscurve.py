@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ftlib.difference import difference
 from ftlib.errors import FtlibError
-from ftlib.records import read_events
+from ftlib.events import read_events
 from ftlib.spread import Array
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def fits(events: Iterable[Mapping[str, Any]]) -> list[Fit]:
     """The trainings of a run, in the order they were made.
 
     Args:
-        events: See `ftlib.records.read_events`.
+        events: See `ftlib.events.read_events`.
 
     >>> diary = [{"event": "fit", "learning_rate": 0.1}, {"event": "step", "step": 5, "loss": 2.0}]
     >>> fits([*diary, {"event": "validation", "step": 5, "loss": 2.5, "n": 40}])

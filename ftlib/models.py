@@ -78,11 +78,17 @@ class Model:
         names = read_config(self.folder).get("architectures") or []
         return self.family in (DECODER, ENCODER_DECODER) or any(name.endswith("ForMaskedLM") for name in names)
 
-    def classifier(self, n_labels: int, seed: int) -> torch.nn.Module:
-        """The model with a new classification head, initialised from the seed."""
+    def classifier(self, n_labels: int, seed: int, **config: int) -> torch.nn.Module:
+        """The model with a new classification head, initialised from the seed.
+
+        Args:
+            n_labels: Rows of the head.
+            seed: Of its initialisation.
+            config: Of the model's configuration what shall be otherwise: `num_hidden_layers` keeps the first so many.
+        """
         torch.manual_seed(seed)
         loader = transformers.AutoModelForSequenceClassification
-        return _load(loader, self.folder, num_labels=n_labels).to(self.device)
+        return _load(loader, self.folder, num_labels=n_labels, **config).to(self.device)
 
 
 def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto", threads: int = 1) -> Model:

@@ -18,9 +18,10 @@ import numpy as np
 
 from ftlib import provenance
 from ftlib.data import Task
+from ftlib.events import Events
 from ftlib.methods import LANGUAGE_MODELING, METHODS
 from ftlib.pace import grown, like, line, padded, reading, timed, tokens
-from ftlib.records import Events, write_json
+from ftlib.records import write_json
 from ftlib.run import open_model, open_task
 from ftlib.spec import Experiment
 

@@ -7,7 +7,6 @@ report can be recomputed from the predictions.
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,12 +50,10 @@ class RunRecord:
         Raises:
             FtlibError: There is nothing at that path.
         """
-        node: Any = self.metrics
-        for key in path.split("."):
-            if not isinstance(node, Mapping) or key not in node:
-                raise FtlibError(f"{self.run_id}: no metric {path!r}; there is {sorted(flat(self.metrics))}")
-            node = node[key]
-        return math.nan if node["value"] is None else float(node["value"])
+        found = flat(self.metrics)
+        if path not in found:
+            raise FtlibError(f"{self.run_id}: no metric {path!r}; there is {sorted(found)}")
+        return math.nan if found[path]["value"] is None else float(found[path]["value"])
 
     def _repr_html_(self) -> str:
         from ftlib.report.html import table
@@ -64,6 +61,8 @@ class RunRecord:
         rows = [
             (path, _shown(leaf["value"]), f"{_shown(leaf.get('low'))} to {_shown(leaf.get('high'))}", leaf.get("n", ""))
             for path, leaf in flat(self.metrics).items()
+            # Groups and gaps are many; the report has them.
+            if ".groups." not in f".{path}" and ".gaps." not in f".{path}"
         ]
         return table(("metric", "value", "95 % interval", "n"), rows)
 
@@ -80,7 +79,8 @@ def flat(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """
     found: dict[str, Mapping[str, Any]] = {}
     for key, node in metrics.items():
-        if "value" in node:
+        # A group may be called "value".
+        if "value" in node and not isinstance(node["value"], Mapping):
             found[key] = node
         else:
             found |= {f"{key}.{path}": leaf for path, leaf in flat(node).items()}
@@ -276,55 +276,3 @@ def read_predictions(run_dir: str | Path) -> "pd.DataFrame":
     if not path.exists():
         raise FtlibError(f"{path}: no predictions; the run has not finished, or it failed")
     return pd.read_parquet(path)
-
-
-class Events:
-    """The run's diary, `events.jsonl`: what it is doing now, one JSON object a line, appended as it happens.
-
-    With no folder somebody is watching: training steps are shown on one line, with an estimate of what is left.
-    """
-
-    def __init__(self, run_dir: str | Path | None = None) -> None:
-        self.path = Path(run_dir) / "events.jsonl" if run_dir else None
-        self.entries: list[dict[str, Any]] = []
-        self._started = time.monotonic()
-
-    def say(self, event: str, **facts: Any) -> None:
-        """Append one entry; numbers that are not finite become null, with their text beside them."""
-        clean = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in facts.items()
-        }
-        entry = {"time": round(time.time(), 3), "event": event, **clean}
-        self.entries.append(entry)
-        if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
-        elif event == "stage":
-            self._started = time.monotonic()
-        elif event == "step":
-            step, of, loss = facts["step"], facts["of"], facts["loss"]
-            left = (time.monotonic() - self._started) / step * (of - step)
-            print(f"\rstep {step} of {of}, loss {loss:.3f}, about {left:.0f} s left   ", end="", flush=True)
-
-    def curves(self) -> list[tuple[str, list[int], list[float]]]:
-        """Part (training, validation), steps and losses of each training, in order, for `plots.curves`."""
-        found: list[tuple[str, list[int], list[float]]] = []
-        for entry in self.entries:
-            if entry["event"] == "fit":
-                found += [("training", [], []), ("validation", [], [])]
-            elif entry["event"] in ("step", "validation"):
-                _, steps, losses = found[-1 if entry["event"] == "validation" else -2]
-                steps.append(entry["step"])
-                losses.append(entry["loss"])
-        return [one for one in found if one[1]]
-
-
-def read_events(run_dir: str | Path) -> list[dict[str, Any]]:
-    """The run's diary; a last line that is still being written is left out."""
-    path = Path(run_dir) / "events.jsonl"
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]

@@ -5,70 +5,29 @@ The run_ notebooks call the same functions, a cell each; a test holds the two to
 
 import os
 import sys
-import time
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from ftlib import provenance, records
-from ftlib.data import Task, general, load_task
-from ftlib.data.cache import saved_seconds
+from ftlib.data import Task, load_task
 from ftlib.errors import Diverged, FtlibError
-from ftlib.methods import LANGUAGE_MODELING, METHODS, Likelihood, Predictor
-from ftlib.metrics import leaf, measure, measure_text
-from ftlib.metrics.language import order_sd, values
+from ftlib.events import Events
+from ftlib.measured import Measured, beside, clock, joined, measured, stacked
+from ftlib.methods import LANGUAGE_MODELING, METHODS, Predictor
+from ftlib.metrics import forgetting, leaf
+from ftlib.mitigation import mitigated, scrub
 from ftlib.prompts import no_words
 from ftlib.ranks import rank
-from ftlib.records import Events, RunRecord
+from ftlib.records import RunRecord
 from ftlib.spec import Experiment
-from ftlib.verdict import compare
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ftlib.between import Line
     from ftlib.models import Model
-
-
-class Measured(NamedTuple):
-    """What one stage showed."""
-
-    metrics: dict[str, dict]
-    """part -> metric -> {"value", "low", "high", "n"}."""
-    predictions: "pd.DataFrame | None"
-    """One row per example; None where there is nothing to predict with."""
-    seconds: float
-
-    def scores(self) -> np.ndarray:
-        """Values per example of the task whose mean is accuracy, or minus the bits per byte: (n_examples,)."""
-        test = self.predictions[self.predictions["part"] == "test"]
-        if test["label"].notna().any():
-            return (test["label"] == test["prediction"]).to_numpy(dtype=float)
-        return -values("bits_per_byte", test["nats"].to_numpy(), test["n_bytes"].to_numpy())[0]
-
-    def against(self, other: "Measured", name: str, *, margin: float = 0.01) -> str:
-        """In words, how it differs from another measurement of the same examples, the untouched model's as a rule."""
-        if self.predictions is None or other.predictions is None:
-            return "the untouched model has no predictions to compare with"
-        rng, names = np.random.default_rng(0), {"name_a": name, "name_b": "the untouched model"}
-        return compare(self.scores(), other.scores(), margin=margin, rng=rng, **names).sentence
-
-    def mistakes(self, task: Task, most: int = 3) -> "pd.DataFrame":
-        """The examples it got wrong with the most confidence; without labels, the documents it expected least."""
-        test = self.predictions[self.predictions["part"] == "test"]
-        if test["label"].isna().all():
-            bits = test["nats"] / test["n_bytes"] / np.log(2)
-            worst = bits.sort_values(ascending=False, kind="stable").index[:most]
-            chosen = test.loc[worst, ["id"]].assign(bits_per_byte=bits.round(3))
-        else:
-            wrong = test[test["label"] != test["prediction"]]
-            sure = wrong.filter(regex="^score_").max(axis=1).sort_values(ascending=False, kind="stable")
-            chosen = wrong.loc[sure.index[:most], ["id", "label", "prediction"]].assign(confidence=sure.round(3))
-        return chosen.merge(task.splits["test"][["id", "text"]], on="id")
-
-    def _repr_html_(self) -> str:
-        return RunRecord("", "ok", {}, metrics=self.metrics)._repr_html_()
 
 
 class Adapted(NamedTuple):
@@ -80,6 +39,10 @@ class Adapted(NamedTuple):
     """The setting that validation chose and all that were tried; empty where the plan gives no tuning budget."""
     others: tuple[int, int] = (0, 0)
     """Bytes that the other processes of the training used; see `ftlib.train.Training`."""
+    between: Mapping[str, Measured] = {}
+    """What it showed between two trainings, by stage."""
+    line: "Line | None" = None
+    """From the untouched weights to the adapted ones, where states on the way are asked for."""
 
 
 def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None:
@@ -119,7 +82,7 @@ def assist(spec: Experiment) -> None:
         import torch
 
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    train, settings = task.draw(**spec.drawing()), _settings(spec)
+    train, settings = _drawn(spec, task), _settings(spec)
     for setting in settings:
         try:
             _fit_once(setting, task, train, model, events)
@@ -137,7 +100,8 @@ class _Silent(Events):
 def open_task(spec: Experiment, events: Events | None = None) -> Task:
     """Read the experiment's data."""
     (events or Events()).say("stage", name="data")
-    return load_task(spec.task, **spec.columns())
+    task = load_task(spec.task, **spec.columns())
+    return scrub(task) if spec.mitigation == "scrub" else task
 
 
 def open_model(spec: Experiment, events: Events | None = None) -> "Model | None":
@@ -162,11 +126,26 @@ def measure_before(spec: Experiment, task: Task, model: "Model | None", events: 
     (events or Events()).say("stage", name="before")
     if model is None:
         return Measured({}, None, 0.0)
+    others = _others(spec, model)
     if task.kind != LANGUAGE_MODELING and not task.label_words:
         missing = leaf(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))
-        return Measured({"test": {"accuracy": missing}} | _general(spec, model, None)[0], None, 0.0)
+        silent = Predictor(0, 0, 0, members=others)
+        if "general" in spec.probes and model.speaks:
+            from ftlib.predict import untouched_likelihood
+
+            silent.likelihood = untouched_likelihood(model.speaker(), model, spec)
+        return joined({"test": ({"accuracy": missing}, None)} | beside("before", spec, model, silent), 0.0)
     untouched = METHODS["zero_shot"].prepare()(model, spec, task, None)
-    return _measure("before", spec, task, model, untouched)
+    untouched.members = others
+    return measured("before", spec, task, model, untouched)
+
+
+def _others(spec: Experiment, model: "Model") -> dict[str, tuple[Task, Predictor]]:
+    if not spec.continued:
+        return {}
+    from ftlib.course import untouched
+
+    return untouched(spec, model)
 
 
 def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | None = None) -> Adapted:
@@ -178,21 +157,33 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     """
     events = events or Events()
     events.say("stage", name="adapt")
-    train = task.draw(**spec.drawing())
-    start = _clock()
-    if len(settings := _settings(spec)) > 1:
-        predictor, training, tuned = _tune(settings, task, train, model, events)
+    train = _drawn(spec, task)
+    start = clock()
+    between: Mapping[str, Measured] = {}
+    tuned: dict[str, object] = {}
+    line, examples = None, len(train)
+    if spec.continued:
+        from ftlib.course import follow
+
+        predictor, training, examples, between, line = follow(spec, task, model, events)
+    elif len(settings := _settings(spec)) > 1:
+        predictor, training, line, tuned = _tune(settings, task, train, model, events)
     else:
-        (predictor, training), tuned = _fit_once(spec, task, train, model, events), {}
+        predictor, training, line = _fit_once(spec, task, train, model, events)
     cost = {
-        "train_seconds": _clock() - start,
+        "train_seconds": clock() - start,
         "validation_seconds": training.validation_seconds if training else None,
-        "train_examples": len(train) if predictor.trainable_parameters or predictor.orders is not None else 0,
+        "train_examples": examples if predictor.trainable_parameters or predictor.orders is not None else 0,
         "train_examples_per_second": training.examples_per_second if training else None,
         "achieved_flops_per_second": training.flops_per_second if training else None,
         "matmul_peak_flops_per_second": spec.processes * _peak(model) if training else None,
     }
-    return Adapted(predictor, cost, tuned, training.others if training else (0, 0))
+    return Adapted(predictor, cost, tuned, training.others if training else (0, 0), between, line)
+
+
+def _drawn(spec: Experiment, task: Task) -> "pd.DataFrame":
+    train = task.draw(**spec.drawing())
+    return mitigated(task, train, spec.mitigation, spec.mitigation_column, spec.seed)
 
 
 FACTORS = (1, 1 / 3, 3, 1 / 10, 10, 1 / 30, 30, 1 / 100, 100)
@@ -216,31 +207,39 @@ def _tune(settings: list[Experiment], task: Task, train: "pd.DataFrame", model: 
         entry = {"learning_rate": setting.learning_rate, f"validation_{metric}": None}
         entry["n_validation"] = len(task.splits["validation"])
         try:
-            predictor, training = _fit_once(setting, task, train, model, events)
-            measured = _measure("after", setting, task, model, predictor, part="validation")
-            score = measured.metrics["validation"][metric]["value"]
+            predictor, training, line = _fit_once(setting, task, train, model, events)
+            shown = measured("after", setting, task, model, predictor, part="validation")
+            score = shown.metrics["validation"][metric]["value"]
             entry[f"validation_{metric}"] = score
             if best is None or sign * score > sign * best[0]:
-                best = score, predictor, training, setting.learning_rate
+                best = score, predictor, training, line, setting.learning_rate
         except Diverged as error:
             entry["reason"] = str(error)
         tried.append(entry)
         events.say("tried", **entry)
     if best is None:
         raise Diverged(f"all {len(tried)} learning rates diverged: {[entry['learning_rate'] for entry in tried]}")
-    return best[1], best[2], {"learning_rate": best[3], "tried": tried}
+    return *best[1:4], {"learning_rate": best[4], "tried": tried}
 
 
 def _fit_once(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model | None", events: Events):
     predictor = METHODS[spec.method].prepare()(model, spec, task, train)
     if predictor.trainable is None:
-        return predictor, None
+        return predictor, None, None
     from ftlib.train import fit
 
+    line = _line(spec, predictor) if spec.alphas else None
     training = fit(predictor.trainable, model, spec, train, events, task.splits["validation"])
     if predictor.trainable.finish:
         predictor.trainable.finish()
-    return predictor, training
+    return predictor, training, line
+
+
+def _line(spec: Experiment, predictor: Predictor) -> "Line":
+    from ftlib.between import Line
+    from ftlib.methods.adapters import new_parameters
+
+    return Line(predictor.trainable.module, new_parameters(predictor.trainable.module))
 
 
 def _peak(model: "Model") -> float:
@@ -253,64 +252,17 @@ def measure_after(
     spec: Experiment, task: Task, model: "Model | None", adapted: Adapted, events: Events | None = None
 ) -> Measured:
     """Measure the adapted model; here, once, at the end, the test split is read."""
-    (events or Events()).say("stage", name="after")
-    return _measure("after", spec, task, model, adapted.predictor)
-
-
-def _measure(
-    stage: str, spec: Experiment, task: Task, model: "Model | None", predictor: Predictor, part: str = "test"
-) -> Measured:
-    import pandas as pd
-
-    start = _clock()
-    examples = task.test_set(spec.eval_limit) if part == "test" else task.splits[part]
-    if task.kind == LANGUAGE_MODELING:
-        metrics, table = _of_text(stage, part, examples, predictor.likelihood)
-    else:
-        metrics, table = _of_labels(stage, part, task, examples, predictor)
-    seconds = _clock() - start
-    found, more = _general(spec, model, predictor.likelihood, stage)
-    tables = [one for one in (table, more) if one is not None]
-    # Columns that no row fills are left out of joining, whose type they would change, and put back.
-    filled = pd.concat([one.dropna(axis=1, how="all") for one in tables], ignore_index=True)
-    return Measured({part: metrics} | found, filled.reindex(columns=table.columns), seconds)
-
-
-def _of_labels(
-    stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
-) -> tuple[dict, "pd.DataFrame"]:
-    texts = examples["text"].tolist()
-    table = records.predictions_table(stage, part, examples, task.labels, predictor.probabilities(texts))
-    metrics = measure(table, task.labels)
-    if predictor.orders is not None:
-        truth = examples["label"].map({label: code for code, label in enumerate(task.labels)}).to_numpy()
-        others = [float((order(texts).argmax(axis=1) == truth).mean()) for order in predictor.orders]
-        accuracies = [metrics["accuracy"]["value"], *others]
-        reason = "one order of the shots has no spread"
-        metrics["order_sd"] = leaf(*order_sd(accuracies), len(accuracies), reason)
-    return metrics, table
-
-
-def _of_text(stage: str, part: str, examples: "pd.DataFrame", likelihood: Likelihood) -> tuple[dict, "pd.DataFrame"]:
-    table = records.likelihoods_table(stage, part, examples, likelihood.score(examples["text"].tolist()))
-    return measure_text(table, protocol=likelihood.protocol, pseudo=likelihood.pseudo), table
-
-
-def _general(
-    spec: Experiment, model: "Model | None", likelihood: Likelihood | None, stage: str = ""
-) -> tuple[dict[str, dict], "pd.DataFrame | None"]:
-    """The probe on general text: what adapting to the task did to everything else."""
-    if "general" not in spec.probes or model is None:
-        return {}, None
-    if likelihood is None:
-        reason = f"this {model.family}, as adapted, gives no likelihood of running text"
-        return {"general": {"bits_per_byte": leaf(float("nan"), 0, 0, 0, reason)}}, None
-    metrics, table = _of_text(stage, "general", general.load(), likelihood)
-    return {"general": metrics}, table
-
-
-def _clock() -> float:
-    return time.perf_counter() + saved_seconds()
+    events = events or Events()
+    events.say("stage", name="after")
+    if spec.alphas:
+        from ftlib import between
+    after, also = measured("after", spec, task, model, adapted.predictor), dict(adapted.between)
+    for alpha in spec.alphas:
+        events.say("stage", name=f"alpha {alpha:g}")
+        with adapted.line.at(alpha):
+            name = between.stage_of(alpha)
+            also[name] = measured(name, spec, task, model, adapted.predictor)
+    return after._replace(also=also)
 
 
 def save(
@@ -336,14 +288,16 @@ def save(
     Raises:
         FtlibError: The folder belongs to another spec, or has a complete record already.
     """
-    import pandas as pd
-
     if run_dir == "":
         run_dir = Path("reports/exploration/runs") / spec.run_id
     given = provenance.request(run_dir) if run_dir else {}
     if given and given["run_id"] != spec.run_id:
         raise FtlibError(f"{run_dir}: was planned for run {given['run_id']}, but this spec is run {spec.run_id}")
-    predictor = adapted.predictor
+    predictor, states = adapted.predictor, {"before": before, **after.also, "after": after}
+    metrics = {stage: one.metrics for stage, one in states.items()}
+    table = stacked([one.predictions for one in states.values() if one.predictions is not None])
+    if sequence := forgetting.summary(table, metrics, spec.resolved()):
+        metrics["after"] = metrics["after"] | {"sequence": sequence}
     cost = adapted.cost | {
         "eval_seconds": after.seconds,
         **_peak_memory(adapted.others),
@@ -356,17 +310,14 @@ def save(
         status="ok",
         spec={"passed": given.get("passed", spec.passed()), "resolved": spec.resolved()},
         plan_hash=given.get("plan_hash", ""),
-        metrics={"before": before.metrics, "after": after.metrics},
+        metrics=metrics,
         cost=cost,
         provenance=provenance.describe(spec, task, model, given)
         | {name: value for name, value in (("tuned", adapted.tuned), ("prompt", predictor.prompt)) if value},
     )
     if run_dir:
-        tables = [measured.predictions for measured in (before, after) if measured.predictions is not None]
         provenance.keep_examples(Path(run_dir), task)
-        # Columns that no row fills are left out of joining, whose type they would change, and put back.
-        filled = pd.concat([table.dropna(axis=1, how="all") for table in tables], ignore_index=True)
-        records.write(run_dir, record, filled.reindex(columns=tables[0].columns))
+        records.write(run_dir, record, table)
     return record
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from ftlib.errors import FtlibError, several
-from ftlib.fields import TRAINING, Fields, field_problems
+from ftlib.fields import COURSE, TRAINING, Fields, field_problems
 from ftlib.methods import METHODS
 
 SCHEMA = 1
@@ -23,6 +23,9 @@ SCHEMA = 1
 
 DRAWS = 10
 """Draws of examples per class, unless the plan names its seeds."""
+
+SEQUENCE = "40_run_sequence"
+"""The notebook of runs whose training is more than one task's own."""
 
 FEW = 16
 """Examples per class up to which fewer than DRAWS draws deserve a caution."""
@@ -41,9 +44,9 @@ class Experiment(Fields):
     >>> Experiment(task="pydocs", method="lorra")
     Traceback (most recent call last):
         ...
-    ftlib.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: bitfit, dora, \
-full, ia3, in_context, last_layers, loha, lokr, lora, majority, ngram, p_tuning, pissa, prefix_tuning, probe, \
-prompt_tuning, qlora, rslora, setfit, tfidf, vera, zero_shot
+    ftlib.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: bitfit, distill, \
+dora, full, ia3, in_context, last_layers, loha, lokr, lora, majority, merged, ngram, p_tuning, pissa, prefix_tuning, \
+probe, prompt_tuning, qlora, rslora, setfit, stacked, tfidf, vera, zero_shot
     """
 
     def __init__(self, **fields: Any) -> None:
@@ -77,6 +80,11 @@ prompt_tuning, qlora, rslora, setfit, tfidf, vera, zero_shot
         """The experiment of fields that have been checked."""
         return cls.model_construct(checked.model_fields_set, **dict(checked))
 
+    @property
+    def continued(self) -> bool:
+        """Whether its training is more than one task's own."""
+        return any(getattr(self, name) for name in COURSE)
+
     def columns(self) -> dict[str, Any]:
         """How its data is to be read: the named arguments of `load_task`."""
         return self.model_dump(include={"text_column", "label_column", "label_words", "group_columns"})
@@ -100,7 +108,7 @@ prompt_tuning, qlora, rslora, setfit, tfidf, vera, zero_shot
         values["method_args"] = {
             name: type(default)(self.method_args.get(name, default)) for name, (default, _) in method.arguments.items()
         }
-        values["notebook"] = self.notebook or method.notebook
+        values["notebook"] = self.notebook or (SEQUENCE if self.continued or self.alphas else method.notebook)
         if not method.model:
             values["model"] = ""
         return values

@@ -14,10 +14,11 @@ from ftlib.candidates import architecture, speeds_folder
 from ftlib.data import load_task
 from ftlib.data.cache import remembered
 from ftlib.errors import FtlibError
+from ftlib.events import Events
 from ftlib.methods import METHODS
 from ftlib.models import encoded, load_model
 from ftlib.provenance import device_name
-from ftlib.records import Events, write_json
+from ftlib.records import write_json
 from ftlib.spec import Experiment
 from ftlib.stats import t_interval
 from ftlib.train import fit

@@ -26,6 +26,7 @@ class Steps(transformers.Trainer):
         separable: Whether the loss is a mean over examples or tokens, so that a batch can be taken apart.
         sliced: Whether the loss of a causal model is taken a few positions at a time.
         compiled: Whether the model is compiled for training.
+        pull: Adds to the gradients of a step what is no loss of examples.
         more: What `transformers.Trainer` takes.
     """
 
@@ -38,11 +39,12 @@ class Steps(transformers.Trainer):
         separable: bool,
         sliced: bool,
         compiled: bool = False,
+        pull: Callable[[], None] | None = None,
         **more: Any,
     ) -> None:
         super().__init__(**more)
         self.chosen, self.collate, self.parts, self.separable = chosen, collate, parts, separable
-        self.compiled = compiled
+        self.compiled, self.pull = compiled, pull
         self.rank, self.world = self.args.process_index, self.args.world_size
         # Only the wrapper's own forward pass tells other processes that a backward pass will follow.
         self.sliced = sliced and self.world == 1
@@ -77,6 +79,8 @@ class Steps(transformers.Trainer):
                     with torch.autocast(self.args.device.type, enabled=False):
                         self.accelerator.backward(loss)
                 total = total + loss.detach()
+        if self.pull:
+            self.pull()
         return total
 
     def loss_of(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:

@@ -4,7 +4,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,13 +14,14 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from ftlib import provenance
+from ftlib.events import Events
 from ftlib.families import DECODER, ENCODER
+from ftlib.frozen import remembering
 from ftlib.lean import lean
 from ftlib.losses import in_slices
 from ftlib.methods import Trainable
 from ftlib.models import Model
 from ftlib.ranks import rank
-from ftlib.records import Events
 from ftlib.score import passes
 from ftlib.spec import Experiment
 from ftlib.steps import Steps
@@ -97,6 +98,7 @@ def fit(
             separable=trainable.separable,
             sliced=model.family == DECODER and in_slices(module),
             compiled=spec.torch_compile,
+            pull=trainable.pull,
             model=module,
             train_dataset=examples,
             args=transformers.TrainingArguments(
@@ -138,7 +140,10 @@ def fit(
         events.say("fit", learning_rate=rate, steps=steps, n=len(examples))
         start = time.perf_counter()
         called = passes.core(module).base_model if trainer.sliced else module
-        with lean(module, _words(model, [*examples, *watched])):
+        # What is drawn back is drawn whether a text uses it or not.
+        words = _words(model, [*examples, *watched]) if trainable.closed and not trainable.pull else None
+        once = remembering(module) if model.family == ENCODER and _reads_rows(trainable, spec) else nullcontext()
+        with lean(module, words), once:
             with _as_asked(module, called, spec):
                 trainer.train()
             watch.put_back()
@@ -152,6 +157,11 @@ def fit(
     others = [peak for place, peak in enumerate(peaks) if place != mine]
     beside = sum(main for main, _ in others), max((device for _, device in others), default=0)
     return Training(seconds, seen / seconds, flops / seconds, watch.seconds, beside)
+
+
+def _reads_rows(trainable: Trainable, spec: Experiment) -> bool:
+    """Whether every row of a batch is a text as it is: none masked, none read twice, the model not compiled."""
+    return trainable.alone and not spec.torch_compile and not spec.gradient_checkpointing
 
 
 def validation_steps(spec: Experiment, steps: int) -> list[int]:

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from ftlib.errors import Diverged
-from ftlib.records import Events
+from ftlib.events import Events
 
 
 class Watch(transformers.TrainerCallback):

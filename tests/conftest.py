@@ -33,6 +33,7 @@ def toy_home(tmp_path_factory) -> Path:
     """A working directory with opinions/ (a task), tiny/ (a model) and a cache of its own."""
     home = tmp_path_factory.mktemp("home")
     toy.write_task(home / "opinions")
+    toy.write_topics(home / "topics")
     toy.save_model(home / "tiny")
     toy.write_notes(home / "notes.txt")
     tiny_models.tiny("llama", home / "writer")
@@ -67,6 +68,12 @@ method = "zero_shot"
 method = "probe"
 [[runs]]
 method = ["lora", "bitfit", "full", "setfit"]
+epochs = 3.0
+batch_size = 8
+learning_rate = 0.003
+[[runs]]
+method = "distill"
+method_args = {layers = 1}
 epochs = 3.0
 batch_size = 8
 learning_rate = 0.003

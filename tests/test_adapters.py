@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 import ftlib
 from ftlib.errors import FtlibError
+from ftlib.events import Events
 from ftlib.methods import METHODS
 from ftlib.methods.adapters import new_parameters
 from ftlib.methods.partial import biases, last_layers
 from ftlib.models import load_model
 from ftlib.prompts import clipped, prompt_of
-from ftlib.records import Events
 from ftlib.score import score_continuations
 from ftlib.spec import Experiment
 from ftlib.suite import run_problems

@@ -10,8 +10,9 @@ from test_methods import FIELDS, spec_of
 from tiny_models import tiny
 
 import ftlib
-from ftlib import records, suite
+from ftlib import suite
 from ftlib.errors import FtlibError
+from ftlib.events import read_events
 from ftlib.grid import load_suite
 from ftlib.methods.contrastive import Pairs, mixed_batches, pair_loss
 from ftlib.methods.few_shot import linear_head
@@ -117,7 +118,7 @@ def test_training_stops_when_there_is_nothing_left_to_learn(at_home, tmp_path):
     spec = spec_of("setfit", shots=1, epochs=0.0, min_steps=60)
     assert spec.resolved()["min_steps"] == 60
     ftlib.run(spec, tmp_path / "run")
-    steps = [entry for entry in records.read_events(tmp_path / "run") if entry["event"] == "step"]
+    steps = [entry for entry in read_events(tmp_path / "run") if entry["event"] == "step"]
     assert len(steps) < 60
     assert max(entry["loss"] for entry in steps[-3:]) < 0.01
 
@@ -141,7 +142,7 @@ def test_setfit_is_for_encoders(tmp_path):
 def test_few_examples_are_repeated_until_there_are_enough_steps(at_home, tmp_path):
     given = {"method": "full", **FIELDS, "shots": 2, "min_steps": 7}
     ftlib.run(Experiment(**given), tmp_path / "run")
-    steps = [entry for entry in records.read_events(tmp_path / "run") if entry["event"] == "step"]
+    steps = [entry for entry in read_events(tmp_path / "run") if entry["event"] == "step"]
     assert steps[-1]["step"] == steps[-1]["of"] == 7
 
 

@@ -9,22 +9,24 @@ import nbformat
 import papermill
 import pytest
 import threadpoolctl
+import toy
 from conftest import ROOT
 from ladders import rising, swept
 from synthetic import write_study
 
 import ftlib
 from ftlib import notebooks, records
-from ftlib.fields import HOW, TRAINING
+from ftlib.fields import CONTINUED, HOW, TRAINING
 from ftlib.methods import METHODS
-from ftlib.spec import Experiment
+from ftlib.spec import SEQUENCE, Experiment
 
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN = [path for path in FILES if "_run_" in path.stem]
 READ = [path for path in FILES if "_run_" not in path.stem]
 TYPES = {"str": str, "int": int, "float": (float, int), "bool": bool, "list": list, "dict": dict}
 # Of the adapters one of each file: the others differ in what peft is told, and tests/test_adapters.py trains each.
-STUDIED = [m.name for m in METHODS.values() if m.module not in ("adapters", "partial") or m.name in ("lora", "bitfit")]
+MANY = ("adapters", "partial", "merged")
+STUDIED = [m.name for m in METHODS.values() if m.module not in MANY or m.name in ("lora", "bitfit")]
 ONLY_TRAINED = {*TRAINING, *HOW, "tuning"}
 """Fields that make no sense for a method that does not train, so that its notebook may do without them."""
 
@@ -155,9 +157,13 @@ def test_papermill_sees_every_parameter_with_its_help(path):
     assert all(one["help"] and one["inferred_type_name"] in TYPES for one in seen.values())
 
 
+def test_the_notebook_of_several_trainings_takes_every_field():
+    assert {*parameters(ROOT / "notebooks" / f"{SEQUENCE}.ipynb")} == {*Experiment.model_fields, "run_dir"}
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_methods_notebook_takes_every_field_that_may_be_set(method):
-    declared = set(parameters(ROOT / "notebooks" / f"{METHODS[method].notebook}.ipynb"))
+    declared = {*parameters(ROOT / "notebooks" / f"{METHODS[method].notebook}.ipynb"), *CONTINUED}
     assert set(Experiment.model_fields) - declared <= (set() if METHODS[method].trains else ONLY_TRAINED)
 
 
@@ -166,6 +172,8 @@ def test_a_run_notebook_names_its_methods(path):
     text = source(tagged(path)[0])
     told = re.search(r"^method: .*# one of: (.*)$", text, re.M)[1].split(", ")
     own = [method.name for method in METHODS.values() if method.notebook == path.stem]
+    if path.stem == SEQUENCE:
+        own = [method.name for method in METHODS.values() if method.trains and method.continues]
     assert told == (own or [parameters(path)["method"]]), "a lesson on another notebook's method names that one"
 
 
@@ -260,12 +268,24 @@ def test_the_runs_were_given_other_values_than_the_notebooks_hold(toy_study):
             assert record.spec["passed"][field] != own[field], f"{method}: {field}"
 
 
-LESSONS = [path for path in RUN if path.stem not in {method.notebook for method in METHODS.values()}]
+SMALL = {"task": "file:opinions", "model": "tiny", "label_words": toy.LABEL_WORDS, "train_limit": 20}
+LESSONS = {
+    "31_run_perplexity": {"task": "file:notes.txt", "model": "writer"},
+    "40_run_sequence": SMALL | {"earlier": ["file:topics"], "method": "lora", "alphas": [0.5]},
+    "41_run_domain": SMALL | {"earlier": ["file:notes.txt"], "model": "writer"},
+    "42_run_multitask": SMALL | {"together": ["file:topics"]},
+}
+"""What each lesson whose method is another notebook's own is given here."""
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=name)
-def test_a_lesson_that_runs_a_method_leaves_the_librarys_record(path, at_home, tmp_path):
-    given = {"task": "file:notes.txt", "model": "writer", "eval_limit": 3, "run_dir": str(tmp_path / "run")}
+def test_every_lesson_is_executed():
+    assert set(LESSONS) == {path.stem for path in RUN} - {METHODS[method].notebook for method in STUDIED}
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_that_runs_a_method_leaves_the_librarys_record(lesson, at_home, tmp_path):
+    path = ROOT / "notebooks" / f"{lesson}.ipynb"
+    given = LESSONS[lesson] | {"eval_limit": 3, "run_dir": str(tmp_path / "run")}
     notebooks.execute(path, tmp_path / path.name, given)
     assert errors(tmp_path / path.name) == []
     record = records.read_record(tmp_path / "run")

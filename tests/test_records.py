@@ -8,7 +8,8 @@ import pytest
 
 from ftlib import records
 from ftlib.errors import FtlibError
-from ftlib.records import Events, RunRecord, predictions_table
+from ftlib.events import Events, read_events
+from ftlib.records import RunRecord, predictions_table
 
 LABELS = ("bad", "good")
 EXAMPLES = pd.DataFrame(
@@ -109,7 +110,7 @@ def test_the_diary_survives_a_torn_last_line_and_holds_no_nan(tmp_path):
     events.say("step", step=2, of=2, loss=float("nan"))
     with (tmp_path / "events.jsonl").open("a") as file:
         file.write('{"event": "ste')
-    found = records.read_events(tmp_path)
+    found = read_events(tmp_path)
     assert [entry["loss"] for entry in found[1:]] == [0.5, 0.7, None]
     assert events.curves() == [("training", [1, 2], [0.5, None]), ("validation", [1], [0.7])]
 

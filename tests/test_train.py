@@ -18,11 +18,12 @@ import ftlib
 from ftlib import packing, train
 from ftlib.data import load_task
 from ftlib.errors import Diverged, FtlibError
+from ftlib.events import Events
+from ftlib.frozen import remembering
 from ftlib.lean import Dropout as Quick
 from ftlib.lean import Rows, attention, kept, lean
 from ftlib.methods import METHODS
 from ftlib.models import load_model
-from ftlib.records import Events
 from ftlib.spec import Experiment
 from ftlib.steps import Steps
 from ftlib.watch import Watch
@@ -451,3 +452,40 @@ def test_compiled_training_learns_the_same(kind):
         np.testing.assert_allclose(one, other, atol=0.05 if kind == "encoder" and event == "step" else 0.02)
     module = compiled[0].trainable.module
     assert not any(part._compiled_call_impl for part in module.modules())
+
+
+# Frozen layers.
+
+
+def test_frozen_layers_computed_once_give_the_weights_of_computing_them_at_every_step(monkeypatch):
+    fields = {"method": "last_layers", "method_args": {"k": 1}, "epochs": 3.0, "batch_size": 9, "learning_rate": 0.003}
+    spec, task, model, predictor = made("encoder", **fields)
+    module = still(predictor.trainable.module)
+    twin, before = copy.deepcopy(module), shape_of(module)
+    examples, calls = task.splits["train"], []
+    module.bert.encoder.layer[0].register_forward_hook(lambda layer, args, found: calls.append(len(found)))
+    train.fit(predictor.trainable, model, spec, examples, Events(), task.splits["validation"])
+    assert shape_of(module) == before
+    once = sum(calls)
+    assert once < 2 * (len(examples) + len(task.splits["validation"])), "each text once, or again where a batch is new"
+    monkeypatch.setattr(train, "remembering", lambda module: contextlib.nullcontext())
+    train.fit(predictor.trainable._replace(module=twin), model, spec, examples, Events(), task.splits["validation"])
+    assert_close(module.state_dict(), twin.state_dict(), rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "bitfit"])
+def test_where_the_lowest_layer_trains_nothing_is_remembered(method):
+    _, _, _, predictor = made("encoder", method=method)
+    with remembering(predictor.trainable.module) as n:
+        assert n == 0
+
+
+def test_frozen_layers_are_put_back_whatever_happened():
+    _, _, _, predictor = made("encoder", method="last_layers", method_args={"k": 1})
+    module = predictor.trainable.module
+    before, drops = shape_of(module), [part.p for part in module.modules() if isinstance(part, torch.nn.Dropout)]
+    with pytest.raises(KeyError), remembering(module) as n:
+        assert n == 1
+        raise KeyError
+    assert shape_of(module) == before
+    assert drops == [part.p for part in module.modules() if isinstance(part, torch.nn.Dropout)]

@@ -111,3 +111,14 @@ def save_model(folder: Path, poison: bool = False) -> Path:
             model.pooler.dense.weight.fill_(float("nan"))
     model.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def write_topics(folder: Path) -> Path:
+    """Another task on the same texts: is it about an object or about an occasion?"""
+    objects = ("soup", "keyboard", "album", "bicycle", "novel", "coat", "manual", "coffee")
+    rows = [(text, "object" if any(word in text for word in objects) else "occasion") for text, _ in opinions()]
+    start = 0
+    for split, size in SIZES.items():
+        write_rows(folder / f"{split}.csv", rows[start : start + size])
+        start += size
+    return folder

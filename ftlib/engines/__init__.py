@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ftlib import provenance, records, shortage, worker
 from ftlib.errors import FtlibError, unknown
+from ftlib.events import read_events
 from ftlib.spec import Experiment
 
 ENGINES = ("local", "dask")
@@ -126,11 +127,11 @@ def _wait(running: Sequence[State], seconds: float) -> None:
 
 
 def _look(state: State, timeout: float) -> None:
-    events = records.read_events(state.run_dir)
-    for entry in events[-1:]:
+    entries = read_events(state.run_dir)
+    for entry in entries[-1:]:
         state.doing = entry.get("name", "training" if entry["event"] == "step" else entry["event"])
         state.step, state.of = entry.get("step", 0), entry.get("of", 0)
-    steps = [entry for entry in events if entry["event"] == "step"]
+    steps = [entry for entry in entries if entry["event"] == "step"]
     if len(steps) > 1 and steps[-1]["step"] > steps[0]["step"]:
         # From the first step on: what came before, loading and measuring, says nothing about a step.
         state.seconds_per_step = (steps[-1]["time"] - steps[0]["time"]) / (steps[-1]["step"] - steps[0]["step"])

@@ -7,17 +7,15 @@ ready for the methods that do not train, with a `module` for `train.fit` to trai
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from ftlib.families import DECODER, ENCODER, ENCODER_DECODER, FAMILIES
+from ftlib.methods.contract import Likelihood, Predictor, Trainable
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import torch
+__all__ = ["METHODS", "Likelihood", "Method", "Predictor", "Trainable"]
 
 CLASSIFICATION, LANGUAGE_MODELING = "classification", "language-modeling"
 
@@ -55,6 +53,16 @@ class Method:
     """What must be there beside ftlib's own packages: "cuda", or the name of a package."""
 
     @property
+    def continues(self) -> bool:
+        """Whether what it has trained can be trained on: on another task, or towards another balance."""
+        return self.module in ("full", "partial", "adapters", "merged") and "num_virtual_tokens" not in self.arguments
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether a share of what it has learned can be added to the untouched weights."""
+        return self.module in ("full", "partial") or self.name in ("lora", "rslora")
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of task it serves."""
         return tuple(self.serves)
@@ -86,66 +94,17 @@ class Method:
         return importlib.import_module(f"ftlib.methods.{self.module}").prepare
 
 
-class Likelihood(NamedTuple):
-    """How likely a model finds texts."""
-
-    score: "Callable[[Sequence[str]], pd.DataFrame]"
-    """(n_texts,) -> one row per text: nats, n_tokens, n_bytes."""
-    protocol: str
-    """What each token was given before it; printed beside every value."""
-    pseudo: bool = False
-    """Whether tokens were masked in turn, as for models that read both ways."""
-
-
-class Trainable(NamedTuple):
-    """What `train.fit` is to train, and on what."""
-
-    module: "torch.nn.Module"
-    encode: "Callable[[pd.DataFrame], list[dict[str, Any]]]"
-    """The training examples as a model takes them."""
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
-    """Several of them as one batch."""
-    batches: Callable[[int, int], list[list[int]]] | None = None
-    """(batch_size, steps) -> which examples each step sees; None: all of them once per pass, by similar length."""
-    alone: bool = False
-    """Whether every example has one label and its own row, so that a batch may be taken apart to save padding."""
-    separable: bool = True
-    """Whether a batch's loss is a mean over its examples or tokens, so that it can be computed in parts."""
-    enough: float = 0.0
-    """Training loss at which there is nothing left to learn; 0: every step is made."""
-    finish: Callable[[], None] | None = None
-    """What is left to do once the module is trained; part of training's cost."""
-
-
-@dataclass
-class Predictor:
-    """What every method yields: texts in; probabilities of labels out, or how likely a text is, or both."""
-
-    trainable_parameters: int
-    """Numbers that adapting sets."""
-    total_parameters: int
-    """Numbers that predicting needs."""
-    checkpoint_bytes: int
-    """Size of what adapting made and a user would have to store beside the base model."""
-    probabilities: "Callable[[Sequence[str]], np.ndarray] | None" = None
-    """(n_texts,) -> (n_texts, n_labels); rows sum to 1, columns in the order of the task's labels."""
-    likelihood: Likelihood | None = None
-    """For models that give one."""
-    trainable: Trainable | None = None
-    """For a method that trains."""
-    orders: "Sequence[Callable[[Sequence[str]], np.ndarray]] | None" = None
-    """The same shots in other orders, as `probabilities`; None for a method without shots in a prompt."""
-    prompt: str = ""
-    """A prompt as the model reads it, the query left as {text}."""
-
-
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"calibration": ("none", "contextual"), "normalisation": ("none", "token", "byte")}
+    {
+        "calibration": ("none", "contextual"),
+        "normalisation": ("none", "token", "byte"),
+        "combination": ("linear", "cat", "ties", "dare_linear", "dare_ties"),
+    }
 )
 """Arguments of methods that take one of a few words."""
 
-SHARES = ("lora_dropout", "vera_dropout")
-"""Arguments of methods that are a share, 0 to below 1; all other numbers are above 0."""
+SHARES = {"lora_dropout": "0 to below 1", "vera_dropout": "0 to below 1", "soft": "0 to 1", "density": "above 0 to 1"}
+"""Arguments of methods that are a share, and of which numbers; all other numbers are above 0."""
 
 _ANY = {CLASSIFICATION: FAMILIES}
 _TRAINED = {CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER,)}
@@ -185,21 +144,35 @@ _VERA = {
     "vera_dropout": (0.0, "share of the adapter's inputs dropped while training, 0 to below 1"),
 }
 _LAYERS = {"k": (2, "layers that train, counted from the top; of an encoder-decoder, the decoder's")}
+_MERGED = {
+    "combination": (
+        "linear",
+        "linear (a mean of the matrices), cat (the sum of the updates), ties (Yadav et al. 2023), dare_linear, "
+        "dare_ties (Yu et al. 2024)",
+    ),
+    "density": (0.5, "of ties and dare: share of each adapter's values that stays, above 0 to 1"),
+    "weight": (1.0, "of each adapter in the sum; of a mean, over the number of tasks"),
+}
+_DISTILLED = {
+    "layers": (2, "of the small model, the base model's first ones"),
+    "soft": (1.0, "share of the loss on labelled texts that is about the teacher's answers, 0 to 1; 0: no teacher"),
+    "temperature": (2.0, "by which both answers are softened, no unit (Hinton et al. 2015, section 2)"),
+    "unlabelled": (2000, "texts of the training split without labels that only the teacher answers, at most"),
+}
 _VIRTUAL = {
     "num_virtual_tokens": (20, "learned tokens; each takes one of the model's positions (Lester et al. 2021, figure 3)")
 }
 
 
-def _adapter(
+def _trains(
     name: str,
     summary: str,
     learning_rate: float,
     arguments: Mapping[str, tuple[object, str]] = MappingProxyType({}),
-    *,
-    module: str = "adapters",
     **more: Any,
 ) -> Method:
-    """A row of a method that trains few parameters; all see the same examples as often, so that they compare.
+    """A row of a method that trains; all see the same examples as often, so that they compare. Adapters, unless more
+    is said.
 
     The fewer and the smaller what is trained, the higher the rate it takes: the papers name 3e-3 (IA3), 1e-2 (VeRA) and
     0.3 (prompt tuning) for many steps, and the rates here are the best of one to three that were tried around those on
@@ -207,8 +180,8 @@ def _adapter(
     times the higher one learns nothing; LoRA and its kin keep the rate that suits longer trainings.
     """
     defaults = {"learning_rate": learning_rate, "epochs": 2.0, "min_steps": 40, "batch_size": 16}
-    fixed = {"notebook": "12_run_adapter", "trains": True, "defaults": defaults, "arguments": arguments}
-    return Method(name, summary, module, **fixed, **{"serves": _TRAINED} | more)
+    usual = {"module": "adapters", "notebook": "12_run_adapter", "defaults": defaults, "serves": _TRAINED}
+    return Method(name, summary, trains=True, arguments=arguments, **usual | more)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -266,14 +239,15 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 arguments=_RIDGE,
                 serves=_ANY,
             ),
-            Method(
-                name="setfit",
-                summary="the encoder tuned on pairs of examples, then logistic regression (Tunstall et al. 2022)",
+            _trains(
+                "setfit",
+                "the encoder tuned on pairs of examples, then logistic regression (Tunstall et al. 2022)",
+                5e-5,
+                _RIDGE,
                 module="contrastive",
                 notebook="11_run_few_shot",
-                trains=True,
                 defaults={"learning_rate": 5e-5, "epochs": 2.0, "min_steps": 20, "batch_size": 32},
-                arguments=_RIDGE,
+                serves={CLASSIFICATION: (ENCODER,)},
             ),
             Method(
                 name="in_context",
@@ -286,31 +260,29 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 | {"orders": (4, "orders of the same shots that are measured; the first one's answers are the run's")},
                 serves={CLASSIFICATION: (DECODER, ENCODER_DECODER)},
             ),
-            Method(
-                name="full",
-                summary="full fine-tuning: every parameter moves",
+            _trains(
+                "full",
+                "full fine-tuning: every parameter moves",
+                1e-4,
                 module="full",
                 notebook="13_run_full",
-                trains=True,
-                defaults={"learning_rate": 1e-4, "epochs": 2.0, "min_steps": 40, "batch_size": 16},
-                serves=_TRAINED,
             ),
-            _adapter("lora", "low-rank adapters on every linear layer, the rest frozen (Hu et al. 2021)", 1e-3, _LORA),
-            _adapter("rslora", "LoRA scaled by the root of its rank (Kalajdzievski 2023)", 1e-3, _LORA),
-            _adapter("dora", "LoRA on the direction of weights, their size apart (Liu et al. 2024)", 1e-3, _LORA),
-            _adapter("pissa", "LoRA begun at the weights' largest directions (Meng et al. 2024)", 1e-3, _PISSA),
-            _adapter(
+            _trains("lora", "low-rank adapters on every linear layer, the rest frozen (Hu et al. 2021)", 1e-3, _LORA),
+            _trains("rslora", "LoRA scaled by the root of its rank (Kalajdzievski 2023)", 1e-3, _LORA),
+            _trains("dora", "LoRA on the direction of weights, their size apart (Liu et al. 2024)", 1e-3, _LORA),
+            _trains("pissa", "LoRA begun at the weights' largest directions (Meng et al. 2024)", 1e-3, _PISSA),
+            _trains(
                 "loha", "two low-rank products, multiplied number by number (Hyeon-Woo et al. 2022)", 1e-2, _LYCORIS
             ),
-            _adapter("lokr", "Kronecker products on every linear layer (Yeh et al. 2024)", 1e-2, _LYCORIS),
-            _adapter("ia3", "keys, values and inner activations scaled by learned vectors (Liu et al. 2022)", 3e-2),
-            _adapter("vera", "two learned vectors around random matrices (Kopiczko et al. 2024)", 3e-2, _VERA),
-            _adapter("bitfit", "biases only (Ben Zaken et al. 2022)", 3e-3, module="partial"),
-            _adapter("last_layers", "the last layers and the head", 3e-4, _LAYERS, module="partial"),
-            _adapter("prompt_tuning", "learned vectors before the text (Lester et al. 2021)", 3e-1, _VIRTUAL),
-            _adapter("prefix_tuning", "learned keys and values in every layer (Li & Liang 2021)", 3e-2, _VIRTUAL),
-            _adapter("p_tuning", "vectors before the text that a network makes (Liu et al. 2021)", 1e-2, _VIRTUAL),
-            _adapter(
+            _trains("lokr", "Kronecker products on every linear layer (Yeh et al. 2024)", 1e-2, _LYCORIS),
+            _trains("ia3", "keys, values and inner activations scaled by learned vectors (Liu et al. 2022)", 3e-2),
+            _trains("vera", "two learned vectors around random matrices (Kopiczko et al. 2024)", 3e-2, _VERA),
+            _trains("bitfit", "biases only (Ben Zaken et al. 2022)", 3e-3, module="partial"),
+            _trains("last_layers", "the last layers and the head", 3e-4, _LAYERS, module="partial"),
+            _trains("prompt_tuning", "learned vectors before the text (Lester et al. 2021)", 3e-1, _VIRTUAL),
+            _trains("prefix_tuning", "learned keys and values in every layer (Li & Liang 2021)", 3e-2, _VIRTUAL),
+            _trains("p_tuning", "vectors before the text that a network makes (Liu et al. 2021)", 1e-2, _VIRTUAL),
+            _trains(
                 "qlora",
                 "LoRA on a model kept in 4 bits (Dettmers et al. 2023)",
                 1e-3,
@@ -318,6 +290,31 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 # An encoder is small enough for LoRA as it is; 4 bits are for models that do not fit.
                 serves={CLASSIFICATION: (DECODER, ENCODER_DECODER), LANGUAGE_MODELING: (DECODER,)},
                 needs=("cuda", "bitsandbytes"),
+            ),
+            _trains(
+                "stacked",
+                "LoRA that is merged into the weights after each task; the next task gets a new one on top",
+                1e-3,
+                _LORA,
+                notebook="40_run_sequence",
+            ),
+            _trains(
+                "merged",
+                "a LoRA for each task, trained apart, then merged into one (peft add_weighted_adapter)",
+                1e-3,
+                _LORA | _MERGED,
+                module="merged",
+                notebook="40_run_sequence",
+                serves={CLASSIFICATION: FAMILIES},
+            ),
+            _trains(
+                "distill",
+                "the model's first layers, taught by the whole model on texts without labels (Hinton et al. 2015)",
+                1e-4,
+                _DISTILLED,
+                module="distilled",
+                notebook="43_run_transfer",
+                serves={CLASSIFICATION: (ENCODER,)},
             ),
         )
     }

@@ -26,12 +26,17 @@ _TASK_TYPES = {ENCODER: "SEQ_CLS", DECODER: "CAUSAL_LM", ENCODER_DECODER: "SEQ_2
 # An encoder-decoder gets the learned tokens before what it reads (Lester et al. 2021, section 2), not twice.
 _BEFORE_THE_TEXT = {"num_transformer_submodules": 1}
 
+NOT_PEFT = ("combination", "density", "weight")
+"""Arguments that say what is done with adapters once they are trained."""
+
 _CONFIGS: Mapping[str, tuple[type[peft.PeftConfig], dict[str, Any]]] = {
     "lora": (peft.LoraConfig, {}),
     "rslora": (peft.LoraConfig, {"use_rslora": True}),
     "dora": (peft.LoraConfig, {"use_dora": True}),
     "pissa": (peft.LoraConfig, {"init_lora_weights": "pissa"}),
     "qlora": (peft.LoraConfig, {}),
+    "stacked": (peft.LoraConfig, {}),
+    "merged": (peft.LoraConfig, {}),
     "loha": (peft.LoHaConfig, {}),
     "lokr": (peft.LoKrConfig, {}),
     "ia3": (peft.IA3Config, {}),
@@ -79,6 +84,8 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
         # Nothing shares a row with another text, so that positions say nothing, and peft warns where they are given.
         collate = made.trainable.collate
         made.trainable = made.trainable._replace(collate=lambda examples: _without_positions(collate(examples)))
+        # They stand before the text; the model that reads it is as it was.
+        made.features = None
     return made
 
 
@@ -94,7 +101,7 @@ def config_of(spec: Experiment, family: str, untouched: torch.nn.Module) -> peft
     # What the checkpoint did not hold is in no file but the adapter's.
     fresh = sorted({name.rpartition(".")[0] for name in new_parameters(untouched)})
     chosen = fixed | {"task_type": _TASK_TYPES[family], "modules_to_save": fresh or None}
-    chosen |= spec.resolved()["method_args"]
+    chosen |= {name: value for name, value in spec.resolved()["method_args"].items() if name not in NOT_PEFT}
     if issubclass(kind, peft.PromptLearningConfig):
         if kind is not peft.PrefixTuningConfig:
             # By names that every model has, where peft knows some models' own.

@@ -34,7 +34,8 @@ def _tfidf(spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     # Single characters count as words: punctuation-like tokens and pronouns carry sentiment.
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")
     inputs = words.fit_transform(train["text"])
-    fitted = LogisticRegression(C=spec.resolved()["method_args"]["C"], max_iter=2000).fit(inputs, train["label"])
+    fitted = LogisticRegression(C=spec.resolved()["method_args"]["C"], max_iter=2000)
+    fitted.fit(inputs, train["label"], sample_weight=train.get("weight"))
     place = [task.labels.index(label) for label in fitted.classes_]
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:

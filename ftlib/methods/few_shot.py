@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     """Fit logistic regression on the frozen model's features of the training examples."""
     inputs = features(model, train["text"].tolist(), spec.max_length)
-    head = linear_head(inputs, train["label"], task.labels, spec.resolved()["method_args"]["C"])
+    C = spec.resolved()["method_args"]["C"]
+    head = linear_head(inputs, train["label"], task.labels, C, train.get("weight"))
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
         return head(features(model, texts, spec.max_length))
@@ -30,7 +31,7 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
 
 
 def linear_head(
-    inputs: np.ndarray, labels: Sequence[str], known: Sequence[str], C: float
+    inputs: np.ndarray, labels: Sequence[str], known: Sequence[str], C: float, weights: Sequence[float] | None = None
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Fit logistic regression to features of labelled examples.
 
@@ -39,13 +40,14 @@ def linear_head(
         labels: (n,), some of `known`, two different ones at least.
         known: The task's labels, in order.
         C: Inverse strength of the L2 penalty.
+        weights: (n,) of the examples; None: all alike.
 
     Returns:
         The function features -> (n, n_known) probabilities; a label without an example gets 0.
     """
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression(C=C, max_iter=2000).fit(inputs, labels)
+    fitted = LogisticRegression(C=C, max_iter=2000).fit(inputs, labels, sample_weight=weights)
     place = [known.index(label) for label in fitted.classes_]
 
     def probabilities(asked: np.ndarray) -> np.ndarray:

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import transformers
 
 from ftlib.data import Task
 from ftlib.families import ENCODER, ENCODER_DECODER
 from ftlib.methods import LANGUAGE_MODELING, Predictor, Trainable
-from ftlib.models import Model, parameters
+from ftlib.models import Model, encoded, parameters
 from ftlib.packing import IGNORED, keeps_apart, packed, pieces
 from ftlib.predict import likelihood_of, module_probabilities, prompted, window
 from ftlib.prompts import Prompt, clipped, prompt_of
+from ftlib.score import passes
 from ftlib.score.tokens import pairs, text_tokens
 from ftlib.spec import Experiment
 
@@ -27,14 +29,25 @@ def base(model: Model, spec: Experiment, task: Task) -> torch.nn.Module:
     return model.speaker()
 
 
+def body(module: torch.nn.Module) -> torch.nn.Module:
+    """The part that reads, adapters in it included: without a head, or the layer that predicts tokens."""
+    whole = passes.core(module)
+    return whole.get_encoder() if whole.config.is_encoder_decoder else whole.base_model
+
+
 def predictor(module: torch.nn.Module, model: Model, spec: Experiment, task: Task) -> Predictor:
     """The module as a predictor that can be trained."""
     sizes = parameters(module)
+
+    def features(texts: Sequence[str]) -> np.ndarray:
+        return encoded(body(module), model, texts, spec.max_length)
+
     if task.kind == LANGUAGE_MODELING:
-        return Predictor(*sizes, likelihood=likelihood_of(module, model, spec), trainable=_of_text(module, model, spec))
+        likelihood, trainable = likelihood_of(module, model, spec), _of_text(module, model, spec)
+        return Predictor(*sizes, likelihood=likelihood, trainable=trainable, features=features)
     if model.family == ENCODER:
         answers = module_probabilities(module, model, spec.max_length)
-        return Predictor(*sizes, answers, trainable=_of_codes(module, model, spec, task))
+        return Predictor(*sizes, answers, trainable=_of_codes(module, model, spec, task), features=features)
     prompt = prompt_of(task)
     return Predictor(
         *sizes,
@@ -43,18 +56,45 @@ def predictor(module: torch.nn.Module, model: Model, spec: Experiment, task: Tas
         likelihood_of(module, model, spec),
         _of_words(module, model, spec, task, prompt),
         prompt=prompt.template,
+        features=features,
     )
 
 
 def _of_codes(module: torch.nn.Module, model: Model, spec: Experiment, task: Task) -> Trainable:
     """Texts and the number of their label."""
+    weighted = spec.mitigation == "reweight"
 
     def encode(train: "pd.DataFrame") -> list[dict[str, Any]]:
         tokens = model.tokenizer(train["text"].tolist(), truncation=True, max_length=spec.max_length)["input_ids"]
         codes = [task.labels.index(label) for label in train["label"]]
-        return [{"input_ids": ids, "labels": code} for ids, code in zip(tokens, codes, strict=True)]
+        found = [{"input_ids": ids, "labels": code} for ids, code in zip(tokens, codes, strict=True)]
+        if not weighted:
+            return found
+        # Examples of validation count alike.
+        weights = train["weight"] if "weight" in train else [1.0] * len(train)
+        return [{**one, "weight": float(weight)} for one, weight in zip(found, weights, strict=True)]
 
-    return Trainable(module, encode, transformers.DataCollatorWithPadding(model.tokenizer), alone=True)
+    collate = transformers.DataCollatorWithPadding(model.tokenizer)
+    return Trainable(Weighted(module) if weighted else module, encode, collate, alone=True)
+
+
+class Weighted(torch.nn.Module):
+    """A classifier in whose loss examples count differently."""
+
+    def __init__(self, classifier: torch.nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, labels: torch.Tensor, weight: torch.Tensor, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The mean of weight x cross-entropy; weights are 1 on average over the training examples.
+
+        Args:
+            labels: (n,) numbers of labels.
+            weight: (n,)
+            inputs: What the classifier takes.
+        """
+        losses = torch.nn.functional.cross_entropy(self.classifier(**inputs).logits.float(), labels, reduction="none")
+        return {"loss": (losses * weight.float()).mean()}
 
 
 def _of_words(module: torch.nn.Module, model: Model, spec: Experiment, task: Task, prompt: Prompt) -> Trainable:

@@ -1,6 +1,7 @@
 """Zero-shot: what the untouched model says. Nothing is trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,10 @@ from ftlib.spec import Experiment
 if TYPE_CHECKING:
     import pandas as pd
 
+SCALE = 20.0
+"""Inverse temperature with which sentence encoders of this kind are trained (Reimers & Gurevych 2019 and the
+multiple-negatives loss of sentence-transformers)."""
+
 
 def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | None" = None) -> Predictor:
     """Measure the model as it is: the similarity of texts to each label's description for a model that reads both ways,
@@ -29,7 +34,10 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | N
     defaults = {name: default for name, (default, _) in METHODS["zero_shot"].arguments.items()}
     chosen = defaults | (spec.method_args if spec.method == "zero_shot" else {})
     if model.family == ENCODER and task.kind != LANGUAGE_MODELING:
-        return _by_similarity(model, spec, task, chosen)
+        answers = by_similarity(
+            partial(features, model, max_length=spec.max_length), task, chosen["template"], chosen["scale"]
+        )
+        return Predictor(0, count(model), 0, answers)
     module = model.speaker()
     likelihood = untouched_likelihood(module, model, spec)
     if task.kind == LANGUAGE_MODELING:
@@ -40,17 +48,24 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | N
     return Predictor(0, count(model), 0, answers, likelihood, prompt=prompt.template)
 
 
-def _by_similarity(model: Model, spec: Experiment, task: Task, chosen: Mapping[str, object]) -> Predictor:
+def by_similarity(
+    encode: Callable[[Sequence[str]], np.ndarray], task: Task, template: str = "", scale: float = SCALE
+) -> Callable[[Sequence[str]], np.ndarray]:
     """Describe every label and compare texts with the descriptions.
 
-    The probabilities are a softmax over cosine similarities times `scale`; 20 is the scale with which sentence encoders
-    of this kind are trained (Reimers & Gurevych 2019 and the multiple-negatives loss of sentence-transformers).
+    The probabilities are a softmax over cosine similarities times `scale`.
+
+    Args:
+        encode: (n_texts,) -> (n_texts, width) features of length 1.
+        task: Its labels have words.
+        template: Sentence with {label} in it; empty: the task's own.
+        scale: Inverse temperature.
     """
-    described = features(model, label_descriptions(task, chosen["template"]), spec.max_length)
+    described = label_descriptions(task, template)
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
-        similarity = features(model, texts, spec.max_length) @ described.T
-        weights = np.exp(chosen["scale"] * (similarity - similarity.max(axis=1, keepdims=True)).astype(np.float64))
+        similarity = encode(texts) @ encode(described).T
+        weights = np.exp(scale * (similarity - similarity.max(axis=1, keepdims=True)).astype(np.float64))
         return weights / weights.sum(axis=1, keepdims=True)
 
-    return Predictor(0, count(model), 0, probabilities)
+    return probabilities

@@ -9,6 +9,7 @@ from typing import Any
 from ftlib import records
 from ftlib.metrics import METRICS
 from ftlib.report import across, collapses, costs, export, general, labels, origin, page, rows, say, tables, training
+from ftlib.report.canaries_page import Memorised, memorised
 from ftlib.report.contest import Contest, contests, unheard
 from ftlib.report.figures import Figure
 from ftlib.report.foretold import Foretold, foretold
@@ -63,6 +64,13 @@ COLUMNS = {
         *_WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
         "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
     ),
+    "memorised": (
+        *_WHO, "part", "metric", "repetitions", "stage", "value", "low", "high", "n", "seeds", "candidates",
+    ),
+    "memorised_verdicts": (
+        "task", "question", "repetitions", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
+        "seeds", "sentence",
+    ),
     "failures": ("run_id", *_WHO, "seed", "status", "reason"),
     "collapsed": ("run_id", *_WHO, "shots", "seed", "label", "share", "accuracy", "n"),
     "hard_examples": ("task", "id", "label", "text", "method", "said"),
@@ -79,7 +87,7 @@ def write_report(folder: Path) -> Path:
     failed = tables.failures(study)
     notes = [*study.notes, *unheard(study, found)]
     fallen, told, lost = collapses.collapses(study), foretold(study), forgetting(study, found)
-    whom = groups(study)
+    whom, kept = groups(study), memorised(study)
     parts = page.sections(study, found, all_rows, fallen)
     climbs = [part.ladder.ladder for part in parts if part.ladder]
     verdicts = [row for contest in found for row in verdict_rows(contest)]
@@ -99,6 +107,7 @@ def write_report(folder: Path) -> Path:
         "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
         **{name: lost.rows[name] for name in ("sequences", "dial", "carried")},
         "groups": whom.rows,
+        **kept.rows,
         "predicted": foretold_rows(told),
         "failures": failed,
         "collapsed": collapses.rows(fallen),
@@ -113,11 +122,11 @@ def write_report(folder: Path) -> Path:
     listed["hard_examples"] = [row for part in parts for row in _hard_rows(study, part.contest)]
     for name, entries in listed.items():
         _write(folder / "tables" / f"{name}.csv", export.as_csv(entries, COLUMNS[name]))
-    _write_figures(folder / "figures", [*(part.figures for part in parts), lost.figures, whom.figures])
+    _write_figures(folder / "figures", [*(part.figures for part in parts), lost.figures, whom.figures, kept.figures])
     records.write_json(folder / "report.json", content)
     measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom))
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, kept))
     return path
 
 
@@ -169,6 +178,7 @@ def _page(
     told: Foretold | None,
     lost: Forgetting,
     whom: Groups,
+    kept: Memorised,
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -206,6 +216,7 @@ def _page(
         missing=tables.missing_table(study) if study.missing else None,
         forgetting=lost,
         groups=whom,
+        memorised=kept,
         costs=costs.costs(study),
         foretold=told,
         settings=tables.settings(study),

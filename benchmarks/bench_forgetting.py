@@ -1,0 +1,149 @@
+"""Sequences of four real tasks, as published for BERT, and the forgetting dial; writes docs/forgetting.md.
+
+    python benchmarks/bench_forgetting.py [sequence dial] [--seeds 5] [--folder FOLDER] [--out docs]
+
+sequence: question types (TREC), news (AG News), intents (Banking77, its ten most frequent) and sentiment (SST-2), in
+this order, one model, 300 examples of each, four passes: full fine-tuning at a high rate and at a twentieth of it, and LoRA.
+Published for BERT-base on RTE, MRPC, CoLA and SST-2 over five seeds: 19.9 +/- 4.8 points forgotten by full fine-tuning,
+0.6 +/- 1.4 by LoRA (arXiv 2603.27707). A verdict on the difference, and on whether it turns at the lower rate.
+dial: `reports/forgetting`'s language model alone; wanted within 15 minutes on 2 cores.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import ftlib as ft
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+WORDS = {
+    "trec6": {
+        "ABBR": "abbreviation",
+        "DESC": "description",
+        "ENTY": "thing",
+        "HUM": "person",
+        "LOC": "place",
+        "NUM": "number",
+    },  # fmt: skip
+    "ag_news": {"0": "world", "1": "sport", "2": "business", "3": "technology"},
+    "sst2": {"0": "negative", "1": "positive"},
+}
+SEQUENCE = """
+[study]
+question = "Does full fine-tuning forget more than LoRA, and does that turn when its learning rate is lowered?"
+[plan]
+primary = "accuracy"
+margin = 0.01
+seeds = {seeds}
+[defaults]
+task = "file:{folder}/sst2"
+earlier = ["file:{folder}/trec6", "file:{folder}/ag_news", "file:{folder}/banking10"]
+model = "minilm"
+train_limit = 300
+eval_limit = 200
+max_length = 48
+epochs = 4.0
+[[runs]]
+method = "full"
+learning_rate = [2e-4, 1e-5]
+[[runs]]
+method = "lora"
+learning_rate = 1e-3
+"""
+WANTED = 15 * 60
+
+
+def prepared(folder):
+    """The four tasks with labels in words, and of Banking77 the ten intents that are most frequent in train."""
+    for name in ("trec6", "ag_news", "banking77", "sst2"):
+        task = ft.load_task(f"file:{SHARED / name}")
+        kept = list(task.labels)
+        if name == "banking77":
+            kept = task.splits["train"]["label"].value_counts().index[:10].tolist()
+        target = folder / ("banking10" if name == "banking77" else name)
+        target.mkdir(parents=True, exist_ok=True)
+        for split, rows in task.splits.items():
+            rows = rows[rows["label"].isin(kept)]
+            known = WORDS.get(name, {})
+            words = rows["label"].map(lambda label, known=known: known.get(label, label.replace("_", " ")))
+            table = pd.DataFrame({"text": rows["text"], "label": words})
+            table.to_csv(target / f"{split}.csv", index=False, quoting=csv.QUOTE_ALL)
+
+
+def dial_suite():
+    """The part of reports/forgetting that is about the language model."""
+    text = (ROOT / "reports" / "forgetting" / "suite.toml").read_text(encoding="utf-8")
+    text = text[: text.index("# The sequence:")]
+    return text.replace("seeds = [0, 1, 2, 3, 4]", "seeds = [0, 1, 2]")
+
+
+def ran(study, text):
+    """Run a study that is not finished; its report and the seconds it took, 0 where it was finished before."""
+    study.mkdir(parents=True, exist_ok=True)
+    (study / "suite.toml").write_text(text, encoding="utf-8")
+    start, new = time.perf_counter(), not (study / "report.json").exists()
+    if new and subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
+        sys.exit(f"{study}: some run failed, see {study}/report.html")
+    took = study / "seconds.txt"
+    if new:
+        took.write_text(f"{time.perf_counter() - start:.0f}", encoding="utf-8")
+    return json.loads((study / "report.json").read_text(encoding="utf-8")), float(took.read_text(encoding="utf-8"))
+
+
+def sequence_lines(study, report):
+    """Forgetting of each method, and the verdicts."""
+    table = ft.read_runs(study)
+    found = ["## A sequence of four tasks", ""]
+    found += ["Points, mean and standard deviation over seeds:", ""]
+    found += ["| method | learning rate | seeds | forgotten, first-based | max-based | average accuracy |"]
+    found += ["| --- | --- | --- | --- | --- | --- |"]
+    table = table[table["after.sequence.forgetting_first"].notna()]
+    for (method, rate), rows in table.groupby(["method", "learning_rate"]):
+        cells = []
+        for name in ("forgetting_first", "forgetting_max", "average_accuracy"):
+            values = 100 * rows[f"after.sequence.{name}"]
+            cells.append(f"{values.mean():.1f} +/- {np.std(values, ddof=1):.1f}")
+        found.append(f"| {method} | {rate:g} | {len(rows)} | {' | '.join(cells)} |")
+    verdicts = [row["sentence"] for row in report["sequences"] if row.get("sentence")]
+    return [*found, "", *(f"- {one}" for one in verdicts), ""]
+
+
+def dial_lines(report, seconds):
+    """The dial's points and its sentence."""
+    took = f" ({seconds / 60:.1f} minutes)" if seconds else ""
+    found = [f"## The dial: tiny-lm adapted to pydocs' text{took}", ""]
+    found += ["```", pd.DataFrame(report["dial"]).to_string(index=False), "```", ""]
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["dial", "sequence"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--folder", default="build/forgetting")
+    parser.add_argument("--out", default="docs")
+    options = parser.parse_args()
+    folder, text, slow = Path(options.folder), ["# What is forgotten: measured", ""], False
+    if "dial" in options.parts:
+        report, seconds = ran(folder / "dial", dial_suite())
+        slow = seconds > WANTED
+        text += dial_lines(report, seconds)
+    if "sequence" in options.parts and not SHARED.exists():
+        print("sequence: skipped, since ../shared/data is not beside the checkout")
+    elif "sequence" in options.parts:
+        if not (folder / "data" / "sst2" / "test.csv").exists():
+            prepared(folder / "data")
+        suite = SEQUENCE.format(seeds=list(range(options.seeds)), folder=(folder / "data").as_posix())
+        report, _ = ran(folder / "sequence", suite)
+        text += sequence_lines(folder / "sequence", report)
+    print("\n".join(text))
+    (Path(options.out) / "forgetting.md").write_text("\n".join(text), encoding="utf-8")
+    sys.exit(slow)

@@ -1,0 +1,220 @@
+"""Several trainings in one run: on earlier tasks first, on several at once, holding on to old examples or weights.
+
+Between two trainings every task is measured, so that a run holds its own row of R[i, j], the score on task j after
+training i (Lopez-Paz & Ranzato 2017, section 3): the stages `after_1`, `after_2`, ... and `after`.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ftlib.anchors import Anchors, fisher, pretrained
+from ftlib.between import Line
+from ftlib.data import Task, general, load_task
+from ftlib.events import Events
+from ftlib.families import DECODER
+from ftlib.fields import short_name
+from ftlib.measured import Measured, joined, of_examples
+from ftlib.methods import LANGUAGE_MODELING, METHODS, Predictor, merged
+from ftlib.methods.shared import Shared
+from ftlib.metrics import leaf
+from ftlib.mixture import mixed_tasks, replayed
+from ftlib.prompts import no_words
+from ftlib.spec import Experiment
+from ftlib.train import Training, fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ftlib.models import Model
+
+
+class Followed(NamedTuple):
+    """A model after all its trainings."""
+
+    predictor: Predictor
+    """For the run's own task; its members are the others."""
+    training: Training
+    """All of them together."""
+    examples: int
+    """Different examples that were trained on."""
+    between: dict[str, Measured]
+    """What it showed after each training but the last: `after_1`, ..."""
+    line: Line | None
+    """From the untouched weights, where states on the way are asked for."""
+
+
+def legs(spec: Experiment) -> list[list[str]]:
+    """The trainings in order: for each, the tasks that it is on, by short name.
+
+    >>> legs(Experiment(task="pydocs", method="full", earlier=["reviews"], together=["bios"]))
+    [['reviews'], ['pydocs', 'bios']]
+    """
+    trainings = [*([name] for name in spec.earlier), [spec.task, *spec.together]]
+    return [[short_name(name) for name in names] for names in trainings]
+
+
+def others(spec: Experiment) -> dict[str, Task]:
+    """The tasks that a run has beside its own, by short name, read.
+
+    Raises:
+        FtlibError: See `ftlib.data.load_task`.
+    """
+    return {short_name(name): load_task(name) for name in (*spec.earlier, *spec.together)}
+
+
+def untouched(spec: Experiment, model: "Model") -> dict[str, tuple[Task, Predictor]]:
+    """The zero-shot of the untouched model on the run's other tasks; where labels have no words there is none."""
+    return {
+        name: (task, METHODS["zero_shot"].prepare()(model, spec, task, None))
+        for name, task in others(spec).items()
+        if (model.family == DECODER if task.kind == LANGUAGE_MODELING else task.label_words)
+    }
+
+
+def follow(spec: Experiment, task: Task, model: "Model", events: Events) -> Followed:
+    """Train on every leg in order; the model, and a head that knows all tasks, go from one to the next.
+
+    Raises:
+        Diverged: Some training did.
+    """
+    own, beside = short_name(spec.task), others(spec)
+    tasks = {**{name: beside[name] for name in map(short_name, spec.earlier)}, own: task, **beside}
+    shared = Shared(model, spec, tasks)
+    line = Line(shared.module, shared.new) if spec.alphas else None
+    drawn = {name: _draw(spec, name == own, one, name) for name, one in tasks.items()}
+    anchors = _anchored(spec, shared)
+    if spec.ewc and not spec.earlier:
+        _consolidate(spec, shared, own, _old_text(own), anchors, events)
+    between, trainings, seen = {}, [], []
+    if spec.method == "merged":
+        trainings = _apart(spec, shared, drawn, anchors, events)
+    for number, names in enumerate(legs(spec) if spec.method != "merged" else [], 1):
+        training, frame = _leg(spec, shared, names, drawn, seen, anchors, events)
+        trainings.append((training, len(frame)))
+        seen += names
+        if number == len(legs(spec)):
+            break
+        if spec.method == "stacked":
+            merged.stack(shared.module, spec.seed + number)
+        if spec.ewc and tasks[names[0]].kind == task.kind:
+            _consolidate(spec, shared, names[0], drawn[names[0]], anchors, events)
+        events.say("stage", name=f"after_{number}")
+        between[f"after_{number}"] = _row(f"after_{number}", spec, shared, seen, own)
+    answers = shared.answers(own)
+    members = {
+        name: (one, shared.answers(name))
+        for name, one in tasks.items()
+        if name != own and (one.kind != LANGUAGE_MODELING or model.family == DECODER)
+    }
+    predictor = replace(
+        shared.predictor,
+        probabilities=answers.probabilities,
+        likelihood=answers.likelihood,
+        prompt=answers.prompt,
+        members=members,
+    )
+    unique = sum(len(frame) for frame in drawn.values())
+    return Followed(predictor, _together(trainings), unique, between, line)
+
+
+def _apart(spec: Experiment, shared: Shared, drawn, anchors: Anchors, events: Events) -> list[tuple[Training, int]]:
+    """An adapter for each task, trained by itself, and all of them merged."""
+    trainings = []
+    for number, name in enumerate(shared.tasks):
+        merged.another(shared.module, spec, number)
+        training, frame = _leg(spec, shared, [name], drawn, [], anchors, events)
+        trainings.append((training, len(frame)))
+    merged.merge(shared.module, spec)
+    return trainings
+
+
+def _draw(spec: Experiment, own: bool, task: Task, name: str) -> "pd.DataFrame":
+    if own:
+        found = task.draw(**spec.drawing())
+    else:
+        most = spec.earlier_limit or spec.train_limit
+        found = task.draw(train_limit=min(most, len(task.splits["train"])), seed=spec.seed)
+    return found.assign(task=name)
+
+
+def _anchored(spec: Experiment, shared: Shared) -> Anchors:
+    import torch
+
+    anchors = Anchors()
+    if spec.l2_sp:
+        for weight in pretrained(shared.module, shared.new):
+            anchors.add(weight, torch.tensor(spec.l2_sp, device=weight.device), weight.detach().clone())
+    return anchors
+
+
+def _consolidate(
+    spec: Experiment, shared: Shared, name: str, examples: "pd.DataFrame", anchors: Anchors, events: Events
+) -> None:
+    """Draw the weights to what they are now, each as strongly as the task's examples need it."""
+    trainable = shared.trainable([name])
+    encoded = trainable.encode(examples)
+    rng = np.random.default_rng([spec.seed, len(name)])
+    chosen = rng.permutation(len(encoded))[: spec.ewc_samples]
+    events.say("consolidate", task=name, n=len(chosen))
+    for weight, importance in fisher(trainable, shared.model, encoded, chosen.tolist()).items():
+        anchors.add(weight, spec.ewc * importance, weight.detach().clone())
+
+
+def _old_text(name: str) -> "pd.DataFrame":
+    return general.old().assign(task=name)
+
+
+def _leg(spec, shared: Shared, names: list[str], drawn, seen: list[str], anchors: Anchors, events: Events):
+    """One training: what is new, and what is replayed of what was seen."""
+    import pandas as pd
+
+    kind = shared.tasks[names[0]].kind
+    frames = [drawn[name] for name in names]
+    again = [name for name in dict.fromkeys(seen) if shared.tasks[name].kind == kind]
+    old = [drawn[name] for name in again]
+    if spec.replay and not again and kind == LANGUAGE_MODELING:
+        old = [_old_text(names[0])]
+    for place, frame in enumerate(old if spec.replay else []):
+        rng = np.random.default_rng([spec.seed, len(seen), place])
+        frames.append(frame.iloc[replayed(len(frame), spec.replay, rng)])
+    frame = pd.concat(frames, ignore_index=True)
+    in_it = list(dict.fromkeys(frame["task"]))
+    trainable = shared.trainable(in_it)
+    if len(names) > 1 and spec.sampling != "proportional":
+        rng = np.random.default_rng(spec.seed)
+        trainable = trainable._replace(
+            batches=lambda size, steps: mixed_tasks(frame["task"], spec.sampling, size, steps, rng)
+        )
+    if anchors:
+        trainable = trainable._replace(pull=anchors.pull)
+    watched = pd.concat([shared.tasks[name].splits["validation"].assign(task=name) for name in names])
+    events.say("leg", tasks=names, replayed=len(frame) - sum(len(drawn[name]) for name in names))
+    return fit(trainable, shared.model, spec, frame, events, watched), frame
+
+
+def _row(stage: str, spec: Experiment, shared: Shared, seen: list[str], own: str) -> Measured:
+    """Every task between two trainings: by its head where it was trained on, by zero-shot where it was not."""
+    found = {}
+    for name, task in shared.tasks.items():
+        part = "test" if name == own else name
+        predictor = shared.answers(name) if name in seen else shared.guesses(name)
+        if task.kind == LANGUAGE_MODELING and shared.model.family != DECODER:
+            continue
+        if predictor is None:
+            missing = leaf(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))
+            found[part] = {"accuracy": missing}, None
+        else:
+            found[part] = of_examples(stage, part, task, task.test_set(spec.eval_limit), predictor)
+    return joined(found, 0.0)
+
+
+def _together(trainings: list[tuple[Training, int]]) -> Training:
+    """Several trainings as one: seconds add up, rates are means over the seconds."""
+    seconds = sum(one.seconds for one, _ in trainings)
+    rate, work = (
+        sum(getattr(one, name) * one.seconds for one, _ in trainings) / seconds
+        for name in ("examples_per_second", "flops_per_second")
+    )
+    return Training(seconds, rate, work, sum(one.validation_seconds for one, _ in trainings), (0, 0))

@@ -1,0 +1,357 @@
+"""Several trainings in one run: what must be exactly so, and what must be measured."""
+
+import copy
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+import toy
+
+import ftlib
+from ftlib import battery, course, records
+from ftlib.anchors import Anchors, fisher
+from ftlib.between import Line
+from ftlib.errors import FtlibError
+from ftlib.events import Events, read_events
+from ftlib.methods import METHODS, merged
+from ftlib.methods.distilled import Taught
+from ftlib.methods.shared import Shared, union
+from ftlib.spec import Experiment
+from ftlib.train import fit
+
+SMALL = {"task": "file:opinions", "model": "tiny", "eval_limit": 20, "max_length": 24, "batch_size": 8}
+WORDS = {"label_words": toy.LABEL_WORDS}
+TEXT = {"task": "file:notes.txt", "model": "writer", "eval_limit": 4, "batch_size": 4, "epochs": 1.0, "context": 64}
+
+
+def opened(spec):
+    return ftlib.open_task(spec), ftlib.open_model(spec)
+
+
+def weights(module):
+    return {name: p.detach().clone() for name, p in module.named_parameters()}
+
+
+# What must be exactly so.
+
+
+@pytest.mark.parametrize(("method", "model"), [("lora", "tiny"), ("lora", "writer"), ("dora", "writer")])
+def test_an_adapter_that_begins_at_zero_has_forgotten_exactly_nothing(method, model, at_home):
+    spec = Experiment(**SMALL | WORDS | {"model": model, "method": method, "probes": ["general"]})
+    task, base = opened(spec)
+    adapted = METHODS[method].prepare()(base, spec, task, None)
+    texts = [text for text, _ in toy.opinions()][:12]
+    from ftlib.models import encoded
+
+    assert np.array_equal(adapted.features(texts), encoded(base.encoder(), base, texts, spec.max_length))
+    if adapted.likelihood:
+        before = METHODS["zero_shot"].prepare()(base, spec, task, None).likelihood.score(texts)
+        assert adapted.likelihood.score(texts)["nats"].to_numpy() == pytest.approx(before["nats"].to_numpy(), abs=0)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "bitfit", "last_layers", "rslora"])
+def test_the_line_begins_at_the_untouched_model_and_ends_at_the_adapted_one_to_the_bit(method, at_home, monkeypatch):
+    monkeypatch.setattr(battery, "names", lambda spec: ["topics"])
+    monkeypatch.setattr(battery, "_task", lambda name: ftlib.load_task("file:topics"))
+    arguments = {"method_args": {"k": 1}} if method == "last_layers" else {}
+    spec = Experiment(
+        **SMALL | WORDS | arguments, method=method, alphas=[0.0, 0.5, 1.0], probes=["features"], epochs=2.0,
+        learning_rate=0.01,
+    )  # fmt: skip
+    record = ftlib.run(spec)
+    found = record.metrics
+    assert list(found) == ["before", "alpha_0", "alpha_50", "alpha_100", "after"]
+    assert found["alpha_100"] == found["after"]
+    assert found["alpha_0"]["features:topics"] == found["before"]["features:topics"]
+    assert found["alpha_50"]["test"] != found["alpha_0"]["test"]
+
+
+def test_of_a_model_that_writes_the_beginning_of_the_line_is_the_untouched_model(at_home):
+    spec = Experiment(**TEXT, method="full", alphas=[0.0, 1.0], probes=["general"], learning_rate=0.01)
+    found = ftlib.run(spec).metrics
+    assert found["alpha_0"] == found["before"] and found["alpha_100"] == found["after"]
+    assert found["after"]["general"] != found["before"]["general"]
+
+
+def test_weights_are_put_back_whatever_happens(at_home):
+    module = torch.nn.Linear(2, 2)
+    line = Line(module, [])
+    with torch.no_grad():
+        module.weight.add_(1)
+    ended = module.weight.detach().clone()
+    with pytest.raises(RuntimeError), line.at(0.3):
+        raise RuntimeError
+    assert torch.equal(module.weight, ended)
+
+
+def trained(spec, task, model, pull=None):
+    trainable = METHODS[spec.method].prepare()(model, spec, task, None).trainable._replace(pull=pull)
+    fit(trainable, model, spec, task.draw(**spec.drawing()), Quiet())
+    return trainable.module
+
+
+class Quiet(Events):
+    def say(self, *_, **__):
+        pass
+
+
+def test_consolidation_without_strength_is_plain_training_to_the_bit(at_home):
+    spec = Experiment(**TEXT, method="full", learning_rate=0.01)
+    task, model = opened(spec)
+    plain = weights(trained(spec, task, model))
+    anchors = Anchors()
+    trainable = METHODS["full"].prepare()(model, spec, task, None).trainable
+    for weight in trainable.module.parameters():
+        anchors.add(weight, torch.zeros_like(weight), torch.randn_like(weight))
+    fit(trainable._replace(pull=anchors.pull), model, spec, task.draw(**spec.drawing()), Quiet())
+    assert all(torch.equal(plain[name], p) for name, p in trainable.module.named_parameters())
+
+
+def test_the_stronger_the_pull_the_nearer_the_weights_stay(at_home):
+    def moved(strength):
+        spec = Experiment(**TEXT, method="full", learning_rate=0.01, l2_sp=strength)
+        task, model = opened(spec)
+        begun = weights(model.speaker())
+        ended = course.follow(spec, task, model, Quiet()).predictor.trainable.module
+        return sum(float((p.detach() - begun[name]).square().sum()) for name, p in ended.named_parameters())
+
+    free, held, tight = moved(1e-9), moved(1.0), moved(100.0)
+    assert tight < held < free
+
+
+def test_fisher_information_is_the_mean_squared_gradient_of_single_examples(at_home):
+    spec = Experiment(**SMALL | WORDS, method="full", dtype="float32")
+    task, model = opened(spec)
+    trainable = METHODS["full"].prepare()(model, spec, task, None).trainable
+    examples = trainable.encode(task.splits["train"])
+    found = fisher(trainable, model, examples, [3, 5])
+    wanted = {}
+    for place in (3, 5):
+        trainable.module.zero_grad()
+        trainable.module(**trainable.collate([examples[place]])).loss.backward()
+        for p in trainable.module.parameters():
+            if p.grad is not None:
+                wanted[p] = wanted.get(p, 0) + p.grad**2 / 2
+    assert found.keys() == wanted.keys()
+    assert all(torch.allclose(found[p], wanted[p]) for p in wanted)
+
+
+def test_two_pulls_are_one(at_home):
+    weight = torch.nn.Parameter(torch.randn(5))
+    pulls = [(torch.rand(5), torch.randn(5)) for _ in range(3)]
+    anchors = Anchors()
+    for strength, anchor in pulls:
+        anchors.add(weight, strength, anchor)
+    weight.grad = torch.zeros(5)
+    anchors.pull()
+    assert torch.allclose(weight.grad, sum(s * (weight - a) for s, a in pulls), atol=1e-6)
+
+
+# Sequences.
+
+
+@pytest.fixture
+def told(at_home, tmp_path):
+    """The record of a run, its predictions and what happened."""
+
+    def run(**fields):
+        spec = Experiment(
+            **SMALL | WORDS | {"earlier": ["file:topics"], "epochs": 4.0, "learning_rate": 0.003} | fields
+        )
+        folder = tmp_path / spec.run_id
+        record = ftlib.run(spec, folder)
+        return record, records.read_predictions(folder), read_events(folder)
+
+    return run
+
+
+@pytest.mark.parametrize(("method", "model"), [("full", "tiny"), ("lora", "tiny"), ("lora", "writer")])
+def test_a_sequence_measures_every_task_after_every_training(method, model, told):
+    labels = {} if model == "tiny" else {"learning_rate": 0.01}
+    record, table, _ = told(method=method, model=model, **labels)
+    assert list(record.metrics) == ["before", "after_1", "after"]
+    for stage in ("before", "after_1", "after"):
+        for part in ("test", "topics"):
+            rows = table[(table["stage"] == stage) & (table["part"] == part)]
+            found = record.metrics[stage].get(part, {}).get("accuracy")
+            if len(rows):
+                assert found["value"] == pytest.approx((rows["label"] == rows["prediction"]).mean())
+                assert found["n"] == len(rows)
+    first, last = (record.metrics[stage]["topics"]["accuracy"]["value"] for stage in ("after_1", "after"))
+    assert record.metrics["after"]["sequence"]["forgetting_first"]["value"] == pytest.approx(first - last)
+
+
+def test_a_task_after_itself_forgets_nothing_beyond_noise(told, at_home):
+    toy.write_task(at_home / "again")
+    record, _, _ = told(method="full", earlier=["file:again"], epochs=8.0)
+    found = record.metrics["after"]["sequence"]["forgetting_first"]
+    assert found["low"] <= 0 <= found["high"] or found["value"] < 0
+
+
+def test_old_examples_replayed_in_full_are_what_training_together_sees(told):
+    _, _, events = told(method="full", replay=1.0)
+    _, _, at_once = told(method="full", earlier=[], together=["file:topics"])
+    last, only = ([entry for entry in one if entry["event"] == "fit"][-1] for one in (events, at_once))
+    assert (last["n"], last["steps"]) == (only["n"], only["steps"]) == (160, 80)
+    assert [entry["replayed"] for entry in events if entry["event"] == "leg"] == [0, 80]
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.0, 80), (0.05, 84), (0.2, 96)])
+def test_a_share_of_the_old_examples_is_replayed(share, n, told):
+    _, _, events = told(method="full", replay=share, epochs=1.0)
+    assert [entry["n"] for entry in events if entry["event"] == "fit"] == [80, n]
+
+
+def test_of_a_language_model_general_text_is_replayed(at_home, tmp_path):
+    ftlib.run(Experiment(**TEXT, method="full", replay=0.01, train_limit=10), tmp_path / "run")
+    (begun,) = (entry for entry in read_events(tmp_path / "run") if entry["event"] == "fit")
+    (leg,) = (entry for entry in read_events(tmp_path / "run") if entry["event"] == "leg")
+    assert leg["replayed"] == 10 and begun["n"] >= 20
+
+
+def test_tasks_at_once_have_rows_of_their_own(told):
+    record, table, _ = told(method="full", earlier=[], together=["file:topics"], sampling="equal")
+    assert set(record.metrics["after"]) == {"test", "topics"} and set(record.metrics) == {"before", "after"}
+    topics = table[(table["stage"] == "after") & (table["part"] == "topics")]
+    assert set(topics["prediction"]) <= {"object", "occasion"}
+    assert topics["score_good"].isna().all() and np.allclose(topics[["score_object", "score_occasion"]].sum(axis=1), 1)
+    assert record.metrics["after"]["topics"]["accuracy"]["value"] > 0.6
+
+
+def test_the_loss_looks_at_a_tasks_own_labels_alone(at_home):
+    spec = Experiment(**SMALL | WORDS, method="full", together=["file:topics"], dtype="float32")
+    task, model = opened(spec)
+    tasks = {"opinions": task, "topics": ftlib.load_task("file:topics")}
+    shared = Shared(model, spec, tasks)
+    assert union(tasks).labels == ("opinions: bad", "opinions: good", "topics: object", "topics: occasion")
+    trainable = shared.trainable(["opinions"])
+    batch = trainable.collate(trainable.encode(task.splits["train"].head(4).assign(task="opinions")))
+    shared.module.eval()
+    trainable.module(**batch)["loss"].backward()
+    gradient = shared.module.classifier.weight.grad
+    assert gradient[:2].abs().sum() > 0 and gradient[2:].abs().sum() == 0
+
+
+def test_text_read_first_moves_the_model_that_then_learns_the_task(told, at_home):
+    """By telling texts apart where the model has no masked layer, by guessing masked words where it has one."""
+    record, _, events = told(method="full", earlier=["file:notes.txt"], epochs=1.0)
+    assert [entry["tasks"] for entry in events if entry["event"] == "leg"] == [["notes"], ["opinions"]]
+    assert "notes" not in record.metrics["after"] and "sequence" not in record.metrics["after"]
+    tiny_models.tiny("bert", at_home / "masked") if not (at_home / "masked").exists() else None
+    record, _, events = told(method="full", model="masked", earlier=["file:notes.txt"], epochs=1.0, label_words={})
+    losses = [entry["loss"] for entry in events if entry["event"] == "step"]
+    assert np.isfinite(losses).all()
+
+
+# Adapters of several tasks.
+
+
+def test_stacking_changes_no_answer_and_begins_anew(at_home):
+    spec = Experiment(**SMALL | WORDS, method="lora", epochs=4.0, learning_rate=0.01, dtype="float32")
+    task, model = opened(spec)
+    predictor = ftlib.adapt(spec, task, model).predictor
+    texts = [text for text, _ in toy.opinions()][:12]
+    before = predictor.probabilities(texts)
+    merged.stack(predictor.trainable.module, 3)
+    assert np.allclose(before, predictor.probabilities(texts), atol=1e-5)
+    ups = [p for name, p in predictor.trainable.module.named_parameters() if ".lora_B." in name]
+    assert ups and not any(p.any() for p in ups)
+
+
+def test_adapters_that_are_added_up_change_what_each_changes(at_home):
+    spec = Experiment(
+        **SMALL | WORDS, method="merged", together=["file:topics"], method_args={"combination": "cat"}, epochs=2.0,
+        learning_rate=0.01, dtype="float32",
+    )  # fmt: skip
+    task, model = opened(spec)
+    module = course.follow(spec, task, model, Quiet()).predictor.trainable.module
+    layer = next(part for part in module.modules() if hasattr(part, "lora_A"))
+    parts = [layer.get_delta_weight(name) for name in ("0", "1")]
+    assert all(float(part.abs().sum()) > 0 for part in parts)
+    assert torch.allclose(layer.get_delta_weight(merged.MERGED), sum(parts), atol=1e-6)
+
+
+@pytest.mark.parametrize("combination", ["linear", "ties", "dare_linear", "dare_ties"])
+def test_merged_adapters_answer_every_task(combination, told):
+    record, _, _ = told(
+        method="merged", earlier=[], together=["file:topics"], method_args={"combination": combination}, epochs=1.0
+    )
+    assert {"test", "topics"} <= set(record.metrics["after"])
+
+
+@pytest.mark.parametrize("method", ["stacked", "lora"])
+def test_an_adapter_goes_on_from_another_tasks(method, told):
+    record, _, events = told(method=method, learning_rate=0.03, epochs=10.0)
+    assert len([entry for entry in events if entry["event"] == "fit"]) == 2
+    assert record.metrics["after"]["test"]["accuracy"]["value"] > 0.6
+
+
+# Distillation.
+
+
+def test_a_small_model_that_says_what_its_teacher_says_has_nothing_to_learn():
+    class Fixed(torch.nn.Module):
+        def __init__(self, logits):
+            super().__init__()
+            self.logits = torch.nn.Parameter(logits)
+
+        def forward(self):
+            return self
+
+    logits = torch.randn(3, 4)
+    module = Taught(Fixed(logits.clone()), 2.0)
+    answer, labels = torch.softmax(logits, dim=1), torch.zeros(3, dtype=torch.long)
+    module(labels, answer, torch.ones(3))["loss"].backward()
+    assert torch.allclose(module.classifier.logits.grad, torch.zeros(3, 4), atol=1e-6)
+    hard = module(labels, answer, torch.zeros(3))["loss"]
+    assert torch.allclose(hard, torch.nn.functional.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize(("soft", "n"), [(0.0, 20), (1.0, 50), (0.5, 50)])
+def test_a_small_model_is_taught_on_texts_without_labels(soft, n, at_home, tmp_path):
+    arguments = {"layers": 1, "soft": soft, "unlabelled": 30}
+    spec = Experiment(**SMALL | WORDS, method="distill", method_args=arguments, train_limit=20, epochs=1.0)
+    record = ftlib.run(spec, tmp_path / "run")
+    (begun,) = (entry for entry in read_events(tmp_path / "run") if entry["event"] == "fit")
+    assert begun["n"] == n
+    whole = ftlib.run(Experiment(**SMALL | WORDS, method="full", epochs=1.0))
+    assert record.cost["total_parameters"] < whole.cost["total_parameters"]
+
+
+def test_a_small_model_is_smaller(at_home):
+    spec = Experiment(**SMALL | WORDS, method="distill", method_args={"layers": 2, "soft": 0.0})
+    with pytest.raises(FtlibError, match="below 2"):
+        ftlib.run(spec)
+
+
+# What cannot be.
+
+IMPOSSIBLE = {
+    "probe trains for one task alone": {"method": "probe", "earlier": ["bios"]},
+    "pydocs more than once": {"method": "full", "earlier": ["pydocs"]},
+    "is not a classification task": {"method": "full", "together": ["pydocs_text"]},
+    "there is nothing old": {"method": "full", "replay": 0.5},
+    "does not add to the untouched weights": {"method": "dora", "alphas": [0.5]},
+    "hundredths": {"method": "full", "alphas": [0.123]},
+    "needs earlier or together": {"method": "full", "earlier_limit": 5},
+    "not with earlier": {"method": "full", "earlier": ["bios"], "tuning": {"learning_rate": 3}},
+    "merged needs the tasks": {"method": "merged"},
+    "trained apart": {"method": "merged", "together": ["bios"], "earlier": ["reviews"]},
+    "unknown 'reviws'": {"method": "full", "earlier": ["reviws"]},
+    "0 to 1": {"method": "distill", "method_args": {"soft": 1.5}},
+}
+
+
+@pytest.mark.parametrize("said", IMPOSSIBLE)
+def test_what_cannot_be_is_said_before_anything_loads(said):
+    with pytest.raises(FtlibError, match=said):
+        Experiment(**IMPOSSIBLE[said])
+
+
+def test_a_run_of_one_task_is_what_it_was():
+    spec = Experiment(method="lora")
+    assert spec.resolved()["notebook"] == "12_run_adapter"
+    assert Experiment(method="lora", earlier=["bios"]).resolved()["notebook"] == "40_run_sequence"
+    assert Experiment(method="lora", alphas=[0.5]).resolved()["notebook"] == "40_run_sequence"
+    assert copy.deepcopy(spec).run_id == spec.run_id

@@ -1,0 +1,94 @@
+"""What is done to training examples so that groups are treated more alike."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import toy
+
+import ftlib
+from ftlib.errors import FtlibError
+from ftlib.methods import METHODS
+from ftlib.methods.trained import Weighted
+from ftlib.mitigation import balanced, independent, mitigated
+from ftlib.spec import Experiment
+
+
+@pytest.fixture
+def grouped(at_home):
+    """The opinions with a group that goes with the label in train."""
+    folder = at_home / "grouped"
+    if not folder.exists():
+        toy.write_task(folder)
+        for split in ("train", "validation", "test"):
+            rows = pd.read_csv(folder / f"{split}.csv")
+            chance = np.random.default_rng(len(rows)).random(len(rows))
+            share = 0.5 if split == "test" else rows["label"].map({"good": 0.8, "bad": 0.2})
+            rows["who"] = np.where(chance < share, "w", "m")
+            rows.to_csv(folder / f"{split}.csv", index=False)
+    return "file:grouped"
+
+
+def spec_of(task, **fields):
+    small = {"model": "tiny", "eval_limit": 20, "max_length": 24, "batch_size": 8, "epochs": 1.0}
+    if not METHODS[fields["method"]].trains:
+        small = {name: small[name] for name in ("model", "eval_limit", "max_length")}
+    return Experiment(task=task, group_columns=["who"], label_words=toy.LABEL_WORDS, **small | fields)
+
+
+def test_with_weights_label_and_group_are_independent(grouped):
+    train = ftlib.load_task(grouped, group_columns=["who"]).splits["train"]
+    weights = independent(train["label"], train["group_who"])
+    assert weights.sum() == pytest.approx(len(train))
+    shares = pd.Series(weights).groupby([train["label"].to_numpy(), train["group_who"].to_numpy()]).sum().unstack()
+    rates = shares.div(shares.sum(axis=1), axis=0)
+    assert rates.loc["good"].to_numpy() == pytest.approx(rates.loc["bad"].to_numpy())
+
+
+def test_balanced_examples_have_every_group_equally_often(grouped):
+    train = ftlib.load_task(grouped, group_columns=["who"]).splits["train"]
+    places = balanced(train["label"], train["group_who"], np.random.default_rng(3))
+    assert set(places) == set(range(len(train)))
+    counts = train.iloc[places].groupby(["label", "group_who"]).size().unstack()
+    assert (counts["w"] == counts["m"]).all()
+
+
+@pytest.mark.parametrize("how", ["reweight", "balance", "augment", "scrub"])
+@pytest.mark.parametrize("method", ["tfidf", "probe", "full", "lora"])
+def test_every_mitigation_runs_and_changes_what_is_learned(how, method, grouped):
+    plain, other = (ftlib.run(spec_of(grouped, method=method, **more)) for more in ({}, {"mitigation": how}))
+    assert other.status == "ok" and other.metrics["after"]["test"]["accuracy"]["n"] == 20
+    if how in ("reweight", "balance"):
+        assert other.metrics["after"] != plain.metrics["after"]
+
+
+def test_a_weight_counts_as_so_many_examples():
+    class Fixed(torch.nn.Module):
+        def forward(self, x):
+            self.logits = x
+            return self
+
+    logits, labels = torch.randn(3, 2), torch.tensor([0, 1, 1])
+    weighted = Weighted(Fixed())(labels, torch.tensor([2.0, 0.0, 1.0]), x=logits)["loss"]
+    repeated = torch.nn.functional.cross_entropy(logits[[0, 0, 2]], labels[[0, 0, 2]])
+    assert torch.allclose(weighted, repeated)
+
+
+def test_without_groups_there_is_nothing_to_go_by(at_home):
+    task = ftlib.load_task("file:opinions")
+    with pytest.raises(FtlibError, match="needs groups"):
+        mitigated(task, task.splits["train"], "balance", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"method": "zero_shot", "mitigation": "balance"}, "zero_shot on pydocs"),
+        ({"method": "setfit", "mitigation": "balance"}, "setfit on pydocs"),
+        ({"method": "probe", "mitigation": "scrub", "mitigation_column": "x"}, "only reweight and balance"),
+        ({"method": "full", "mitigation": "balance", "earlier": ["bios"]}, "not with earlier"),
+    ],
+)
+def test_what_cannot_be_is_said(fields, said):
+    with pytest.raises(FtlibError, match=said):
+        Experiment(**fields)
