@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ftlib.data import PROBES, TASKS, kind_of
+from ftlib.data.probes import BIASES, is_bias
+from ftlib.data.probes import problems as probe_problems
 from ftlib.errors import unknown
 from ftlib.families import DECODER, ENCODER, family_of, read_config
 from ftlib.methods import CHOICES, CLASSIFICATION, METHODS, SHARES, Method
@@ -172,7 +174,9 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
         problems += task_name_problems(values["task"]) + model_name_problems(values["model"])
         for name in ("earlier", "together"):
             problems += [f"{name}: {said}" for task in values[name] for said in task_name_problems(task)]
-    problems += [str(unknown("probes", probe, PROBES)) for probe in values["probes"] if probe not in PROBES]
+    known = [*PROBES, *BIASES]
+    problems += [str(unknown("probes", p, known)) for p in values["probes"] if p not in PROBES and not is_bias(p)]
+    problems += probe_problems([p for p in values["probes"] if is_bias(p)], check_files=check_files)
     for name, count in values["tuning"].items():
         if name != "learning_rate":
             problems.append(str(unknown("tuning", name, ["learning_rate"])))

@@ -9,6 +9,7 @@ import numpy as np
 from ftlib import records
 from ftlib.data import Task, general, limited
 from ftlib.data.cache import saved_seconds
+from ftlib.data.probes import is_bias
 from ftlib.methods import LANGUAGE_MODELING, Likelihood, Predictor
 from ftlib.metrics import leaf, measure, measure_text
 from ftlib.metrics.language import order_sd, values
@@ -88,7 +89,7 @@ def measured(
             other = f"tests.{name}"
             found[other] = of_examples(stage, other, task, limited(rows, spec.eval_limit), predictor)
         if model is not None:
-            found |= beside(stage, spec, model, predictor)
+            found |= beside(stage, spec, task, model, predictor)
     return joined(found, seconds)
 
 
@@ -120,18 +121,22 @@ def of_examples(
 
 
 def beside(
-    stage: str, spec: Experiment, model: "Model", predictor: Predictor
+    stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor
 ) -> dict[str, tuple[dict, "pd.DataFrame | None"]]:
     """What the model's other tasks and the probes of an experiment show: what adapting did to everything else."""
     found: dict[str, tuple[dict, pd.DataFrame | None]] = {}
-    for name, (task, answers) in predictor.members.items():
-        found[name] = of_examples(stage, name, task, task.test_set(spec.eval_limit), answers)
+    for name, (other, answers) in predictor.members.items():
+        found[name] = of_examples(stage, name, other, other.test_set(spec.eval_limit), answers)
     if "general" in spec.probes:
         found["general"] = _general(stage, model, predictor.likelihood)
     if "features" in spec.probes:
         from ftlib import battery
 
         found |= battery.measured(stage, spec, model, predictor)
+    for name in filter(is_bias, spec.probes):
+        from ftlib import biases
+
+        found |= biases.measured(stage, spec, task, model, predictor, name)
     return found
 
 

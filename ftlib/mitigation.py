@@ -98,21 +98,23 @@ def _with_twins(train: "pd.DataFrame") -> "pd.DataFrame":
     """Each example and, where it has a gender term, its twin with the terms swapped; labels stay."""
     import pandas as pd
 
-    from ftlib.swaps import bundled, swapped
+    from ftlib.swaps import swapped
+    from ftlib.terms import load_terms
 
-    terms = bundled()
+    terms = load_terms()
     twins = train.assign(text=[swapped(text, terms, "gender") for text in train["text"]], id=train["id"] + "-swapped")
     return pd.concat([train, twins[twins["text"].notna()]], ignore_index=True)
 
 
 def scrub(task: Task) -> Task:
     """The task with neutral words in place of gender terms, in every split and test set."""
-    from ftlib.swaps import bundled, scrubbed
+    from ftlib.swaps import scrubbed
+    from ftlib.terms import load_terms
 
-    terms = bundled()
+    terms = load_terms()
 
     def clean(frame: "pd.DataFrame") -> "pd.DataFrame":
-        return frame.assign(text=[scrubbed(text, terms) for text in frame["text"]])
+        return frame.assign(text=[scrubbed(text, terms, ["gender"]) for text in frame["text"]])
 
     return replace(
         task,

@@ -150,6 +150,22 @@ def padded(lengths: np.ndarray) -> int:
     return int(sum(len(half) * half[0] for half in halves if len(half)))
 
 
+def read_at(lengths: np.ndarray, together: int) -> int:
+    """Tokens of texts read so many at a time, in the order of their lengths, with what fills each batch up.
+
+    >>> read_at(np.array([3, 9, 5, 1]), 2), read_at(np.array([3, 9, 5, 1]), 1)
+    (24, 18)
+    """
+    ordered = np.sort(lengths)[::-1]
+    return int(
+        sum(len(part) * part[0] for part in np.split(ordered, range(together, len(ordered), together)) if len(part))
+    )
+
+
+TOGETHER = 64
+"""Texts that are turned into features at a time (`ftlib.models.features`)."""
+
+
 def like(wanted: np.ndarray, lengths: np.ndarray) -> list[int]:
     """Examples as long as those wanted, or a little longer, each used once where there are enough.
 

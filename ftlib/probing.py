@@ -20,7 +20,7 @@ from ftlib import provenance
 from ftlib.data import Task
 from ftlib.events import Events
 from ftlib.methods import LANGUAGE_MODELING, METHODS
-from ftlib.pace import grown, like, line, padded, reading, timed, tokens
+from ftlib.pace import TOGETHER, grown, like, line, padded, read_at, reading, timed, tokens
 from ftlib.records import write_json
 from ftlib.run import open_model, open_task
 from ftlib.spec import Experiment
@@ -210,8 +210,10 @@ def _fitting(
     """Fit what needs no gradient to some of the examples, and predict; prompts hold the shots they are to hold."""
     largest = max(range(len(specs)), key=lambda i: len(draws[i]))
     spec, train, prepare = specs[largest], draws[largest], METHODS[specs[largest].method].prepare()
+    together = TOGETHER if model else 1
     variants = [
-        {"train_examples": len(drawn), "train_tokens": int(tokens(drawn, model, spec).lengths.sum())} for drawn in draws
+        {"train_examples": len(drawn), "train_tokens": read_at(tokens(drawn, model, spec).lengths, together)}
+        for drawn in draws
     ]
     if METHODS[spec.method].needs_shots:
         for told, one, drawn in zip(variants, specs, draws, strict=True):
@@ -227,7 +229,7 @@ def _fitting(
     start = time.perf_counter()
     predictor = prepare(model, spec, task, some)
     took = time.perf_counter() - start
-    small, large = (int(tokens(part, model, spec).lengths.sum()) for part in (few, some))
+    small, large = (read_at(tokens(part, model, spec).lengths, together) for part in (few, some))
     slope = max(0.0, (took - at_least) / (large - small)) if large > small else 0.0
     found = {"prepare_seconds": max(0.0, at_least - slope * small), "prepare_seconds_per_token": slope}
     return found | reading(spec, task, model, predictor), variants

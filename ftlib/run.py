@@ -134,7 +134,7 @@ def measure_before(spec: Experiment, task: Task, model: "Model | None", events: 
             from ftlib.predict import untouched_likelihood
 
             silent.likelihood = untouched_likelihood(model.speaker(), model, spec)
-        return joined({"test": ({"accuracy": missing}, None)} | beside("before", spec, model, silent), 0.0)
+        return joined({"test": ({"accuracy": missing}, None)} | beside("before", spec, task, model, silent), 0.0)
     untouched = METHODS["zero_shot"].prepare()(model, spec, task, None)
     untouched.members = others
     return measured("before", spec, task, model, untouched)

@@ -13,9 +13,9 @@ import ftlib
 PACKAGE = Path(ftlib.__file__).parent
 TORCH = {
     "anchors", "between", "frozen", "lean", "losses", "models", "packing", "predict", "score", "speed", "steps",
-    "train", "watch",
+    "stereotypes", "train", "watch",
 }  # fmt: skip
-STORY = {"battery", "course", "measured", "probing", "run"}
+STORY = {"battery", "biases", "course", "measured", "probing", "run"}
 OUTER = {
     "suite", "worker", "progress", "needs", "outlook", "catalogue", "cli", "__main__", "plots", "workshop",
     "installation",
