@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="is this installation fit to run?")
     doctor.set_defaults(do=_doctor)
+
+    card = commands.add_parser("card", help="a model card of a run, from its record")
+    card.add_argument("folder", metavar="STUDY|RUN_DIR")
+    card.add_argument("--run", default="", metavar="RUN_ID", help="which run, where a study has several")
+    card.add_argument("--out", default="", metavar="FILE", help="default: MODEL_CARD.md in the run's folder")
+    card.set_defaults(do=_card)
     return parser
 
 
@@ -221,6 +227,13 @@ def _list(options: argparse.Namespace) -> int:
             print(f"{'':{width}}    {name}: {meaning}")
     if below := footer(options.what):
         print(below)
+    return 0
+
+
+def _card(options: argparse.Namespace) -> int:
+    from ftlib import card
+
+    print(f"card: {card.write(options.folder, options.run, options.out)}")
     return 0
 
 

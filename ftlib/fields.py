@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ftlib import canaries
 from ftlib.data import PROBES, TASKS, kind_of
 from ftlib.data.probes import BIASES, is_bias
 from ftlib.data.probes import problems as probe_problems
@@ -109,6 +110,10 @@ class Fields(BaseModel):
         default_factory=list,
         description="shares of the way from untouched to adapted weights, also measured; in hundredths",
     )
+    canaries: list[Annotated[int, Field(ge=0, le=1000)]] = Field(
+        default_factory=list,
+        description="how often made-up secrets are planted in the training text, e.g. [0, 1, 16]: what is memorised?",
+    )
     max_length: int = Field(128, ge=8, le=8192, description="tokens; longer texts are cut there")
     context: int = Field(
         0, ge=0, description="tokens a language model sees at once when measured; 0: 512, or what it can see"
@@ -190,6 +195,19 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
         problems.append(f"stride: found {values['stride']}; allowed: at most context, {values['context']} tokens")
     if method is not None:
         problems += _method_problems(method, values) + _fit_problems(method, values) + _course_problems(method, values)
+        problems += _canary_problems(method, values)
+    return problems
+
+
+def _canary_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
+    """Whether canaries can be planted and looked for."""
+    if not values["canaries"]:
+        return []
+    problems = canaries.problems(values["canaries"])
+    if (kind := kind_of(values["task"])) == CLASSIFICATION:
+        problems.append(f"canaries: are planted in text to be modelled; {values['task']} is a {kind} task")
+    if not method.model:
+        problems.append(f"canaries: {method.name} uses no model that could memorise them; leave it out")
     return problems
 
 

@@ -183,7 +183,7 @@ def _experiments(cells: list[Cell], plan: Plan, check_files: bool) -> tuple[tupl
 
 
 _SECTIONS = ("study", "plan", "defaults", "runs")
-_LISTS = {"probes", "group_columns", "earlier", "together", "alphas"}
+_LISTS = {"probes", "group_columns", "earlier", "together", "alphas", "canaries"}
 
 
 def _table(file: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -133,6 +133,10 @@ def beside(
         from ftlib import battery
 
         found |= battery.measured(stage, spec, model, predictor)
+    if spec.canaries:
+        from ftlib import memorized
+
+        found |= memorized.measured(stage, spec, task, model, predictor)
     for name in filter(is_bias, spec.probes):
         from ftlib import biases
 

@@ -46,7 +46,12 @@ def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping
         "model_sha256": model.sha256 if model else None,
         "model_revision": model.revision if model else None,
         "data_sha256": task.sha256,
-        "data": {**task.stated, "sizes": {name: len(table) for name, table in task.splits.items()}},
+        "data": {
+            **task.stated,
+            "licence": task.licence,
+            "caution": task.caution,
+            "sizes": {name: len(table) for name, table in task.splits.items()},
+        },
         "notebook_sha256": given.get("notebook_sha256"),
     }
 

@@ -101,6 +101,10 @@ def open_task(spec: Experiment, events: Events | None = None) -> Task:
     """Read the experiment's data."""
     (events or Events()).say("stage", name="data")
     task = load_task(spec.task, **spec.columns())
+    if spec.canaries:
+        from ftlib.memorized import planted_task
+
+        return planted_task(task, spec)
     return scrub(task) if spec.mitigation == "scrub" else task
 
 

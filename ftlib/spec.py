@@ -25,6 +25,7 @@ DRAWS = 10
 """Draws of examples per class, unless the plan names its seeds."""
 
 SEQUENCE = "40_run_sequence"
+MISUSE = "51_run_misuse"
 """The notebook of runs whose training is more than one task's own."""
 
 FEW = 16
@@ -108,7 +109,8 @@ probe, prompt_tuning, qlora, rslora, setfit, stacked, tfidf, vera, zero_shot
         values["method_args"] = {
             name: type(default)(self.method_args.get(name, default)) for name, (default, _) in method.arguments.items()
         }
-        values["notebook"] = self.notebook or (SEQUENCE if self.continued or self.alphas else method.notebook)
+        own = MISUSE if self.canaries else method.notebook
+        values["notebook"] = self.notebook or (SEQUENCE if self.continued or self.alphas else own)
         if not method.model:
             values["model"] = ""
         return values

@@ -15,7 +15,7 @@ TORCH = {
     "anchors", "between", "frozen", "lean", "losses", "models", "packing", "predict", "score", "speed", "steps",
     "stereotypes", "train", "watch",
 }  # fmt: skip
-STORY = {"battery", "biases", "course", "measured", "probing", "run"}
+STORY = {"battery", "biases", "course", "measured", "memorized", "probing", "run"}
 OUTER = {
     "suite", "worker", "progress", "needs", "outlook", "catalogue", "cli", "__main__", "plots", "workshop",
     "installation",

@@ -163,7 +163,7 @@ def test_the_notebook_of_several_trainings_takes_every_field():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_methods_notebook_takes_every_field_that_may_be_set(method):
-    declared = {*parameters(ROOT / "notebooks" / f"{METHODS[method].notebook}.ipynb"), *CONTINUED}
+    declared = {*parameters(ROOT / "notebooks" / f"{METHODS[method].notebook}.ipynb"), *CONTINUED, "canaries"}
     assert set(Experiment.model_fields) - declared <= (set() if METHODS[method].trains else ONLY_TRAINED)
 
 
@@ -273,6 +273,13 @@ LESSONS = {
     "31_run_perplexity": {"task": "file:notes.txt", "model": "writer"},
     "40_run_sequence": SMALL | {"earlier": ["file:topics"], "method": "lora", "alphas": [0.5]},
     "41_run_domain": SMALL | {"earlier": ["file:notes.txt"], "model": "writer"},
+    "51_run_misuse": {
+        "task": "file:notes.txt",
+        "model": "writer",
+        "train_limit": 20,
+        "canaries": [0, 4],
+        "epochs": 1.0,
+    },
     "42_run_multitask": SMALL | {"together": ["file:topics"]},
 }
 """What each lesson whose method is another notebook's own is given here."""

@@ -217,6 +217,7 @@ OTHER = {
     "sampling": "equal",
     "ewc_samples": 16,
     "alphas": [0.5],
+    "canaries": [0, 4],
     "mitigation": "balance",
     "mitigation_column": "author",
     "device": "cpu",
@@ -225,6 +226,7 @@ OTHER = {
     "notebook": "13_run_full",
 }
 NEEDED = {
+    "canaries": {"task": "pydocs_text", "model": "tiny-lm"},
     "mitigation_column": {"mitigation": "balance"},
     "replay": {"earlier": ["bios"]},
     "ewc": {"earlier": ["bios"]},

@@ -39,6 +39,8 @@ class Method:
     """Whether its result depends on the seed (the draw of examples, the initialisation, their order)."""
     needs_label_words: bool = False
     """Whether the labels must be words that mean something."""
+    groups: str = ""
+    """When it reads an example's group: never (empty), at "training", or at "prediction" too, of every text."""
     needs_shots: bool = False
     """Whether the number of examples must be said: all of them would not fit."""
     defaults: Mapping[str, float] = field(default_factory=dict)
@@ -99,6 +101,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "calibration": ("none", "contextual"),
         "normalisation": ("none", "token", "byte"),
         "combination": ("linear", "cat", "ties", "dare_linear", "dare_ties"),
+        "constraint": (
+            "true_positive_rate_parity",
+            "false_positive_rate_parity",
+            "demographic_parity",
+            "equalized_odds",
+        ),
     }
 )
 """Arguments of methods that take one of a few words."""
@@ -125,6 +133,22 @@ _PROMPTED = {
     ),
 }
 _RIDGE = {"C": (1.0, "inverse strength of the L2 penalty, no unit (scikit-learn LogisticRegression)")}
+_FAIR = _RIDGE | {
+    "constraint": (
+        "true_positive_rate_parity",
+        "what is evened out between groups: true_positive_rate_parity, false_positive_rate_parity, demographic_parity, "
+        "equalized_odds (fairlearn)",
+    )
+}
+_THRESHOLD = _FAIR | {"grid_size": (1000, "values from 0 to 1 that are tried for the rate (fairlearn's default)")}
+_EXPONENTIATED = _FAIR | {
+    "eps": (
+        0.01,
+        "by how much a group's rate may differ from that of all training examples, a share (fairlearn's "
+        "difference_bound and its default)",
+    ),
+    "max_iter": (50, "times the examples are weighed anew, at most (fairlearn's default)"),
+}
 
 _R = "rank of the update matrices (Hu et al. 2021, section 4.1)"
 _LORA = {
@@ -238,6 +262,26 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="11_run_few_shot",
                 arguments=_RIDGE,
                 serves=_ANY,
+            ),
+            Method(
+                name="threshold",
+                summary="a probe with thresholds for each group, which it must be told of every text it answers "
+                "(Hardt et al. 2016, fairlearn ThresholdOptimizer)",
+                module="fair",
+                notebook="11_run_few_shot",
+                arguments=_THRESHOLD,
+                serves=_ANY,
+                groups="prediction",
+            ),
+            Method(
+                name="exponentiated",
+                summary="a mixture of probes that treats groups alike; reads them at training only "
+                "(Agarwal et al. 2018, fairlearn ExponentiatedGradient)",
+                module="fair",
+                notebook="11_run_few_shot",
+                arguments=_EXPONENTIATED,
+                serves=_ANY,
+                groups="training",
             ),
             _trains(
                 "setfit",

@@ -104,7 +104,7 @@ def beside_rows(study: Study, all_rows: Sequence[dict[str, Any]]) -> list[dict[s
         row
         for row in all_rows
         if row["stage"] in ("before", "after")
-        and not row["part"].startswith(features.PREFIX)
+        and not row["part"].startswith((features.PREFIX, "canaries:", "extraction:"))
         and not (row["part"] == "sequence" and row["metric"] in OF_R)
         and not (row["part"] in trained and row["metric"] not in METRICS)
     ]

@@ -1,0 +1,161 @@
+"""The report on what methods memorise: exposure, verdicts between methods, extraction, the page's part."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import MadeText, write_study
+
+from ftlib import records, report
+from ftlib.canaries import EACH
+from ftlib.metrics.memorization import exposure, exposure_interval
+from ftlib.report import canaries_page, figures
+from ftlib.report.canaries import memories
+from ftlib.report.canaries_page import memorised
+from ftlib.report.study import read_study
+
+KNOWN = {"full": {0: 0.0, 1: 2.0, 4: 6.0, 16: 12.0}, "lora": {0: 0.0, 1: 0.0, 4: 2.0, 16: 12.0}}
+"""Method -> repetitions -> bits above chance."""
+SEEDS = (0, 1, 2)
+
+
+def parts_of(method, seed):
+    """(stage, part) -> its metrics and its predictions."""
+    found = {}
+    for stage in ("before", "after"):
+        for count, bits in KNOWN[method].items():
+            rng = np.random.default_rng([seed, count, stage == "after"])
+            raised = bits if stage == "after" else 0.0
+            ranks = np.ceil(1024 * rng.random(EACH) / 2**raised).astype(int)
+            leaf = dict(zip(("value", "low", "high"), exposure_interval(ranks, 1024), strict=True))
+            leaf |= {"n": EACH, "protocol": "1,024 candidates"}
+            ids = [f"{count}x {number}" for number in range(EACH)]
+            table = {"id": ids, "nats": 9.0, "rank": ranks, "candidates": 1024}
+            found[stage, f"canaries:{count}"] = {"exposure": leaf}, table
+        for which, hits in (("train", 6 if (stage, method) == ("after", "full") else 1), ("test", 1)):
+            counts = np.where(np.arange(40) < hits, 16, 3)
+            leaf = {"value": hits / 40, "low": 0.0, "high": 1.0, "n": 40, "protocol": "32 tokens given, 16 written"}
+            table = {"id": [f"d{i:02d}" for i in range(40)], "n_tokens": counts, "n_wanted": 16}
+            found[stage, f"extraction:{which}"] = {"extraction": leaf}, table
+    return found
+
+
+def with_canaries(study):
+    """A study on text whose runs had canaries as well."""
+    for path, record in list(records.records_of(study)):
+        spec, metrics = record.spec["resolved"], {stage: dict(parts) for stage, parts in record.metrics.items()}
+        if spec["method"] not in KNOWN:
+            continue
+        tables = [records.read_predictions(path)]
+        for (stage, part), (leaves, table) in parts_of(spec["method"], spec["seed"]).items():
+            metrics[stage][part] = leaves
+            tables.append(pd.DataFrame({"stage": stage, "part": part, **table}))
+        columns = list(dict.fromkeys(name for table in tables for name in table.columns))
+        joined = pd.concat([table.dropna(axis=1, how="all") for table in tables], ignore_index=True)
+        (path / "record.json").unlink()
+        changed = records.RunRecord(**vars(record) | {"metrics": metrics})
+        records.write(path, changed, joined.reindex(columns=columns))
+    return study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    texts = (MadeText("full", -0.2, seeds=SEEDS), MadeText("lora", -0.1, seeds=SEEDS))
+    return with_canaries(write_study(tmp_path_factory.mktemp("canaries") / "study", (), texts=texts))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Figures are not drawn, for tests that look at words and numbers."""
+    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+
+
+def test_exposures_are_those_of_the_ranks_in_the_predictions(study):
+    (found,) = memories(read_study(study))
+    assert [(one.group.method, one.repetitions) for one in found.kept] == [
+        (method, count) for method in ("full", "lora") for count in (0, 1, 4, 16)
+    ]
+    for one in found.kept:
+        means = []
+        for path, record in records.records_of(study):
+            if record.spec["resolved"]["method"] == one.group.method:
+                table = records.read_predictions(path)
+                here = table[(table["stage"] == "after") & (table["part"] == f"canaries:{one.repetitions}")]
+                means.append(exposure(here["rank"], 1024))
+        assert one.exposure("after").value == pytest.approx(np.mean(means)) and one.seeds == SEEDS
+
+
+def test_lora_against_full_is_put_in_a_verdict_at_each_number_of_repetitions(study):
+    told = memorised(read_study(study)).rows["memorised_verdicts"]
+    duels = {row["repetitions"]: row for row in told if row["question"] == "methods"}
+    assert set(duels) == {1, 4, 16}, "canaries that were not planted are no question"
+    assert {(row["a"], row["b"]) for row in duels.values()} == {("full", "lora")}
+    assert duels[4]["verdict"] == "more" and duels[4]["difference"] > 2
+    assert duels[4]["low"] < duels[4]["difference"] < duels[4]["high"] and duels[4]["p_holm"] < 0.05
+    assert duels[16]["verdict"] == "same", "both know all that can be seen"
+    assert "full against lora, planted 4 times: exposed more by" in duels[4]["sentence"]
+    assert "5 secrets, 3 seeds" in duels[4]["sentence"]
+
+
+def test_a_family_of_comparisons_is_corrected_as_one(study):
+    told = memorised(read_study(study)).rows["memorised_verdicts"]
+    for question in ("methods", "memorised", "repeated"):
+        rows = [row for row in told if row["question"] == question]
+        assert all(row["p_holm"] >= row["p_value"] for row in rows)
+        assert max(row["p_holm"] for row in rows) >= min(1.0, len(rows) * min(row["p_value"] for row in rows)) - 1e-12
+
+
+def test_exposure_rises_with_repetitions_and_the_control_does_not(study):
+    told = memorised(read_study(study)).rows["memorised_verdicts"]
+    risen = {row["a"]: row for row in told if row["question"] == "repeated"}
+    assert {row["verdict"] for row in risen.values()} == {"more"}
+    assert "full: planted 16 times against planted once" in risen["full"]["sentence"]
+    kept = {(row["a"], row["repetitions"]): row["verdict"] for row in told if row["question"] == "memorised"}
+    assert kept["full", 16] == kept["lora", 16] == "more"
+    assert kept["full", 0] != "more" and kept["lora", 0] != "more"
+
+
+def test_documents_written_out_stand_beside_those_never_seen(study):
+    told = [row for row in memorised(read_study(study)).rows["memorised"] if row["metric"] == "extraction"]
+    found = {(row["method"], row["part"], row["stage"]): row for row in told}
+    full = found["full", "extraction:train", "after"]
+    assert full["value"] == pytest.approx(6 / 40) and full["n"] == 40 and full["seeds"] == 3
+    assert found["full", "extraction:test", "after"]["value"] == pytest.approx(1 / 40)
+    assert all(0 <= row["low"] < row["value"] < row["high"] <= 1 for row in told)
+
+
+def test_the_page_has_a_figure_with_its_table_and_says_the_protocol(study):
+    found = memorised(read_study(study))
+    (page,) = found.pages
+    assert found.there and "chance" in page.figure.alt and "10.00 bits at 16" in page.figure.alt
+    assert len(page.figure.rows) == len(page.levels.rows) == 8 and len(page.extracted.rows) == 4
+    assert page.figure.svg.startswith("<") and page.protocols == ("1,024 candidates", "32 tokens given, 16 written")
+    assert all("bits" in line for line in page.sentences) and len(page.duels.rows) == len(page.sentences) == 5
+
+
+def test_the_report_holds_it_in_every_form(study):
+    page = report.build(study).read_text(encoding="utf-8")
+    assert "<h2>What it memorises</h2>" in page and "full against lora, planted 4 times: exposed more by" in page
+    content = json.loads((study / "report.json").read_text(encoding="utf-8"))
+    assert len(content["memorised"]) == 2 * 2 * 4 + 2 * 2 * 2 and len(content["memorised_verdicts"]) == 3 + 8 + 2
+    with (study / "tables" / "memorised.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(content["memorised"])
+    assert list((study / "figures").glob("*-exposure.svg"))
+
+
+def test_a_study_without_canaries_has_no_such_part(tmp_path, quick):
+    plain = write_study(tmp_path / "study", (), texts=(MadeText("full", -0.2),))
+    found = memorised(read_study(plain))
+    assert not found.there and found.figures == () and found.rows == {"memorised": [], "memorised_verdicts": []}
+
+
+def test_one_seed_is_enough_to_say_something(tmp_path, quick):
+    texts = (MadeText("full", -0.2), MadeText("lora", -0.1))
+    told = memorised(read_study(with_canaries(write_study(tmp_path / "study", (), texts=texts))))
+    assert told.there and all(row["seeds"] == 1 for row in told.rows["memorised_verdicts"])
+
+
+def test_numbers_are_shown_with_their_sign():
+    assert canaries_page.bits(float("nan")) == "n/a" and canaries_page.bits(0.04, signed=True) == "+0.0"
