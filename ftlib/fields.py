@@ -328,8 +328,12 @@ def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
     if values["mitigation"] and (method.module not in MITIGATED or kind_of(values["task"]) != CLASSIFICATION):
         able = [m.name for m in METHODS.values() if m.module in MITIGATED and m.name != "majority"]
         problems.append(f"mitigation: {method.name} on {values['task']}: allowed with {', '.join(able)}, on labels")
-    if values["mitigation_column"] and values["mitigation"] not in ("reweight", "balance"):
-        problems.append("mitigation_column: only reweight and balance go by a group column")
+    if values["mitigation_column"] and values["mitigation"] not in ("reweight", "balance") and not method.groups:
+        problems.append("mitigation_column: only reweight, balance, threshold and exponentiated go by a group column")
+    if method.groups == "prediction" and any(p == "templates" or p.startswith("swaps") for p in values["probes"]):
+        problems.append(
+            f"probes: {method.name} must be told the group of every text, and these are made up; use exponentiated"
+        )
     if method.name in ("majority", "zero_shot") and values["shots"]:
         problems.append(f"shots: {method.name} draws no examples; leave it out")
     if method.needs_shots and not values["shots"] and not values["train_limit"]:

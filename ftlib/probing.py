@@ -222,7 +222,8 @@ def _fitting(
             told |= {"prepare_seconds": time.perf_counter() - start} | reading(one, task, model, predictor)
         return {}, variants
     most = SAMPLE if model else WITHOUT_A_MODEL
-    few = train.groupby("label").head(2) if "label" in train else train.head(4)
+    kinds = ["label", *(name for name in train if name.startswith("group_"))]
+    few = train.groupby(kinds).head(2) if "label" in train else train.head(4)
     some = train.iloc[np.unique(np.linspace(0, len(train) - 1, min(most, len(train))).astype(int))]
     some = train.loc[train.index.isin(some.index) | train.index.isin(few.index)]
     at_least = timed(partial(prepare, model, spec, task, few))

@@ -317,7 +317,15 @@ def save(
         metrics=metrics,
         cost=cost,
         provenance=provenance.describe(spec, task, model, given)
-        | {name: value for name, value in (("tuned", adapted.tuned), ("prompt", predictor.prompt)) if value},
+        | {
+            name: value
+            for name, value in (
+                ("tuned", adapted.tuned),
+                ("prompt", predictor.prompt),
+                ("groups", METHODS[spec.method].groups),
+            )
+            if value
+        },
     )
     if run_dir:
         provenance.keep_examples(Path(run_dir), task)

@@ -25,8 +25,10 @@ DRAWS = 10
 """Draws of examples per class, unless the plan names its seeds."""
 
 SEQUENCE = "40_run_sequence"
-MISUSE = "51_run_misuse"
 """The notebook of runs whose training is more than one task's own."""
+
+MISUSE = "51_run_misuse"
+"""The notebook of runs in whose training text canaries are planted."""
 
 FEW = 16
 """Examples per class up to which fewer than DRAWS draws deserve a caution."""
@@ -46,8 +48,8 @@ class Experiment(Fields):
     Traceback (most recent call last):
         ...
     ftlib.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: bitfit, distill, \
-dora, full, ia3, in_context, last_layers, loha, lokr, lora, majority, merged, ngram, p_tuning, pissa, prefix_tuning, \
-probe, prompt_tuning, qlora, rslora, setfit, stacked, tfidf, vera, zero_shot
+dora, exponentiated, full, ia3, in_context, last_layers, loha, lokr, lora, majority, merged, ngram, p_tuning, pissa, \
+prefix_tuning, probe, prompt_tuning, qlora, rslora, setfit, stacked, tfidf, threshold, vera, zero_shot
     """
 
     def __init__(self, **fields: Any) -> None:

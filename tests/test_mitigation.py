@@ -85,7 +85,7 @@ def test_without_groups_there_is_nothing_to_go_by(at_home):
     [
         ({"method": "zero_shot", "mitigation": "balance"}, "zero_shot on pydocs"),
         ({"method": "setfit", "mitigation": "balance"}, "setfit on pydocs"),
-        ({"method": "probe", "mitigation": "scrub", "mitigation_column": "x"}, "only reweight and balance"),
+        ({"method": "probe", "mitigation": "scrub", "mitigation_column": "x"}, "only reweight, balance"),
         ({"method": "full", "mitigation": "balance", "earlier": ["bios"]}, "not with earlier"),
     ],
 )

@@ -11,10 +11,11 @@ prediction is what would be given most often. So the same run has the same numbe
 on average over draws and on the training examples, are near to even rather than even; the measured gaps say how near.
 The probabilities are those of such answers, most of them 0 or 1: calibration says little about them.
 
-Two labels: the second is the positive one, as everywhere. More: each label against the rest, and its rate is evened
-out by itself; what is then given is in `shared_out`.
+Texts whose group was left blank are a group as well. Two labels: the second is the positive one, as everywhere. More:
+each label against the rest, and its rate is evened out by itself; then `shared_out` makes probabilities of all of them.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -93,7 +94,8 @@ def fair_head(
     Raises:
         FtlibError: There is one group only; or of some label a group has no example, or nothing else.
     """
-    names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    found, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    names = found.tolist()
     if len(names) < 2:
         raise FtlibError(f"{method}: all training examples are of the group {names[0]!r}; it takes two or more")
     truth = {label: (np.asarray(labels) == label).astype(int) for label in known}
@@ -102,30 +104,34 @@ def fair_head(
         for code, name in enumerate(names):
             own = is_it[codes == code]
             if own.min() == own.max():
-                found = "no training example" if not own.any() else "no training example of another label than"
+                lacks = "no training example" if not own.any() else "no training example of another label than"
                 raise FtlibError(
-                    f"{method}: the group {name!r} has {found} {label!r} (of {len(own)}), so there is no rate to even "
+                    f"{method}: the group {name!r} has {lacks} {label!r} (of {len(own)}), so there is no rate to even "
                     "out; take more examples, other group_columns, or fewer groups"
                 )
     if not asked:
         raise FtlibError(f"{method}: no training example has the label {known[-1]!r}; take more examples")
     fit = _threshold if method == "threshold" else _exponentiated
     # fairlearn is handed 0 and 1, never names: of labels that are names its rates are wrong without a word.
+    # And float64: its own tables refuse what it works out from float32.
+    inputs = np.asarray(inputs, dtype=np.float64)
     fitted = {label: fit(inputs, is_it, codes, arguments) for label, is_it in asked.items()}
-    number = {str(name): code for code, name in enumerate(names)}
+    number = {name: code for code, name in enumerate(names)}
 
-    def probabilities(features: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
+    def probabilities(rows: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
+        rows = np.asarray(rows, dtype=np.float64)
         if groups is not None and (strange := sorted(set(groups) - set(number))):
             raise FtlibError(
                 f"{method}: asked about texts of the group {strange[0]!r}, of which training had no example, so it has "
                 f"no threshold; training had {', '.join(number)}"
             )
         own = np.array([number[group] for group in groups], dtype=int) if groups is not None else np.zeros(0, int)
-        accepted, scores = np.zeros((2, len(features), len(known)))
+        accepted, scores = np.zeros((2, len(rows), len(known)))
         for label, one in fitted.items():
             place = known.index(label)
-            accepted[:, place] = one.accepts(features, own)
-            scores[:, place] = one.scores(features)
+            # Weights of a mixture sum to 1 but for rounding.
+            accepted[:, place] = np.clip(one.accepts(rows, own), 0, 1)
+            scores[:, place] = one.scores(rows)
         if len(known) == 2:
             return np.column_stack([1 - accepted[:, 1], accepted[:, 1]])
         return shared_out(accepted, scores)
@@ -187,11 +193,15 @@ def _exponentiated(inputs: np.ndarray, truth: np.ndarray, codes: np.ndarray, arg
         "false_positive_rate_parity": reductions.FalsePositiveRateParity,
         "equalized_odds": reductions.EqualizedOdds,
     }[arguments["constraint"]]
-    fitted = reductions.ExponentiatedGradient(
+    mixture = reductions.ExponentiatedGradient(
         LogisticRegression(C=arguments["C"], max_iter=2000),
         moment(difference_bound=arguments["eps"]),
         max_iter=arguments["max_iter"],
-    ).fit(inputs, truth, sensitive_features=codes)
+    )
+    with warnings.catch_warnings():
+        # fairlearn 0.15 fills its tables in ways that pandas 4 will refuse; nobody who runs this can help it.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="fairlearn")
+        fitted = mixture.fit(inputs, truth, sensitive_features=codes)
     members = [(fitted.weights_[i], one) for i, one in fitted.predictors_.items() if fitted.weights_[i] > 0]
 
     def accepts(asked: np.ndarray, own: np.ndarray) -> np.ndarray:
