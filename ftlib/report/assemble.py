@@ -18,6 +18,7 @@ from ftlib.report.forgetting_page import Forgetting, forgetting
 from ftlib.report.groups_page import Groups, groups
 from ftlib.report.html import text
 from ftlib.report.ladder import budget_rows, crossing_rows
+from ftlib.report.ledger_page import Ledger, drifts
 from ftlib.report.page import Section
 from ftlib.report.rungs import labels as per_class
 from ftlib.report.study import Study, read_study
@@ -64,6 +65,11 @@ COLUMNS = {
         *_WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
         "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
     ),
+    "ledger": (
+        *_WHO, "part", "metric", "about", "before", "before_low", "before_high", "before_at", "after", "after_low",
+        "after_high", "after_at", "change", "low", "high", "none_at", "p_value", "p_holm", "verdict", "n", "seeds",
+        "protocol", "caution", "sentence", "reason",
+    ),
     "memorised": (
         *_WHO, "part", "metric", "repetitions", "stage", "value", "low", "high", "n", "seeds", "candidates",
     ),
@@ -88,6 +94,7 @@ def write_report(folder: Path) -> Path:
     notes = [*study.notes, *unheard(study, found)]
     fallen, told, lost = collapses.collapses(study), foretold(study), forgetting(study, found)
     whom, kept = groups(study), memorised(study)
+    drifted = drifts(study, whom.rows)
     parts = page.sections(study, found, all_rows, fallen)
     climbs = [part.ladder.ladder for part in parts if part.ladder]
     verdicts = [row for contest in found for row in verdict_rows(contest)]
@@ -107,6 +114,7 @@ def write_report(folder: Path) -> Path:
         "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
         **{name: lost.rows[name] for name in ("sequences", "dial", "carried")},
         "groups": whom.rows,
+        "ledger": drifted.rows,
         **kept.rows,
         "predicted": foretold_rows(told),
         "failures": failed,
@@ -126,7 +134,7 @@ def write_report(folder: Path) -> Path:
     records.write_json(folder / "report.json", content)
     measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, kept))
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, kept, drifted))
     return path
 
 
@@ -179,6 +187,7 @@ def _page(
     lost: Forgetting,
     whom: Groups,
     kept: Memorised,
+    drifted: Ledger,
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -217,6 +226,7 @@ def _page(
         forgetting=lost,
         groups=whom,
         memorised=kept,
+        ledger=drifted,
         costs=costs.costs(study),
         foretold=told,
         settings=tables.settings(study),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ftlib import plots
+from ftlib.data.probes import is_bias
 from ftlib.report import general, say
 from ftlib.report.contest import Contest
 from ftlib.report.figures import MOST_ROWS, Figure, figure_of, title
@@ -121,6 +122,8 @@ def beside_table(contest: Contest, forgot: Sequence[Forgot], all_rows: Sequence[
     said = {(one.group.model, one.group.method, one.group.settings, general.PART, one.metric) for one in forgot}
     for row in all_rows:
         here = row["task"] == contest.task and row["part"] not in ("test", "validation")
+        # Probes for bias are in the ledger.
+        here = here and not is_bias(row["part"])
         if here and tuple(row[name] for name in ("model", "method", "settings", "part", "metric")) not in said:
             where = (" ".join(filter(None, (row["method"], row["settings"]))), row["part"], row["metric"])
             found.setdefault(where, {})[row["stage"]] = row

@@ -101,7 +101,8 @@ def _line(group: Group, key: Key, runs: Sequence[Mapping[str, Scores]]) -> Line:
         before = before[:1]
     elif after and len(before) > 1:
         whole = [one for one in whole if any(one.get("before") is side for side in before)]
-        after, before = [one["after"] for one in whole] or after, [one["before"] for one in whole] or before
+        before = [one["before"] for one in whole]
+        after = [one["after"] for one in whole] or after
     some = (after or before or [Scores(None)])[0]
     reason = _why_not(runs, before, after)
     # (n_seeds, n_terms, n_texts)
@@ -133,7 +134,7 @@ def _alike(found: list[Scores]) -> list[Scores]:
 
 def _why_not(runs: Sequence[Mapping[str, Scores]], before: list[Scores], after: list[Scores]) -> str:
     """Why there is no change to speak of; empty where there is one."""
-    for stage, side in (("before", before), ("after", after)):
+    for stage, side in (("after", after), ("before", before)):
         if not side:
             said = next(
                 (one[stage].reason for one in runs if stage in one and one[stage].reason), "it was not measured"
