@@ -3,7 +3,8 @@
     python benchmarks/bench_forgetting.py [sequence dial] [--seeds 5] [--folder FOLDER] [--out docs]
 
 sequence: question types (TREC), news (AG News), intents (Banking77, its ten most frequent) and sentiment (SST-2), in
-this order, one model, 300 examples of each, four passes: full fine-tuning at a high rate and at a twentieth of it, and LoRA at two rates.
+this order, one model, 300 examples of each, four passes: full fine-tuning at a high rate and at a twentieth of it, LoRA
+at two rates.
 Published for BERT-base on RTE, MRPC, CoLA and SST-2 over five seeds: 19.9 +/- 4.8 points forgotten by full fine-tuning,
 0.6 +/- 1.4 by LoRA (arXiv 2603.27707). A verdict on the difference, and on whether it turns at the lower rate.
 dial: `reports/forgetting`'s language model alone; wanted within 15 minutes on 2 cores.

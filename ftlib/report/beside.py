@@ -122,8 +122,8 @@ def beside_table(contest: Contest, forgot: Sequence[Forgot], all_rows: Sequence[
     said = {(one.group.model, one.group.method, one.group.settings, general.PART, one.metric) for one in forgot}
     for row in all_rows:
         here = row["task"] == contest.task and row["part"] not in ("test", "validation")
-        # Probes for bias are in the ledger.
-        here = here and not is_bias(row["part"])
+        # Probes for bias are in the ledger; of other tasks one metric is enough here, and all are in tables/rows.csv.
+        here = here and not is_bias(row["part"]) and not row["metric"].startswith(("f1_", "mcc", "brier"))
         if here and tuple(row[name] for name in ("model", "method", "settings", "part", "metric")) not in said:
             where = (" ".join(filter(None, (row["method"], row["settings"]))), row["part"], row["metric"])
             found.setdefault(where, {})[row["stage"]] = row
