@@ -160,8 +160,9 @@ def fit(
 
 
 def _reads_rows(trainable: Trainable, spec: Experiment) -> bool:
-    """Whether every row of a batch is a text as it is: none masked, none read twice, the model not compiled."""
-    return trainable.alone and not spec.torch_compile and not spec.gradient_checkpointing
+    """Whether every row of a batch is a text as it is: none masked, none behind learned tokens, the model not compiled."""
+    plain = trainable.alone and not hasattr(trainable.module, "peft_config")
+    return plain and not spec.torch_compile and not spec.gradient_checkpointing
 
 
 def validation_steps(spec: Experiment, steps: int) -> list[int]:
