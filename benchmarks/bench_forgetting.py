@@ -121,8 +121,16 @@ def dial_lines(report, seconds):
     """The dial's points and its sentence."""
     took = f" ({seconds / 60:.1f} minutes)" if seconds else ""
     found = [f"## The dial: tiny-lm adapted to pydocs' text{took}", ""]
-    found += ["```", pd.DataFrame(report["dial"]).to_string(index=False), "```", ""]
-    return found
+    found += [
+        "Bits per byte of documentation, and by how much those of general English rose; three seeds, 95 % intervals.",
+        "",
+    ]
+    found += ["| setting | documentation | general English |", "| --- | --- | --- |"]
+    for row in report["dial"]:
+        value = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        lost = f"{row['forgotten']:+.3f} ({row['forgotten_low']:+.3f} to {row['forgotten_high']:+.3f})"
+        found.append(f"| {row['name']}{'; chosen' if row['chosen'] else ''} | {value} | {lost} |")
+    return [*found, ""]
 
 
 if __name__ == "__main__":
