@@ -101,10 +101,16 @@ def git_state() -> dict[str, Any] | None:
 
 def peak_memory() -> dict[str, int | None]:
     """High-water mark of this process: resident memory, and memory on the GPU where one was used, in bytes."""
+    status = Path("/proc/self/status")
     if sys.platform == "win32":
         import psutil
 
         resident = psutil.Process().memory_info().peak_wset
+    elif status.exists():
+        # Of this process alone: what getrusage says is, after exec, at least what the process that started it held.
+        resident = next(
+            int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:")
+        )
     else:
         import resource
 

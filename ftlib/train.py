@@ -160,7 +160,7 @@ def fit(
 
 
 def _reads_rows(trainable: Trainable, spec: Experiment) -> bool:
-    """Whether every row of a batch is a text as it is: none masked, none behind learned tokens, the model not compiled."""
+    """Whether every row of a batch is a text as it is: not masked, nothing before it; and the model not compiled."""
     plain = trainable.alone and not hasattr(trainable.module, "peft_config")
     return plain and not spec.torch_compile and not spec.gradient_checkpointing
 
