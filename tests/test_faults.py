@@ -397,7 +397,7 @@ def test_a_record_of_a_newer_ftlib_is_an_error_that_says_so(copied, capsys):
 def test_a_record_without_its_predictions_is_not_done(copied, capsys):
     next(copied.glob("runs/*/predictions.parquet")).unlink()
     assert cli.main(["run", str(copied), "--dry-run"]) == 0
-    assert "9 recorded already, 1 to do" in capsys.readouterr().out
+    assert "10 recorded already, 1 to do" in capsys.readouterr().out
 
 
 def test_a_run_folder_that_was_renamed_is_not_taken_for_another_run(copied):

@@ -82,9 +82,13 @@ ONE_TO_ONE = ["he", "she", "himself", "man", "woman", "father", "mother", "Emma"
 
 @given(st.lists(st.sampled_from(ONE_TO_ONE), min_size=1, max_size=8))
 def test_swapping_twice_gives_the_text_back(words):
-    text = " ".join(words) + "."
-    once = swapped(text, TERMS, "gender")
-    assert once is None or swapped(once, TERMS, "gender") == text
+    once = swapped(" ".join(words) + ".", TERMS, "gender")
+    if once is None:
+        return
+    # From the first swap on every article agrees with its word, which no list of words need.
+    twice = swapped(once, TERMS, "gender")
+    assert swapped(twice, TERMS, "gender") == once
+    assert twice.replace("An ", "A ") == " ".join(words) + "."
 
 
 @given(st.text(max_size=60))
