@@ -3,7 +3,7 @@
     python benchmarks/bench_fewshot.py [pydocs ag_news sst2 banking77] [--draws 3] [--folder FOLDER] [--out docs]
 
 pydocs is `reports/fewshot` as it is: ten draws, wanted within 20 minutes on 2 cores. The others are the same study on
-`../shared/data`, with three draws (`--draws`) and 200 test texts, to take less time. Some class of Banking77 (77
+`../shared/data`, with three draws (`--draws`), to take less time. Some class of Banking77 (77
 classes) has too few examples for the last rung and gives all it has; there the prompt of all classes does not fit the
 bundled decoder and is left out. A study that is finished in FOLDER is not run again: its report is read.
 """
