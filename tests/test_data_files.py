@@ -138,6 +138,18 @@ def test_title_and_description_are_joined(tmp_path):
     assert task.stated["text_column"] == "title+description"
 
 
+def test_groups_are_crossed_on_request(tmp_path):
+    data = "text,label,sex,age\n" + "".join(
+        f"t {n},{n % 2},{'' if n == 3 else 'fm'[n % 2]},{n // 2}\n" for n in range(4)
+    )
+    name = write(tmp_path, train=data, val=data, test=data)
+    task = load_task(name, group_columns=["sex", "sex & age"])
+    assert list(task.splits["test"]["group_sex & age"]) == ["f & 0", "m & 0", "f & 1", "(blank)"]
+    assert task.group_columns == ("sex", "sex & age")
+    with pytest.raises(FtlibError, match="group_columns: no column 'agee'"):
+        load_task(name, group_columns=["sex & agee"])
+
+
 def test_groups_and_clusters_come_along_as_text(tmp_path):
     train = "".join(json.dumps({"text": f"t {n}", "label": n % 2, "age": n, "cluster": 7}) + "\n" for n in range(4))
     task = load_task(write(tmp_path, train__jsonl=train, val__jsonl=train, test__jsonl=train), group_columns=["age"])

@@ -71,7 +71,8 @@ def choose(
     # A column may hold a + in its own name.
     parts = (chosen.text,) if chosen.text in common else chosen.parts
     asked = [("text_column", part) for part in parts] + [("label_column", label)]
-    for field, name in [*asked, *(("group_columns", name) for name in chosen.groups)]:
+    crossed = [part for name in chosen.groups for part in _crossed(name, first.columns)]
+    for field, name in [*asked, *(("group_columns", part) for part in dict.fromkeys(crossed))]:
         without = [table for table in tables.values() if name and name not in table.columns]
         if without:
             where = ", ".join(table.where for table in without)
@@ -139,8 +140,10 @@ def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:
     problems += wrong
     data: dict[str, Any] = {"text": texts, "label": labels}
     for name in columns.groups:
-        data[f"group_{name}"], wrong = _names(table, name, BLANK_GROUP)
-        problems += wrong
+        named = [_names(table, part, BLANK_GROUP) for part in _crossed(name, table.columns)]
+        # Names are as many as rows unless some are wrong, and then nothing is returned.
+        data[f"group_{name}"] = [_together(row) for row in zip(*(names for names, _ in named), strict=False)]
+        problems += [line for _, wrong in named for line in wrong]
     if "cluster" in table.columns and "cluster" not in (*parts, columns.label):
         data["cluster"], wrong = _names(table, "cluster", "")
         problems += wrong
@@ -148,6 +151,24 @@ def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:
         raise all_of(problems)
     ids = [str(value).strip() for value in table.column("id")] if own_ids else content_ids(texts)
     return pd.DataFrame({"id": ids, **data}, dtype="str")
+
+
+def _crossed(name: str, columns: Sequence[str]) -> list[str]:
+    """The columns that a name of groups stands for: "sex & age" for two, unless a column is called so.
+
+    >>> _crossed("sex & age", ["sex", "age"]), _crossed("R&D", ["R&D"])
+    (['sex', 'age'], ['R&D'])
+    """
+    return [name] if name in columns else [part.strip() for part in name.split("&")]
+
+
+def _together(names: Sequence[str]) -> str:
+    """One name for somebody's groups; whoever is nobody's in one of them is nobody's in all.
+
+    >>> _together(["f", "old"]), _together(["f", BLANK_GROUP])
+    ('f & old', '(blank)')
+    """
+    return BLANK_GROUP if BLANK_GROUP in names else " & ".join(names)
 
 
 def _texts(table: Table, parts: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -1,0 +1,170 @@
+"""Whom fine-tuning treats worse, and what a model keeps of its training text; writes docs/bias.md.
+
+    python benchmarks/bench_bias.py [hatexplain bios reviews canaries] [--folder FOLDER] [--out docs]
+
+hatexplain: false-positive rate per target group, before and after, of probe, LoRA and full fine-tuning over three
+seeds; validation and test of HateXplain (`../shared/data`) pooled, the group where two of three annotators named it.
+Each run's rates are compared with those of fairlearn's MetricFrame on the stored predictions.
+bios: `reports/bias`. reviews: whether fine-tuning is better than TF-IDF, also on the domain kept apart.
+canaries: `reports/misuse`. A study that is finished in FOLDER is not run again.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fairlearn.metrics import MetricFrame, false_positive_rate
+
+from ftlib.data.columns import BLANK_GROUP
+from ftlib.records import records_of
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data" / "hatexplain"
+SUITES = {
+    "hatexplain": """
+[study]
+question = "Of which groups are harmless posts called toxic, before adapting and after?"
+[plan]
+primary = "f1_macro"
+margin = 0.02
+seeds = [0, 1, 2]
+[defaults]
+task = "file:{folder}/data"
+group_columns = ["group"]
+model = "minilm"
+train_limit = 2000
+max_length = 64
+[[runs]]
+method = ["zero_shot", "tfidf", "probe", "lora", "full"]
+""",
+    "reviews": """
+[study]
+question = "Is fine-tuning better than TF-IDF where it was trained, and in a domain that it never saw?"
+[plan]
+primary = "accuracy"
+margin = 0.02
+seeds = [0, 1, 2, 3, 4]
+[defaults]
+task = "reviews"
+model = "minilm"
+[[runs]]
+method = ["zero_shot", "tfidf", "probe", "full"]
+""",
+}
+
+
+def prepared(folder: Path) -> None:
+    """HateXplain with labels in words; a thousand training posts for validation, and no test post in training."""
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = {
+        name: pd.read_csv(SHARED / f"{name}.csv", keep_default_na=False) for name in ("train", "validation", "test")
+    }
+    test = pd.concat([splits["validation"], splits["test"]])
+    test["group"] = test["group"].where(test["group_votes"] >= 2, "")
+    train = splits["train"][~splits["train"]["text"].isin(test["text"])].drop_duplicates("text")
+    order = np.random.default_rng(0).permutation(len(train))
+    parts = {"validation": train.iloc[order[:1000]], "train": train.iloc[order[1000:]], "test": test}
+    for name, rows in parts.items():
+        label = rows["toxic"].map({0: "harmless", 1: "toxic"})
+        table = pd.DataFrame({"text": rows["text"], "label": label, "group": rows["group"]})
+        table.drop_duplicates("text").to_csv(folder / f"{name}.csv", index=False, quoting=csv.QUOTE_ALL)
+
+
+def ran(study: Path, text: str) -> dict:
+    """Run a study that is not finished; its report."""
+    study.mkdir(parents=True, exist_ok=True)
+    if not (study / "report.json").exists():
+        (study / "suite.toml").write_text(text, encoding="utf-8")
+        if subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
+            sys.exit(f"{study}: some run failed, see {study}/report.html")
+    return json.loads((study / "report.json").read_text(encoding="utf-8"))
+
+
+def farthest_from_fairlearn(study: Path) -> tuple[int, float]:
+    """How many false-positive rates of groups the records hold, and the farthest that one is from fairlearn's."""
+    found = []
+    for folder, record in records_of(study):
+        table = pd.read_parquet(folder / "predictions.parquet")
+        for stage, of_stage in record.metrics.items():
+            groups = of_stage.get("test", {}).get("groups", {}).get("group")
+            if not groups:
+                continue
+            rows = table[(table["stage"] == stage) & (table["part"] == "test")]
+            truth, chosen = (rows[name] == "toxic" for name in ("label", "prediction"))
+            names = rows["group_group"].fillna(BLANK_GROUP)
+            rates = MetricFrame(
+                metrics=false_positive_rate, y_true=truth, y_pred=chosen, sensitive_features=names
+            ).by_group
+            for name, metrics in groups.items():
+                leaf = metrics["fpr_toxic"]
+                if leaf["value"] is not None:
+                    found.append(abs(leaf["value"] - rates[name]))
+    return len(found), max(found)
+
+
+def rates(report: dict, metric: str) -> list[str]:
+    """A line per method and group, as Markdown: a rate before and after, over seeds."""
+    found: dict[tuple[str, str], dict[str, dict]] = {}
+    for row in report["groups"]:
+        if row["metric"] == metric and row["group"]:
+            found.setdefault((row["method"], row["group"]), {})[row["stage"]] = row
+    lines = ["| method | group | before, % | after, % | examples to divide by |", "| --- | --- | --- | --- | --- |"]
+    for (method, group), stages in found.items():
+        cells = [percent(stages.get(stage)) for stage in ("before", "after")]
+        lines.append(f"| {method} | {group} | {' | '.join(cells)} | {stages['after']['n']} |")
+    return lines
+
+
+def percent(row: dict | None) -> str:
+    """A share with its interval."""
+    if row is None or row["value"] is None:
+        return f"not available: {row['reason'] if row else 'not measured'}"
+    value, *bounds = (100 * row[name] if row[name] is not None else None for name in ("value", "low", "high"))
+    return f"{value:.1f}" + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if bounds[0] is not None else "")
+
+
+def said(report: dict) -> list[str]:
+    """What the report says of gaps, in its own sentences."""
+    return [f"- {row['sentence']}" for row in report["groups"] if row.get("sentence")]
+
+
+def decided(report: dict) -> list[str]:
+    """Verdicts of a study."""
+    return [f"- {row['sentence']}" for row in report["comparisons"]]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["hatexplain", "bios", "reviews", "canaries"])
+    parser.add_argument("--folder", default="build/bias")
+    parser.add_argument("--out", default="docs")
+    options = parser.parse_args()
+    folder, text = Path(options.folder), ["# Whom it treats worse, and what it keeps: measured", ""]
+    text += ["Made by `python benchmarks/bench_bias.py`.", ""]
+    off = 0.0
+    if "hatexplain" in options.parts and not SHARED.exists():
+        print("hatexplain: skipped, since ../shared/data is not beside the checkout")
+    elif "hatexplain" in options.parts:
+        if not (folder / "data" / "test.csv").exists():
+            prepared(folder / "data")
+        report = ran(folder / "hatexplain", SUITES["hatexplain"].format(folder=folder.resolve().as_posix()))
+        n, off = farthest_from_fairlearn(folder / "hatexplain")
+        text += ["## HateXplain: harmless posts called toxic, by target group", "", *rates(report, "fpr"), ""]
+        text += [*said(report), "", f"{n} rates in the records; the farthest from fairlearn's is off by {off:.1g}.", ""]
+    if "bios" in options.parts:
+        report = ran(folder / "bios", (ROOT / "reports" / "bias" / "suite.toml").read_text(encoding="utf-8"))
+        text += ["## bios: occupations learned from skewed biographies", "", *said(report), "", *decided(report), ""]
+    if "reviews" in options.parts:
+        report = ran(folder / "reviews", SUITES["reviews"])
+        text += ["## reviews: fine-tuning beside TF-IDF", "", *decided(report), ""]
+    if "canaries" in options.parts:
+        report = ran(folder / "canaries", (ROOT / "reports" / "misuse" / "suite.toml").read_text(encoding="utf-8"))
+        text += ["## Canaries", "", *(f"- {row['sentence']}" for row in report["canaries"] if row.get("sentence")), ""]
+    print("\n".join(text))
+    (Path(options.out) / "bias.md").write_text("\n".join(text), encoding="utf-8")
+    sys.exit(off > 1e-12)
