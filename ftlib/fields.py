@@ -4,46 +4,24 @@ Each problem says where it is, what was found and what is allowed; all are found
 byte is downloaded.
 """
 
-import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ftlib import canaries
-from ftlib.data import PROBES, TASKS, kind_of
+from ftlib.combinations import CONTINUED, COURSE, HOW, TRAINING, combination_problems, family_problem
+from ftlib.data import PROBES
 from ftlib.data.probes import BIASES, is_bias
 from ftlib.data.probes import problems as probe_problems
 from ftlib.errors import unknown
-from ftlib.families import DECODER, ENCODER, family_of, read_config
-from ftlib.methods import CHOICES, CLASSIFICATION, METHODS, SHARES, Method
+from ftlib.methods import METHODS
+from ftlib.naming import BUNDLED_MODELS, model_name_problems, short_name, task_name_problems
 
-BUNDLED_MODELS: Mapping[str, str] = {
-    "minilm": "all-MiniLM-L6-v2: an encoder of 22.7 M parameters for English sentences, Apache-2.0",
-    "tiny-lm": "a decoder of 7.2 M parameters for English text, trained by this project (see its card)",
-}
-"""Models that need no network: name -> what it is."""
-
-TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
-"""Fields of methods that train; at 0 the method's default."""
-
-HOW = ("validations", "patience", "gradient_accumulation", "gradient_checkpointing", "torch_compile", "processes")
-"""Fields of methods that train, the same for all of them: how the training is watched and carried out."""
-
-COURSE = ("earlier", "together", "replay", "l2_sp", "ewc")
-"""Fields that make a training more than one task's own: at their defaults it is just that."""
-
-MITIGATED = ("baselines", "few_shot", "full", "adapters", "partial")
-"""Files of methods whose training examples a mitigation can change."""
-
-CONTINUED = (*COURSE, "earlier_limit", "sampling", "ewc_samples", "alphas")
-"""Fields of methods whose training goes on, in the notebook of those runs alone."""
-
-_FAMILIES = {"minilm": ENCODER, "tiny-lm": DECODER}
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+__all__ = [
+    "BUNDLED_MODELS", "CONTINUED", "COURSE", "HOW", "TRAINING", "Fields", "family_problem", "field_problems",
+    "model_name_problems", "model_problems", "short_name", "task_name_problems",
+]  # fmt: skip
 
 
 class Fields(BaseModel):
@@ -169,8 +147,8 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
         check_files: Whether data and models named by a path must be there.
     """
     problems, wrong = model_problems(fields, Fields)
-    values = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
-    values |= {name: value for name, value in fields.items() if name in values and name not in wrong}
+    plain = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
+    values = plain | {name: value for name, value in fields.items() if name in plain and name not in wrong}
 
     method = METHODS.get(values["method"])
     if method is None:
@@ -194,178 +172,6 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
     if values["context"] and values["stride"] > values["context"]:
         problems.append(f"stride: found {values['stride']}; allowed: at most context, {values['context']} tokens")
     if method is not None:
-        problems += _method_problems(method, values) + _fit_problems(method, values) + _course_problems(method, values)
-        problems += _canary_problems(method, values)
+        given = {name for name, value in values.items() if value != plain[name]}
+        problems += combination_problems(method, values, given)
     return problems
-
-
-def _canary_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
-    """Whether canaries can be planted and looked for."""
-    if not values["canaries"]:
-        return []
-    problems = canaries.problems(values["canaries"])
-    if (kind := kind_of(values["task"])) == CLASSIFICATION:
-        problems.append(f"canaries: are planted in text to be modelled; {values['task']} is a {kind} task")
-    if not method.model:
-        problems.append(f"canaries: {method.name} uses no model that could memorise them; leave it out")
-    return problems
-
-
-def short_name(task: str) -> str:
-    """What a task is called as a part of a record: of a path its last component without ending.
-
-    >>> short_name("pydocs"), short_name("file:data/trec6"), short_name("hub:stanfordnlp/sst2@abc")
-    ('pydocs', 'trec6', 'sst2')
-    """
-    if task.startswith("file:"):
-        return Path(task[5:]).stem
-    return task.removeprefix("hub:").partition("@")[0].rpartition("/")[2]
-
-
-def _course_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
-    """Whether a training on several tasks, or with what is known kept, can be carried out."""
-    problems = []
-    default = {name: Fields.model_fields[name].get_default(call_default_factory=True) for name in CONTINUED}
-    asked = [name for name in COURSE if values[name] != default[name]]
-    if bad := [alpha for alpha in values["alphas"] if round(100 * alpha) != round(100 * alpha, 6)]:
-        problems.append(f"alphas: found {bad}; allowed: hundredths from 0 to 1")
-    if values["alphas"] and not (method.trains and method.interpolates):
-        able = [m.name for m in METHODS.values() if m.trains and m.interpolates]
-        problems.append(f"alphas: {method.name} does not add to the untouched weights; allowed with {', '.join(able)}")
-    if method.name == "merged" and not values["together"]:
-        return ["together: merged needs the tasks whose adapters are merged with that of task"]
-    if not asked:
-        lone = [name for name in CONTINUED if name != "alphas" and values[name] != default[name]]
-        return problems + [f"{name}: needs {' or '.join(COURSE[:2])}, or ewc" for name in lone]
-    if not (method.trains and method.continues):
-        able = [m.name for m in METHODS.values() if m.trains and m.continues]
-        return [*problems, f"{', '.join(asked)}: {method.name} trains for one task alone; allowed: {', '.join(able)}"]
-    if method.name == "merged" and (values["earlier"] or values["replay"] or values["ewc"] or values["alphas"]):
-        problems.append("merged: its adapters are trained apart; name the tasks with together, nothing else")
-    tasks = [values["task"], *values["earlier"], *values["together"]]
-    names = [short_name(task) for task in tasks]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"earlier, together: {', '.join(twice)} more than once; each task of a run once")
-    taken = ("test", "validation", "general", "sequence", "groups", "gaps")
-    if clash := [name for name in names[1:] if name in taken or ":" in name or name.startswith("tests.")]:
-        problems.append(f"earlier, together: {', '.join(clash)} is what a record calls something else; rename the file")
-    kind, kinds = kind_of(values["task"]), {task: kind_of(task) for task in tasks}
-    if other := [task for task in values["together"] if kinds[task] != kind]:
-        problems.append(f"together: {', '.join(other)} is not a {kind} task as {values['task']} is")
-    old = [task for task in values["earlier"] if kinds[task] == kind]
-    for name in ("replay", "ewc"):
-        if values[name] and not old and kind == CLASSIFICATION:
-            problems.append(f"{name}: there is nothing old; name earlier tasks of the same kind")
-    for name in ("tuning", "gradient_accumulation", "processes", "mitigation"):
-        if values[name] not in ({}, 1, ""):
-            problems.append(f"{name}: not with {', '.join(asked)}; leave it out")
-    return problems
-
-
-def _fit_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
-    """Whether the method serves tasks of this kind and models of this family."""
-    kind = kind_of(values["task"])
-    if kind not in method.serves:
-        others = [m.name for m in METHODS.values() if kind in m.serves]
-        return [f"method: {method.name} cannot be used on {values['task']}, a {kind} task; choose from {others}"]
-    if not method.model or not (family := known_family(values["model"])):
-        return []
-    problem = family_problem(method, kind, values["model"], family)
-    return [problem] if problem else []
-
-
-def known_family(model: str) -> str:
-    """The family of a model that is here; empty where only its download will tell."""
-    if model in _FAMILIES:
-        return _FAMILIES[model]
-    folder = Path(model)
-    return family_of(read_config(folder)) if (folder / "config.json").is_file() else ""
-
-
-def family_problem(method: Method, kind: str, model: str, family: str) -> str:
-    """Why the method does not serve a model of this family on a task of this kind; empty where it does."""
-    if family in method.serves[kind]:
-        return ""
-    return (
-        f"model: {method.name} on a {kind} task needs a model of the family {' or '.join(method.serves[kind])}; "
-        f"{model} is of the family {family} (a bundled decoder: tiny-lm)"
-    )
-
-
-def _method_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for name, value in values["method_args"].items():
-        if name not in method.arguments:
-            problems.append(str(unknown(f"method_args of {method.name}", name, method.arguments)))
-            continue
-        default = method.arguments[name][0]
-        fits = (int, float) if isinstance(default, float) else (type(default),)
-        if isinstance(value, bool) or not isinstance(value, fits):
-            problems.append(f"method_args.{name}: found {value!r}; allowed: {type(default).__name__}")
-        elif name in CHOICES and value not in CHOICES[name]:
-            problems.append(f"method_args.{name}: found {value!r}; allowed: {', '.join(CHOICES[name])}")
-        elif name in SHARES and not _is_share(value, SHARES[name]):
-            problems.append(f"method_args.{name}: found {value!r}; allowed: {SHARES[name]}")
-        elif name == "template" and value and "{label}" not in value:
-            problems.append(f"method_args.template: found {value!r}; it must contain {{label}}")
-        elif name not in SHARES and not isinstance(value, str) and not 0 < value < math.inf:
-            problems.append(f"method_args.{name}: found {value!r}; allowed: a positive number")
-    if not method.trains:
-        for name in (*TRAINING, *HOW):
-            if values[name] != Fields.model_fields[name].default:
-                problems.append(f"{name}: {method.name} does not train; leave it out")
-    if method.name == "setfit":
-        for name in ("gradient_accumulation", "processes"):
-            if values[name] > 1:
-                problems.append(f"{name}: setfit's loss is over all pairs of a batch, not to be divided; leave it out")
-    if values["gradient_checkpointing"] and method.name == "prefix_tuning":
-        problems.append("gradient_checkpointing: prefix_tuning hands keys on from layer to layer; leave it out")
-    if values["patience"] and values["shots"] and not values["validations"]:
-        problems.append(
-            "patience: with shots the loss on validation is not measured, since those labels would be more than the "
-            "shots; say validations = 5 to use them all the same"
-        )
-    if values["mitigation"] and (method.module not in MITIGATED or kind_of(values["task"]) != CLASSIFICATION):
-        able = [m.name for m in METHODS.values() if m.module in MITIGATED and m.name != "majority"]
-        problems.append(f"mitigation: {method.name} on {values['task']}: allowed with {', '.join(able)}, on labels")
-    if values["mitigation_column"] and values["mitigation"] not in ("reweight", "balance") and not method.groups:
-        problems.append("mitigation_column: only reweight, balance, threshold and exponentiated go by a group column")
-    if method.groups == "prediction" and any(p == "templates" or p.startswith("swaps") for p in values["probes"]):
-        problems.append(
-            f"probes: {method.name} must be told the group of every text, and these are made up; use exponentiated"
-        )
-    if method.name in ("majority", "zero_shot") and values["shots"]:
-        problems.append(f"shots: {method.name} draws no examples; leave it out")
-    if method.needs_shots and not values["shots"] and not values["train_limit"]:
-        problems.append(f"shots: {method.name} needs a number of examples per class, e.g. shots = 1")
-    return problems
-
-
-def _is_share(value: float, which: str) -> bool:
-    low = value > 0 if which.startswith("above") else value >= 0
-    return low and (value < 1 if "below" in which else value <= 1)
-
-
-def task_name_problems(task: str) -> list[str]:
-    """Whether a task's name can be one; the data behind it is read later."""
-    if task.startswith("hub:"):
-        good = re.fullmatch(r"[\w./-]+(@[\w./-]+)?", task[4:])
-        return [] if good else [f"task: found {task!r}; allowed: hub:ID or hub:ID@revision"]
-    if task.startswith("file:"):
-        return [] if Path(task[5:]).exists() else [f"task: no file or folder at {task[5:]!r} (from {Path.cwd()})"]
-    return [] if task in TASKS else [f"{unknown('task', task, TASKS)}; or file:PATH, or hub:ID[@revision]"]
-
-
-def model_name_problems(model: str) -> list[str]:
-    """Whether a model's name can be one: bundled, a local folder with a config.json, or a Hub id."""
-    if model in BUNDLED_MODELS:
-        return []
-    folder = Path(model)
-    if folder.is_dir():
-        return [] if (folder / "config.json").is_file() else [f"model: {model!r} is a folder without config.json"]
-    looks_like_path = model.startswith((".", "/", "~")) or "\\" in model or model.count("/") > 1
-    if looks_like_path or not _HUB_ID.fullmatch(model):
-        return [
-            f"{unknown('model', model, BUNDLED_MODELS)}; or a local folder, or a Hub id such as owner/name[@revision]"
-        ]
-    return []

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import pandas as pd
 
@@ -27,52 +28,58 @@ SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
 """How one file is divided."""
 
 
-def load(
-    name: str,
-    *,
-    label_words: Mapping[str, str] | None = None,
-    text_column: str = "",
-    label_column: str = "",
-    group_columns: Sequence[str] = (),
-) -> Task:
+class Asked(TypedDict, total=False):
+    """What a reader of labelled examples may be told; what is left out is guessed, or not there."""
+
+    label_words: Mapping[str, str] | None
+    """What each label means, in words; every label or none."""
+    text_column: str
+    """Column that holds the text; "title+description" joins two. Empty: guessed."""
+    label_column: str
+    """Column that holds the label. Empty: guessed."""
+    group_columns: Sequence[str]
+    """Columns that name groups."""
+
+
+def load(name: str, **asked: Unpack[Asked]) -> Task:
     """Read `file:PATH`: a file, or a folder with train, validation and test.
 
     Args:
         name: "file:" and a path, relative to the working directory.
-        label_words: What each label means, in words; every label or none.
-        text_column: Column that holds the text; "title+description" joins two. Empty: guessed.
-        label_column: Column that holds the label. Empty: guessed.
-        group_columns: Columns that name groups.
+        **asked: See `Asked`.
 
     Raises:
         FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line and what was found.
     """
     path = Path(name.removeprefix("file:"))
     tables = {split: read_rows(file) for split, file in split_files(path).items()}
-    return task_from(
-        name,
-        tables,
-        label_words=label_words,
-        text_column=text_column,
-        label_column=label_column,
-        group_columns=group_columns,
-        source=str(path),
-    )
+    return task_from(name, tables, source=str(path), **asked)
 
 
 def task_from(
     name: str,
     tables: Mapping[str, Table],
     *,
-    label_words: Mapping[str, str] | None,
-    text_column: str,
-    label_column: str,
-    group_columns: Sequence[str],
     source: str,
     licence: str = "not stated",
     stated: Mapping[str, object] | None = None,
+    label_words: Mapping[str, str] | None = None,
+    text_column: str = "",
+    label_column: str = "",
+    group_columns: Sequence[str] = (),
 ) -> Task:
     """Make a task from the rows of its splits, or of the one table "all" that is to be divided.
+
+    Args:
+        name: As in `Experiment.task`.
+        tables: Split -> its rows.
+        source: Where they are from.
+        licence: Of the data.
+        stated: Choices made while reading, beside those made here.
+        label_words: See `Asked`.
+        text_column: See `Asked`.
+        label_column: See `Asked`.
+        group_columns: See `Asked`.
 
     Raises:
         FtlibError: As `load`.

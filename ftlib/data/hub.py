@@ -3,11 +3,11 @@
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ftlib.data import Task
-from ftlib.data.files import NAMES, task_from
+from ftlib.data.files import NAMES, Asked, task_from
 from ftlib.data.hub_cache import Name, cached_folders, from_cache, only_configuration
 from ftlib.data.rows import MISSING, Table
 from ftlib.errors import FtlibError
@@ -33,47 +33,34 @@ def parse(name: str) -> Name:
     return Name("/".join([owner, *rest[:1]]), rest[1] if len(rest) == 2 else "", revision)
 
 
-def load(
-    name: str,
-    *,
-    label_words: Mapping[str, str] | None = None,
-    text_column: str = "",
-    label_column: str = "",
-    group_columns: Sequence[str] = (),
-) -> Task:
+def load(name: str, **asked: Unpack[Asked]) -> Task:
     """Read a data set from the Hub, or from its cache where the Hub cannot be reached. No code of its runs.
 
     Args:
         name: "hub:" and the data set's id; "/configuration" where it has several; "@revision" to pin one.
-        label_words: What each label means, in words.
-        text_column: Column that holds the text; empty: guessed.
-        label_column: Column that holds the label; empty: guessed.
-        group_columns: Columns that name groups.
+        **asked: See `ftlib.data.files.Asked`.
 
     Raises:
         FtlibError: There is no such data set, it is not in the cache and the Hub cannot be reached, or its rows are
             not those of a classification task.
     """
-    asked = parse(name)
-    found, unreachable = _commit(asked)
+    named = parse(name)
+    found, unreachable = _commit(named)
     if found is None:
-        commit, splits = from_cache(asked, unreachable)
+        commit, splits = from_cache(named, unreachable)
         licence = "see the data set's page"
     else:
         commit, licence = found
-        splits = _download(asked, commit)
-    tables = {split: _table(f"{asked.dataset} {split}", rows) for split, rows in splits.items()}
-    tables, how = _arranged(name, tables, label_column)
+        splits = _download(named, commit)
+    tables = {split: _table(f"{named.dataset} {split}", rows) for split, rows in splits.items()}
+    tables, how = _arranged(name, tables, asked.get("label_column", ""))
     return task_from(
         name,
         tables,
-        label_words=label_words,
-        text_column=text_column,
-        label_column=label_column,
-        group_columns=group_columns,
-        source=f"https://huggingface.co/datasets/{asked.dataset}/tree/{commit}",
+        source=f"https://huggingface.co/datasets/{named.dataset}/tree/{commit}",
         licence=licence,
-        stated={"revision": commit, "hub_splits": how} | ({"configuration": asked.config} if asked.config else {}),
+        stated={"revision": commit, "hub_splits": how} | ({"configuration": named.config} if named.config else {}),
+        **asked,
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ftlib.difference import difference
 from ftlib.errors import FtlibError
 from ftlib.intervals import interval
+from ftlib.metrics.leaves import leaf
 from ftlib.stats import holm
 
 
@@ -123,8 +124,6 @@ def measure_swaps(
     >>> found["flip_rate"]["value"], round(found["signed_gap"]["value"], 3)  # (0.2 - 0.1 + 0.6 - 0.4) / 2
     (0.5, 0.15)
     """
-    from ftlib.metrics import leaf
-
     before, after, sides = np.asarray(before, dtype=float), np.asarray(after, dtype=float), np.asarray(sides)
     if before.shape != after.shape or before.ndim != 2 or sides.shape != before.shape[:1]:
         raise FtlibError(
@@ -172,8 +171,6 @@ def measure_templates(
     Raises:
         FtlibError: Fewer than two frames or terms of a kind, or shapes that do not fit.
     """
-    from ftlib.metrics import leaf
-
     probabilities = np.asarray(probabilities, dtype=float)
     sizes = [len(members) for members in terms.values()]
     if probabilities.ndim != 3 or probabilities.shape[1] != sum(sizes) or min(sizes) < 2 or len(probabilities) < 2:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ftlib.errors import unknown
 from ftlib.intervals import interval, metric_interval
-from ftlib.metrics import leaf
 from ftlib.metrics.classification import accuracy, confusion, f1_macro
 from ftlib.metrics.gaps import FEWEST, gaps
+from ftlib.metrics.leaves import leaf
 from ftlib.stats import wilson
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ def columns_of(table: "pd.DataFrame") -> list[str]:
     return [
         name.removeprefix(PREFIX) for name in table.columns if name.startswith(PREFIX) and table[name].notna().any()
     ]
+
+
+def clusters_of(table: "pd.DataFrame") -> NDArray | None:
+    """(n_examples,) what examples share a source with; None where not all are known to have one."""
+    return table["cluster"].to_numpy() if table["cluster"].notna().all() else None
 
 
 def looked_at(labels: Sequence[str]) -> dict[str, int]:
@@ -95,7 +100,7 @@ def measure_groups(
         columns[" & ".join(pair)] = (a + " & " + b).where(~either, blank)
     numbers = {label: number for number, label in enumerate(labels)}
     truth, chosen = (table[name].map(numbers).to_numpy(dtype=int) for name in ("label", "prediction"))
-    clusters = table["cluster"].to_numpy() if table["cluster"].notna().all() else None
+    clusters = clusters_of(table)
     found: dict[str, dict[str, Any]] = {"groups": {}, "gaps": {}}
     for column, values in columns.items():
         names, code = np.unique(values.to_numpy(dtype=str), return_inverse=True)

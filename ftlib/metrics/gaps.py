@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ftlib.influence import label_counts
-from ftlib.metrics import leaf
+from ftlib.metrics.group_counts import counted, drawn, independent
+from ftlib.metrics.leaves import leaf
 from ftlib.power import minimum_detectable_difference
-from ftlib.resampling import resampling_counts
 
 FEWEST = 10
 """A group with fewer examples for a rate to divide by takes part in no gap: one example more or less would move its
@@ -98,29 +98,24 @@ class Rate(NamedTuple):
         return off.max(axis=1) - off.min(axis=1)
 
 
-def counted(sums: ArrayLike, rate: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a rate divides, and by what, label by label, from sums of `ftlib.influence.label_counts`.
+def taking_part(names: Sequence[str], sizes: ArrayLike, unnamed: str) -> list[int]:
+    """Places of the groups that take part in a gap: those with a name, and `FEWEST` examples to divide by or more.
 
-    Args:
-        sums: (..., 3 K): examples rightly given label k, given it, and having it.
-        rate: accuracy, selection_rate, tpr or fpr.
-
-    Returns:
-        Hits and tried, each (..., K); of accuracy, which is of no label, (..., 1).
-
-    Two of three examples of label 1 found, and one of the two others given it:
-
-    >>> sums = label_counts([1, 1, 1, 0, 0], [1, 1, 0, 1, 0], 2).sum(axis=0)
-    >>> [tuple(float(side[1]) for side in counted(sums, rate)) for rate in ("selection_rate", "tpr", "fpr")]
-    [(3.0, 5.0), (2.0, 3.0), (1.0, 2.0)]
+    >>> taking_part(["", "man", "woman", "other"], [40, 90, 10, 9], unnamed="")
+    [1, 2]
     """
-    right, given, labelled = np.split(np.asarray(sums, dtype=float), 3, axis=-1)
-    n = labelled.sum(axis=-1, keepdims=True)
-    if rate == "accuracy":
-        return right.sum(axis=-1, keepdims=True), n
-    if rate == "selection_rate":
-        return given, np.broadcast_to(n, given.shape)
-    return (right, labelled) if rate == "tpr" else (given - right, n - labelled)
+    return [place for place, (name, n) in enumerate(zip(names, sizes, strict=True)) if name != unnamed and n >= FEWEST]
+
+
+def ends(rates: ArrayLike) -> tuple[int, int]:
+    """Places of the lowest and the highest rate; two even where all rates are equal.
+
+    >>> ends([0.5, 0.9, 0.4]), ends([0.5, 0.5])
+    ((2, 1), (0, 1))
+    """
+    rates = np.asarray(rates)
+    lowest, highest = int(rates.argmin()), int(rates.argmax())
+    return lowest, highest if highest != lowest else (lowest + 1) % len(rates)
 
 
 def smallest_gap(n_a: float, n_b: float, rate: float, comparisons: int = 1, alpha: float = 0.05) -> float:
@@ -144,9 +139,9 @@ def smallest_gap(n_a: float, n_b: float, rate: float, comparisons: int = 1, alph
     >>> round(smallest_gap(100, 100, 0.5), 2)
     0.2
     """
-    sizes = {"n_examples": max(2, int(2 / (1 / n_a + 1 / n_b))), "n_seeds": 1}
+    n, discordance = max(2, int(2 / (1 / n_a + 1 / n_b))), 2 * rate * (1 - rate)
     return minimum_detectable_difference(
-        **sizes, discordance=2 * rate * (1 - rate), comparisons=comparisons, alpha=alpha
+        n_examples=n, n_seeds=1, discordance=discordance, comparisons=comparisons, alpha=alpha
     )
 
 
@@ -185,14 +180,14 @@ def gaps(
     counts = np.stack(
         [label_counts(truth[code == g], chosen[code == g], n_labels).sum(axis=0) for g in range(len(names))]
     )
-    drawn = _drawn(truth, chosen, code, len(names), n_labels, clusters, rng)
+    counts_again = drawn(truth, chosen, code, len(names), n_labels, clusters=clusters, replicates=REPLICATES, rng=rng)
     rates: dict[str, dict[str, Rate]] = {}
     for name in ("accuracy", "selection_rate", "tpr", "fpr"):
-        sides, again = counted(counts, name), counted(drawn, name)
+        sides, again = counted(counts, name), counted(counts_again, name)
         rates[name] = {}
         for label, number in {"": 0}.items() if name == "accuracy" else labels.items():
             among = {"tpr": truth == number, "fpr": truth != number}.get(name, np.ones(len(truth), bool))
-            draws = [_independent(clusters, among & (code == g)) for g in range(len(names))]
+            draws = [independent(clusters, among & (code == g)) for g in range(len(names))]
             some = [side[..., number] for side in (*sides, *again)]
             rates[name][label] = _rate(label, names, unnamed, *some, np.asarray(draws, dtype=float), rng)
     found = {}
@@ -203,37 +198,6 @@ def gaps(
             for label, family in families.items() if len(families) > 1 else ():
                 found[f"{name}_{kind}_{label}"] = _leaf([family], kind == "ratio", alpha)
     return found
-
-
-def _independent(clusters: ArrayLike | None, some: NDArray) -> int:
-    return int(some.sum()) if clusters is None else len(set(np.asarray(clusters)[some]))
-
-
-def _drawn(
-    truth: NDArray,
-    chosen: NDArray,
-    code: NDArray,
-    n_groups: int,
-    n_labels: int,
-    clusters: ArrayLike | None,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """(n_replicates, n_groups, 3 K) sums of label counts of examples drawn anew."""
-    if clusters is not None:
-        index = np.unique(np.asarray(clusters), return_inverse=True)[1]
-        units = np.zeros((index.max() + 1, n_groups, 3 * n_labels))
-        np.add.at(units, (index, code), label_counts(truth, chosen, n_labels))
-        flat = units.reshape(len(units), -1)
-        sums = np.concatenate([some @ flat for some in resampling_counts(len(flat), REPLICATES, rng)])
-        return sums.reshape(REPLICATES, n_groups, -1)
-    sums = np.empty((REPLICATES, n_groups, 3 * n_labels))
-    for group in range(n_groups):
-        # Examples with the same label and answer are alike: how often each kind is drawn is multinomial.
-        own = code == group
-        kinds, how_many = np.unique(truth[own] * n_labels + chosen[own], return_counts=True)
-        some = rng.multinomial(how_many.sum(), how_many / how_many.sum(), REPLICATES)
-        sums[:, group] = some @ label_counts(kinds // n_labels, kinds % n_labels, n_labels)
-    return sums
 
 
 def _rate(
@@ -247,7 +211,7 @@ def _rate(
     draws: NDArray,
     rng: np.random.Generator,
 ) -> Rate:
-    kept = [place for place, name in enumerate(names) if name != unnamed and tried[place] >= FEWEST]
+    kept = taking_part(names, tried, unnamed)
     hit, missed = rng.poisson(1.0, (2, len(hits_again), len(kept)))
     hits_again, tried_again = hits_again[:, kept] + hit, tried_again[:, kept] + hit + missed
     center = np.tile((hits[kept] + 1) / (tried[kept] + 2), (len(hit), 1))
@@ -275,16 +239,14 @@ def _leaf(families: Sequence[Sequence[Rate]], ratio: bool, alpha: float) -> dict
         # A rate of 0 among the replicates is endlessly far in logs: then nothing is known of the ratio.
         least, most = (middle * math.exp(-far), middle * math.exp(far)) if far < 100 else (0.0, 1.0)
         low, high = min(value, least), max(value, min(1.0, most))
-    lowest, highest = int(rates.argmin()), int(rates.argmax())
-    # Two groups with one rate are still two.
-    other = highest if highest != lowest else (lowest + 1) % len(rates)
-    pooled = (at.hits[[lowest, other]].sum() + 1) / (at.tried[[lowest, other]].sum() + 2)
-    comparisons = len(whole) * len(rates) * (len(rates) - 1) // 2
-    smallest = smallest_gap(at.draws[lowest], at.draws[other], pooled, comparisons, alpha)
+    lowest, highest = ends(rates)
+    pooled = (at.hits[[lowest, highest]].sum() + 1) / (at.tried[[lowest, highest]].sum() + 2)
+    comparisons = len(whole) * math.comb(len(rates), 2)
+    smallest = smallest_gap(at.draws[lowest], at.draws[highest], pooled, comparisons, alpha)
     if ratio:
         smallest = max(0.0, 1 - smallest / center.max())
     more = {"smallest": None if math.isinf(smallest) else float(smallest)}
-    more |= {"lowest": at.groups[lowest], "highest": at.groups[other]}
+    more |= {"lowest": at.groups[lowest], "highest": at.groups[highest]}
     more |= {"label": at.label} if at.label else {}
     more |= {"left_out": left} if (left := [name for name in at.counts if name not in at.groups]) else {}
     return leaf(value, low, high, int(at.tried.sum()), "") | more

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ftlib.errors import FtlibError
 from ftlib.intervals import interval
+from ftlib.metrics.leaves import leaf
 from ftlib.stats import wilson
 
 DECIMALS = 3
@@ -79,8 +80,6 @@ def measure_pairs(
     >>> found["stereotype_share"]["value"], found["groups"]["bias_type"]["race"]["stereotype_share"]["value"]
     (0.75, 1.0)
     """
-    from ftlib.metrics import leaf
-
     wins, ties = preferred(more, less)
     types = np.asarray(types)
 

@@ -1,0 +1,16 @@
+"""A leaf of a record: one value, its interval and how many examples it is of."""
+
+import math
+from typing import Any
+
+
+def leaf(value: float, low: float, high: float, n: int, reason: str) -> dict[str, Any]:
+    """One value of a record, NaN written as null with its reason.
+
+    >>> leaf(float("nan"), 0.0, 0.0, 4, "nothing to divide by")
+    {'value': None, 'low': None, 'high': None, 'n': 4, 'reason': 'nothing to divide by'}
+    """
+    if math.isnan(value):
+        return {"value": None, "low": None, "high": None, "n": n, "reason": reason}
+    bounds = [None if math.isnan(bound) else float(bound) for bound in (low, high)]
+    return {"value": float(value), "low": bounds[0], "high": bounds[1], "n": n}
