@@ -9,6 +9,7 @@ import transformers
 
 from ftlib.losses import next_token_loss
 from ftlib.packing import IGNORED
+from ftlib.shards import apart
 
 Example = dict[str, Any]
 
@@ -44,10 +45,16 @@ class Steps(transformers.Trainer):
     ) -> None:
         super().__init__(**more)
         self.chosen, self.collate, self.parts, self.separable = chosen, collate, parts, separable
-        self.compiled, self.pull = compiled, pull
+        self.compiled, self.pull, self.divided = compiled, pull, False
         self.rank, self.world = self.args.process_index, self.args.world_size
         # Only the wrapper's own forward pass tells other processes that a backward pass will follow.
         self.sliced = sliced and self.world == 1
+
+    def divide(self, part: torch.nn.Module) -> None:
+        """Train what is in shards (`ftlib.shards`), which every process calls as often as the others do."""
+        self.model = self.model_wrapped = part
+        # What transformers itself loads in shards it neither wraps nor moves.
+        self.divided = self.is_distributed_loading_by_transformers = True
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
         """Each step's examples as parts, of which every process sees its own."""
@@ -64,7 +71,12 @@ class Steps(transformers.Trainer):
         mine = examples[self.rank :: self.world]
         parts = shares(mine, self.parts) if mine else [examples[:1]]
         weight = self.world / whole if mine else 0.0
-        return {"parts": [(weight * sum(map(counted, part)), self.collate(part)) for part in parts]}
+        found = [(weight * sum(map(counted, part)), self.collate(part)) for part in parts]
+        if self.divided:
+            others = (examples[rank :: self.world] for rank in range(min(self.world, len(examples))))
+            most = max(len(shares(other, self.parts)) for other in others)
+            found += [(0.0, self.collate(examples[:1]))] * (most - len(found))
+        return {"parts": found}
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """The gradient of one step, and its loss."""
@@ -98,14 +110,18 @@ class Steps(transformers.Trainer):
         """
         module.eval()
         order = sorted(examples, key=lambda example: -len(example["input_ids"]))[self.rank :: self.world]
+        # The first process has the most; another one goes through something that counts for nothing beside it.
+        most = -(-len(examples) // self.world)
         total, n = 0.0, 0
         # Compiling takes longer than these few passes forwards ever would.
         with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext(), self._autocast():
-            for start in range(0, len(order), size):
+            for start in range(0, most, size):
                 some = order[start : start + size]
                 weight = sum(map(counted, some))
-                loss = self.loss_of(module, self._prepare_inputs(self.collate(some)))
+                loss = self.loss_of(module, self._prepare_inputs(self.collate(some or examples[:1])))
                 total, n = total + float(loss) * weight, n + weight
+        if self.divided:
+            apart(module)
         module.train()
         total, n = self.of_all([total, n]).sum(dim=0).tolist()
         return total / n

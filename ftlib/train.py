@@ -21,8 +21,9 @@ from ftlib.lean import lean
 from ftlib.losses import in_slices
 from ftlib.methods import Trainable
 from ftlib.models import Model
-from ftlib.ranks import rank
+from ftlib.ranks import divided, rank
 from ftlib.score import passes
+from ftlib.shards import in_shards
 from ftlib.spec import Experiment
 from ftlib.steps import Steps
 from ftlib.watch import Watch
@@ -60,8 +61,8 @@ def fit(
     batches as `mixed_lengths` or the method makes them, bfloat16 autocast where the model's dtype says so. Everything
     random follows the seed. With few examples the passes go on until `min_steps` are made.
 
-    Several processes (torchrun) each hold the whole module and compute the gradient of their share of every batch; all
-    of them call this, and end with the same weights.
+    Several processes (torchrun) each compute the gradient of their share of every batch, and hold the whole module
+    meanwhile, or a part of it (`ftlib.ranks.divided`); all of them call this, and end with the same weights.
 
     Args:
         trainable: What to train, and how its examples are encoded; parameters that require no gradient stay.
@@ -75,7 +76,7 @@ def fit(
         Diverged: The loss is not finite.
         FtlibError: The experiment asks for another number of processes than there are; see `ftlib.ranks.rank`.
     """
-    mine = rank(spec)
+    mine, in_parts = rank(spec), divided(spec)
     settings = spec.resolved()
     module, examples = trainable.module, trainable.encode(train)
     size, rate = settings["batch_size"], settings["learning_rate"]
@@ -133,18 +134,23 @@ def fit(
         if mine:
             # Or else all processes would drop the same of different examples.
             torch.manual_seed(spec.seed + mine * 2**32)
-        measure = partial(trainer.measured, module, watched, 4 * size)
-        watch = Watch(module, events, trainable.enough, at, measure, len(watched), spec.patience)
-        trainer.add_callback(watch)
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         events.say("fit", learning_rate=rate, steps=steps, n=len(examples))
         start = time.perf_counter()
         called = passes.core(module).base_model if trainer.sliced else module
         # What is drawn back is drawn whether a text uses it or not.
         words = _words(model, [*examples, *watched]) if trainable.closed and not trainable.pull else None
-        once = remembering(module) if model.family == ENCODER and _reads_rows(trainable, spec) else nullcontext()
-        with lean(module, words), once:
-            with _as_asked(module, called, spec):
+        # Not in parts: who remembers a text would make a pass less than the others.
+        same = model.family == ENCODER and not in_parts and _reads_rows(trainable, spec)
+        once = remembering(module) if same else nullcontext()
+        parts = in_shards(module, trainer.args.device) if in_parts else nullcontext(module)
+        with lean(module, words), once, parts as trained:
+            if in_parts:
+                trainer.divide(trained)
+            measure = partial(trainer.measured, trained, watched, 4 * size)
+            watch = Watch(trained, events, trainable.enough, at, measure, len(watched), spec.patience)
+            trainer.add_callback(watch)
+            with _as_asked(trained, called, spec):
                 trainer.train()
             watch.put_back()
             seconds = time.perf_counter() - start - watch.seconds

@@ -47,6 +47,11 @@ def run_one(run_dir: str | Path) -> RunRecord | None:
     # Set before the kernel starts: the linear algebra libraries read it once. Sums depend on the number of threads.
     os.environ |= thread_variables(spec.threads)
     if spec.processes > 1 and not ranks.launched():
+        try:
+            ranks.divided(spec)
+        except FtlibError as error:
+            # What every process would say, said once.
+            return write_failure(run_dir, spec, *failure(error, spec))
         return _together(run_dir, spec)
     if _rank(spec):
         return _assist(run_dir, spec)

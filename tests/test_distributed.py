@@ -2,22 +2,26 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_models
+import torch
 import toy
 from test_faults import all_gone, family, wait_for
 
 import ftlib
-from ftlib import cli, engines, records, suite, worker
+from ftlib import cli, engines, ranks, records, suite, worker
 from ftlib.engines import local
 from ftlib.errors import FtlibError
 from ftlib.events import read_events
+from ftlib.shards import apart, in_shards, layers
 from ftlib.spec import Experiment
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo and torchrun as on POSIX")
@@ -34,6 +38,12 @@ SHARED = {
     "patience": {"model": "still", "method": "full", "batch_size": 8, "learning_rate": 0.1, "patience": 1} | OFTEN,
     "tuned": {"model": "writer", "method": "lora", "batch_size": 20, "tuning": {"learning_rate": 2}},
     "dropout": {"model": "tiny", "method": "full", "batch_size": 8, "learning_rate": 0.003},
+}
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+# Three parts for one process and two for the other, which has to make a third pass; a second model loaded.
+SHARDED = {name: SHARED[name] for name in ("a last batch of one", "patience", "lora on a decoder")} | {
+    "full, in uneven parts": SHARED["a last batch of one"] | {"batch_size": 5, "gradient_accumulation": 3},
+    "lora": {"model": "still", "method": "lora", "batch_size": 20, "tuning": {"learning_rate": 2}},
 }
 # What every process runs; the first one tells what became of it.
 EACH = """
@@ -86,27 +96,61 @@ def losses(run_dir: Path, event: str) -> np.ndarray:
     return np.array(found)
 
 
-@pytest.fixture(scope="module")
-def both(home) -> dict:
-    """Every experiment of SHARED, trained by one process and by two."""
-    asked = {name: TASK | {"processes": 2} | fields for name, fields in SHARED.items()}
+def run_all(home: Path, fields_of: dict, folder: str, processes: int, **environment: str) -> dict[str, Path]:
+    """Every experiment, one after another, trained by one process or by two; its folder, by name."""
+    asked = json.dumps({name: TASK | fields | {"processes": processes} for name, fields in fields_of.items()})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("FTLIB_CACHE", str(home / "cache"))
         (home / "each.py").write_text(EACH, encoding="utf-8")
         patch.setenv("PYTHONPATH", str(Path(ftlib.__file__).parent.parent))
-        done = torchrun("each.py", json.dumps(asked), "shared")
+        if processes == 2:
+            done = torchrun("each.py", asked, folder, **environment)
+        else:
+            # In a process of its own, since what this one has needed before counts in its high-water mark.
+            command = [sys.executable, "each.py", asked, folder]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
-        # In a process of its own, since what this one has needed before counts in its high-water mark.
-        single = json.dumps({name: fields | {"processes": 1} for name, fields in asked.items()})
-        done = subprocess.run([sys.executable, "each.py", single, "alone"], capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stderr
-    return {name: (home / "alone" / name, home / "shared" / name) for name in SHARED}
+    return {name: home / folder / name for name in fields_of}
+
+
+@pytest.fixture(scope="module")
+def alone(home) -> dict[str, Path]:
+    """Every experiment, trained by one process."""
+    return run_all(home, SHARED | SHARDED, "alone", 1)
+
+
+@pytest.fixture(scope="module")
+def both(home, alone) -> dict[str, tuple[Path, Path]]:
+    """Every experiment of SHARED, trained by one process and by two."""
+    shared = run_all(home, SHARED, "shared", 2)
+    return {name: (alone[name], shared[name]) for name in SHARED}
+
+
+@pytest.fixture(scope="module")
+def sharded(home, alone) -> dict[str, tuple[Path, Path]]:
+    """Every experiment of SHARDED, trained by one process and by two that divide the model."""
+    shared = run_all(home, SHARDED, "shards", 2, **FSDP)
+    return {name: (alone[name], shared[name]) for name in SHARDED}
 
 
 @pytest.mark.parametrize("name", SHARED)
 def test_two_processes_give_the_record_of_one(both, name):
-    alone, shared = both[name]
+    same_record(*both[name], name)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_two_processes_that_divide_the_model_give_the_record_of_one(sharded, name):
+    same_record(*sharded[name], name)
+    one, other = (records.read_record(path) for path in sharded[name])
+    for cost in ("train_examples", "trainable_parameters", "total_parameters", "checkpoint_bytes"):
+        assert one.cost[cost] == other.cost[cost]
+    done = [r.cost["train_examples_per_second"] / r.cost["achieved_flops_per_second"] for r in (one, other)]
+    # One process alone takes the loss of a decoder slice by slice, where it counts.
+    assert done[0] == pytest.approx(done[1], rel=1e-6 if "decoder" not in name else 0.5), "as many operations"
+
+
+def same_record(alone: Path, shared: Path, name: str) -> None:
     one, other = records.read_record(alone), records.read_record(shared)
     assert sorted(path.name for path in shared.iterdir()) == sorted(path.name for path in alone.iterdir())
     first, second = records.read_predictions(alone), records.read_predictions(shared)
@@ -224,7 +268,65 @@ def test_another_number_of_processes_is_one_clear_error(here, tmp_path, monkeypa
     assert not ended.value.code and not capsys.readouterr().err
 
 
-def test_a_model_that_would_be_divided_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("variable", "said", "fields", "refused"),
+    [
+        ("ACCELERATE_USE_DEEPSPEED", "true", {}, "divides a model by FSDP alone"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", {}, "divides a model by FSDP alone"),
+        ("FSDP_VERSION", "1", {}, "FSDP_VERSION: found 1, allowed .*: 2"),
+        ("FSDP_OFFLOAD_PARAMS", "true", {}, "found true, allowed .*: false"),
+        ("FSDP_ACTIVATION_CHECKPOINTING", "true", {}, "gradient_checkpointing = true does that"),
+        ("FSDP_VERSION", "2", {"torch_compile": True}, "not compiled"),
+    ],
+)
+def test_what_cannot_be_divided_is_one_clear_error(here, tmp_path, monkeypatch, variable, said, fields, refused):
+    # So that what is passed on to other processes is taken back.
+    monkeypatch.setenv(ranks.DIVIDED, "")
+    for name, value in (FSDP | {variable: said}).items():
+        monkeypatch.setenv(name, value)
+    record = worker.run_one(prepared(tmp_path / "runs", **SHARED["full, odd batches"] | {"processes": 2} | fields))
+    assert record.status == "failed" and re.search(refused, record.reason)
+
+
+def test_one_process_holds_the_whole_model_whatever_accelerate_is_told(monkeypatch):
+    monkeypatch.setenv(ranks.DIVIDED, "")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(FtlibError, match="cannot divide it"):
-        ftlib.run(Experiment(method="majority"))
+    assert not ranks.divided(Experiment(method="full"))
+    assert "ACCELERATE_USE_FSDP" not in os.environ
+    assert ranks.divided(Experiment(method="full", processes=2))
+    with pytest.raises(FtlibError, match="four bits"):
+        ranks.divided(Experiment(method="qlora", model="tiny-lm", processes=2))
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_what_was_learned_in_shards_is_in_the_whole_module(group):
+    whole, _ = tiny_models.build("bert")
+    before = {name: p.detach().clone() for name, p in whole.named_parameters()}
+    known = dict(whole.named_parameters())
+    inputs = {"input_ids": torch.tensor([[5, 6, 7]])}
+    said = whole(**inputs).logits.detach()
+    with in_shards(whole, torch.device("cpu")) as part:
+        assert len(layers(part)) == 2 and all(type(layer).__name__ == "FSDPBertLayer" for layer in layers(part))
+        assert all(p.isnan().all() and p.untyped_storage().nbytes() == 4 for p in known.values())
+        with torch.no_grad():
+            torch.testing.assert_close(part(**inputs).logits, said)
+            apart(part)
+            for p in part.parameters():
+                p.add_(1.0)
+    assert all(p is known[name] for name, p in whole.named_parameters()), "the same objects"
+    for name, p in whole.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name] + 1.0, rtol=0, atol=0)
+
+
+def test_a_module_whose_training_failed_answers_nothing(group):
+    whole = torch.nn.Linear(2, 2)
+    with pytest.raises(ZeroDivisionError), in_shards(whole, torch.device("cpu")):
+        raise ZeroDivisionError
+    assert whole(torch.ones(1, 2)).isnan().all()

@@ -12,8 +12,8 @@ import ftlib
 
 PACKAGE = Path(ftlib.__file__).parent
 TORCH = {
-    "anchors", "between", "frozen", "lean", "losses", "models", "packing", "predict", "score", "speed", "steps",
-    "stereotypes", "train", "watch",
+    "anchors", "between", "frozen", "lean", "losses", "models", "packing", "predict", "score", "shards", "speed",
+    "steps", "stereotypes", "train", "watch",
 }  # fmt: skip
 STORY = {"battery", "biases", "course", "measured", "memorized", "probing", "run"}
 OUTER = {
