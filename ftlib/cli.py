@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
     from ftlib.progress import watching
 
     planned = suite.plan(options.suite, overrides(options.set))
-    if problems := needs.impossible(planned):
+    if problems := needs.impossible(planned, ask=options.dry_run):
         raise several(problems)
     waiting = [job for job in planned.jobs if not job.done]
     print(_overview(planned), flush=True)

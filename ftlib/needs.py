@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
-from ftlib import forecast, provenance, weights
+from ftlib import forecast, provenance, takes, weights
 from ftlib.candidates import machine_memory
 from ftlib.engines.probes import Trial, answers
 from ftlib.errors import several
@@ -56,7 +56,12 @@ def needs(planned: "Planned", at_once: int, show: Callable[..., None] | None) ->
         planned: From `ftlib.suite.plan`.
         at_once: Runs at a time, and so trials.
         show: See `ftlib.engines.probes.answers`; None: nothing is tried, all is counted from files.
+
+    Raises:
+        FtlibError: There are runs whose model does not take their method.
     """
+    if problems := takes.refused(planned):
+        raise several(problems)
     specs = [job.spec for job in planned.jobs if not job.done]
     trials = [Trial(tuple(cell), planned.task_of(cell[0])) for cell in forecast.cells(specs)]
     counts = [_count(trial.specs[0], trial.task)[0] for trial in trials]
@@ -136,8 +141,14 @@ def jobs_that_fit(planned: "Planned", wanted: int) -> int:
     return max(1, forecast.at_a_time(peaks, psutil.virtual_memory().available, wanted))
 
 
-def impossible(planned: "Planned") -> list[str]:
-    """Runs that cannot be on this machine, whatever else is going on there: what they hold for certain is too much."""
+def impossible(planned: "Planned", ask: bool = False) -> list[str]:
+    """Runs that cannot be on this machine, whatever else is going on there: what they hold for certain is too much, or
+    their model does not take their method.
+
+    Args:
+        planned: From `ftlib.suite.plan`.
+        ask: See `ftlib.takes.refused`; without it a study starts at once, and knows what `ftlib plan` found out.
+    """
     problems = []
     for cell in forecast.cells(job.spec for job in planned.jobs if not job.done):
         spec, task = cell[0], planned.task_of(cell[0])
@@ -150,7 +161,7 @@ def impossible(planned: "Planned") -> list[str]:
                 f"{spec.task} {spec.method} on {spec.model}: needs at least {gigabytes(counted.fixed)}, and {of} is "
                 f"{gigabytes(total)}; {said}"
             )
-    return problems
+    return problems + takes.refused(planned, ask)
 
 
 def save(planned: "Planned", found: Sequence[Need], jobs: int) -> None:

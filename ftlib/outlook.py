@@ -10,6 +10,7 @@ from ftlib.report.rows import show_as_per_cent
 from ftlib.report.rungs import labels
 from ftlib.report.study import read_study
 from ftlib.spec import DRAWS, FEW, draws
+from ftlib.takes import cautions
 
 if TYPE_CHECKING:
     from ftlib.suite import Planned
@@ -50,7 +51,7 @@ def outlook(planned: "Planned") -> list[str]:
     for (task, method), n in counts.items():
         at = ", ".join(map(str, sorted(shots.get((task, method), ()))))
         lines.append(f"  {task} {method}: {n} run{'s' * (n > 1)}{f', at {at} examples per class' if at else ''}")
-    return lines + few_draws(planned)
+    return lines + few_draws(planned) + cautions(planned)
 
 
 def few_draws(planned: "Planned") -> list[str]:
