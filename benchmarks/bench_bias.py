@@ -167,4 +167,4 @@ if __name__ == "__main__":
         text += ["## Canaries", "", *(f"- {row['sentence']}" for row in report["canaries"] if row.get("sentence")), ""]
     print("\n".join(text))
     (Path(options.out) / "bias.md").write_text("\n".join(text), encoding="utf-8")
-    sys.exit(off > 1e-12)
+    sys.exit(int(off > 1e-12))

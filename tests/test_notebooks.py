@@ -13,6 +13,8 @@ import toy
 from conftest import ROOT
 from ladders import rising, swept
 from synthetic import write_study
+from test_report_groups import LABELS
+from test_report_undone import MITIGATED, give_skew
 
 import ftlib
 from ftlib import notebooks, records
@@ -310,6 +312,9 @@ def test_every_other_notebook_is_executed(path, toy_study, at_home, tmp_path):
         study, task = str(write_study(tmp_path / "few", made, n=120)), ""
     if "learning_rate" in path.stem:
         study, task = str(write_study(tmp_path / "rates", swept(), n=120)), ""
+    if "bias" in path.stem:
+        # Nor has its task groups.
+        study, task = str(give_skew(write_study(tmp_path / "bias", MITIGATED, labels=LABELS, n=120))), ""
     offered = {"study": study, "task": task, "model": "tiny", "eval_limit": 20}
     takes = papermill.inspect_notebook(str(path)) if tagged(path) else {}
     notebooks.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})

@@ -103,6 +103,56 @@ def test_the_metrics_of_a_sequence_are_those_of_its_matrix_and_of_the_records(st
             assert row["low"] <= row["value"] <= row["high"] and row["seeds"] == 3
 
 
+def test_what_was_learned_is_shown_beside_what_is_forgotten(study):
+    content, words = read(study), " ".join(Page(study / "report.html").text.split())
+    found = {}
+    for row in content["sequences"]:
+        if row.get("method") and row["sequence"].count(">") == 2:
+            found.setdefault((row["method"], row["settings"]), {})[row["metric"]] = row
+    assert len(found) == 3 and all(set(one) == set(sequences.SHOWN) for one in found.values())
+    assert set(sequences.SHOWN) == {sequences.LEARNED, *OF_R}
+    groups = {(group.method, group.settings): course(group) for group in read_study(study).groups}
+    for key, rows in found.items():
+        learned = rows["learned"]
+        by_hand = np.mean([np.diag(R).mean() for R in groups[key].R])
+        assert learned["value"] == pytest.approx(by_hand) and (learned["n"], learned["seeds"]) == (3 * N, 3)
+        assert 0 < learned["low"] < learned["value"] < learned["high"] < 1
+        # The last task has had no time to be forgotten, so two of three lose what there is to lose.
+        left = learned["value"] - rows["forgetting_first"]["value"] * 2 / 3
+        assert left == pytest.approx(rows["average_accuracy"]["value"])
+    # 0.85, 0.8 and 0.75, but for chance.
+    assert found["lora", "earlier=reviews,bios"]["learned"]["value"] == pytest.approx(0.8, abs=0.02)
+    assert "right after own training" in words and "Whoever learned little has little to forget" in words
+
+
+def test_a_method_that_learned_nothing_is_seen_to_have_nothing_to_forget(tmp_path, quick):
+    """Its forgetting alone would look the best of all."""
+    nothing = {
+        "before": {"test": 0.35, "reviews": 0.5},
+        "after_1": {"test": 0.35, "reviews": 0.5},
+        "after": {"test": 0.35, "reviews": 0.5},
+    }
+    much = nothing | {"after_1": {"test": 0.35, "reviews": 0.9}, "after": {"test": 0.75, "reviews": 0.7}}
+    fields = {"earlier": ["reviews"]}
+    went = [Went("lora", nothing, fields=fields, noise=0), Went("full", much, fields=fields, noise=0)]
+    page = forgetting(read_study(write_courses(tmp_path / "s", went)), ())
+    table = page.sequences[0].levels
+    named = [cell.text.partition(",")[0] for cell in table.header[:4]]
+    assert named == ["method", "right after own training", "average accuracy", "forgetting first"]
+    cells = {row[0].text: [cell.text for cell in row[1:4]] for row in table.rows}
+    assert cells == {"lora": ["42.5", "42.5", "+0.0"], "full": ["82.5", "72.5", "+20.0"]}
+
+
+def test_a_stage_measured_on_other_examples_leaves_what_was_learned_unknown(study):
+    one = next(one for group in read_study(study).groups if (one := course(group)) and len(one.tasks) == 3)
+    hits = (one.hits[0].copy(), *one.hits[1:])
+    hits[0][:, 1] = np.nan
+    unknown = one._replace(hits=hits)
+    assert math.isnan(sequences.level(unknown, "learned").value)
+    assert "no score on reviews" in sequences.reason(unknown, "learned")
+    assert not math.isnan(sequences.level(unknown, "average_accuracy").value)
+
+
 def test_tasks_count_alike_and_spread_as_a_stratified_sample():
     rng = np.random.default_rng(0)
     tables = [rng.normal(0, 1, (1, 50)), rng.normal(5, 2, (1, 200))]

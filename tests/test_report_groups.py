@@ -12,7 +12,8 @@ from test_report import Page, digests, read
 from ftlib import records, report
 from ftlib.metrics import measure
 from ftlib.report import figures, groups_page
-from ftlib.report.groups import linear, treated
+from ftlib.report.gap_spread import gap_spread
+from ftlib.report.groups import _around, _Cut, _sources, _stage, linear, treated
 from ftlib.report.groups_page import groups, sentence
 from ftlib.report.rows import disagreements, rows_of
 from ftlib.report.study import read_study
@@ -228,10 +229,8 @@ def test_the_spread_of_a_difference_of_rates_is_that_of_two_samples():
     assert spread(table).se == pytest.approx(expected, rel=0.01)
 
 
-def test_the_interval_of_a_change_holds_the_true_one_as_often_as_it_says(tmp_path):
+def test_the_interval_of_a_change_holds_the_true_one_as_often_as_it_says():
     """No gap at all, three seeds, 60 examples of each of two groups: a false alarm is rare."""
-    from ftlib.report.groups import _around, _Cut, _gap_values, _sources
-
     rng = np.random.default_rng(2)
     code, alarms = np.repeat([0, 1], 60), 0
     for _ in range(300):
@@ -241,10 +240,47 @@ def test_the_interval_of_a_change_holds_the_true_one_as_often_as_it_says(tmp_pat
             for k, seeds in ((0, 1), (1, 3))
         ]
         cut = _Cut("", ("a", "b"), code, tuple(sides), None)
-        (low, before), (high, after) = (_gap_values(side, cut, 1 - k) for k, side in enumerate(sides))
-        found = _around(high - low, spread(after - before, _sources(cut)), 0.05)
+        before, after = (_stage(side, cut, 1 - k) for k, side in enumerate(sides))
+        both = [(stage.tables, stage.weights) for stage in (before, after)]
+        found = _around(after.gap - before.gap, gap_spread(after.values - before.values, both, _sources(cut)), 0.05)
         alarms += not found.low <= 0 <= found.high
     assert alarms / 300 <= 0.075
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.3], ids=["seeds move no group", "seeds move every group"])
+def test_twelve_groups_and_three_seeds_are_enough_to_say_something(moved):
+    """No gap at all: the largest of 66 is rarely taken for one; and its interval is no longer everything."""
+    rng, level = np.random.default_rng(3), 0.05 / 66
+    sizes = [400, 60, 50, 50, 40, 40, 30, 30, 20, 20, 15, 15]
+    code, alarms, pooled, alone = np.repeat(np.arange(12), sizes), 0, [], []
+    for _ in range(100):
+        ease = rng.normal(0.5, 1.5, len(code)) + moved * rng.normal(size=(3, 12))[:, code]
+        hits = (rng.random((3, len(code))) < 1 / (1 + np.exp(-ease))).astype(float)
+        cut = _Cut("", tuple("abcdefghijkl"), code, (None, hits), None)
+        stage = _stage(hits, cut, 0)
+        found = gap_spread(stage.values, [(stage.tables, stage.weights)], None)
+        alarms += found.mean > found.half_width(level)
+        pooled.append(found.half_width(level))
+        alone.append(spread(stage.values).half_width(level))
+    assert alarms / 100 <= 0.05
+    assert np.median(pooled) < min(0.75, 0.5 * np.median(alone))
+
+
+def test_false_positives_are_a_gap_of_their_own_where_there_are_two_labels(tmp_path):
+    folder = write_study(tmp_path / "study", [Made("tfidf", 0.5)], labels=("no", "yes"), n=80)
+    for run_dir, _ in records.records_of(folder):
+        table = records.read_predictions(run_dir)
+        table["group_sex"] = np.where(np.arange(len(table)) % 2, "x", "y")
+        table.to_parquet(run_dir / "predictions.parquet", index=False)
+    told = groups(read_study(folder))
+    rates = {row["group"]: row for row in told.rows if row["metric"] == "fpr" and row["stage"] == "after"}
+    others = table[(table["stage"] == "after") & (table["label"] == "no")]
+    for group, rows in others.groupby("group_sex"):
+        assert rates[group]["value"] == pytest.approx((rows["prediction"] == "yes").mean())
+        assert rates[group]["n"] == len(rows)
+    gap = next(row for row in told.rows if row["metric"] == "false_positive_rate_difference")
+    assert gap["value"] == pytest.approx(abs(rates["x"]["value"] - rates["y"]["value"])) and gap["label"] == "yes"
+    assert "others called so after" in {cell.text for cell in told.pages[0].levels.header}
 
 
 def test_other_test_sets_have_a_section_of_their_own(tmp_path):

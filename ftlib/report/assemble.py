@@ -65,6 +65,10 @@ COLUMNS = {
         *_WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
         "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
     ),
+    "undone": (
+        *_WHO, "part", "column", "against", "label", "gap_without", "gap_with", "gap_change", "gap_verdict", "p_holm",
+        "metric", "quality_difference", "low", "high", "quality_verdict", "n", "seeds", "groups", "sentence", "reason",
+    ),
     "ledger": (
         *_WHO, "part", "metric", "about", "before", "before_low", "before_high", "before_at", "after", "after_low",
         "after_high", "after_at", "change", "low", "high", "none_at", "p_value", "p_holm", "verdict", "n", "seeds",
@@ -114,6 +118,7 @@ def write_report(folder: Path) -> Path:
         "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
         **{name: lost.rows[name] for name in ("sequences", "dial", "carried")},
         "groups": whom.rows,
+        "undone": whom.undone,
         "ledger": drifted.rows,
         **kept.rows,
         "predicted": foretold_rows(told),

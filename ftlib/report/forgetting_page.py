@@ -20,6 +20,8 @@ from ftlib.report.tables import Cell, Table
 
 MOST_MATRICES = 8
 """Methods that have a picture of their own; the tables hold them all."""
+_LEVELS = (sequences.LEARNED, "average_accuracy")
+"""Of what is said of a sequence, what is no difference."""
 
 
 class SequencePage(NamedTuple):
@@ -122,10 +124,10 @@ def _sequence(found: Sequences) -> SequencePage:
 
 
 def _levels(found: Sequences) -> Table:
-    """Every method by every metric of the sequence."""
-    header = [Cell("method")]
-    for name in OF_R:
-        unit = "%" if name == "average_accuracy" else "points"
+    """Every method by what is said of its sequence."""
+    header = [Cell("method"), Cell("right after own training, %\N{NO-BREAK SPACE}↑", "mean over tasks", number=True)]
+    for name in sequences.SHOWN[1:]:
+        unit = "%" if name in _LEVELS else "points"
         up = "↑" if METRICS[name].higher_is_better else "↓"
         header.append(Cell(f"{name.replace('_', ' ')}, {unit}\N{NO-BREAK SPACE}{up}", number=True))
     header += [Cell("seeds", number=True), Cell("n", "examples of all tasks", number=True)]
@@ -135,8 +137,9 @@ def _levels(found: Sequences) -> Table:
         for name, value in levels.items():
             if say.missing(value.value):
                 cells.append(Cell("not available", sequences.reason(one, name), number=True))
-            elif name == "average_accuracy":
-                cells.append(Cell(say.level(name, value.value), say.span(name, value.low, value.high), number=True))
+            elif name in _LEVELS:
+                shown = say.level("accuracy", value.value), say.span("accuracy", value.low, value.high)
+                cells.append(Cell(*shown, number=True))
             else:
                 ends = f"{say.difference(name, value.low)} to {say.difference(name, value.high)}"
                 cells.append(Cell(say.difference(name, value.value), ends, number=True))

@@ -1,44 +1,31 @@
-"""Whom methods treat worse: how often each group of people is got right before and after, and what became of the gaps.
+"""Whom methods treat worse: the gaps between groups of people before and after adapting, and what became of them.
 
-A gap is the rate of the group that fares best minus that of the one that fares worst: of accuracy, and of equal
-opportunity (examples with a label that are given it) for the label where that is largest after adapting. Its interval,
-and that of its change, come from the two-way table of seeds and examples (`ftlib.spread`), each group's rate in its
-linear form. Groups and label were picked by looking, so the level is divided by how many there were to pick from.
+A gap is the rate of the group that fares best minus that of the one that fares worst: of accuracy, of equal opportunity
+(examples with a label that are given it) for the label where that is largest after adapting, and, of two labels, of
+false positives (examples of the first that are given the second). Its interval, and that of its change, come from the
+two-way table of seeds and examples (`ftlib.report.gap_spread`), each group's rate in its linear form. Groups and label
+were picked by looking, so the level is divided by how many there were to pick from.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftlib.intervals import Interval, interval
+from ftlib.intervals import Interval
 from ftlib.metrics.fairness import looked_at, unnamed
-from ftlib.metrics.gaps import FEWEST, smallest_gap
-from ftlib.report.parts import Part
-from ftlib.report.rows import comparable
+from ftlib.metrics.gaps import FEWEST, ends, smallest_gap, taking_part
+from ftlib.metrics.group_counts import independent
+from ftlib.report.gap_spread import gap_spread
+from ftlib.report.group_rates import Level, Sides, hits_of, levels_of, sides_of
 from ftlib.report.study import Group, Study
-from ftlib.spread import Array, spread
+from ftlib.spread import Array, Spread
 from ftlib.stats import holm
 
 ALPHA = 0.05
 _NONE = Interval(math.nan, math.nan, math.nan)
-
-
-class Level(NamedTuple):
-    """One group's rate at one stage."""
-
-    method: Group
-    stage: str
-    group: str
-    metric: str
-    """accuracy, or tpr of `label`."""
-    label: str
-    found: Interval
-    n: int
-    """Examples it divides by."""
-    seeds: int
 
 
 class Change(NamedTuple):
@@ -86,14 +73,16 @@ class Treated(NamedTuple):
     """Groups too small for any gap, with their sizes."""
 
 
-class _Sides(NamedTuple):
-    method: Group
-    before: NDArray | None
-    """(n_seeds, n_examples) numbers of the predicted labels; one row where all seeds have the same."""
-    after: NDArray
-    part: Part
-    code: NDArray
-    names: tuple[str, ...]
+class _Stage(NamedTuple):
+    """A gap before or after adapting, and what its spread is learned from."""
+
+    gap: float
+    values: Array
+    """(n_seeds, n_examples): their mean is the gap but for imagined examples."""
+    tables: list[Array]
+    """Of each group the same for its rate."""
+    weights: Array
+    """(n_groups,): the gap is the rates' weighted sum."""
 
 
 class _Cut(NamedTuple):
@@ -106,10 +95,9 @@ class _Cut(NamedTuple):
     """before and after: (n_seeds, n_examples)."""
     clusters: NDArray | None
 
-    @property
-    def rates(self) -> Array:
-        """(n_groups,) after adapting, mean over seeds."""
-        return _rates(self.sides[1], self.code, len(self.names)).mean(axis=0)
+    def rates(self, hits: Array) -> Array:
+        """(n_groups,) of one of the sides, mean over seeds."""
+        return _rates(hits, self.code, len(self.names)).mean(axis=0)
 
 
 def treated(study: Study) -> list[Treated]:
@@ -126,31 +114,13 @@ def treated(study: Study) -> list[Treated]:
             for column in part.groups
         )
         for name, column in wheres:
-            sides = [one for group in methods if (one := _sides(group, name, column))]
+            sides = [one for group in methods if (one := sides_of(group, name, column))]
             if sides:
                 found.append(_treated(task, name, column, sides))
     return found
 
 
-def _sides(method: Group, name: str, column: str) -> _Sides | None:
-    pairs = [(run.parts.get(("before", name)), run.parts.get(("after", name))) for run in method.ok]
-    pairs = [(a, b) for a, b in pairs if b is not None and b.chosen is not None and column in b.groups]
-    if not pairs:
-        return None
-    kept = {id(part) for part in comparable([after for _, after in pairs])}
-    pairs = [pair for pair in pairs if id(pair[1]) in kept]
-    first, before = pairs[0][1], [a for a, b in pairs if a is not None and a.chosen is not None and a.same == b.same]
-    if len({part.answers for part in before}) == 1:
-        before = before[:1]
-    elif len(before) < len(pairs):
-        before = []
-    names, code = np.unique(first.groups[column].astype(str), return_inverse=True)
-    chosen = np.stack([part.chosen for _, part in pairs])
-    earlier = np.stack([part.chosen for part in before]) if before else None
-    return _Sides(method, earlier, chosen, first, code, tuple(map(str, names)))
-
-
-def _treated(task: str, name: str, column: str, sides: Sequence[_Sides]) -> Treated:
+def _treated(task: str, name: str, column: str, sides: Sequence[Sides]) -> Treated:
     changes = [change for one in sides for change in _changes(one)]
     # What changed nothing is no hypothesis, and costs the others no correction.
     asked = [place for place, one in enumerate(changes) if one.change is not None and one.verdict != "unchanged"]
@@ -159,30 +129,29 @@ def _treated(task: str, name: str, column: str, sides: Sequence[_Sides]) -> Trea
         moved = "smaller" if one.change.value < 0 else "larger"
         changes[place] = one._replace(p_holm=float(p), verdict=moved if p <= ALPHA else "cannot tell")
     labels = {one.method.name: one.label for one in changes if one.metric == "tpr"}
-    levels = [level for one in sides for level in _levels(one, labels[one.method.name])]
+    levels = [level for one in sides for level in levels_of(one, _of_two(one) or labels[one.method.name])]
     sizes = dict(zip(sides[0].names, np.bincount(sides[0].code), strict=True))
     left_out = tuple(f"{group} ({n})" for group, n in sizes.items() if n < FEWEST or group == unnamed())
     return Treated(task, name, column, tuple(changes), tuple(levels), left_out)
 
 
-def _changes(one: _Sides) -> Iterator[Change]:
+def _of_two(one: Sides) -> str:
+    """The label that counts as positive where there are two; empty where there are more."""
+    return one.part.labels[1] if len(one.part.labels) == 2 else ""
+
+
+def _changes(one: Sides) -> Iterator[Change]:
+    labels = looked_at(one.part.labels)
     yield _change(one, "accuracy", [_cut(one, "accuracy", "", 0)])
-    yield _change(one, "tpr", [_cut(one, "tpr", *label) for label in looked_at(one.part.labels).items()])
+    yield _change(one, "tpr", [_cut(one, "tpr", *label) for label in labels.items()])
+    if _of_two(one):
+        yield _change(one, "fpr", [_cut(one, "fpr", *label) for label in labels.items()])
 
 
-def _hits(one: _Sides, metric: str, number: int) -> tuple[NDArray, list[Array | None]]:
-    """Which examples a rate is about, and before and after which of them are hits."""
-    truth = one.part.truth
-    among = truth == number if metric == "tpr" else np.ones(len(truth), bool)
-    right = [None if chosen is None else (chosen == truth)[:, among] for chosen in (one.before, one.after)]
-    return among, [None if side is None else side.astype(float) for side in right]
-
-
-def _cut(one: _Sides, metric: str, label: str, number: int) -> _Cut:
-    among, sides = _hits(one, metric, number)
+def _cut(one: Sides, metric: str, label: str, number: int) -> _Cut:
+    among, sides = hits_of(one, metric, number)
     code, clusters = one.code[among], one.part.clusters
-    sizes, blank = np.bincount(code, minlength=len(one.names)), unnamed()
-    kept = [place for place, name in enumerate(one.names) if name != blank and sizes[place] >= FEWEST]
+    kept = taking_part(one.names, np.bincount(code, minlength=len(one.names)), unnamed())
     inside = np.isin(code, kept)
     return _Cut(
         label,
@@ -193,7 +162,7 @@ def _cut(one: _Sides, metric: str, label: str, number: int) -> _Cut:
     )
 
 
-def _change(one: _Sides, metric: str, cuts: Sequence[_Cut]) -> Change:
+def _change(one: Sides, metric: str, cuts: Sequence[_Cut]) -> Change:
     seeds = len(one.after)
     able = [cut for cut in cuts if len(cut.names) > 1 and (cut.clusters is None or len(set(cut.clusters)) > 1)]
     if not able:
@@ -201,27 +170,25 @@ def _change(one: _Sides, metric: str, cuts: Sequence[_Cut]) -> Change:
         reason = f"a gap takes two named groups with {FEWEST} examples or more to divide by, of two sources ({sizes})"
         before = None if one.before is None else _NONE
         return Change(one.method, metric, "", _NONE, before, None, 1.0, 1.0, "", (), (), math.inf, 0, seeds, reason)
-    cut = max(able, key=lambda cut: np.ptp(cut.rates))
-    groups = len(cut.names)
-    picked_from = len(able) * groups * (groups - 1) // 2
+    cut = max(able, key=lambda cut: np.ptp(cut.rates(cut.sides[1])))
+    picked_from = len(able) * math.comb(len(cut.names), 2)
     level = ALPHA / picked_from
     before, after = cut.sides
-    sides = [None if side is None else _gap_values(side, cut, imagined) for side, imagined in ((before, 1), (after, 0))]
-    pairs = [() if side is None else _ends(side, cut) for side in cut.sides]
-    sizes = [_draws(cut, cut.code == place) for place in pairs[1]]
+    sources = _sources(cut)
+    sides = [None if side is None else _stage(side, cut, imagined) for side, imagined in ((before, 1), (after, 0))]
+    pairs = [() if side is None else ends(cut.rates(side)) for side in cut.sides]
+    sizes = [independent(cut.clusters, cut.code == place) for place in pairs[1]]
     pooled = float(after[:, np.isin(cut.code, pairs[1])].mean())
     pooled = (pooled * sum(sizes) + 1) / (sum(sizes) + 2)
     change, p, verdict = None, 1.0, ""
     if sides[0] is not None:
-        step = sides[1][1] - sides[0][1]
-        found = spread(step, _sources(cut))
-        value = sides[1][0] - sides[0][0]
+        both = [(side.tables, side.weights) for side in sides]
+        found = gap_spread(sides[1].values - sides[0].values, both, sources)
+        value = sides[1].gap - sides[0].gap
         change, p = _around(value, found, level), min(1.0, picked_from * found.p_value())
         if (before == after).all():
             change, p, verdict = Interval(0.0, 0.0, 0.0), 1.0, "unchanged"
-    levels = [
-        None if side is None else _positive(_around(side[0], spread(side[1], _sources(cut)), level)) for side in sides
-    ]
+    levels = [None if side is None else _positive(_around(side.gap, _spread(side, sources), level)) for side in sides]
     return Change(
         one.method,
         metric,
@@ -246,26 +213,23 @@ def _rates(hits: Array, code: NDArray, n_groups: int) -> Array:
     return sums / np.bincount(code, minlength=n_groups)
 
 
-def _gap_values(hits: Array, cut: _Cut, first: int) -> tuple[float, Array]:
-    """A stage's gap, and values whose mean it is but for imagined examples: a hit and a miss for every group.
+def _stage(hits: Array, cut: _Cut, first: int) -> _Stage:
+    """A stage's gap, with imagined examples where its spread is learned: a hit and a miss for every group.
 
     Without them a group that is always got right would be taken to be so for certain. Before and after adapting they
     are each other's opposite, as two examples that changed (Bonett and Price 2012).
     """
-    groups = len(cut.names)
+    groups, rates = len(cut.names), cut.rates(hits)
     weights = np.zeros(groups)
-    weights[list(_ends(hits, cut))] = -1.0, 1.0
+    weights[list(ends(rates))] = -1.0, 1.0
     imagined = np.tile([first, 1 - first], (len(hits), groups)).astype(float)
     code = np.concatenate([cut.code, np.repeat(np.arange(groups), 2)])
-    gap = float(np.ptp(_rates(hits, cut.code, groups).mean(axis=0)))
-    return gap, linear(np.concatenate([hits, imagined], axis=1), code, weights)
+    values, *tables = (linear(np.concatenate([hits, imagined], axis=1), code, of) for of in (weights, *np.eye(groups)))
+    return _Stage(float(np.ptp(rates)), values, tables, weights)
 
 
-def _ends(hits: Array, cut: _Cut) -> tuple[int, int]:
-    """The groups with the lowest and the highest rate in the mean over seeds; two even where all rates are equal."""
-    rates = _rates(hits, cut.code, len(cut.names)).mean(axis=0)
-    lowest, highest = int(rates.argmin()), int(rates.argmax())
-    return lowest, highest if highest != lowest else (lowest + 1) % len(rates)
+def _spread(stage: _Stage, sources: list[str] | None) -> Spread:
+    return gap_spread(stage.values, [(stage.tables, stage.weights)], sources)
 
 
 def linear(hits: Array, code: NDArray, weights: Array) -> Array:
@@ -289,7 +253,7 @@ def linear(hits: Array, code: NDArray, weights: Array) -> Array:
     return (rates @ weights)[:, None] + n * (weights / sizes)[code] * (hits - rates[:, code])
 
 
-def _around(value: float, found: Any, level: float) -> Interval:
+def _around(value: float, found: Spread, level: float) -> Interval:
     half = found.half_width(level)
     return Interval(value, max(-1.0, min(value, found.mean - half)), min(1.0, max(value, found.mean + half)))
 
@@ -304,28 +268,3 @@ def _sources(cut: _Cut) -> list[str] | None:
     if cut.clusters is None:
         return None
     return [*(f"1 {name}" for name in cut.clusters), *(f"0 {number}" for number in range(2 * len(cut.names)))]
-
-
-def _draws(cut: _Cut, some: NDArray) -> int:
-    return int(some.sum()) if cut.clusters is None else len(set(cut.clusters[some]))
-
-
-def _levels(one: _Sides, label: str) -> Iterator[Level]:
-    """Every group's accuracy, and its rate for the label of the gap."""
-    wanted = [("accuracy", "", 0), *([("tpr", label, one.part.labels.index(label))] if label else [])]
-    for metric, named, number in wanted:
-        among, sides = _hits(one, metric, number)
-        sources = None if one.part.clusters is None else one.part.clusters[among]
-        for stage, hits in zip(("before", "after"), sides, strict=True):
-            for place, group in enumerate(one.names) if hits is not None else ():
-                own = one.code[among] == place
-                found = _level(hits[:, own], None if sources is None else sources[own])
-                yield Level(one.method, stage, group, metric, named, found, int(own.sum()), len(hits))
-
-
-def _level(hits: Array, clusters: NDArray | None) -> Interval:
-    if not hits.size:
-        return _NONE
-    if hits.shape[1] < 2 or (clusters is not None and len(set(clusters)) < 2):
-        return Interval(float(hits.mean()), math.nan, math.nan)
-    return interval(hits, clusters=clusters)

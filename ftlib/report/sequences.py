@@ -10,12 +10,18 @@ import numpy as np
 from ftlib.difference import difference
 from ftlib.intervals import Interval, interval
 from ftlib.metrics import METRICS
-from ftlib.metrics.forgetting import OF_R, why_undefined
+from ftlib.metrics.forgetting import why_undefined
 from ftlib.report import say
 from ftlib.report.courses import Course, Paired, Side, alike, compared, course, shortened, who
 from ftlib.report.study import Study, seed_of
 from ftlib.spread import Array
 from ftlib.wording import Comparison
+
+LEARNED = "learned"
+"""The mean of R's diagonal: what methods score on a task right after its own training, the last task too."""
+SHOWN = (LEARNED, "average_accuracy", "forgetting_first", "forgetting_max", "backward_transfer", "forward_transfer")
+"""What is said of a method, in this order: what was learned, what is there at the end, and what was lost between."""
+_UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
 class Sequences(NamedTuple):
@@ -26,7 +32,7 @@ class Sequences(NamedTuple):
     tasks: tuple[str, ...]
     courses: tuple[Course, ...]
     levels: tuple[dict[str, Interval], ...]
-    """For each course, name of the metric -> value with its interval over examples and seeds."""
+    """For each course, a name of `SHOWN` -> value with its interval over examples and seeds."""
     duels: tuple[Paired, ...]
     """Every two by `forgetting_first`; its difference is that of what is kept, so better is forgetting less."""
     margin: float
@@ -55,7 +61,7 @@ def _family(study: Study, task: str, tasks: tuple[str, ...], found: Sequence[Cou
         rng=np.random.default_rng(seed_of(study.plan_hash, *tasks, "forgetting_first")),
         clusters=_earlier(found[0], found[0].clusters),
     )
-    levels = tuple({name: level(one, name) for name in OF_R} for one in found)
+    levels = tuple({name: level(one, name) for name in SHOWN} for one in found)
     return Sequences(task, tasks, tuple(found), levels, tuple(duels), margin)
 
 
@@ -74,14 +80,16 @@ def forgotten(one: Course) -> Array:
 
 
 def level(one: Course, name: str) -> Interval:
-    """A metric of R in the mean over the seeds, for new examples and seeds; NaN where it is undefined.
+    """One of `SHOWN` in the mean over the seeds, for new examples and seeds; NaN where it is undefined.
 
     The best score of `forgetting_max` is the one found, seed by seed: that another training might have been the best
     is not in its interval.
     """
     first, last = one.hits[:-1], len(one.tasks)
-    if name == "average_accuracy":
-        return interval(alike([hits[:, -1] for hits in one.hits]), clusters=one.clusters, bounds=(0.0, 1.0))
+    if name in (LEARNED, "average_accuracy"):
+        table = alike([hits[:, -1 if name != LEARNED else j + 1] for j, hits in enumerate(one.hits)])
+        # A stage that was measured on other examples has no score.
+        return _UNKNOWN if np.isnan(table).any() else interval(table, clusters=one.clusters, bounds=(0.0, 1.0))
     if name == "forward_transfer":
         sides = [(hits[:, j], hits[:, 0]) for j, hits in enumerate(one.hits) if j]
         clusters = None if one.clusters is None else one.clusters[one.hits[0].shape[2] :]
@@ -94,11 +102,12 @@ def level(one: Course, name: str) -> Interval:
         clusters = _earlier(one, one.clusters)
     a, b = (alike(list(tables)) for tables in zip(*sides, strict=True))
     if np.isnan(a).any() or np.isnan(b).any() or (clusters is not None and len(set(clusters)) < 2):
-        return Interval(math.nan, math.nan, math.nan)
+        return _UNKNOWN
     found = difference(b, a, clusters=clusters, bounds=(0.0, 1.0))
     if name == "backward_transfer":
         return Interval(found.value, found.low, found.high)
-    return Interval(-found.value, -found.high, -found.low)
+    # Nothing forgotten is 0, not -0.
+    return Interval(*(0.0 - end for end in (found.value, found.high, found.low)))
 
 
 def _earlier(one: Course, clusters: Array | None) -> Array | None:
@@ -107,10 +116,11 @@ def _earlier(one: Course, clusters: Array | None) -> Array | None:
 
 
 def reason(one: Course, name: str) -> str:
-    """Why a metric of R has no value."""
+    """Why one of `SHOWN` has no value."""
     return why_undefined(one.R.mean(axis=0), one.base.mean(axis=0), one.tasks, name)
 
 
+ALONE = " (alone it would count, among so many it does not quite)"
 _WORDS = {
     "better": "{a} forgets less than {b} by {size} ({sure})",
     "worse": "{a} forgets more than {b} by {size} ({sure})",
@@ -137,8 +147,7 @@ def sentence(found: Sequences, duel: Paired) -> str:
 
 def alone(said: Comparison) -> str:
     """What is added where a difference would count were it the only one."""
-    counts = said.verdict == "undecided" and (said.low > 0 or said.high < 0)
-    return " (alone it would count, among so many it does not quite)" if counts else ""
+    return ALONE if said.verdict == "undecided" and (said.low > 0 or said.high < 0) else ""
 
 
 def spanned(said: Comparison, metric: str = "accuracy") -> str:
