@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ftlib.data import TASKS, Task, kind_of, load_task
 from ftlib.measured import of_examples
 from ftlib.methods import CLASSIFICATION, METHODS, Predictor
-from ftlib.metrics import leaf
+from ftlib.metrics.leaves import leaf
 from ftlib.spec import Experiment
 
 if TYPE_CHECKING:

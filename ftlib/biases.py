@@ -15,8 +15,8 @@ from ftlib.data.pairs import Pairs, read_pairs
 from ftlib.data.probes import part_of, swaps_of
 from ftlib.families import ENCODER
 from ftlib.methods import Predictor
-from ftlib.metrics import leaf
 from ftlib.metrics.counterfactual import measure_swaps, measure_templates
+from ftlib.metrics.leaves import leaf
 from ftlib.spec import Experiment
 from ftlib.swaps import swap
 from ftlib.terms import load_terms

@@ -12,7 +12,7 @@ from ftlib import weights
 from ftlib.data.cache import cache_folder
 from ftlib.errors import FtlibError
 from ftlib.families import context_of, family_of, read_config
-from ftlib.fields import BUNDLED_MODELS
+from ftlib.naming import BUNDLED_MODELS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,9 @@ from ftlib import card_sections as sections
 from ftlib.card_sections import UNKNOWN, inert
 from ftlib.data import kind_of
 from ftlib.errors import FtlibError
-from ftlib.fields import BUNDLED_MODELS
 from ftlib.methods import CLASSIFICATION, METHODS
 from ftlib.metrics import METRICS
+from ftlib.naming import BUNDLED_MODELS
 from ftlib.records import RunRecord, read_record, records_of, write_atomically
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 from ftlib.canaries import PREFIX
 from ftlib.canaries import levels as planted_levels
+from ftlib.combinations import TRAINING
 from ftlib.data import read_card
-from ftlib.fields import TRAINING
 from ftlib.methods import CLASSIFICATION, METHODS
 from ftlib.metrics import METRICS
 from ftlib.records import RunRecord

@@ -14,12 +14,12 @@ from ftlib.between import Line
 from ftlib.data import Task, general, load_task
 from ftlib.events import Events
 from ftlib.families import DECODER
-from ftlib.fields import short_name
 from ftlib.measured import Measured, joined, of_examples
 from ftlib.methods import LANGUAGE_MODELING, METHODS, Predictor, merged
 from ftlib.methods.shared import Shared
-from ftlib.metrics import leaf
+from ftlib.metrics.leaves import leaf
 from ftlib.mixture import mixed_tasks, replayed
+from ftlib.naming import short_name
 from ftlib.prompts import no_words
 from ftlib.spec import Experiment
 from ftlib.train import Training, fit

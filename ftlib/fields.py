@@ -10,18 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ftlib.combinations import CONTINUED, COURSE, HOW, TRAINING, combination_problems, family_problem
+from ftlib.combinations import combination_problems
 from ftlib.data import PROBES
 from ftlib.data.probes import BIASES, is_bias
 from ftlib.data.probes import problems as probe_problems
 from ftlib.errors import unknown
 from ftlib.methods import METHODS
-from ftlib.naming import BUNDLED_MODELS, model_name_problems, short_name, task_name_problems
-
-__all__ = [
-    "BUNDLED_MODELS", "CONTINUED", "COURSE", "HOW", "TRAINING", "Fields", "family_problem", "field_problems",
-    "model_name_problems", "model_problems", "short_name", "task_name_problems",
-]  # fmt: skip
+from ftlib.naming import model_name_problems, task_name_problems
 
 
 class Fields(BaseModel):

@@ -19,7 +19,7 @@ from ftlib.canaries import DIGITS, EACH, PREFIX, Canary, canaries, others, plant
 from ftlib.data import Task, limited
 from ftlib.intervals import interval
 from ftlib.methods import Predictor
-from ftlib.metrics import leaf
+from ftlib.metrics.leaves import leaf
 from ftlib.metrics.memorization import exposure_interval, rank
 from ftlib.records import COLUMNS
 from ftlib.spec import Experiment

@@ -14,8 +14,9 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ftlib.combinations import COURSE, TRAINING
 from ftlib.errors import FtlibError, several
-from ftlib.fields import COURSE, TRAINING, Fields, field_problems
+from ftlib.fields import Fields, field_problems
 from ftlib.methods import METHODS
 
 SCHEMA = 1

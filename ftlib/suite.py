@@ -10,10 +10,10 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ftlib import engines, forecast, notebooks, provenance, records, weights, worker
+from ftlib.combinations import family_problem
 from ftlib.data import Task, load_task
 from ftlib.errors import FtlibError, several
 from ftlib.families import ENCODER, family_of, read_config
-from ftlib.fields import family_problem
 from ftlib.grid import load_suite
 from ftlib.methods import CLASSIFICATION, METHODS
 from ftlib.prompts import no_words

@@ -17,8 +17,8 @@ from ftlib import forecast, provenance, weights
 from ftlib.data import kind_of
 from ftlib.data.cache import cache_folder
 from ftlib.families import ENCODER, family_of, read_config
-from ftlib.fields import short_name
 from ftlib.methods import CLASSIFICATION, LANGUAGE_MODELING, METHODS
+from ftlib.naming import short_name
 from ftlib.records import write_json
 from ftlib.spec import Experiment, digest
 

@@ -67,7 +67,7 @@ def fit(
     Args:
         trainable: What to train, and how its examples are encoded; parameters that require no gradient stay.
         model: The base model: device and dtype.
-        spec: learning_rate, epochs, min_steps, batch_size, seed and `ftlib.fields.HOW` are read, resolved.
+        spec: learning_rate, epochs, min_steps, batch_size, seed and `ftlib.combinations.HOW` are read, resolved.
         train: The training examples.
         events: Where progress is written.
         validation: Examples whose loss is measured meanwhile; None: none is.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ftlib.errors import FtlibError
-from ftlib.fields import BUNDLED_MODELS, model_name_problems
+from ftlib.naming import BUNDLED_MODELS, model_name_problems
 
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 SHA256 = {

@@ -11,8 +11,8 @@ import pandas as pd
 import synthetic
 
 from ftlib import records
-from ftlib.fields import short_name
 from ftlib.metrics import forgetting, measure_text
+from ftlib.naming import short_name
 from ftlib.spec import Experiment
 
 LABELS = {"pydocs": ("numpy", "pandas", "torch"), "reviews": ("negative", "positive"), "bios": ("nurse", "poet")}

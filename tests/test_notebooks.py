@@ -18,7 +18,7 @@ from test_report_undone import MITIGATED, give_skew
 
 import ftlib
 from ftlib import notebooks, records
-from ftlib.fields import CONTINUED, HOW, TRAINING
+from ftlib.combinations import CONTINUED, HOW, TRAINING
 from ftlib.methods import METHODS
 from ftlib.spec import SEQUENCE, Experiment
 

@@ -1,6 +1,5 @@
 """What methods memorise: exposure of planted canaries before and after, one method against another, extraction."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -12,7 +11,8 @@ from ftlib.canaries import PREFIX, levels
 from ftlib.intervals import Interval, interval
 from ftlib.methods import METHODS
 from ftlib.metrics.memorization import exposure_interval, exposures
-from ftlib.report.courses import Paired, Side, compared, who
+from ftlib.report.courses import Paired, Side, compared
+from ftlib.report.entries import numbers, who
 from ftlib.report.study import Group, Run, Study, seed_of
 from ftlib.spread import Array
 
@@ -212,10 +212,10 @@ def rows(found: Sequence[Memory]) -> dict[str, list[dict[str, Any]]]:
         for one in memory.kept:
             at = {**who(one.group), "part": f"{PREFIX}{one.repetitions}", "metric": "exposure"}
             at |= {"repetitions": one.repetitions, "candidates": one.candidates, "seeds": len(one.seeds)}
-            told += [at | {"stage": s, "n": r.shape[1]} | _numbers(one.exposure(s)) for s, r in one.ranks.items()]
+            told += [at | {"stage": s, "n": r.shape[1]} | numbers(one.exposure(s)) for s, r in one.ranks.items()]
         for one in memory.extracted:
             at = {**who(one.group), "part": one.part, "metric": "extraction", "n": one.n, "seeds": one.n_seeds}
-            told += [at | {"stage": stage} | _numbers(share) for stage, share in one.shares.items()]
+            told += [at | {"stage": stage} | numbers(share) for stage, share in one.shares.items()]
         verdicts += [_verdict(memory.task, duel) for duel in memory.duels]
     return {"memorised": told, "memorised_verdicts": verdicts}
 
@@ -235,7 +235,3 @@ def _verdict(task: str, duel: Duel) -> dict[str, Any]:
     at |= {"difference": duel.difference.value, "low": duel.difference.low, "high": duel.difference.high}
     at |= {"p_value": said.comparison.p_value, "p_holm": said.p_holm, "verdict": verdict(duel)}
     return at | {"n": duel.found.n, "seeds": duel.found.n_seeds}
-
-
-def _numbers(found: Interval) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else float(value) for name, value in found._asdict().items()}

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ftlib.fields import CONTINUED, short_name
+from ftlib.combinations import CONTINUED
 from ftlib.intervals import Interval
 from ftlib.methods import METHODS
 from ftlib.metrics import metric_row
+from ftlib.naming import short_name
 from ftlib.report import say
 from ftlib.report.contest import unit_of
-from ftlib.report.courses import Paired, Side, compared, examples_of, in_common, table_of, who
+from ftlib.report.courses import Paired, Side, compared, examples_of, in_common, table_of
+from ftlib.report.entries import who
 from ftlib.report.parts import Part
 from ftlib.report.rows import group_interval
 from ftlib.report.sequences import alone, spanned

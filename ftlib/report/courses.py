@@ -7,15 +7,15 @@ are paired on seeds and examples.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ftlib.fields import short_name
 from ftlib.influence import label_values
 from ftlib.metrics import metric_row
 from ftlib.metrics.forgetting import tasks_of
+from ftlib.naming import short_name
 from ftlib.report.parts import Part
 from ftlib.report.rows import OF_LABELS, metrics_of, values_of
 from ftlib.report.study import Group, Run
@@ -215,8 +215,3 @@ def shortened(names: Sequence[str], field: str) -> dict[str, str]:
     """
     found = {name: re.sub(rf" {field}=\S+", "", name) for name in names}
     return found if len(set(found.values())) == len(found) else {name: name for name in names}
-
-
-def who(group: Group) -> Mapping[str, str]:
-    """What every row of report.json about a method begins with."""
-    return {"task": group.task, "model": group.model, "method": group.method, "settings": group.settings}

@@ -15,7 +15,8 @@ from ftlib.methods import METHODS
 from ftlib.metrics import metric_row
 from ftlib.report import say
 from ftlib.report.contest import Contest, unit_of
-from ftlib.report.courses import Paired, Side, compared, examples_of, in_common, shortened, table_of, who
+from ftlib.report.courses import Paired, Side, compared, examples_of, in_common, shortened, table_of
+from ftlib.report.entries import who
 from ftlib.report.lost import MEASURES, Loss
 from ftlib.report.parts import Part
 from ftlib.report.rows import group_interval

@@ -7,7 +7,8 @@ import numpy as np
 
 from ftlib.intervals import Interval
 from ftlib.report import say
-from ftlib.report.courses import Paired, Side, compared, examples_of, in_common, table_of, who
+from ftlib.report.courses import Paired, Side, compared, examples_of, in_common, table_of
+from ftlib.report.entries import who
 from ftlib.report.parts import Part
 from ftlib.report.rows import group_interval
 from ftlib.report.sequences import alone, margin_in_share, spanned

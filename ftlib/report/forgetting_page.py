@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ftlib.fields import short_name
 from ftlib.metrics import METRICS
 from ftlib.metrics.forgetting import OF_R
+from ftlib.naming import short_name
 from ftlib.plots.heat import heat
 from ftlib.report import carried, carried_page, dial, dial_page, features, say, sequences
 from ftlib.report.contest import Contest

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ftlib.intervals import Interval
 from ftlib.report import say
-from ftlib.report.courses import who
+from ftlib.report.entries import who
 from ftlib.report.ledger import MARGIN, NEUTRAL, OPPORTUNITY, Line, ledger
 from ftlib.report.study import Study
 from ftlib.report.tables import Cell, Table

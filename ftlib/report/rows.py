@@ -13,6 +13,7 @@ from ftlib.intervals import Interval, interval, metric_interval
 from ftlib.metrics import METRICS, NO_TOKENS, Metric, language, metric_row
 from ftlib.metrics.classification import why_undefined
 from ftlib.records import flat
+from ftlib.report.entries import numbers, who
 from ftlib.report.parts import Part
 from ftlib.report.study import Group, Run, Study
 
@@ -116,7 +117,6 @@ def _disagreements(run: Run) -> Iterator[Disagreement]:
 
 
 def _group_rows(group: Group, memory: dict[tuple[Any, ...], Interval]) -> Iterator[dict[str, Any]]:
-    who = {"task": group.task, "model": group.model, "method": group.method, "settings": group.settings}
     wheres = dict.fromkeys(where for run in group.ok for where in run.parts)
     for stage, part_name in wheres:
         parts = comparable([run.parts[stage, part_name] for run in group.ok if (stage, part_name) in run.parts])
@@ -127,17 +127,17 @@ def _group_rows(group: Group, memory: dict[tuple[Any, ...], Interval]) -> Iterat
             if metric == "brier":
                 key += tuple(part.brier.tobytes() for part in parts if part.brier is not None)
             found = memory[key] if key in memory else memory.setdefault(key, group_interval(parts, metric))
-            row = who | {"stage": stage, "part": part_name, "metric": metric} | _numbers(found)
+            row = who(group) | {"stage": stage, "part": part_name, "metric": metric} | numbers(found)
             row |= {"n": len(parts[0].ids), "seeds": len(parts), "source": "predictions"}
             if parts[0].protocol:
                 row["protocol"] = parts[0].protocol
             if row["value"] is None:
                 row["reason"] = why_not(parts, metric)
             yield row
-    yield from _recorded_rows(group, who, set(wheres))
+    yield from _recorded_rows(group, set(wheres))
 
 
-def _recorded_rows(group: Group, who: Mapping[str, str], seen: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def _recorded_rows(group: Group, seen: set[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """Metrics that the predictions' columns read here cannot give: their mean over the seeds, as recorded."""
     found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for run in group.ok:
@@ -152,7 +152,7 @@ def _recorded_rows(group: Group, who: Mapping[str, str], seen: set[tuple[str, st
     for (stage, part_name, metric), leaves in found.items():
         values = [leaf["value"] for leaf in leaves if leaf["value"] is not None]
         one = leaves[0] if len(leaves) == 1 else {}
-        row = {**who, "stage": stage, "part": part_name, "metric": metric}
+        row = who(group) | {"stage": stage, "part": part_name, "metric": metric}
         row |= {"value": float(np.mean(values)) if len(values) == len(leaves) else None}
         row |= {"low": one.get("low"), "high": one.get("high"), "n": leaves[0].get("n"), "seeds": len(leaves)}
         row["source"] = "record"
@@ -211,10 +211,6 @@ def _sums(part: Part, metric: str) -> tuple[NDArray[np.float64], NDArray[np.floa
 def show_as_per_cent(metric: Metric | str) -> bool:
     """Whether a metric is a share, which readers are shown in per cent."""
     return (metric_row(metric) if isinstance(metric, str) else metric).unit == "share"
-
-
-def _numbers(found: Interval) -> dict[str, float | None]:
-    return {name: None if math.isnan(bound) else float(bound) for name, bound in found._asdict().items()}
 
 
 def _counts(part: Part) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """One run state by state, for a notebook: after each training, and on the way from the untouched weights."""
 
 from ftlib import plots
-from ftlib.fields import short_name
 from ftlib.metrics.forgetting import matrix, tasks_of
+from ftlib.naming import short_name
 from ftlib.records import RunRecord
 from ftlib.report.html import table
 from ftlib.report.svg import Picture, picture

@@ -12,7 +12,8 @@ from ftlib.intervals import Interval, interval
 from ftlib.metrics import METRICS
 from ftlib.metrics.forgetting import why_undefined
 from ftlib.report import say
-from ftlib.report.courses import Course, Paired, Side, alike, compared, course, shortened, who
+from ftlib.report.courses import Course, Paired, Side, alike, compared, course, shortened
+from ftlib.report.entries import numbers, who
 from ftlib.report.study import Study, seed_of
 from ftlib.spread import Array
 from ftlib.wording import Comparison
@@ -164,9 +165,8 @@ def rows(found: Sequence[Sequences]) -> list[dict[str, Any]]:
         for one, levels in zip(family.courses, family.levels, strict=True):
             at = {**who(one.group), "sequence": sequence, "n": one.n, "seeds": len(one.seeds)}
             for name, value in levels.items():
-                numbers = {key: None if math.isnan(v) else float(v) for key, v in value._asdict().items()}
-                why = {"reason": reason(one, name)} if numbers["value"] is None else {}
-                told.append(at | {"metric": name} | numbers | why)
+                why = {"reason": reason(one, name)} if math.isnan(value.value) else {}
+                told.append(at | {"metric": name} | numbers(value) | why)
         for duel in family.duels:
             said = duel.pair.comparison
             told.append(

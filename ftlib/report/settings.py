@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ftlib.fields import Fields, short_name
+from ftlib.fields import Fields
+from ftlib.naming import short_name
 
 _OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
 """Fields that are no settings: they have a column of their own, or do not change what is asked."""

@@ -11,6 +11,7 @@ from ftlib.events import read_events
 from ftlib.losscurve import Fit, Points, Rise, fits, rise
 from ftlib.report import say
 from ftlib.report.contest import Contest
+from ftlib.report.entries import who
 from ftlib.report.figures import Figure, figure_of
 from ftlib.report.study import Group, Run, Study
 from ftlib.report.svg import panels
@@ -109,8 +110,7 @@ def _row(one: Trained) -> dict[str, Any]:
     group, curves = one.group, [_finite(fit.train) for _, fit in one.runs]
     watched = [dict(points) for _, fit in one.runs if (points := _finite(fit.validation))]
     sizes = sorted({fit.n for _, fit in one.runs if fit.n})
-    row = {"task": group.task, "model": group.model, "method": group.method, "settings": group.settings}
-    row |= {"name": one.name, "runs": len(one.runs), "failed": len(one.failed)}
+    row = who(group) | {"name": one.name, "runs": len(one.runs), "failed": len(one.failed)}
     row |= {"steps": max((points[-1][0] for points in curves), default=None)}
     for name, place in (("train_first", 0), ("train_last", -1)):
         row[name] = float(np.mean([points[place][1] for points in curves])) if curves else None
@@ -176,8 +176,8 @@ def _rises(found: Sequence[Trained]) -> Iterator[str]:
     alone = [one for one in able if one.rise.n_seeds == 1 and one.rise.value > 0]
     if alone:
         said = [f"{one.name} by {one.rise.value:.3f} after step {one.steps[one.rise.place]:g}" for one in alone]
-        who = say.some(said, MOST_SAID)
-        yield f"With one seed a rise may be chance; the validation loss rose in the one run of {who}."
+        names = say.some(said, MOST_SAID)
+        yield f"With one seed a rise may be chance; the validation loss rose in the one run of {names}."
     calm = [one for one in able if one not in over and one not in alone]
     late = [one for one in calm if one.rise.place == len(one.steps) - 1]
     calm = [one for one in calm if one not in late]

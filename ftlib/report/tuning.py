@@ -16,6 +16,7 @@ from ftlib.aggregate import BestOf, expected_best_of_seeds
 from ftlib.methods import METHODS
 from ftlib.metrics import metric_row
 from ftlib.report.contest import Contest, unit_of
+from ftlib.report.entries import who
 from ftlib.report.study import Group, Study, seed_of
 from ftlib.spread import Array
 from ftlib.verdict import compare_all
@@ -215,7 +216,7 @@ def rows(found: Tuning) -> Iterator[dict[str, Any]]:
         for k in range(1, len(one.rates) + 1):
             numbers = {name: _or_none(getattr(one.best, name)[k - 1]) for name in ("value", "low", "high")}
             numbers["first"] = _or_none(float(one.firsts[:, k - 1].mean()))
-            yield _who(one.group) | {
+            yield who(one.group) | {
                 "name": one.name, "metric": found.metric, "k": k, **numbers,
                 "all_diverged": float(one.best.nothing[k - 1]), "seeds": len(one.seeds),
                 "n_validation": one.n_validation,
@@ -231,11 +232,7 @@ def chosen(found: Tuning) -> Iterator[dict[str, Any]]:
                 for tried, value in zip(one.rates, scores, strict=True)
             ]
             at = {"name": one.name, "metric": found.metric, "seed": seed, "learning_rate": rate}
-            yield _who(one.group) | at | {"at_edge": seed in one.at_edge, "tried": tried}
-
-
-def _who(group: Group) -> dict[str, str]:
-    return {"task": group.task, "model": group.model, "method": group.method, "settings": group.settings}
+            yield who(one.group) | at | {"at_edge": seed in one.at_edge, "tried": tried}
 
 
 def _or_none(value: float) -> float | None:
