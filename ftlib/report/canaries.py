@@ -42,12 +42,18 @@ class Kept(NamedTuple):
         table = -exposures(self.ranks[stage], self.candidates)
         return Side(f"{self.group.name} {stage} {self.repetitions}", self.seeds, table)
 
+    def gain(self) -> Side:
+        """What adapting added: other secrets were other guesses before it, and that is chance."""
+        before, after = self.side("before"), self.side("after")
+        return Side(f"{self.group.name} gained {self.repetitions}", self.seeds, after.table - before.table)
+
 
 class Duel(NamedTuple):
     """Two things compared by exposure; the difference is a - b in bits, positive where a is more exposed."""
 
     question: str
-    """methods: two of them; memorised: after against before; repeated: most against least often planted."""
+    """methods: two of them; memorised: after against before; repeated: most against least often planted, what
+    adapting added."""
     repetitions: int
     a: str
     b: str
@@ -158,7 +164,7 @@ def _repeated(kept: Sequence[Kept]) -> Iterator[Asked]:
     for name, some in by_group.items():
         if len(some) > 1:
             least, most = some[0], some[-1]
-            yield most.repetitions, name, f"planted {times(least.repetitions)}", most.side(), least.side()
+            yield most.repetitions, name, f"planted {times(least.repetitions)}", most.gain(), least.gain()
 
 
 def times(repetitions: int) -> str:

@@ -88,7 +88,7 @@ def _span(found: Interval, signed: bool = False) -> str:
 _QUESTIONS = {
     "methods": "{a} against {b}, planted {times}",
     "memorised": "{a}, planted {times}: after against before",
-    "repeated": "{a}: planted {times} against {b}",
+    "repeated": "{a}: planted {times} against {b}, what adapting added",
 }
 _SAID = {
     "less": "exposed less",
