@@ -128,14 +128,27 @@ def percent(row: dict | None) -> str:
     return f"{value:.1f}" + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if bounds[0] is not None else "")
 
 
+def exposure(report: dict) -> list[str]:
+    """Exposure by how often a secret was planted, as Markdown: bits, mean over secrets and seeds."""
+    rows = [row for row in report["memorised"] if row["metric"] == "exposure"]
+    counts = sorted({row["repetitions"] for row in rows})
+    lines = [f"| method, stage | {' | '.join(f'planted {count}' for count in counts)} |"]
+    lines.append(f"|{' --- |' * (1 + len(counts))}")
+    for key in dict.fromkeys((row["method"], row["settings"], row["stage"]) for row in rows):
+        of = {row["repetitions"]: row for row in rows if (row["method"], row["settings"], row["stage"]) == key}
+        cells = [f"{of[n]['value']:.1f} ({of[n]['low']:.1f} to {of[n]['high']:.1f})" for n in counts]
+        lines.append(f"| {' '.join(filter(None, key))} | {' | '.join(cells)} |")
+    return lines
+
+
 def said(report: dict) -> list[str]:
     """What the report says of gaps, in its own sentences."""
     return [f"- {row['sentence']}" for row in report["groups"] if row.get("sentence")]
 
 
 def decided(report: dict) -> list[str]:
-    """Verdicts of a study."""
-    return [f"- {row['sentence']}" for row in report["comparisons"]]
+    """Verdicts against TF-IDF."""
+    return [f"- {row['sentence']}" for row in report["verdicts"] if "tfidf" in (row["a"], row["b"])]
 
 
 if __name__ == "__main__":
@@ -158,13 +171,22 @@ if __name__ == "__main__":
         text += [*said(report), "", f"{n} rates in the records; the farthest from fairlearn's is off by {off:.1g}.", ""]
     if "bios" in options.parts:
         report = ran(folder / "bios", (ROOT / "reports" / "bias" / "suite.toml").read_text(encoding="utf-8"))
-        text += ["## bios: occupations learned from skewed biographies", "", *said(report), "", *decided(report), ""]
+        text += [
+            "## bios: occupations learned from skewed biographies",
+            "",
+            *said(report),
+            "",
+            "What undoing it did:",
+            "",
+        ]
+        text += [*(f"- {row['sentence']}" for row in report["undone"]), "", "Against TF-IDF:", "", *decided(report), ""]
     if "reviews" in options.parts:
         report = ran(folder / "reviews", SUITES["reviews"])
         text += ["## reviews: fine-tuning beside TF-IDF", "", *decided(report), ""]
     if "canaries" in options.parts:
         report = ran(folder / "canaries", (ROOT / "reports" / "misuse" / "suite.toml").read_text(encoding="utf-8"))
-        text += ["## Canaries", "", *(f"- {row['sentence']}" for row in report["canaries"] if row.get("sentence")), ""]
+        text += ["## Canaries", "", *exposure(report), ""]
+        text += [f"- {row['sentence']}" for row in report["memorised_verdicts"] if row["question"] != "memorised"]
     print("\n".join(text))
     (Path(options.out) / "bias.md").write_text("\n".join(text), encoding="utf-8")
     sys.exit(int(off > 1e-12))

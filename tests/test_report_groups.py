@@ -239,7 +239,7 @@ def test_the_interval_of_a_change_holds_the_true_one_as_often_as_it_says():
             (rng.random((seeds, 120)) < 1 / (1 + np.exp(-ease - 0.5 * k))).astype(float)
             for k, seeds in ((0, 1), (1, 3))
         ]
-        cut = _Cut("", ("a", "b"), code, tuple(sides), None)
+        cut = _Cut("", ("a", "b"), code, tuple(sides), None, "")
         before, after = (_stage(side, cut, 1 - k) for k, side in enumerate(sides))
         both = [(stage.tables, stage.weights) for stage in (before, after)]
         found = _around(after.gap - before.gap, gap_spread(after.values - before.values, both, _sources(cut)), 0.05)
@@ -256,7 +256,7 @@ def test_twelve_groups_and_three_seeds_are_enough_to_say_something(moved):
     for _ in range(100):
         ease = rng.normal(0.5, 1.5, len(code)) + moved * rng.normal(size=(3, 12))[:, code]
         hits = (rng.random((3, len(code))) < 1 / (1 + np.exp(-ease))).astype(float)
-        cut = _Cut("", tuple("abcdefghijkl"), code, (None, hits), None)
+        cut = _Cut("", tuple("abcdefghijkl"), code, (None, hits), None, "")
         stage = _stage(hits, cut, 0)
         found = gap_spread(stage.values, [(stage.tables, stage.weights)], None)
         alarms += found.mean > found.half_width(level)

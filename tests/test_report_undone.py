@@ -13,6 +13,8 @@ from ftlib import records
 from ftlib.errors import FtlibError
 from ftlib.metrics import measure
 from ftlib.report.by_label import by_label, pictured
+from ftlib.report.groups_page import groups
+from ftlib.report.study import read_study
 from ftlib.report.undone import read_treated, undone
 from ftlib.report.undone_page import effects, rows, sentence
 
@@ -183,6 +185,22 @@ def test_without_two_groups_there_is_no_gap_and_the_cost_is_told(tmp_path):
     assert one.gap.change is None and "a gap takes two named groups" in sentence(one)
     assert one.quality is not None and {each.label for each in one.whom} == {""}
     assert rows([one])[0]["gap became"] == one.gap.reason
+    page = groups(read_study(folder)).pages[0]
+    assert page.mended.figure is None and page.mended.sentences == (f"{sentence(one)}.",)
+
+
+def test_the_report_says_what_undoing_did_and_whom_it_cost(study):
+    told = groups(read_study(study))
+    of, treat = read_treated(study)
+    pairs = undone(of, treat)
+    assert told.pages[0].mended.sentences == tuple(f"{sentence(one)}." for one in pairs)
+    assert {row["sentence"] for row in told.undone} == {sentence(one) for one in pairs}
+    for row, one in zip(told.undone, pairs, strict=True):
+        assert row["gap_change"] == list(one.gap.change) and row["gap_verdict"] == one.gap.verdict
+        assert {each["group"] for each in row["groups"]} == {each.group for each in one.whom}
+    figure = told.pages[0].mended.figure
+    assert figure in told.figures and {row[0] for row in figure.rows} >= {one.method.name for one in pairs}
+    json.dumps(told.undone, allow_nan=False)
 
 
 def test_groups_that_are_not_there_are_asked_for_in_vain(study, tmp_path):

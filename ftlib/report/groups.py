@@ -94,6 +94,8 @@ class _Cut(NamedTuple):
     sides: tuple[Array | None, Array]
     """before and after: (n_seeds, n_examples)."""
     clusters: NDArray | None
+    sizes: str
+    """Of all groups, in words."""
 
     def rates(self, hits: Array) -> Array:
         """(n_groups,) of one of the sides, mean over seeds."""
@@ -151,7 +153,8 @@ def _changes(one: Sides) -> Iterator[Change]:
 def _cut(one: Sides, metric: str, label: str, number: int) -> _Cut:
     among, sides = hits_of(one, metric, number)
     code, clusters = one.code[among], one.part.clusters
-    kept = taking_part(one.names, np.bincount(code, minlength=len(one.names)), unnamed())
+    counts = np.bincount(code, minlength=len(one.names))
+    kept = taking_part(one.names, counts, unnamed())
     inside = np.isin(code, kept)
     return _Cut(
         label,
@@ -159,6 +162,7 @@ def _cut(one: Sides, metric: str, label: str, number: int) -> _Cut:
         np.searchsorted(kept, code[inside]),
         tuple(None if side is None else side[:, inside] for side in sides),
         None if clusters is None else clusters[among][inside],
+        ", ".join(f"{name}: {n}" for name, n in zip(one.names, counts, strict=True)),
     )
 
 
@@ -166,8 +170,11 @@ def _change(one: Sides, metric: str, cuts: Sequence[_Cut]) -> Change:
     seeds = len(one.after)
     able = [cut for cut in cuts if len(cut.names) > 1 and (cut.clusters is None or len(set(cut.clusters)) > 1)]
     if not able:
-        sizes = ", ".join(f"{name}: {n}" for name, n in zip(one.names, np.bincount(one.code), strict=True))
-        reason = f"a gap takes two named groups with {FEWEST} examples or more to divide by, of two sources ({sizes})"
+        of = f" for {cuts[0].label!r}" if cuts[0].label else ""
+        reason = (
+            f"a gap takes two named groups with {FEWEST} examples or more to divide by, of two sources{of} "
+            f"({cuts[0].sizes})"
+        )
         before = None if one.before is None else _NONE
         return Change(one.method, metric, "", _NONE, before, None, 1.0, 1.0, "", (), (), math.inf, 0, seeds, reason)
     cut = max(able, key=lambda cut: np.ptp(cut.rates(cut.sides[1])))

@@ -48,9 +48,8 @@ class Groups(NamedTuple):
     @property
     def figures(self) -> tuple[Figure, ...]:
         """Every figure, in the order of the page."""
-        return tuple(
-            figure for one in self.pages for figure in (one.figure, *((one.mended.figure,) if one.mended else ()))
-        )
+        both = [(one.figure, one.mended.figure if one.mended else None) for one in self.pages]
+        return tuple(figure for some in both for figure in some if figure is not None)
 
     @property
     def there(self) -> bool:

@@ -28,7 +28,8 @@ class Mended(NamedTuple):
     """What undoing the gaps of one column of groups costs, as the page shows it."""
 
     sentences: tuple[str, ...]
-    figure: Figure
+    figure: Figure | None
+    """None where no method has a gap to show."""
     whom: Table
 
 
@@ -43,12 +44,14 @@ def mended(one: Treated, found: Sequence[Undone], where: str) -> Mended:
     return Mended(tuple(f"{sentence(each)}." for each in found), _figure(one, found, where), _whom(one, found, where))
 
 
-def _figure(one: Treated, found: Sequence[Undone], where: str) -> Figure:
+def _figure(one: Treated, found: Sequence[Undone], where: str) -> Figure | None:
     """Quality against each method's own largest gap."""
     metric = found[0].metric
     levels = {each.plain.name: each.levels[0] for each in found} | {each.method.name: each.levels[1] for each in found}
     gaps = {change.method.name: change.after for change in one.changes if change.metric == "tpr" and change.pair}
     names = [name for name in levels if name in gaps]
+    if not names:
+        return None
     by, label = say.scale(metric), "largest gap of equal opportunity, points"
     with drawing(3.4 + 0.16 * math.ceil(len(names) / 2)) as ax:
         dial(
@@ -64,8 +67,9 @@ def _figure(one: Treated, found: Sequence[Undone], where: str) -> Figure:
             ax,
             "undone",
             f"Quality against the gap by {one.column}, {where}",
-            "Each method with its 95 % intervals; better is up and to the left. The gap is each method's own largest, "
-            "wherever it is: one that was closed for a label may have opened for another.",
+            "Each method with its 95 % intervals; better is up and to the left, and at the dashed line the groups fare "
+            "alike. The gap is each method's own largest, wherever it is: one that was closed for a label may have "
+            "opened for another.",
             ("method", say.heading(metric), "95 % interval", label, "95 % interval"),
             [
                 (
