@@ -53,7 +53,10 @@ seeds = [0, 1, 2, 3, 4]
 task = "reviews"
 model = "minilm"
 [[runs]]
-method = ["zero_shot", "tfidf", "probe", "full"]
+method = ["zero_shot", "tfidf", "probe"]
+[[runs]]
+method = "full"
+epochs = 5.0
 """,
 }
 
