@@ -48,7 +48,7 @@ question = "Is fine-tuning better than TF-IDF where it was trained, and in a dom
 [plan]
 primary = "accuracy"
 margin = 0.02
-seeds = [0, 1, 2, 3, 4]
+seeds = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
 [defaults]
 task = "reviews"
 model = "minilm"

@@ -1,15 +1,18 @@
 """Training beside transformers' Trainer, and beside what the processor can multiply; writes docs/training.md.
 
-    python benchmarks/bench_training.py [--seeds 3] [--examples 1000] [--test 1000] [--threads 2] [--out docs]
+    python benchmarks/bench_training.py [--seeds 3] [--examples 1000] [--test 1000] [--threads 2]
+                                        [--folder build/training] [--out docs]
 
 SST-2 with all-MiniLM-L6-v2, one pass over the same examples, one process, in turns. The Trainer has its
 defaults and what courses set: float32, batches of 16 in random order, each padded to its longest; LoRA through peft
 with the same rank, scale and layers. Rates are ftlib's for both. Examples a second are those of the training loop;
 accuracy is on the same test texts, paired over examples and seeds. The peak is that of square matrix products in the
 same arithmetic, measured now. Where the rest of the time goes is asked of torch's profiler, in one more training.
+What a seed gave is kept in FOLDER and not measured again, so that seeds can be added.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -114,13 +117,25 @@ def beside(task, model, method, options):
     speeds, right, shares = {"Trainer": [], "ftlib": []}, {"Trainer": [], "ftlib": []}, []
     for seed in range(options.seeds):
         for name, train in (("Trainer", theirs), ("ftlib", ours)):
-            speed, flops, probabilities = train(task, model, method, seed, options.examples)
-            speeds[name].append(speed)
-            right[name].append(np.array(task.labels)[probabilities(texts).argmax(axis=1)] == truth)
-            said = f"{method}, seed {seed}, {name}: {speed:.1f} examples/s, accuracy {right[name][-1].mean():.4f}"
-            if flops:
-                shares.append((flops, matmul_peak("cpu", model.dtype, model.threads)))
-                said += f", {flops / 1e9:.0f} GFLOP/s of {shares[-1][1] / 1e9:.0f}"
+            kept = (
+                Path(options.folder) / f"{method}_{seed}_{name}_{options.examples}_{len(test)}_{options.threads}.json"
+            )
+            if not kept.exists():
+                speed, flops, probabilities = train(task, model, method, seed, options.examples)
+                answers = np.array(task.labels)[probabilities(texts).argmax(axis=1)] == truth
+                peak = matmul_peak("cpu", model.dtype, model.threads)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                found = {"speed": speed, "flops": flops, "peak": peak, "right": answers.tolist()}
+                kept.write_text(json.dumps(found), encoding="utf-8")
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            speeds[name].append(found["speed"])
+            right[name].append(np.array(found["right"]))
+            said = (
+                f"{method}, seed {seed}, {name}: {found['speed']:.1f} examples/s, accuracy {right[name][-1].mean():.4f}"
+            )
+            if found["flops"]:
+                shares.append((found["flops"], found["peak"]))
+                said += f", {shares[-1][0] / 1e9:.0f} GFLOP/s of {shares[-1][1] / 1e9:.0f}"
             print(said, flush=True)
     ratio, low, high = (np.exp(x) for x in stats.t_interval(np.log(np.divide(speeds["ftlib"], speeds["Trainer"]))))
     part, part_low, part_high = stats.t_interval([flops / peak for flops, peak in shares])
@@ -163,6 +178,7 @@ if __name__ == "__main__":
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", default="build/training")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
     if not DATA.exists():
