@@ -60,7 +60,7 @@ method = "full"
 learning_rate = [2e-4, {low}]
 [[runs]]
 method = "lora"
-learning_rate = [1e-3, 3e-4]
+learning_rate = [3e-4, 1e-3]
 """
 PASSES = {4.0: 1e-5, 12.0: 3e-5}
 """Passes over each task, and full fine-tuning's low rate."""
