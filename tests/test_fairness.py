@@ -11,7 +11,6 @@ from fairlearn import metrics as fairlearn
 from ftlib import records
 from ftlib.data import load_task
 from ftlib.data.columns import BLANK_GROUP
-from ftlib.errors import FtlibError
 from ftlib.metrics import gaps as module
 from ftlib.metrics import measure
 from ftlib.metrics.fairness import columns_of, looked_at, measure_groups
@@ -285,21 +284,6 @@ def test_the_smallest_gap_is_what_80_per_cent_of_tests_find():
     assert ((a - b) / sd > 1.96).mean() == pytest.approx(0.8, abs=0.03)
     assert smallest_gap(n, n, rate, comparisons=8) > gap > smallest_gap(4 * n, 4 * n, rate)
     assert math.isinf(smallest_gap(2, 2, 0.5, comparisons=20))
-
-
-# On request
-
-
-def test_two_columns_crossed():
-    table = table_of(BY_HAND)
-    table["group_age"] = np.where(np.arange(len(table)) % 2 == 0, "old", "young")
-    table.loc[0, "group_age"] = None
-    found = measure_groups(table, NO_YES, crossed=[("sex", "age")])
-    assert set(found["groups"]) == {"sex", "age", "sex & age"}
-    assert set(found["groups"]["sex & age"]) == {"a & old", "a & young", "b & old", "b & young", BLANK_GROUP}
-    assert sum(one["accuracy"]["n"] for one in found["groups"]["sex & age"].values()) == 40
-    with pytest.raises(FtlibError, match="did you mean 'age'"):
-        measure_groups(table, NO_YES, crossed=[("sex", "agee")])
 
 
 def test_groups_smaller_than_the_fewest_are_said_to_be(by_hand):

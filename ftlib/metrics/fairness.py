@@ -6,14 +6,13 @@ or more are taken one against the rest. `ftlib.metrics.gaps` says what a gap is 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ftlib.errors import unknown
 from ftlib.intervals import interval, metric_interval
 from ftlib.metrics.classification import accuracy, confusion, f1_macro
 from ftlib.metrics.gaps import FEWEST, gaps
@@ -61,7 +60,6 @@ def measure_groups(
     table: "pd.DataFrame",
     labels: Sequence[str],
     *,
-    crossed: Iterable[tuple[str, str]] = (),
     alpha: float = 0.05,
     rng: np.random.Generator | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -70,7 +68,6 @@ def measure_groups(
     Args:
         table: Predictions of one stage and part, `group_<column>` among their columns; a missing group counts as blank.
         labels: The task's label names, in order.
-        crossed: Pairs of columns whose groups are taken together: ("gender", "age") gives the column "gender & age".
         alpha: 1 minus the level of the intervals.
         rng: Draws the replicates of the gaps; None: seeded.
 
@@ -80,9 +77,6 @@ def measure_groups(
         divides by. Names of gaps are those of `ftlib.metrics.gaps.GAPS` with _difference or _ratio; "worst_group" is
         the lowest accuracy of a group that takes part. A group with fewer than 10 examples takes part in no gap.
 
-    Raises:
-        FtlibError: A crossed column that the table does not have.
-
     >>> import pandas as pd
     >>> said = pd.DataFrame({"label": ["yes"] * 4, "prediction": ["yes", "yes", "yes", "no"], "cluster": None})
     >>> found = measure_groups(said.assign(group_sex=["f", "f", "m", "m"]), ["no", "yes"])["groups"]["sex"]
@@ -91,13 +85,6 @@ def measure_groups(
     """
     blank, rng = unnamed(), np.random.default_rng(SEED) if rng is None else rng
     columns = {name: table[f"{PREFIX}{name}"].fillna(blank).astype(str) for name in columns_of(table)}
-    for pair in crossed:
-        for name in pair:
-            if name not in columns:
-                raise unknown("crossed: group column", name, columns)
-        a, b = (columns[name] for name in pair)
-        either = (a == blank) | (b == blank)
-        columns[" & ".join(pair)] = (a + " & " + b).where(~either, blank)
     numbers = {label: number for number, label in enumerate(labels)}
     truth, chosen = (table[name].map(numbers).to_numpy(dtype=int) for name in ("label", "prediction"))
     clusters = clusters_of(table)
