@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import send_to_device
 
 from ftlib.methods import Trainable
 
@@ -94,7 +95,7 @@ def fisher(
     module.eval()
     for place in chosen:
         module.zero_grad()
-        batch = {name: value.to(model.device) for name, value in trainable.collate([examples[place]]).items()}
+        batch = send_to_device(trainable.collate([examples[place]]), model.device)
         with model.autocast():
             loss = module(**batch)["loss"]
         loss.backward()

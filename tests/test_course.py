@@ -108,15 +108,18 @@ def test_consolidation_without_strength_is_plain_training_to_the_bit(at_home):
     assert all(torch.equal(plain[name], p) for name, p in trainable.module.named_parameters())
 
 
-def test_the_stronger_the_pull_the_nearer_the_weights_stay(at_home):
+@pytest.mark.parametrize(("penalty", "strengths"), [("l2_sp", (1.0, 100.0)), ("ewc", (1e3, 1e6))])
+def test_the_stronger_the_pull_the_nearer_the_weights_stay(at_home, penalty, strengths):
+    """EWC of a language model alone: what must be kept is general text, which is packed."""
+
     def moved(strength):
-        spec = Experiment(**TEXT, method="full", learning_rate=0.01, l2_sp=strength)
+        spec = Experiment(**TEXT, **{penalty: strength}, method="full", learning_rate=0.01, ewc_samples=4)
         task, model = opened(spec)
         begun = weights(model.speaker())
         ended = course.follow(spec, task, model, Quiet()).predictor.trainable.module
         return sum(float((p.detach() - begun[name]).square().sum()) for name, p in ended.named_parameters())
 
-    free, held, tight = moved(1e-9), moved(1.0), moved(100.0)
+    free, held, tight = moved(1e-9), *(moved(strength) for strength in strengths)
     assert tight < held < free
 
 
