@@ -4,6 +4,7 @@ Between two trainings every task is measured, so that a run holds its own row of
 training i (Lopez-Paz & Ranzato 2017, section 3): the stages `after_1`, `after_2`, ... and `after`.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ from ftlib.data import Task, general, load_task
 from ftlib.events import Events
 from ftlib.families import DECODER
 from ftlib.measured import Measured, joined, of_examples
-from ftlib.methods import LANGUAGE_MODELING, METHODS, Predictor, merged
+from ftlib.methods import LANGUAGE_MODELING, METHODS, Predictor, Trainable, merged
 from ftlib.methods.shared import Shared
 from ftlib.metrics.leaves import leaf
 from ftlib.mixture import mixed_tasks, replayed
@@ -50,8 +51,16 @@ def legs(spec: Experiment) -> list[list[str]]:
 
     >>> legs(Experiment(task="pydocs", method="full", earlier=["reviews"], together=["bios"]))
     [['reviews'], ['pydocs', 'bios']]
+
+    Adapters that are merged are trained apart:
+
+    >>> legs(Experiment(task="pydocs", method="merged", together=["bios"]))
+    [['pydocs'], ['bios']]
     """
-    trainings = [*([name] for name in spec.earlier), [spec.task, *spec.together]]
+    together = [[spec.task, *spec.together]]
+    if spec.method == "merged":
+        together = [[name] for name in together[0]]
+    trainings = [*([name] for name in spec.earlier), *together]
     return [[short_name(name) for name in names] for names in trainings]
 
 
@@ -79,29 +88,33 @@ def follow(spec: Experiment, task: Task, model: "Model", events: Events) -> Foll
     Raises:
         Diverged: Some training did.
     """
-    own, beside = short_name(spec.task), others(spec)
-    tasks = {**{name: beside[name] for name in map(short_name, spec.earlier)}, own: task, **beside}
-    shared = Shared(model, spec, tasks)
+    import pandas as pd
+
+    shared, drawn = begun(spec, task, model)
+    own, tasks = short_name(spec.task), shared.tasks
     line = Line(shared.module, shared.new) if spec.alphas else None
-    drawn = {name: _draw(spec, name == own, one, name) for name, one in tasks.items()}
     anchors = _anchored(spec, shared)
     if spec.ewc and not spec.earlier:
         _consolidate(spec, shared, own, _old_text(own), anchors, events)
     between, trainings, seen = {}, [], []
-    if spec.method == "merged":
-        trainings = _apart(spec, shared, drawn, anchors, events)
-    for number, names in enumerate(legs(spec) if spec.method != "merged" else [], 1):
-        training, frame = _leg(spec, shared, names, drawn, seen, anchors, events)
-        trainings.append((training, len(frame)))
+    for number, names in enumerate(legs(spec), 1):
+        trainable, frame = leg(spec, shared, number, drawn)
+        if anchors:
+            trainable = trainable._replace(pull=anchors.pull)
+        watched = pd.concat([tasks[name].splits["validation"].assign(task=name) for name in names])
+        events.say("leg", tasks=names, replayed=len(frame) - sum(len(drawn[name]) for name in names))
+        trainings.append((fit(trainable, model, spec, frame, events, watched), len(frame)))
         seen += names
-        if number == len(legs(spec)):
-            break
+        if number == len(legs(spec)) or spec.method == "merged":
+            continue
         if spec.method == "stacked":
             merged.stack(shared.module, spec.seed + number)
         if spec.ewc and tasks[names[0]].kind == task.kind:
             _consolidate(spec, shared, names[0], drawn[names[0]], anchors, events)
         events.say("stage", name=f"after_{number}")
         between[f"after_{number}"] = _row(f"after_{number}", spec, shared, seen, own)
+    if spec.method == "merged":
+        merged.merge(shared.module, spec)
     answers = shared.answers(own)
     members = {
         name: (one, shared.answers(name))
@@ -119,15 +132,11 @@ def follow(spec: Experiment, task: Task, model: "Model", events: Events) -> Foll
     return Followed(predictor, _together(trainings), unique, between, line)
 
 
-def _apart(spec: Experiment, shared: Shared, drawn, anchors: Anchors, events: Events) -> list[tuple[Training, int]]:
-    """An adapter for each task, trained by itself, and all of them merged."""
-    trainings = []
-    for number, name in enumerate(shared.tasks):
-        merged.another(shared.module, spec, number)
-        training, frame = _leg(spec, shared, [name], drawn, [], anchors, events)
-        trainings.append((training, len(frame)))
-    merged.merge(shared.module, spec)
-    return trainings
+def begun(spec: Experiment, task: Task, model: "Model") -> tuple[Shared, dict[str, "pd.DataFrame"]]:
+    """The model for all of a run's tasks, and the examples of each that it is trained on, both by short name."""
+    own, beside = short_name(spec.task), others(spec)
+    tasks = {**{name: beside[name] for name in map(short_name, spec.earlier)}, own: task, **beside}
+    return Shared(model, spec, tasks), {name: _draw(spec, name == own, one, name) for name, one in tasks.items()}
 
 
 def _draw(spec: Experiment, own: bool, task: Task, name: str) -> "pd.DataFrame":
@@ -166,32 +175,38 @@ def _old_text(name: str) -> "pd.DataFrame":
     return general.old().assign(task=name)
 
 
-def _leg(spec, shared: Shared, names: list[str], drawn, seen: list[str], anchors: Anchors, events: Events):
-    """One training: what is new, and what is replayed of what was seen."""
+def leg(
+    spec: Experiment, shared: Shared, number: int, drawn: Mapping[str, "pd.DataFrame"]
+) -> tuple[Trainable, "pd.DataFrame"]:
+    """What is trained in one of a run's trainings, and on what: what is new, and what is replayed of what was seen.
+
+    Args:
+        spec: The run.
+        shared: Its model.
+        number: Which of its `legs`, from 1.
+        drawn: As `begun` returns it.
+    """
     import pandas as pd
 
-    kind = shared.tasks[names[0]].kind
+    names, kind = legs(spec)[number - 1], shared.tasks[legs(spec)[number - 1][0]].kind
+    if spec.method == "merged":
+        merged.another(shared.module, spec, number - 1)
+    seen = [name for before in legs(spec)[: number - 1] for name in before] if spec.method != "merged" else []
     frames = [drawn[name] for name in names]
-    again = [name for name in dict.fromkeys(seen) if shared.tasks[name].kind == kind]
-    old = [drawn[name] for name in again]
-    if spec.replay and not again and kind == LANGUAGE_MODELING:
+    old = [drawn[name] for name in dict.fromkeys(seen) if shared.tasks[name].kind == kind]
+    if spec.replay and not old and kind == LANGUAGE_MODELING:
         old = [_old_text(names[0])]
     for place, frame in enumerate(old if spec.replay else []):
         rng = np.random.default_rng([spec.seed, len(seen), place])
         frames.append(frame.iloc[replayed(len(frame), spec.replay, rng)])
     frame = pd.concat(frames, ignore_index=True)
-    in_it = list(dict.fromkeys(frame["task"]))
-    trainable = shared.trainable(in_it)
+    trainable = shared.trainable(list(dict.fromkeys(frame["task"])))
     if len(names) > 1 and spec.sampling != "proportional":
         rng = np.random.default_rng(spec.seed)
         trainable = trainable._replace(
             batches=lambda size, steps: mixed_tasks(frame["task"], spec.sampling, size, steps, rng)
         )
-    if anchors:
-        trainable = trainable._replace(pull=anchors.pull)
-    watched = pd.concat([shared.tasks[name].splits["validation"].assign(task=name) for name in names])
-    events.say("leg", tasks=names, replayed=len(frame) - sum(len(drawn[name]) for name in names))
-    return fit(trainable, shared.model, spec, frame, events, watched), frame
+    return trainable, frame
 
 
 def _row(stage: str, spec: Experiment, shared: Shared, seen: list[str], own: str) -> Measured:

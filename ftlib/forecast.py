@@ -64,7 +64,7 @@ def predicted(answer: Mapping[str, Any], told: Mapping[str, Any], spec: Experime
         told: The run's entry among the answer's `variants`.
         spec: The run.
 
-    Trainings on other tasks, and reading them, are taken to last as long as its own.
+    Of a run with several trainings, or one on several tasks, the trial went through each of them.
 
     Two settings of 10 steps of 0.5 s + 100 tokens of 0.001 s, and 1 s of validation after each:
 
@@ -89,13 +89,13 @@ def predicted(answer: Mapping[str, Any], told: Mapping[str, Any], spec: Experime
         train += found["look_seconds_per_token"] * found["validation_tokens"]
         if fits > 1:
             train = fits * (train + found["validation_seconds"])
-    evaluate, others = found["eval_seconds"], len(spec.earlier) + len(spec.together)
-    train *= 1 + others
+    train = found.get("course_seconds", train)
     around = found["start_seconds"] + found["open_seconds"] + found["before_seconds"]
     # An untouched model's general text is read once for the whole study.
     around += found["general_seconds"] if method.trains else 0.0
-    # Every task before, between the trainings and after them; and once more for every state on the way.
-    around += evaluate * (others * (2 + len(spec.earlier)) + (1 + others) * len(spec.alphas))
+    # Every task between the trainings, and once more for every state on the way; the others before and after, too.
+    evaluate, others = found["eval_seconds"], found.get("others_eval_seconds", 0.0)
+    around += (len(spec.earlier) + len(spec.alphas)) * (evaluate + others) + 2 * others
     return Predicted(
         int(found["peak_memory_bytes"]),
         train,

@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import numpy as np
 from ftlib import provenance
 from ftlib.data import Task
 from ftlib.events import Events
+from ftlib.families import DECODER
 from ftlib.methods import LANGUAGE_MODELING, METHODS
 from ftlib.pace import TOGETHER, grown, like, line, padded, read_at, reading, timed, tokens
 from ftlib.records import write_json
@@ -98,6 +99,9 @@ def measured(specs: Sequence[Experiment]) -> dict[str, Any]:
             found["before_seconds"] = timed(partial(METHODS["zero_shot"].prepare(), model, spec, task, None))
         measure = _training if METHODS[spec.method].trains else _fitting
         more, variants = measure(specs, task, model, draws)
+    if spec.continued:
+        more |= _reading_others(spec, task, model)
+        variants = [told | _course(one, task, model) for told, one in zip(variants, specs, strict=True)]
     peaks = provenance.peak_memory()
     device = None
     if model is not None and model.device == "cuda":
@@ -133,7 +137,7 @@ def _training(
         made, count = _batches(one, mine)
         told = {"train_examples": len(drawn), "train_tokens": int(mine.sum()), "steps": count}
         told["step_tokens"] = float(np.mean([size_of(batch) for batch in made]))
-        variants.append(told | {"validation_tokens": _looked_at(one, task, trainable, count)})
+        variants.append(told | {"validation_tokens": _looked_at(one, {task.name: task}, trainable, count)})
         batches.append(made)
     # The variants with the least memory first, since its high-water mark only rises: the longest batch of each.
     longest = [max(made, key=size_of) for made in batches]
@@ -150,7 +154,7 @@ def _training(
     first = [longest[order[0]], *(longest[i] for i in order)]
     start = time.perf_counter()
     looked = trial(first, watch, task.splits["validation"] if looks else None).validation_seconds
-    once = _looked_at(short, task, trainable, len(first)) if looks else 0
+    once = _looked_at(short, {task.name: task}, trainable, len(first)) if looks else 0
     found["look_seconds_per_token"] = looked / once if once else 0.0
     after = provenance.peak_memory()
     more, rest = _Watch(2), batches[largest][:STEPS]
@@ -175,19 +179,61 @@ def _training(
     return found, variants
 
 
+def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
+    """Of a run that is trained more than once, or on more than its task: the seconds and the memory of all of it."""
+    from ftlib import course
+    from ftlib.train import fit
+
+    shared, drawn = course.begun(spec, task, model)
+    short = spec.model_copy(update={"epochs": 1e-9, "validations": 0, "patience": 0, "processes": 1})
+    seconds = 0.0
+    for number, names in enumerate(course.legs(spec), 1):
+        trainable, frame = course.leg(spec, shared, number, drawn)
+        size_of = np.sum if shared.tasks[names[0]].kind == LANGUAGE_MODELING and model.family == DECODER else padded
+        lengths = _lengths(trainable, frame)
+        batches, steps = _batches(spec, lengths)
+        wanted = [max(batches, key=size_of), *batches[: STEPS // 2]]
+        chosen, watch, start = [like(batch, lengths) for batch in wanted], _Watch(4), time.perf_counter()
+        given = trainable._replace(batches=lambda size, steps, chosen=chosen: chosen)
+        with contextlib.suppress(_Enough):
+            fit(given, model, short.model_copy(update={"min_steps": len(wanted)}), frame, watch, None)
+        sizes = np.array([size_of(batch) for batch in wanted])
+        slope, base = line(sizes[1 : len(watch.ends)], np.diff(watch.ends))
+        begins = max(0.0, watch.ends[0] - start - base - slope * sizes[0])
+        seconds += begins + steps * (base + slope * float(np.mean([size_of(batch) for batch in batches])))
+        # Reading is a third of a step's work; going back through it the rest.
+        seconds += slope / 3 * _looked_at(spec, {name: shared.tasks[name] for name in names}, trainable, steps)
+    return {"course_seconds": seconds} | provenance.peak_memory()
+
+
+def _reading_others(spec: Experiment, task: Task, model: "Model") -> dict[str, float]:
+    """Seconds that measuring the tasks beside a run's own takes, once; text that an encoder reads is not measured."""
+    from ftlib import course
+
+    shared, _ = course.begun(spec, task, model)
+    seconds = 0.0
+    for name, other in course.others(spec).items():
+        if other.kind != LANGUAGE_MODELING or model.family == DECODER:
+            seconds += reading(spec, other, model, shared.answers(name))["eval_seconds"]
+    return {"others_eval_seconds": seconds}
+
+
 def _lengths(trainable: Any, examples: "pd.DataFrame") -> np.ndarray:
     return np.array([len(example["input_ids"]) for example in trainable.encode(examples)])
 
 
-def _looked_at(spec: Experiment, task: Task, trainable: Any, steps: int) -> int:
+def _looked_at(spec: Experiment, tasks: Mapping[str, Task], trainable: Any, steps: int) -> int:
     """Tokens of validation that a training of so many steps reads, padding included, all looks together."""
+    import pandas as pd
+
     from ftlib.train import looked_at, validation_steps
 
     size, times = int(spec.resolved()["batch_size"]), len(validation_steps(spec, steps))
     if not times:
         return 0
-    found = np.sort(_lengths(trainable, looked_at(task.splits["validation"], spec, steps * size, times)))[::-1]
-    if task.kind == LANGUAGE_MODELING:
+    watched = pd.concat([task.splits["validation"].assign(task=name) for name, task in tasks.items()])
+    found = np.sort(_lengths(trainable, looked_at(watched, spec, steps * size, times)))[::-1]
+    if next(iter(tasks.values())).kind == LANGUAGE_MODELING:
         return int(times * found.sum())
     return int(times * sum(len(part) * part[0] for part in np.split(found, range(4 * size, len(found), 4 * size))))
 

@@ -6,7 +6,7 @@ import psutil
 import pytest
 import toy
 
-from ftlib import cli, forecast, needs, progress, records, suite
+from ftlib import cli, forecast, needs, probing, progress, records, suite
 from ftlib.engines import State, probes
 from ftlib.footprint import footprint, shape_of
 from ftlib.records import RunRecord
@@ -217,6 +217,34 @@ def test_a_trial_tells_what_a_run_needs(at_home, monkeypatch, capsys):
     monkeypatch.setattr(probes, "_prepared", lambda *arguments: pytest.fail("a trial was started again"))
     assert cli.main(["plan", str(folder), "--jobs", "2"]) == 0
     assert forecast.read(folder) == kept
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "full", "model": "writer", "earlier": ["file:notes.txt"]},
+        {"method": "full", "together": ["file:topics"], "sampling": "equal", "l2_sp": 0.1},
+        {"method": "merged", "together": ["file:topics"]},
+    ],
+)
+def test_a_trial_goes_through_every_training_of_a_run(at_home, asked):
+    given = {
+        "task": "file:opinions",
+        "model": "tiny",
+        "eval_limit": 20,
+        "max_length": 24,
+        "label_words": toy.LABEL_WORDS,
+    }
+    spec = Experiment(**given | asked)
+    found = probing.measured([spec]) | {"start_seconds": 1.0}
+    told = found["variants"][0]
+    assert told["course_seconds"] > 0 and found["others_eval_seconds"] > 0
+    said = forecast.predicted(found, told, spec)
+    assert said.train_seconds == told["course_seconds"]
+    # The other task is read before and after, and with the own one after each training but the last.
+    read = 2 * found["others_eval_seconds"] + len(spec.earlier) * (said.eval_seconds + found["others_eval_seconds"])
+    around = sum(found[name] for name in ("start_seconds", "open_seconds", "before_seconds", "general_seconds"))
+    assert said.wall_seconds == pytest.approx(around + said.train_seconds + said.eval_seconds + read)
 
 
 def test_a_trial_that_fails_says_why_and_refuses_nothing(at_home, capsys):

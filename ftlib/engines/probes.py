@@ -24,7 +24,7 @@ from ftlib.methods import METHODS
 from ftlib.records import write_json
 from ftlib.spec import Experiment, digest
 
-VERSION = 1
+VERSION = 2
 """Of what a trial does and says; another one does not read what this one kept."""
 
 
