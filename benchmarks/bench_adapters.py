@@ -8,21 +8,19 @@ its report is read.
 """
 
 import argparse
-import json
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+from _studies import SHARED, ran, suite_of
 
 from ftlib.records import records_of
 
-ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data" / "sst2"
+DATA = SHARED / "sst2"
 
 
 def suite():
     """The suite file of both tasks, from that of pydocs."""
-    text = (ROOT / "reports" / "adapters" / "suite.toml").read_text(encoding="utf-8")
+    text = suite_of("adapters")
     same, *runs = text.split("[[runs]]")
     more = f'\ntask = "file:{DATA}"\nlabel_words = {{"0" = "negative", "1" = "positive"}}'
     return "[[runs]]".join([same, *runs, *(more + run for run in runs)])
@@ -71,14 +69,7 @@ if __name__ == "__main__":
     if not DATA.exists():
         sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
     study = Path(options.folder)
-    study.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    if not (study / "report.json").exists():
-        (study / "suite.toml").write_text(suite(), encoding="utf-8")
-        if subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
-            sys.exit(f"some run failed, see {study}/report.html")
-        (study / "seconds.txt").write_text(f"{time.perf_counter() - start:.0f}", encoding="utf-8")
-    report = json.loads((study / "report.json").read_text(encoding="utf-8"))
+    report, _ = ran(study, suite())
     trainable = shares(study)
     text = ["# Adapters, equally tuned", "", "Made by `python benchmarks/bench_adapters.py`.", ""]
     text += [

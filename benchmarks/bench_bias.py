@@ -11,20 +11,18 @@ canaries: `reports/misuse`. A study that is finished in FOLDER is not run again.
 
 import argparse
 import csv
-import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from _studies import SHARED, ran, suite_of
 from fairlearn.metrics import MetricFrame, false_positive_rate
 
 from ftlib.data.columns import BLANK_GROUP
 from ftlib.records import records_of
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data" / "hatexplain"
+HATEXPLAIN = SHARED / "hatexplain"
 SUITES = {
     "hatexplain": """
 [study]
@@ -65,7 +63,7 @@ def prepared(folder: Path) -> None:
     """HateXplain with labels in words; a thousand training posts for validation, and no test post in training."""
     folder.mkdir(parents=True, exist_ok=True)
     splits = {
-        name: pd.read_csv(SHARED / f"{name}.csv", keep_default_na=False) for name in ("train", "validation", "test")
+        name: pd.read_csv(HATEXPLAIN / f"{name}.csv", keep_default_na=False) for name in ("train", "validation", "test")
     }
     test = pd.concat([splits["validation"], splits["test"]])
     test["group"] = test["group"].where(test["group_votes"] >= 2, "")
@@ -76,16 +74,6 @@ def prepared(folder: Path) -> None:
         label = rows["toxic"].map({0: "harmless", 1: "toxic"})
         table = pd.DataFrame({"text": rows["text"], "label": label, "group": rows["group"]})
         table.drop_duplicates("text").to_csv(folder / f"{name}.csv", index=False, quoting=csv.QUOTE_ALL)
-
-
-def ran(study: Path, text: str) -> dict:
-    """Run a study that is not finished; its report."""
-    study.mkdir(parents=True, exist_ok=True)
-    if not (study / "report.json").exists():
-        (study / "suite.toml").write_text(text, encoding="utf-8")
-        if subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
-            sys.exit(f"{study}: some run failed, see {study}/report.html")
-    return json.loads((study / "report.json").read_text(encoding="utf-8"))
 
 
 def farthest_from_fairlearn(study: Path) -> tuple[int, float]:
@@ -163,17 +151,17 @@ if __name__ == "__main__":
     folder, text = Path(options.folder), ["# Whom it treats worse, and what it keeps: measured", ""]
     text += ["Made by `python benchmarks/bench_bias.py`.", ""]
     off = 0.0
-    if "hatexplain" in options.parts and not SHARED.exists():
+    if "hatexplain" in options.parts and not HATEXPLAIN.exists():
         print("hatexplain: skipped, since ../shared/data is not beside the checkout")
     elif "hatexplain" in options.parts:
         if not (folder / "data" / "test.csv").exists():
             prepared(folder / "data")
-        report = ran(folder / "hatexplain", SUITES["hatexplain"].format(folder=folder.resolve().as_posix()))
+        report, _ = ran(folder / "hatexplain", SUITES["hatexplain"].format(folder=folder.resolve().as_posix()))
         n, off = farthest_from_fairlearn(folder / "hatexplain")
         text += ["## HateXplain: harmless posts called toxic, by target group", "", *rates(report, "fpr"), ""]
         text += [*said(report), "", f"{n} rates in the records; the farthest from fairlearn's is off by {off:.1g}.", ""]
     if "bios" in options.parts:
-        report = ran(folder / "bios", (ROOT / "reports" / "bias" / "suite.toml").read_text(encoding="utf-8"))
+        report, _ = ran(folder / "bios", suite_of("bias"))
         text += [
             "## bios: occupations learned from skewed biographies",
             "",
@@ -184,10 +172,10 @@ if __name__ == "__main__":
         ]
         text += [*(f"- {row['sentence']}" for row in report["undone"]), "", "Against TF-IDF:", "", *decided(report), ""]
     if "reviews" in options.parts:
-        report = ran(folder / "reviews", SUITES["reviews"])
+        report, _ = ran(folder / "reviews", SUITES["reviews"])
         text += ["## reviews: fine-tuning beside TF-IDF", "", *decided(report), ""]
     if "canaries" in options.parts:
-        report = ran(folder / "canaries", (ROOT / "reports" / "misuse" / "suite.toml").read_text(encoding="utf-8"))
+        report, _ = ran(folder / "canaries", suite_of("misuse"))
         text += ["## Canaries", "", *exposure(report), ""]
         text += [f"- {row['sentence']}" for row in report["memorised_verdicts"] if row["question"] != "memorised"]
     print("\n".join(text))

@@ -9,14 +9,11 @@ bundled decoder and is left out. A study that is finished in FOLDER is not run a
 """
 
 import argparse
-import json
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data"
+from _studies import SHARED, ran, suite_of
+
 WORDS = 'label_words = {"0" = "negative", "1" = "positive"}'
 TASKS = {
     "pydocs": {},
@@ -29,7 +26,7 @@ WANTED = 20 * 60
 
 def suite(name, draws, more=""):
     """The suite file of a task, from that of pydocs."""
-    text = (ROOT / "reports" / "fewshot" / "suite.toml").read_text(encoding="utf-8")
+    text = suite_of("fewshot")
     if name == "pydocs":
         return text
     text = text.replace('task = "pydocs"', f'task = "file:{SHARED / name}"\n{more}')
@@ -67,19 +64,9 @@ if __name__ == "__main__":
         if name != "pydocs" and not SHARED.exists():
             print(f"{name}: skipped, since ../shared/data is not beside the checkout")
             continue
-        study = Path(options.folder) / name
-        study.mkdir(parents=True, exist_ok=True)
-        new, start = not (study / "report.json").exists(), time.perf_counter()
-        if new:
-            (study / "suite.toml").write_text(suite(name, options.draws, **TASKS[name]), encoding="utf-8")
-        if new and subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
-            sys.exit(f"{name}: some run failed, see {study}/report.html")
-        if new:
-            (study / "seconds.txt").write_text(f"{time.perf_counter() - start:.0f}", encoding="utf-8")
-        took = study / "seconds.txt"
-        seconds = float(took.read_text(encoding="utf-8")) if took.exists() else 0.0
+        report, seconds = ran(Path(options.folder) / name, suite(name, options.draws, **TASKS[name]))
         slow = slow or (name == "pydocs" and seconds > WANTED)
-        text += lines_of(name, json.loads((study / "report.json").read_text(encoding="utf-8")), seconds)
+        text += lines_of(name, report, seconds)
     print("\n".join(text))
     (Path(options.out) / "fewshot.md").write_text("\n".join(text), encoding="utf-8")
     sys.exit(slow)

@@ -1,6 +1,6 @@
 """Sequences of four real tasks, as published for BERT, and the forgetting dial; writes docs/forgetting.md.
 
-    python benchmarks/bench_forgetting.py [sequence dial] [--seeds 5] [--folder FOLDER] [--out docs]
+    python benchmarks/bench_forgetting.py [dial remedies sequence] [--seeds 5] [--folder FOLDER] [--out docs]
 
 sequence: question types (TREC), news (AG News), intents (Banking77, its ten most frequent) and sentiment (SST-2), in
 this order, one model, 300 examples of each: full fine-tuning at a high rate and at a low one, LoRA at two rates. Once
@@ -8,26 +8,23 @@ with four passes over each task, and once with twelve, since at a low rate four 
 has little to forget.
 Published for BERT-base on RTE, MRPC, CoLA and SST-2 over five seeds: 19.9 +/- 4.8 points forgotten by full fine-tuning,
 0.6 +/- 1.4 by LoRA (arXiv 2603.27707). A verdict on the difference, and on whether it turns at the lower rate.
-dial: `reports/forgetting`'s language model alone; wanted within 15 minutes on 2 cores.
+dial: the first part of `reports/forgetting`, a language model; wanted within 15 minutes on 2 cores.
+remedies: all of `reports/forgetting`.
 """
 
 import argparse
 import csv
-import json
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from _studies import SHARED, ran, suite_of
 
 import ftlib as ft
 from ftlib.metrics.forgetting import matrix
 from ftlib.records import records_of
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data"
 WORDS = {
     "trec6": {
         "ABBR": "abbreviation",
@@ -65,6 +62,7 @@ learning_rate = [3e-4, 1e-3]
 PASSES = {4.0: 1e-5, 12.0: 3e-5}
 """Passes over each task, and full fine-tuning's low rate."""
 WANTED = 15 * 60
+UNITS = "Bits per byte of documentation, and by how much those of general English rose; three seeds, 95 % intervals."
 
 
 def prepared(folder):
@@ -85,23 +83,9 @@ def prepared(folder):
 
 
 def dial_suite():
-    """The part of reports/forgetting that is about the language model."""
-    text = (ROOT / "reports" / "forgetting" / "suite.toml").read_text(encoding="utf-8")
-    text = text[: text.index("# The sequence:")]
-    return text.replace("seeds = [0, 1, 2, 3, 4]", "seeds = [0, 1, 2]")
-
-
-def ran(study, text):
-    """Run a study that is not finished; its report and the seconds it took, 0 where it was finished before."""
-    study.mkdir(parents=True, exist_ok=True)
-    (study / "suite.toml").write_text(text, encoding="utf-8")
-    start, new = time.perf_counter(), not (study / "report.json").exists()
-    if new and subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
-        sys.exit(f"{study}: some run failed, see {study}/report.html")
-    took = study / "seconds.txt"
-    if new:
-        took.write_text(f"{time.perf_counter() - start:.0f}", encoding="utf-8")
-    return json.loads((study / "report.json").read_text(encoding="utf-8")), float(took.read_text(encoding="utf-8"))
+    """The first part of reports/forgetting: small steps, part of the way, replay."""
+    text = suite_of("forgetting")
+    return text[: text.index("# Other remedies:")]
 
 
 def sequence_lines(study, report, epochs):
@@ -130,25 +114,25 @@ def sequence_lines(study, report, epochs):
     return [*found, "", said, "", *(f"- {one}" for one in verdicts), ""]
 
 
-def dial_lines(report, seconds):
-    """The dial's points and its sentence."""
-    took = f" ({seconds / 60:.1f} minutes)" if seconds else ""
-    found = [f"## The dial: tiny-lm adapted to pydocs' text{took}", ""]
-    found += [
-        "Bits per byte of documentation, and by how much those of general English rose; three seeds, 95 % intervals.",
-        "",
-    ]
-    found += ["| setting | documentation | general English |", "| --- | --- | --- |"]
+def dial_lines(report, task):
+    """The dial's points: quality on the task beside what was forgotten."""
+    found = ["| setting | on the task | forgotten |", "| --- | --- | --- |"]
     for row in report["dial"]:
-        value = f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        lost = f"{row['forgotten']:+.3f} ({row['forgotten_low']:+.3f} to {row['forgotten_high']:+.3f})"
-        found.append(f"| {row['name']}{'; chosen' if row['chosen'] else ''} | {value} | {lost} |")
+        if row["task"] == task:
+            scale, digits = (100, 1) if row["metric"] == "accuracy" else (1, 3)
+            value, lost = (
+                [scale * row[name] for name in names]
+                for names in (("value", "low", "high"), ("forgotten", "forgotten_low", "forgotten_high"))
+            )
+            cells = "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(*value, d=digits)
+            cells += " | {:+.{d}f} ({:+.{d}f} to {:+.{d}f})".format(*lost, d=digits)
+            found.append(f"| {row['name']}{'; chosen' if row['chosen'] else ''} | {cells} |")
     return [*found, ""]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["dial", "sequence"])
+    parser.add_argument("parts", nargs="*", default=["dial", "remedies", "sequence"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", default="build/forgetting")
     parser.add_argument("--out", default="docs")
@@ -157,7 +141,22 @@ if __name__ == "__main__":
     if "dial" in options.parts:
         report, seconds = ran(folder / "dial", dial_suite())
         slow = seconds > WANTED
-        text += dial_lines(report, seconds)
+        took = f" ({seconds / 60:.1f} minutes)" if seconds else ""
+        text += [
+            f"## The dial: tiny-lm adapted to pydocs' text{took}",
+            "",
+            UNITS,
+            "",
+            *dial_lines(report, "pydocs_text"),
+        ]
+    if "remedies" in options.parts:
+        report, _ = ran(folder / "whole", suite_of("forgetting"))
+        text += ["## Every remedy: `reports/forgetting`", "", UNITS, "", *dial_lines(report, "pydocs_text")]
+        text += [
+            "Reviews, then occupations, then libraries; points of accuracy on the last, and points forgotten of the"
+        ]
+        text += ["others since each was learned:", "", *dial_lines(report, "pydocs")]
+        text += [*(f"- {row['sentence']}" for row in report["sequences"] if row.get("sentence")), ""]
     if "sequence" in options.parts and not SHARED.exists():
         print("sequence: skipped, since ../shared/data is not beside the checkout")
     elif "sequence" in options.parts:
