@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ftlib import provenance
 from ftlib.methods import METHODS
+from ftlib.naming import short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
 def title(state: "State") -> str:
     """The run in a few words: method, what was set beside the defaults, seed."""
     passed = state.spec.passed()
-    shown = ("shots", "train_limit", "learning_rate", "epochs", "method_args")
-    extra = [f"{name}={passed[name]}" for name in shown if passed.get(name)]
+    shown = (
+        "shots", "train_limit", "learning_rate", "epochs", "method_args", "earlier", "earlier_limit", "together",
+        "sampling", "replay", "l2_sp", "ewc", "mitigation",
+    )  # fmt: skip
+    of_tasks = {name: ",".join(map(short_name, passed.get(name) or ())) for name in ("earlier", "together")}
+    extra = [f"{name}={of_tasks.get(name, passed[name])}" for name in shown if passed.get(name)]
     return " ".join([state.spec.task, state.spec.method, *extra, f"seed={state.spec.seed}"])
 
 
