@@ -18,9 +18,13 @@ STUDIES = {
     "multitask": "One model for three tasks: at once, one after the other, or each its own",
     "transfer": "A large model's answers, adapters of other tasks",
 }
+TAUGHT = "distill epochs=2 min_steps=40 soft=1"
 ASKED = {
-    "does the teacher's answer help the student, at as many steps?": ("distill soft=1", "distill epochs=12"),
-    "is the student as good as its teacher?": ("distill soft=1", "full"),
+    "does the teacher's answer help the student, at as many steps?": (
+        "distill epochs=2 min_steps=40 soft=1",
+        "distill epochs=12 soft=0",
+    ),
+    "is the student as good as its teacher?": (TAUGHT, "full"),
     "is merging as good as learning at once?": ("merged combination=linear", "lora together=bios,reviews"),
     "is merging as good as an adapter of its own?": ("merged combination=linear", "lora"),
     "does beginning at another task's adapter help?": ("lora earlier=bios", "lora"),
