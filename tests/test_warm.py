@@ -189,7 +189,9 @@ def test_a_warm_run_that_takes_too_long_is_a_timeout_and_its_parent_goes_on(here
         seen = wait_for(lambda: "pid" in (news := handle.parent.news(handle.name)) and kernels(news["pid"]), "a kernel")
         seen.append(psutil.Process(handle.parent.news(handle.name)["pid"]))
         handle.stop()
-        assert handle.poll() == -signal.SIGKILL and all_gone(seen) and not handle.cold
+        assert handle.poll() == -signal.SIGKILL and not handle.cold
+        # On a busy machine a killed process takes a moment to end.
+        wait_for(lambda: all_gone(seen), "the kernel to end", 10)
         engines.execute([late.run_dir], 1, start, lambda states: None, timeout=3)
         assert handle.parent.idle and not handle.parent.ended
     record = records.read_record(late.run_dir)
