@@ -54,7 +54,7 @@ def dial(
         ax.plot(
             [forgotten[i, 0]], [gained[i, 0]], marker=marker, linestyle="none", zorder=3, markeredgecolor=colour,
             markerfacecolor=colour if i == chosen or i not in free else PAPER,
-            label=shorten(names[i]) if i in free else None,
+            label=shorten(_beside(names[i], [*lines, *names])) if i in free else None,
         )  # fmt: skip
     ax.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
     if untouched is not None and np.isfinite(untouched):
@@ -66,3 +66,15 @@ def dial(
     points = "; ".join(f"{names[i]} {gained[i, 0]:.3f} with {forgotten[i, 0]:.3f}" for i in range(len(names)))
     base = "" if untouched is None else f" The untouched model: {untouched:.3f}."
     return described(ax, f"{label} against {forgotten_label}: {points}.{base}")
+
+
+def _beside(name: str, others: Sequence[str]) -> str:
+    """A name without what another one, which stands beside it, says already.
+
+    >>> _beside("full learning_rate=0.001 replay=0.2", ["full learning_rate=0.001", "lora"])
+    '… replay=0.2'
+    >>> _beside("lora", ["full", "lora"])
+    'lora'
+    """
+    said = max((other for other in others if name.startswith(f"{other} ")), key=len, default="")
+    return f"…{name[len(said) :]}" if said else name
