@@ -7,20 +7,26 @@ from typing import Any
 from ftlib import canaries
 from ftlib.data import kind_of
 from ftlib.errors import unknown
+from ftlib.families import ENCODER
 from ftlib.methods import CHOICES, CLASSIFICATION, METHODS, SHARES, Method
 from ftlib.naming import known_family, short_name
 
 TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
 """Fields of methods that train; at 0 the method's default."""
 
-HOW = ("validations", "patience", "gradient_accumulation", "gradient_checkpointing", "torch_compile", "processes")
-"""Fields of methods that train, the same for all of them: how the training is watched and carried out."""
+HOW = (
+    "head", "validations", "patience", "gradient_accumulation", "gradient_checkpointing", "torch_compile", "processes",
+)  # fmt: skip
+"""Fields of methods that train, the same for all of them: how the training begins, is watched and carried out."""
 
 COURSE = ("earlier", "together", "replay", "l2_sp", "ewc")
 """Fields that make a training more than one task's own: at their defaults it is just that."""
 
 CONTINUED = (*COURSE, "earlier_limit", "sampling", "ewc_samples", "alphas")
 """Fields of methods whose training goes on, in the notebook of those runs alone."""
+
+HEADED = ("full", "partial", "adapters", "merged")
+"""Files of methods that put a new head on an encoder and train it with the rest."""
 
 MITIGATED = ("baselines", "few_shot", "full", "adapters", "partial")
 """Files of methods whose training examples a mitigation can change."""
@@ -87,6 +93,8 @@ def _method_problems(method: Method, values: Mapping[str, Any], given: Collectio
             "patience: with shots the loss on validation is not measured, since those labels would be more than the "
             "shots; say validations = 5 to use them all the same"
         )
+    if method.trains and values["head"] != "new":
+        problems += _head_problems(method, values)
     if values["mitigation"] and (method.module not in MITIGATED or kind_of(values["task"]) != CLASSIFICATION):
         able = [m.name for m in METHODS.values() if m.module in MITIGATED and m.name != "majority"]
         problems.append(f"mitigation: {method.name} on {values['task']}: allowed with {', '.join(able)}, on labels")
@@ -101,6 +109,19 @@ def _method_problems(method: Method, values: Mapping[str, Any], given: Collectio
     if method.needs_shots and not values["shots"] and not values["train_limit"]:
         problems.append(f"shots: {method.name} needs a number of examples per class, e.g. shots = 1")
     return problems
+
+
+def _head_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
+    """Whether there is a new head that could start at a probe."""
+    said = f'head: found "{values["head"]}"'
+    if method.module not in HEADED:
+        able = [m.name for m in METHODS.values() if m.module in HEADED and ENCODER in m.serves.get(CLASSIFICATION, ())]
+        return [f"{said}; {method.name} trains no new head with the model; allowed with {', '.join(able)}"]
+    if kind_of(values["task"]) != CLASSIFICATION:
+        return [f"{said}; {values['task']} has no labels, so there is no head; leave it out"]
+    if (family := known_family(values["model"])) not in ("", ENCODER):
+        return [f"{said}; {values['model']} is of the family {family} and answers in words; leave it out"]
+    return []
 
 
 def _fit_problems(method: Method, values: Mapping[str, Any]) -> list[str]:

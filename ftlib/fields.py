@@ -43,6 +43,11 @@ class Fields(BaseModel):
     )
     learning_rate: float = Field(0.0, ge=0, le=1, description="peak learning rate; 0: the method's default")
     batch_size: int = Field(0, ge=0, le=4096, description="examples per training step; 0: the method's default")
+    head: Literal["new", "probe"] = Field(
+        "new",
+        description="where an encoder's new head starts: new, from the seed; probe, at logistic regression on what the "
+        "model gives it before training (Kumar et al. 2022)",
+    )
     validations: int = Field(
         0, ge=0, le=1000, description="times the loss on validation is measured while training; 0: 5, none with shots"
     )

@@ -22,8 +22,8 @@ def title(state: "State") -> str:
     """The run in a few words: method, what was set beside the defaults, seed."""
     passed = state.spec.passed()
     shown = (
-        "shots", "train_limit", "learning_rate", "epochs", "method_args", "earlier", "earlier_limit", "together",
-        "sampling", "replay", "l2_sp", "ewc", "mitigation",
+        "shots", "train_limit", "learning_rate", "epochs", "method_args", "head", "earlier", "earlier_limit",
+        "together", "sampling", "replay", "l2_sp", "ewc", "mitigation",
     )  # fmt: skip
     of_tasks = {name: ",".join(map(short_name, passed.get(name) or ())) for name in ("earlier", "together")}
     extra = [f"{name}={of_tasks.get(name, passed[name])}" for name in shown if passed.get(name)]

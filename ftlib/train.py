@@ -59,7 +59,8 @@ def fit(
 
     AdamW, linear decay after a warm-up of a tenth of the steps (steady over seeds: Mosbach et al. 2021, section 6),
     batches as `mixed_lengths` or the method makes them, bfloat16 autocast where the model's dtype says so. Everything
-    random follows the seed. With few examples the passes go on until `min_steps` are made.
+    random follows the seed. With few examples the passes go on until `min_steps` are made. Where a new head is to start
+    at a probe, it is fitted first, which is no part of the seconds returned.
 
     Several processes (torchrun) each compute the gradient of their share of every batch, and hold the whole module
     meanwhile, or a part of it (`ftlib.ranks.divided`); all of them call this, and end with the same weights.
@@ -79,6 +80,8 @@ def fit(
     mine, in_parts = rank(spec), divided(spec)
     settings = spec.resolved()
     module, examples = trainable.module, trainable.encode(train)
+    if trainable.begin:
+        trainable.begin(trainable, examples)
     size, rate = settings["batch_size"], settings["learning_rate"]
     per_pass = math.ceil(len(examples) / size)
     steps = max(math.ceil(per_pass * settings["epochs"]), settings["min_steps"])

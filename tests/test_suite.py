@@ -191,6 +191,7 @@ OTHER = {
     "eval_limit": 100,
     "epochs": 3.0,
     "min_steps": 50,
+    "head": "probe",
     "validations": 3,
     "patience": 2,
     "gradient_accumulation": 2,

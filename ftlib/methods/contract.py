@@ -43,6 +43,8 @@ class Trainable(NamedTuple):
     """What is left to do once the module is trained; part of training's cost."""
     closed: bool = True
     """Whether it sees no tokens but those of the examples."""
+    begin: "Callable[[Trainable, list[dict[str, Any]]], None] | None" = None
+    """(this, its encoded examples): sets what is new to where it starts; None: where it was drawn at random."""
     pull: Callable[[], None] | None = None
     """Adds to the gradients of a step what draws the weights somewhere; see `ftlib.anchors`."""
 

@@ -8,8 +8,10 @@ import torch
 import transformers
 
 from ftlib.data import Task
+from ftlib.errors import FtlibError
 from ftlib.families import ENCODER, ENCODER_DECODER
 from ftlib.methods import LANGUAGE_MODELING, Predictor, Trainable
+from ftlib.methods.heads import PROBE, fitted
 from ftlib.models import Model, encoded, parameters
 from ftlib.packing import IGNORED, keeps_apart, packed, pieces
 from ftlib.predict import likelihood_of, module_probabilities, prompted, window
@@ -36,8 +38,17 @@ def body(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def predictor(module: torch.nn.Module, model: Model, spec: Experiment, task: Task) -> Predictor:
-    """The module as a predictor that can be trained."""
+    """The module as a predictor that can be trained.
+
+    Raises:
+        FtlibError: A head is to be fitted, and the model answers in words.
+    """
     sizes = parameters(module)
+    if spec.head == PROBE and model.family != ENCODER:
+        raise FtlibError(
+            f'head: found "{spec.head}"; {model.name} is of the family {model.family} and answers in words, '
+            "without a head; leave it out"
+        )
 
     def features(texts: Sequence[str]) -> np.ndarray:
         return encoded(body(module), model, texts, spec.max_length)
@@ -75,7 +86,8 @@ def _of_codes(module: torch.nn.Module, model: Model, spec: Experiment, task: Tas
         return [{**one, "weight": float(weight)} for one, weight in zip(found, weights, strict=True)]
 
     collate = transformers.DataCollatorWithPadding(model.tokenizer)
-    return Trainable(Weighted(module) if weighted else module, encode, collate, alone=True)
+    begin = fitted(model) if spec.head == PROBE else None
+    return Trainable(Weighted(module) if weighted else module, encode, collate, alone=True, begin=begin)
 
 
 class Weighted(torch.nn.Module):
