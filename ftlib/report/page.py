@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ftlib.metrics import METRICS
-from ftlib.report import advice, beside, climb, collapses, figures, general, labels, rows, say, tables
+from ftlib.report import advice, behind, beside, climb, collapses, figures, general, labels, rows, say, tables
 from ftlib.report.advice import Advice
 from ftlib.report.beside import General
 from ftlib.report.contest import Contest
@@ -91,7 +91,7 @@ def _section(
     told, tuned = advice.advise(contest, forgot), tuning_page(study, contest)
     return Section(
         contest,
-        told._replace(limits=(*told.limits, *fallen, *(tuned.warnings if tuned else ()))),
+        told._replace(limits=(*told.limits, *behind.sentences(contest), *fallen, *(tuned.warnings if tuned else ()))),
         *_folded(_methods(study, contest, all_rows), MOST_METHOD_ROWS),
         tuple(figures.main_figures(contest)),
         beside.general_section(contest, forgot),
