@@ -1,6 +1,7 @@
-"""What benchmarks of whole studies share."""
+"""What benchmarks share: studies that are run once, and documents in which what was written by hand stays."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 """Public datasets, which a user does not have."""
+BY_HAND = re.compile(r"<!-- by hand -->\n.*?<!-- /by hand -->\n", re.DOTALL)
+"""What a person wrote into a document that a benchmark makes."""
 
 
 def ran(study, text):
@@ -32,3 +35,56 @@ def ran(study, text):
 def suite_of(name):
     """The text of a suite that is in `reports`."""
     return (ROOT / "reports" / name / "suite.toml").read_text(encoding="utf-8")
+
+
+def write(path, text):
+    """Write a document; what was written by hand into a section of the old one stays at the end of that section.
+
+    A section is known by its heading, without what is in brackets there. Where it is gone, its words go to the first.
+    """
+    path, by_hand = Path(path), {}
+    for section in sections(path.read_text(encoding="utf-8")) if path.exists() else []:
+        by_hand[heading(section)] = BY_HAND.findall(section)
+    made = sections(text)
+    known = {heading(section) for section in made}
+    for gone in [name for name in by_hand if name not in known]:
+        by_hand.setdefault(heading(made[0]), []).extend(by_hand.pop(gone))
+    written = ["\n".join([section, *by_hand.get(heading(section), [])]) for section in made]
+    path.write_text("\n".join(written).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def sections(text):
+    """A document's parts, each begun by a heading and ended by one newline."""
+    return [part.rstrip("\n") + "\n" for part in re.split(r"(?m)^(?=#+ )", text) if part.strip()]
+
+
+def heading(section):
+    """A section's first line without brackets: they hold what may differ from one measurement to the next."""
+    return re.sub(r" \(.*?\)", "", section.partition("\n")[0])
+
+
+def scores(report):
+    """A line per task, method and test part: accuracy over seeds, after training and before."""
+    found = {}
+    for row in report["rows"]:
+        part = row["part"]
+        if row["metric"] == "accuracy" and (part == "test" or part.startswith("tests.")) and row["value"] is not None:
+            key = row["task"], part, row["model"], row["method"], row["settings"]
+            found.setdefault(key, {})[row["stage"]] = row
+    lines = [
+        "| task | texts | model | method | before, % | after, % | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for key, stages in found.items():
+        if "after" in stages:
+            cells = [percent(stages.get(stage)) for stage in ("before", "after")]
+            task, part, model, *method = key
+            lines.append(
+                f"| {task} | {part} | {model} | {' '.join(method)} | {' | '.join(cells)} | {stages['after']['seeds']} |"
+            )
+    return lines
+
+
+def percent(row):
+    """A share with its interval; a dash where it was not measured."""
+    return f"{100 * row['value']:.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})" if row else "-"

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from _studies import SHARED, ran, suite_of
+from _studies import SHARED, ran, suite_of, write
 
 from ftlib.records import records_of
 
@@ -81,4 +81,4 @@ if __name__ == "__main__":
         text += [f"## {task}", "", f"**{advice['headline']}**", "", *table(report, advice["task"], trainable), ""]
         text += [*(f"- {line}" for line in advice["reasons"]), ""]
     print("\n".join(text))
-    (Path(options.out) / "adapters.md").write_text("\n".join(text).replace(str(DATA), "sst2"), encoding="utf-8")
+    write(Path(options.out) / "adapters.md", "\n".join(text).replace(str(DATA), "sst2"))

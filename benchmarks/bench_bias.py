@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _studies import SHARED, ran, suite_of
+from _studies import SHARED, ran, suite_of, write
 from fairlearn.metrics import MetricFrame, false_positive_rate
 
 from ftlib.data.columns import BLANK_GROUP
@@ -179,5 +179,5 @@ if __name__ == "__main__":
         text += ["## Canaries", "", *exposure(report), ""]
         text += [f"- {row['sentence']}" for row in report["memorised_verdicts"] if row["question"] != "memorised"]
     print("\n".join(text))
-    (Path(options.out) / "bias.md").write_text("\n".join(text), encoding="utf-8")
+    write(Path(options.out) / "bias.md", "\n".join(text))
     sys.exit(int(off > 1e-12))

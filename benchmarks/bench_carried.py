@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from _studies import ran, suite_of
+from _studies import ran, scores, suite_of, write
 
 STUDIES = {
     "domain": "Reading the domain's text first, and a task met in another domain",
@@ -31,33 +31,6 @@ ASKED = {
     "does standing on another task's adapter help?": ("stacked", "lora"),
 }
 """What transfer asks, and the two names in its report that answer."""
-
-
-def scores(report):
-    """A line per task, method and test part: the primary metric over seeds, after training and before."""
-    found = {}
-    for row in report["rows"]:
-        part = row["part"]
-        if row["metric"] == "accuracy" and (part == "test" or part.startswith("tests.")) and row["value"] is not None:
-            key = row["task"], part, row["model"], row["method"], row["settings"]
-            found.setdefault(key, {})[row["stage"]] = row
-    lines = [
-        "| task | texts | model | method | before, % | after, % | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for key, stages in found.items():
-        if "after" in stages:
-            cells = [percent(stages.get(stage)) for stage in ("before", "after")]
-            task, part, model, *method = key
-            lines.append(
-                f"| {task} | {part} | {model} | {' '.join(method)} | {' | '.join(cells)} | {stages['after']['seeds']} |"
-            )
-    return lines
-
-
-def percent(row):
-    """A share with its interval; a dash where it was not measured."""
-    return f"{100 * row['value']:.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})" if row else "-"
 
 
 def answers(report):
@@ -84,4 +57,4 @@ if __name__ == "__main__":
         if name == "transfer":
             text += [*answers(report), ""]
     print("\n".join(text))
-    (Path(options.out) / "carried.md").write_text("\n".join(text), encoding="utf-8")
+    write(Path(options.out) / "carried.md", "\n".join(text))

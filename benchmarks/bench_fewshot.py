@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from _studies import SHARED, ran, suite_of
+from _studies import SHARED, ran, suite_of, write
 
 WORDS = 'label_words = {"0" = "negative", "1" = "positive"}'
 TASKS = {
@@ -68,5 +68,5 @@ if __name__ == "__main__":
         slow = slow or (name == "pydocs" and seconds > WANTED)
         text += lines_of(name, report, seconds)
     print("\n".join(text))
-    (Path(options.out) / "fewshot.md").write_text("\n".join(text), encoding="utf-8")
+    write(Path(options.out) / "fewshot.md", "\n".join(text))
     sys.exit(slow)

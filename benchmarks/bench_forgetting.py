@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _studies import SHARED, ran, suite_of
+from _studies import SHARED, ran, suite_of, write
 
 import ftlib as ft
 from ftlib.metrics.forgetting import matrix
@@ -167,5 +167,5 @@ if __name__ == "__main__":
             report, _ = ran(study, SEQUENCE.format(folder=(folder / "data").as_posix(), epochs=epochs, **given))
             text += sequence_lines(study, report, epochs)
     print("\n".join(text))
-    (Path(options.out) / "forgetting.md").write_text("\n".join(text), encoding="utf-8")
+    write(Path(options.out) / "forgetting.md", "\n".join(text))
     sys.exit(slow)

@@ -22,11 +22,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np
 import pandas as pd
 import torch
+from _studies import SHARED, write
 
 import ftlib as ft
 from ftlib import stats, weights
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHOTS, MARGIN = 8, 0.01
 WANTED = 5.0
 
@@ -156,5 +156,5 @@ if __name__ == "__main__":
     ]
     text += ["so that a busy machine slows both.", ""]
     print("\n".join(text))
-    (Path(options.out) / "setfit.md").write_text("\n".join(text), encoding="utf-8")
+    write(Path(options.out) / "setfit.md", "\n".join(text))
     sys.exit(not fast)

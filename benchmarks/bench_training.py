@@ -26,7 +26,7 @@ import numpy as np
 import peft
 import torch
 import transformers
-from _studies import SHARED
+from _studies import SHARED, write
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -288,5 +288,5 @@ if __name__ == "__main__":
         "",
     ]
     print("\n".join(text))
-    (Path(options.out) / "training.md").write_text("\n".join(text), encoding="utf-8")
+    write(Path(options.out) / "training.md", "\n".join(text))
     sys.exit(not good)
