@@ -32,6 +32,8 @@ class Went:
     fields: Mapping[str, Any] = field(default_factory=dict)
     noise: float = 0.03
     """Spread of an example's ease from run to run."""
+    who: str = ""
+    """What the noise is drawn from, beside the seed; where empty it is the run_id, which a field's name is part of."""
 
 
 def write_courses(folder: Path, went: Sequence[Went], n: int = N, source: int = 0) -> Path:
@@ -57,11 +59,12 @@ def _rng(*words: Any) -> np.random.Generator:
 def _write(folder: Path, run: Went, spec: Experiment, n: int, source: int) -> None:
     metrics: dict[str, Any] = {"before": {}, "after": {}}
     tables = []
+    who = f"{run.who} {spec.seed}" if run.who else spec.run_id
     for stage, parts in run.scores.items():
         metrics.setdefault(stage, {})
         for part, score in parts.items():
             if part == "general" or (part == "test" and spec.task == "pydocs_text"):
-                table = synthetic._likelihoods(stage, part, synthetic._documents(part, 40, False), score, spec.run_id)
+                table = synthetic._likelihoods(stage, part, synthetic._documents(part, 40, False), score, who)
                 metrics[stage][part] = measure_text(table, protocol=synthetic.PROTOCOL)
             elif score is None:
                 leaf = {"value": None, "low": None, "high": None, "n": n, "reason": "labels without words"}
@@ -69,7 +72,7 @@ def _write(folder: Path, run: Went, spec: Experiment, n: int, source: int) -> No
                 continue
             else:
                 task = short_name(spec.task) if part == "test" else part.removeprefix("features:")
-                chance = (run.noise, 0.0 if stage == "before" else spec.run_id)
+                chance = (run.noise, 0.0 if stage == "before" else who)
                 table = _answers(stage, part, task, score, chance, n, source)
                 metrics[stage][part] = synthetic.values(table, LABELS[task])
             tables.append(table)
