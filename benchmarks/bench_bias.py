@@ -19,7 +19,7 @@ import pandas as pd
 from _studies import SHARED, ran, suite_of, write
 from fairlearn.metrics import MetricFrame, false_positive_rate
 
-from ftlib.data.columns import BLANK_GROUP
+from ftlib.metrics.fairness import BLANK_GROUP
 from ftlib.records import records_of
 
 HATEXPLAIN = SHARED / "hatexplain"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from ftlib.curves import Band, last_change
+from ftlib.stats.learning_curve import Band, last_change
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64)
 LOGS = np.log2(SHOTS)
@@ -103,7 +103,7 @@ def scores(expected, sds, shifts, ease):
 
 
 def last_changes(curves):
-    """`ftlib.curves.last_change` of many curves `(n_curves, 7)`, in doublings."""
+    """`ftlib.stats.learning_curve.last_change` of many curves `(n_curves, 7)`, in doublings."""
     below = curves <= 0
     last = 6 - np.argmax(below[:, ::-1], axis=1)
     row, step = np.arange(len(curves)), np.minimum(last, 5)
@@ -245,11 +245,11 @@ examples that might have been.
 
 Around the mean of b - a lies a band. Its half width at a measured k is that of every other interval of ftlib:
 variance between draws and between test examples (or clusters), each stretched by its own Student's t
-(`ftlib.spread.Spread`). Between two measured k the difference is a weighted mean of the two tables, whose variances
-follow from the mean products of the tables; draw s at every k and for both methods is one unit, so whatever a draw
-does to both methods, or at every k, is counted once. The interval of the crossing goes from where the upper edge of
-the band rises above 0 for good to where the lower edge does. For a budget the band is that of one method, and the
-target stands for 0.
+(`ftlib.stats.variance.VarianceComponents`). Between two measured k the difference is a weighted mean of the two tables,
+whose variances follow from the mean products of the tables; draw s at every k and for both methods is one unit, so
+whatever a draw does to both methods, or at every k, is counted once. The interval of the crossing goes from where the
+upper edge of the band rises above 0 for good to where the lower edge does. For a budget the band is that of one method,
+and the target stands for 0.
 
 The upper bound U is a promise: b is ahead at every k from U on. To break it where the true crossing is c > U, the
 lower edge must lie above 0 at c, where the true difference is not above 0: one place, so at most 2.5 %, and however

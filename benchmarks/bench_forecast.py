@@ -65,7 +65,7 @@ def larger(folder: Path) -> Path:
     """A BERT of the usual size with random weights, and MiniLM's words."""
     import transformers
 
-    from ftlib import weights
+    from ftlib.models import weights
 
     if not (folder / "config.json").exists():
         words = transformers.AutoTokenizer.from_pretrained(weights.find("minilm").folder, local_files_only=True)
@@ -84,7 +84,7 @@ def judged(row) -> str:
 
 def shown(row, value: float) -> str:
     """A value in its unit."""
-    from ftlib.forecast import gigabytes
+    from ftlib.execution.planning.forecast import gigabytes
 
     return f"{value:.1f} s" if row.what == "seconds" else gigabytes(value)
 
@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("--folder", default="build/forecast")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
-    from ftlib.forecast import against, read
+    from ftlib.execution.planning.forecast import against, read
     from ftlib.records import records_of
 
     study = Path(options.folder).resolve()

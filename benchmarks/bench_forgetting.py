@@ -22,7 +22,7 @@ import pandas as pd
 from _studies import SHARED, ran, suite_of, write
 
 import ftlib as ft
-from ftlib.metrics.forgetting import matrix
+from ftlib.metrics.continual import matrix
 from ftlib.records import records_of
 
 WORDS = {

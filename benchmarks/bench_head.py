@@ -14,7 +14,7 @@ import pandas as pd
 from _studies import ran, scores, suite_of, write
 
 import ftlib as ft
-from ftlib import stats
+from ftlib.stats import paired
 
 
 def between(report):
@@ -37,7 +37,7 @@ def features(runs):
         change = 100 * (runs[f"after.{name}.accuracy"] - runs[f"before.{name}.accuracy"])
         for (task, method, head), found in change.groupby([runs["task"], runs["method"], runs["head"]]):
             if found.notna().all() and method in ("full", "lora"):
-                low, high = stats.t_interval(found.to_numpy())[1:]
+                low, high = paired.t_interval(found.to_numpy())[1:]
                 cells = f"{found.mean():.1f} ({low:.1f} to {high:.1f}) | {len(found)}"
                 lines.append(f"| {task} | {name.removeprefix('features:')} | {method} | {head} | {cells} |")
     return lines

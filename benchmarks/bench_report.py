@@ -9,13 +9,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from synthetic import write_large
 
-from ftlib import report
+from ftlib.report import build
 
 if __name__ == "__main__":
     n_records, n_examples = (int(number) for number in (sys.argv[1:] or ["1000", "2000"]))
     with tempfile.TemporaryDirectory() as folder:
         study = write_large(Path(folder) / "study", n_records, n_examples)
         start = time.perf_counter()
-        report.build(study)
+        build.build(study)
         seconds = time.perf_counter() - start
     print(f"report over {n_records} records of {n_examples} examples: {seconds:.1f} s (wanted: under 60)")

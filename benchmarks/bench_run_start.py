@@ -11,8 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import toy
 
-from ftlib import engines, records, suite
-from ftlib.engines import local
+from ftlib import records
+from ftlib.execution import scheduler
+from ftlib.execution.engines import base, local
 
 STUDY = """
 [study]
@@ -40,13 +41,13 @@ def measured(method: str, runs: int, warm: bool) -> tuple[float, float]:
     folder = Path("reports") / name
     folder.mkdir(parents=True)
     (folder / "suite.toml").write_text(STUDY.format(method=method, seeds=list(range(runs))), encoding="utf-8")
-    planned = suite.plan(folder)
+    planned = scheduler.plan(folder)
     jobs = [job for job in planned.jobs if job.spec.method == method and job.spec.shots]
     for job in jobs:
-        suite.prepare_folder(job, planned)
+        scheduler.prepare_folder(job, planned)
     start = seconds()
     with local.engine([job.spec for job in jobs] if warm else ()) as begin:
-        engines.execute([job.run_dir for job in jobs], 1, begin, lambda states: None)
+        base.execute([job.run_dir for job in jobs], 1, begin, lambda states: None)
     spent = [(after - before) / len(jobs) for before, after in zip(start, seconds(), strict=True)]
     assert len(jobs) == runs and all(records.read_record(job.run_dir).status == "ok" for job in jobs)
     return spent[0], spent[1]

@@ -32,9 +32,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ftlib import plots, score
-from ftlib.report.svg import drawing, svg
-from ftlib.score import facts
+from ftlib.models import score
+from ftlib.models.score import facts
+from ftlib.report.figures import drawing, svg
+from ftlib.report.plots import style
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = {asyncio: " tasks and event loops", email: " mail messages", unittest: " unit tests", xml: " XML documents"}
@@ -146,9 +147,9 @@ def write(rows, about, folder):
         said = []
         for number, (label, chosen) in enumerate(series.items()):
             shots, ratios = [r["shots"] for r in chosen], [r["ratio"] for r in chosen]
-            ax.plot(shots, ratios, color=plots.COLOURS[number], marker=plots.MARKERS[number], label=label)
+            ax.plot(shots, ratios, color=style.COLOURS[number], marker=style.MARKERS[number], label=label)
             said.append(f"{label}: " + ", ".join(f"{r:.1f} at {s}" for s, r in zip(shots, ratios, strict=True)))
-        ax.axhline(1, color=plots.FAINT, linewidth=0.8)
+        ax.axhline(1, color=style.FAINT, linewidth=0.8)
         ax.set_xticks(SHOTS[:1] + SHOTS[3:])
         ax.set_ylim(0)
         ax.set_xlabel("shots in the prompt")

@@ -25,7 +25,8 @@ import torch
 from _studies import SHARED, write
 
 import ftlib as ft
-from ftlib import stats, weights
+from ftlib.models import weights
+from ftlib.stats import paired
 
 SHOTS, MARGIN = 8, 0.01
 WANTED = 5.0
@@ -96,7 +97,7 @@ def against_published(task, model, n_draws):
         "| --- | --- | --- | --- | --- |",
     ]
     for name, values in (("published", known), ("ftlib", np.array(scores))):
-        mean, low, high = stats.t_interval(values)
+        mean, low, high = paired.t_interval(values)
         lines.append(
             f"| {name} | {len(values)} | {mean:.4f} | {low:.4f} to {high:.4f} | {np.std(values, ddof=1):.4f} |"
         )
@@ -116,7 +117,7 @@ def beside(task, model, n_draws, n_examples):
             right[name].append(answer(texts) == truth)
             print(f"{name}, draw {seed}: {spent:.1f} s, accuracy {right[name][-1].mean():.4f}", flush=True)
     logs = np.log(np.array(seconds["setfit"]) / np.array(seconds["ftlib"]))
-    ratio, low, high = (np.exp(x) for x in stats.t_interval(logs))
+    ratio, low, high = (np.exp(x) for x in paired.t_interval(logs))
     names = {"name_a": "ftlib's setfit", "name_b": "the setfit package", "rng": np.random.default_rng(0)}
     found = ft.compare(*(np.array(right[name], dtype=float) for name in ("ftlib", "setfit")), margin=MARGIN, **names)
     lines = [

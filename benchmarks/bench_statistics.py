@@ -14,9 +14,10 @@ import time
 import numpy as np
 from scipy import stats as scipy_stats
 
-from ftlib.intervals import metric_interval
-from ftlib.resampling import bootstrap_means
-from ftlib.verdict import compare, compare_all, compare_metric
+from ftlib.stats.bootstrap import bootstrap_means
+from ftlib.stats.intervals import metric_interval
+from ftlib.stats.multiple import compare_all
+from ftlib.stats.verdict import compare, compare_metric
 
 METHODS, SEEDS, EXAMPLES, CLASSES = 20, 5, 2_000, 8
 

@@ -31,9 +31,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ftlib as ft
-from ftlib import stats
-from ftlib.predict import module_probabilities
-from ftlib.speed import matmul_peak
+from ftlib.execution.benchmark import matmul_peak
+from ftlib.models.inference import module_probabilities
+from ftlib.stats import paired
 
 DATA = SHARED / "sst2"
 WORDS = {"0": "negative", "1": "positive"}
@@ -168,7 +168,7 @@ def kept_from_peak(tasks, model, n):
 
 def paid_off(task, model, n, repeats=2):
     """Lines: examples a second of training with an option and without it, seed after seed."""
-    without = {"frozen": patch("ftlib.train.remembering", lambda module: contextlib.nullcontext(0))}
+    without = {"frozen": patch("ftlib.training.cpu.remembering", lambda module: contextlib.nullcontext(0))}
     cases = {
         "last_layers k=1, three passes: lower layers computed once": ("last_layers", {"epochs": 3.0}, "frozen", {}),
         "full, one pass: torch_compile, compiling included": ("full", {}, None, {"torch_compile": True}),
@@ -212,8 +212,8 @@ def beside(task, model, method, options):
                 shares.append((found["flops"], found["peak"]))
                 said += f", {shares[-1][0] / 1e9:.0f} GFLOP/s of {shares[-1][1] / 1e9:.0f}"
             print(said, flush=True)
-    ratio, low, high = (np.exp(x) for x in stats.t_interval(np.log(np.divide(speeds["ftlib"], speeds["Trainer"]))))
-    part, part_low, part_high = stats.t_interval([flops / peak for flops, peak in shares])
+    ratio, low, high = (np.exp(x) for x in paired.t_interval(np.log(np.divide(speeds["ftlib"], speeds["Trainer"]))))
+    part, part_low, part_high = paired.t_interval([flops / peak for flops, peak in shares])
     mean = np.mean(shares, axis=0) / 1e9
     names = {"name_a": "ftlib", "name_b": "the Trainer", "rng": np.random.default_rng(0)}
     pair = [np.array(right[name], dtype=float) for name in ("ftlib", "Trainer")]

@@ -18,13 +18,14 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from ftlib.difference import difference
-from ftlib.influence import label_values
-from ftlib.intervals import interval, metric_interval
-from ftlib.power import Chance, power_of
-from ftlib.resampling import bootstrap_interval
-from ftlib.spread import spread
-from ftlib.verdict import compare, compare_all, compare_ratio
+from ftlib.stats.bootstrap import bootstrap_interval
+from ftlib.stats.intervals import interval, metric_interval
+from ftlib.stats.linearize import label_values
+from ftlib.stats.multiple import compare_all
+from ftlib.stats.paired import difference
+from ftlib.stats.power import DifferenceVariance, power_of
+from ftlib.stats.variance import variance_components
+from ftlib.stats.verdict import compare, compare_ratio
 
 PRIORS = np.array([0.4, 0.3, 0.2, 0.1])
 OFFSETS = np.array([0.3, 0.0, -0.2, -0.4])
@@ -104,14 +105,14 @@ def measure(metric, labels, a, b, margin=0.0):
 def chance_of(w, rng):
     """Variances of the paired difference, from a table large enough to take them for true."""
     labels, a, b, _ = w.draw(40, 20_000, rng)
-    found = spread(values(w.metric, labels, a) - values(w.metric, labels, b))
+    found = variance_components(values(w.metric, labels, a) - values(w.metric, labels, b))
     shifts = w.seed_sd * np.random.default_rng(1).standard_normal((2, 200_000))
     grid = np.linspace(-5, 5, 201) * max(w.seed_sd, 1e-9)
     over_seeds = sum(
         np.var(np.interp(shift, grid, w.truths(ease, grid)))
         for shift, ease in zip(shifts, (w.ease_a, w.ease_b), strict=True)
     )
-    return Chance(found.var_examples, float(over_seeds), found.var_rest)
+    return DifferenceVariance(found.var_examples, float(over_seeds), found.var_rest)
 
 
 def cell(metric, sd_name, n_seeds, n_examples, replicates, rng):

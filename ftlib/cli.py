@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ftlib.errors import FtlibError, several
+from ftlib.core.errors import FtlibError, several
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,12 +109,13 @@ def overrides(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ftlib import needs, suite
-    from ftlib.engines import opened
-    from ftlib.progress import watching
+    from ftlib.execution import scheduler
+    from ftlib.execution.engines import open_engine
+    from ftlib.execution.planning import estimate
+    from ftlib.execution.progress import watching
 
-    planned = suite.plan(options.suite, overrides(options.set))
-    if problems := needs.impossible(planned, ask=options.dry_run):
+    planned = scheduler.plan(options.suite, overrides(options.set))
+    if problems := estimate.runs_that_do_not_fit(planned, ask=options.dry_run):
         raise several(problems)
     waiting = [job for job in planned.jobs if not job.done]
     print(_overview(planned), flush=True)
@@ -124,18 +125,18 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.jobs < 0 or options.timeout < 0:
         raise FtlibError("--jobs and --timeout: allowed: 0 or more")
-    jobs = options.jobs or needs.jobs_that_fit(planned, suite.default_jobs(planned))
+    jobs = options.jobs or estimate.jobs_that_fit(planned, scheduler.default_jobs(planned))
     already = len(planned.jobs) - len(waiting)
     specs = [job.spec for job in waiting]
-    with opened(options.engine, jobs, options.scheduler, specs) as start, watching(jobs, already) as show:
-        found = suite.execute(planned, jobs, show, start, options.timeout)
+    with open_engine(options.engine, jobs, options.scheduler, specs) as start, watching(jobs, already) as show:
+        found = scheduler.execute(planned, jobs, show, start, options.timeout)
     return _finish(planned.suite.folder, [record for record in found if record.status != "ok"])
 
 
 def _finish(study: Any, failed: list) -> int:
-    from ftlib import report
+    from ftlib.report import build
 
-    path = report.build(study)
+    path = build.build(study)
     for record in failed:
         resolved = record.spec["resolved"]
         print(f"{record.status}: {resolved['method']} seed={resolved['seed']} ({record.run_id}): {record.reason}")
@@ -146,7 +147,7 @@ def _finish(study: Any, failed: list) -> int:
 def _overview(planned: Any) -> str:
     suite = planned.suite
     done = sum(job.done for job in planned.jobs)
-    from ftlib.suite import plan_changes
+    from ftlib.execution.scheduler import plan_changes
 
     seeds = ", ".join(map(str, sorted({job.spec.seed for job in planned.jobs})))
     lines = [
@@ -161,60 +162,51 @@ def _overview(planned: Any) -> str:
 
 
 def _run_one(options: argparse.Namespace) -> int:
-    from pathlib import Path
+    from ftlib.execution.planning.trials import main as run_folder
 
-    from ftlib.engines import probes
-    from ftlib.worker import run_one
-
-    if (Path(options.run_dir) / "probe.json").exists():
-        return 0 if probes.execute(Path(options.run_dir)) else 1
-    record = run_one(options.run_dir)
-    if record is None:
-        # One of several processes of a run, and not the one that speaks for them.
-        return 0
-    print(f"{record.status}: {record.run_id}" + (f": {record.reason}" if record.reason else ""))
-    return 0 if record.status == "ok" else 1
+    return run_folder(options.run_dir)
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from ftlib import needs, suite
-    from ftlib.outlook import outlook
-    from ftlib.progress import trying
+    from ftlib.execution import scheduler
+    from ftlib.execution.planning import estimate
+    from ftlib.execution.progress import trying
+    from ftlib.report.plan_power import outlook
 
     if options.jobs < 0:
         raise FtlibError("--jobs: allowed: 0 or more")
-    planned = suite.plan(options.suite, overrides(options.set))
+    planned = scheduler.plan(options.suite, overrides(options.set))
     print(_overview(planned))
     for text in outlook(planned):
         print(text, flush=True)
-    wanted = options.jobs or suite.default_jobs(planned)
+    wanted = options.jobs or scheduler.default_jobs(planned)
     with trying() as show:
-        found = needs.needs(planned, wanted, None if options.no_trial else show)
-    jobs = needs.fitting(found, wanted)
-    print("\n".join(needs.table(found, jobs)))
+        found = estimate.needs(planned, wanted, None if options.no_trial else show)
+    jobs = estimate.fitting(found, wanted)
+    print("\n".join(estimate.table(found, jobs)))
     if jobs < wanted and options.jobs:
         raise FtlibError(f"--jobs {wanted}: as many runs do not fit into memory together; --jobs {jobs} do")
     if not options.no_trial:
-        needs.save(planned, found, jobs)
+        estimate.save(planned, found, jobs)
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from ftlib import report
+    from ftlib.report import build
 
-    print(report.build(options.study))
+    print(build.build(options.study))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from ftlib.doctor import check_data
+    from ftlib.data.audit import check_data
 
     print(check_data(options.data))
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
-    from ftlib.catalogue import catalogue, footer
+    from ftlib.listing import catalogue, footer
 
     rows = catalogue(options.what, options.folders, options.memory)
     if options.json:
@@ -231,14 +223,14 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _card(options: argparse.Namespace) -> int:
-    from ftlib import card
+    from ftlib.report import model_card
 
-    print(f"card: {card.write(options.folder, options.run, options.out)}")
+    print(f"card: {model_card.write(options.folder, options.run, options.out)}")
     return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from ftlib.installation import findings
+    from ftlib.listing import findings
 
     found = findings()
     for name, good, text in found:

@@ -11,9 +11,11 @@ import pandas as pd
 import synthetic
 
 from ftlib import records
-from ftlib.metrics import forgetting, measure_text
-from ftlib.naming import short_name
-from ftlib.spec import Experiment
+from ftlib.config.experiment import Experiment
+from ftlib.core import atomic
+from ftlib.core.format import short_name
+from ftlib.metrics import continual
+from ftlib.metrics.registry import measure_text
 
 LABELS = {"pydocs": ("numpy", "pandas", "torch"), "reviews": ("negative", "positive"), "bios": ("nurse", "poet")}
 N = 120
@@ -77,7 +79,7 @@ def _write(folder: Path, run: Went, spec: Experiment, n: int, source: int) -> No
                 metrics[stage][part] = synthetic.values(table, LABELS[task])
             tables.append(table)
     joined = synthetic._joined(tables)
-    if sequence := forgetting.summary(joined, metrics, spec.resolved()):
+    if sequence := continual.summary(joined, metrics, spec.resolved()):
         metrics["after"]["sequence"] = sequence
     cost = {"train_seconds": 30.0, "eval_seconds": 4.0, "peak_memory_bytes": 2**30, "trainable_parameters": 1000}
     provenance = {"ftlib": "0.1.0", "data_sha256": hashlib.sha256(spec.task.encode()).hexdigest(), "device": "cpu"}
@@ -87,7 +89,7 @@ def _write(folder: Path, run: Went, spec: Experiment, n: int, source: int) -> No
     )
     run_dir = folder / "runs" / spec.run_id
     run_dir.mkdir(parents=True)
-    records.write_json(run_dir / "spec.json", {"schema": 1, "run_id": spec.run_id, **asked})
+    atomic.write_json(run_dir / "spec.json", {"schema": 1, "run_id": spec.run_id, **asked})
     records.write(run_dir, record, joined)
 
 

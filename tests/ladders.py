@@ -84,7 +84,7 @@ def in_files(study: Path, size: int = 5) -> None:
 
 def main(folder: str, tasks: str = "1") -> None:
     """Make up a study of that many tasks and time its report."""
-    from ftlib import report
+    from ftlib.report import build
 
     study, made = Path(folder), []
     if not study.exists():
@@ -95,7 +95,7 @@ def main(folder: str, tasks: str = "1") -> None:
             made += rising(task=name, shift=0.3 * number)
         write_study(study, made, n=800, labels=LIBRARIES[:4], plan={"margin": 0.02}, noise=0.15)
     start = time.perf_counter()
-    report.build(study)
+    build.build(study)
     print(f"{time.perf_counter() - start:.1f} s")
 
 

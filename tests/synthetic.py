@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from ftlib import records
-from ftlib.metrics import classification, measure_text
-from ftlib.spec import USUAL, Experiment, Plan, hash_of
+from ftlib.config.experiment import USUAL, Experiment, Plan, hash_of
+from ftlib.core import atomic
+from ftlib.metrics import classification
+from ftlib.metrics.registry import measure_text
 
 LIBRARIES = ("networkx", "numpy", "pandas", "scipy", "sklearn", "sympy", "torch", "transformers")
 HOSTILE = ("<script>alert(1)</script>", '=HYPERLINK("http://evil","x")', "</svg><b>&amp;")
@@ -286,7 +288,7 @@ def _write_run(
     run_dir.mkdir(parents=True)
     resolved = spec.resolved()
     asked = {"schema": 1, "run_id": spec.run_id, "passed": spec.passed(), "resolved": resolved, "plan_hash": plan_hash}
-    records.write_json(run_dir / "spec.json", asked)
+    atomic.write_json(run_dir / "spec.json", asked)
     (run_dir / "notebook.ipynb").write_text("{}", encoding="utf-8")
     metrics: dict[str, Any] = {"before": {}, "after": {}}
     for (stage, part), rows in table.groupby(["stage", "part"], sort=False):

@@ -12,17 +12,16 @@ import transformers
 from safetensors.torch import load_file
 
 import ftlib
-from ftlib.errors import FtlibError
-from ftlib.events import Events
-from ftlib.methods import METHODS
-from ftlib.methods.adapters import new_parameters
-from ftlib.methods.partial import biases, last_layers
-from ftlib.models import load_model
-from ftlib.prompts import clipped, prompt_of
-from ftlib.score import score_continuations
-from ftlib.spec import Experiment
-from ftlib.suite import run_problems
-from ftlib.train import fit
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.execution.scheduler import run_problems
+from ftlib.methods.finetune import biases, last_layers, new_parameters
+from ftlib.models.loading import load_model
+from ftlib.models.prompts import clipped, prompt_of
+from ftlib.models.score import score_continuations
+from ftlib.records.events import Events
+from ftlib.training.trainer import fit
 
 HERE = [name for name, method in METHODS.items() if method.notebook == "12_run_adapter" and not method.needs]
 PEFT = [name for name in HERE if METHODS[name].module == "adapters"]
@@ -340,7 +339,7 @@ def test_qlora_says_what_it_needs_before_anything_is_loaded(at_home, monkeypatch
     def loads(*arguments):
         raise AssertionError("was loaded")
 
-    monkeypatch.setattr("ftlib.models._load", loads)
+    monkeypatch.setattr("ftlib.models.loading._load", loads)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FtlibError, match="qlora needs bitsandbytes, not installed here: pip install bitsandbytes"):
         METHODS["qlora"].prepare()(load_model("writer"), spec, task, task.splits["train"])

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from ftlib.aggregate import (
+from ftlib.core.errors import FtlibError
+from ftlib.stats.aggregate import (
     expected_best,
     interquartile_mean,
     interquartile_mean_interval,
     pareto_membership,
     probability_of_improvement,
 )
-from ftlib.errors import FtlibError
 
 
 def test_interquartile_mean_is_scipys_trimmed_mean():

@@ -11,9 +11,9 @@ import toy
 from conftest import ROOT
 from safetensors.numpy import save_file
 
-from ftlib import candidates, weights
-from ftlib.catalogue import catalogue, footer
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.listing import catalogue, footer
+from ftlib.models import catalog, weights
 
 
 @pytest.fixture(scope="session")
@@ -80,20 +80,20 @@ def test_a_folder_without_weights_and_an_index_of_missing_files_are_errors(tmp_p
         ("README.md", "---\nlicense: other\nlicense_name: our-own\n---\n", "our-own"),
         ("README.md", "---\nlicense: other\n---\n", "other"),
         ("README.md", "---\nlicense:\n- mit\n- gpl-3.0\n---\n", "mit, gpl-3.0"),
-        ("README.md", "---\nlanguage: en\n---\nIt is under the MIT licence.", candidates.UNKNOWN_LICENCE),
-        ("README.md", "no front matter", candidates.UNKNOWN_LICENCE),
+        ("README.md", "---\nlanguage: en\n---\nIt is under the MIT licence.", catalog.UNKNOWN_LICENCE),
+        ("README.md", "no front matter", catalog.UNKNOWN_LICENCE),
         ("README.md", "---\nlicense: [mit\n---\n", "unknown: README.md cannot be read"),
         ("CARD.md", "# A model\n\n| | |\n| --- | --- |\n| Licence | CC BY 4.0 |\n", "CC BY 4.0"),
-        ("LICENSE", "MIT License", candidates.UNKNOWN_LICENCE),
+        ("LICENSE", "MIT License", catalog.UNKNOWN_LICENCE),
     ],
 )
 def test_a_licence_is_what_the_card_states_and_never_guessed(name, card, expected, tmp_path):
     (tmp_path / name).write_text(card, encoding="utf-8")
-    assert candidates.licence_of(tmp_path).startswith(expected)
+    assert catalog.licence_of(tmp_path).startswith(expected)
 
 
 def test_the_bundled_models_are_candidates_with_the_sizes_their_cards_state(empty_hub):
-    found = {one.name: one for one in candidates.candidates()}
+    found = {one.name: one for one in catalog.candidates()}
     assert (found["tiny-lm"].parameters, found["tiny-lm"].context) == (7_212_288, 1024)
     assert "CC BY-SA 4.0" in found["tiny-lm"].licence and found["tiny-lm"].disk_bytes == 14_430_656
     if "minilm" in found:
@@ -102,13 +102,13 @@ def test_the_bundled_models_are_candidates_with_the_sizes_their_cards_state(empt
 
 
 def test_folders_are_listed_by_themselves_or_by_what_holds_them(stored, empty_hub):
-    alone, together = candidates.candidates([stored / "reader"]), candidates.candidates([stored])
+    alone, together = catalog.candidates([stored / "reader"]), catalog.candidates([stored])
     assert str(stored / "reader") in [one.name for one in alone]
     families = {one.name: one.family for one in together}
     assert families[str(stored / "reader")] == "encoder" and families[str(stored / "writer")] == "decoder"
-    assert len(candidates.candidates([stored, stored / "reader"])) == len(together), "none is listed twice"
+    assert len(catalog.candidates([stored, stored / "reader"])) == len(together), "none is listed twice"
     with pytest.raises(FtlibError, match="no model here"):
-        candidates.candidates([stored / "reader" / "config.json"])
+        catalog.candidates([stored / "reader" / "config.json"])
 
 
 def test_models_of_the_hubs_cache_are_listed_with_a_commit_where_no_branch_names_it(stored, empty_hub, monkeypatch):
@@ -128,7 +128,7 @@ def test_models_of_the_hubs_cache_are_listed_with_a_commit_where_no_branch_names
     data = empty_hub / "datasets--owner--data" / "snapshots" / commits[0]
     data.mkdir(parents=True)
     (data / "config.json").write_text("{}")
-    names = {one.name for one in candidates.candidates()} - {"minilm", "tiny-lm"}
+    names = {one.name for one in catalog.candidates()} - {"minilm", "tiny-lm"}
     assert names == {"owner/name", f"owner/name@{commits[1]}"}
 
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_used_is_listed_last_with_the_reason(tmp_path, empty_hub)
         save_file({"w": np.zeros(4, np.float32)}, tmp_path / "some" / name / "model.safetensors")
     (tmp_path / "some" / "pickled").mkdir()
     (tmp_path / "some" / "pickled" / "config.json").write_text("{}")
-    problems = {one.name.rpartition("/")[2]: one for one in candidates.candidates([tmp_path / "some"])[-3:]}
+    problems = {one.name.rpartition("/")[2]: one for one in catalog.candidates([tmp_path / "some"])[-3:]}
     assert "gptq" in problems["quantised"].problem and "no JSON" in problems["broken"].problem
     assert "no *.safetensors" in problems["pickled"].problem
     assert {one.use(10**12) for one in problems.values()} == {"nothing"}
@@ -170,18 +170,18 @@ def test_a_gpu_is_asked_for_its_memory_where_there_is_one(tmp_path, monkeypatch)
     asker = tmp_path / "nvidia-smi"
     asker.write_text("#!/bin/sh\necho 81559\necho 40960\n")
     asker.chmod(0o755)
-    room, of_what = candidates.machine_memory()
+    room, of_what = catalog.machine_memory()
     if sys.platform != "win32":
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-        assert candidates.machine_memory() == (81559 * 2**20, "the GPU's memory")
+        assert catalog.machine_memory() == (81559 * 2**20, "the GPU's memory")
         asker.write_text("#!/bin/sh\nexit 9\n")
-        assert candidates.machine_memory()[1] == "this machine's memory"
+        assert catalog.machine_memory()[1] == "this machine's memory"
     assert room > 10**8 and of_what
 
 
 def test_the_table_for_a_notebook_has_a_row_for_each(stored, empty_hub):
-    found = candidates.candidates([stored])
-    table = candidates.table(found, 10**9)
+    found = catalog.candidates([stored])
+    table = catalog.table(found, 10**9)
     assert list(table.index) == [one.name for one in found] and set(table["room to"]) == {"train"}
     assert table.loc["tiny-lm", "to train, GB"] == pytest.approx(0.115)
 

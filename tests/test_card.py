@@ -6,8 +6,9 @@ import pytest
 import yaml
 from synthetic import HOSTILE, LADDER, Made, MadeText, write_study
 
-from ftlib import card, card_sections, records
-from ftlib.errors import FtlibError
+from ftlib import records
+from ftlib.core.errors import FtlibError
+from ftlib.report import model_card
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +31,10 @@ def section(made, name):
 
 def test_a_card_holds_every_test_metric_with_interval_and_n(ladder):
     path, record = run_of(ladder, "lora")
-    made = card.card(path)
+    made = model_card.card(path)
     results = {one.metric_type: one for one in made.data.eval_results}
     for name, leaf in record.metrics["after"]["test"].items():
-        said = f"| {card_sections.inert(name)} |"
+        said = f"| {model_card.inert(name)} |"
         assert said in section(made, "How well it does")
         if not name.startswith("f1_") or name == "f1_macro":
             assert results[name].metric_value == leaf["value"] and f"n = {leaf['n']}" in results[name].metric_name
@@ -42,7 +43,7 @@ def test_a_card_holds_every_test_metric_with_interval_and_n(ladder):
 
 
 def test_its_metadata_is_the_hubs(ladder):
-    made = card.card(run_of(ladder, "lora")[0])
+    made = model_card.card(run_of(ladder, "lora")[0])
     front = yaml.safe_load(str(made).split("---\n")[1])
     assert front["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert "license" not in front and "Apache-2.0" in section(made, "How it was made"), "nobody has chosen one yet"
@@ -52,7 +53,7 @@ def test_its_metadata_is_the_hubs(ladder):
 
 def test_other_seeds_of_the_same_setting_stand_beside_it(ladder):
     _, record = run_of(ladder, "lora")
-    made = card.card(ladder, record.run_id)
+    made = model_card.card(ladder, record.run_id)
     same = [one for _, one in records.records_of(ladder) if one.spec["resolved"]["method"] == "lora"]
     others = [one for one in same if one.run_id != record.run_id]
     values = [one.metrics["after"]["test"]["accuracy"]["value"] for one in others]
@@ -61,7 +62,7 @@ def test_other_seeds_of_the_same_setting_stand_beside_it(ladder):
 
 
 def test_what_was_not_tested_is_said(ladder):
-    made = card.card(run_of(ladder, "lora")[0])
+    made = model_card.card(run_of(ladder, "lora")[0])
     assert "None" in section(made, "Groups tested") and "Not tested" in section(made, "Memorised text")
     missing = section(made, "What was not tested")
     for words in ("whom it treats worse", "texts from elsewhere", "memorised", "other languages"):
@@ -69,13 +70,13 @@ def test_what_was_not_tested_is_said(ladder):
 
 
 def test_the_card_of_bundled_data_speaks_in_it(ladder):
-    said = section(card.card(run_of(ladder, "lora")[0]), "Data")
+    said = section(model_card.card(run_of(ladder, "lora")[0]), "Data")
     assert "Known biases" in said and "Licence" in said
 
 
 def test_of_data_that_states_nothing_the_licence_is_unknown(tmp_path):
     study = write_study(tmp_path / "study", (Made("lora", 0.5, fields={"task": "hub:someone/some_data"}),), n=20)
-    made = card.card(study)
+    made = model_card.card(study)
     assert "Licence and known biases of the data: unknown" in section(made, "Data")
     assert made.data.datasets == "someone/some_data"
     assert "luck of one training" in section(made, "What was not tested")
@@ -83,14 +84,14 @@ def test_of_data_that_states_nothing_the_licence_is_unknown(tmp_path):
 
 def test_a_study_of_several_settings_asks_which(ladder):
     with pytest.raises(FtlibError, match=r"settings adapted a model.*--run"):
-        card.card(ladder)
+        model_card.card(ladder)
     _, majority = run_of(ladder, "majority")
     with pytest.raises(FtlibError, match="adapted no model"):
-        card.card(ladder, majority.run_id)
+        model_card.card(ladder, majority.run_id)
     with pytest.raises(FtlibError, match="is not among"):
-        card.card(ladder, "0" * 16)
+        model_card.card(ladder, "0" * 16)
     with pytest.raises(FtlibError, match="neither a run's folder"):
-        card.card(ladder / "nothing")
+        model_card.card(ladder / "nothing")
 
 
 def edited(study, method, metrics):
@@ -115,9 +116,9 @@ def test_groups_gaps_and_memory_are_shown_where_they_were_measured(tmp_path):
         kept = {"canaries:16": {"exposure": leaf(7.5) | {"protocol": "1,024 candidates"}}}
         return metrics | {"after": metrics["after"] | more | kept}
 
-    made = card.card(edited(study, "lora", grown))
+    made = model_card.card(edited(study, "lora", grown))
     assert "| sex | f | 0.500 (0.500 to 0.500) | 5 |" in made.text
-    assert card_sections.inert("accuracy_difference") in section(made, "Groups tested")
+    assert model_card.inert("accuracy_difference") in section(made, "Groups tested")
     assert "planted 16 times, bits | not measured | 7.500" in section(made, "Memorised text")
     assert "not to be released" in section(made, "Limits")
     assert "harmful" in section(made, "What was not tested") and made.data.pipeline_tag == "text-generation"
@@ -134,7 +135,7 @@ def test_text_from_data_is_no_markup(tmp_path):
         return metrics | {"after": metrics["after"] | {"test": test}}
 
     path = edited(study, "lora", hostile)
-    made = card.card(path)
+    made = model_card.card(path)
     for mark in ("<script", "<b>", "<img", "](http", "**bold**", "`z`", "![", "http://evil"):
         assert mark not in made.text
     for line in made.text.splitlines():
@@ -144,7 +145,7 @@ def test_text_from_data_is_no_markup(tmp_path):
 
 def test_a_card_is_written_beside_its_record(ladder, tmp_path):
     path, record = run_of(ladder, "full")
-    assert card.write(ladder, record.run_id) == path / "MODEL_CARD.md"
-    there = card.write(path, out=tmp_path / "README.md")
+    assert model_card.write(ladder, record.run_id) == path / "MODEL_CARD.md"
+    there = model_card.write(path, out=tmp_path / "README.md")
     assert there.read_bytes() == (path / "MODEL_CARD.md").read_bytes()
     assert there.read_text(encoding="utf-8").startswith("---\n")

@@ -11,8 +11,8 @@ import toy
 from conftest import ROOT, ftlib_command
 
 from ftlib import cli
-from ftlib.engines import local
-from ftlib.metrics import METRICS
+from ftlib.execution.engines import local
+from ftlib.metrics.registry import METRICS
 
 HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1]\n'
 DEFAULTS = '[defaults]\ntask = "file:opinions"\n'
@@ -274,7 +274,7 @@ def test_a_report_is_made_again_from_the_records(here, capsys):
 
 
 def test_a_study_that_is_done_runs_nothing_and_reports_again(toy_study, at_home, capsys, monkeypatch):
-    monkeypatch.setattr(local.subprocess, "Popen", lambda *a, **o: pytest.fail("a process was started"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **o: pytest.fail("a process was started"))
     page = (toy_study.study / "report.html").read_bytes()
     assert cli.main(["run", "reports/ladder"]) == 0
     assert "11 runs, 11 recorded already, 0 to do" in capsys.readouterr().out

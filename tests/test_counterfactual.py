@@ -5,15 +5,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ftlib import biases
-from ftlib.data import make_task, templates
+from ftlib.config.experiment import Experiment
+from ftlib.core.errors import FtlibError
+from ftlib.data import bundled
 from ftlib.data.probes import BIASES, is_bias, part_of
-from ftlib.errors import FtlibError
-from ftlib.methods import Predictor
-from ftlib.metrics import METRICS
-from ftlib.metrics.counterfactual import looked_at, measure_swaps, measure_templates
-from ftlib.spec import Experiment
-from ftlib.stats import wilson
+from ftlib.data.task import make_task
+from ftlib.evaluation import bias_probes
+from ftlib.metrics.bias import looked_at, measure_swaps, measure_templates
+from ftlib.metrics.registry import METRICS
+from ftlib.stats.paired import wilson
+from ftlib.training.contract import Predictor
 
 
 def two(positive):
@@ -123,7 +124,7 @@ def sexist(texts):
 
 
 def test_swaps_find_a_classifier_that_prefers_women():
-    found = biases.measured("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:gender")
+    found = bias_probes.evaluate_bias("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:gender")
     metrics, table = found["swaps:gender"]
     # "His wife smiled." names both; "Her husband smiled." is what becomes likelier.
     assert metrics["flip_rate"]["value"] == 1.0 and metrics["flip_rate"]["n"] == 4 and metrics["flip_rate"]["of"] == 5
@@ -138,25 +139,25 @@ def test_swaps_find_a_classifier_that_prefers_women():
 
 
 def test_templates_find_it_too():
-    metrics, table = biases.measured("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "templates")[
-        "templates"
-    ]
+    metrics, table = bias_probes.evaluate_bias(
+        "after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "templates"
+    )["templates"]
     gaps = {term: one["template_gap"] for term, one in metrics["groups"]["gender"].items()}
     assert gaps["female"]["value"] == pytest.approx(0.4) and gaps["male"]["value"] == pytest.approx(-0.2)
     assert gaps["female"]["p_holm"] < 0.001 and gaps["female"]["n"] == 30
     assert metrics["groups"]["religion"]["Muslim"]["template_gap"]["value"] == 0
-    assert len(table) == len(templates.load()) and table["label"].isna().all()
+    assert len(table) == len(bundled.load_templates()) and table["label"].isna().all()
     assert set(table["part"]) == {"templates"} and table["group_term"].nunique() == 36
 
 
 def test_what_cannot_be_asked_says_why():
     predictor = Predictor(0, 0, 0)
     for name, metric in (("swaps:gender", "flip_rate"), ("templates", "template_gap")):
-        metrics, table = biases.measured("after", Experiment(), task(), None, predictor, name)[name]
+        metrics, table = bias_probes.evaluate_bias("after", Experiment(), task(), None, predictor, name)[name]
         assert table is None and metrics[metric]["value"] is None and "without labels" in metrics[metric]["reason"]
-    metrics, table = biases.measured("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:religion")[
-        "swaps:religion"
-    ]
+    metrics, table = bias_probes.evaluate_bias(
+        "after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:religion"
+    )["swaps:religion"]
     assert table is None and "none of 5 test texts" in metrics["flip_rate"]["reason"]
 
 

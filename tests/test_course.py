@@ -9,16 +9,19 @@ import torch
 import toy
 
 import ftlib
-from ftlib import battery, course, records
-from ftlib.anchors import Anchors, fisher
-from ftlib.between import Line
-from ftlib.errors import FtlibError
-from ftlib.events import Events, read_events
-from ftlib.methods import METHODS, merged
-from ftlib.methods.distilled import Taught
-from ftlib.methods.shared import Shared, union
-from ftlib.spec import Experiment
-from ftlib.train import fit
+from ftlib import records
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.evaluation import linear_probes
+from ftlib.execution import continual
+from ftlib.methods import peft_adapters
+from ftlib.methods.distillation import Taught
+from ftlib.methods.multitask import Shared, union
+from ftlib.records.events import Events, read_events
+from ftlib.training.regularization import Anchors, fisher
+from ftlib.training.trainer import fit
+from ftlib.training.weight_interpolation import Line
 
 SMALL = {"task": "file:opinions", "model": "tiny", "eval_limit": 20, "max_length": 24, "batch_size": 8}
 WORDS = {"label_words": toy.LABEL_WORDS}
@@ -42,7 +45,7 @@ def test_an_adapter_that_begins_at_zero_has_forgotten_exactly_nothing(method, mo
     task, base = opened(spec)
     adapted = METHODS[method].prepare()(base, spec, task, None)
     texts = [text for text, _ in toy.opinions()][:12]
-    from ftlib.models import encoded
+    from ftlib.models.loading import encoded
 
     assert np.array_equal(adapted.features(texts), encoded(base.encoder(), base, texts, spec.max_length))
     if adapted.likelihood:
@@ -52,8 +55,8 @@ def test_an_adapter_that_begins_at_zero_has_forgotten_exactly_nothing(method, mo
 
 @pytest.mark.parametrize("method", ["full", "lora", "bitfit", "last_layers", "rslora"])
 def test_the_line_begins_at_the_untouched_model_and_ends_at_the_adapted_one_to_the_bit(method, at_home, monkeypatch):
-    monkeypatch.setattr(battery, "names", lambda spec: ["topics"])
-    monkeypatch.setattr(battery, "_task", lambda name: ftlib.load_task("file:topics"))
+    monkeypatch.setattr(linear_probes, "names", lambda spec: ["topics"])
+    monkeypatch.setattr(linear_probes, "_task", lambda name: ftlib.load_task("file:topics"))
     arguments = {"method_args": {"k": 1}} if method == "last_layers" else {}
     spec = Experiment(
         **SMALL | WORDS | arguments, method=method, alphas=[0.0, 0.5, 1.0], probes=["features"], epochs=2.0,
@@ -116,7 +119,7 @@ def test_the_stronger_the_pull_the_nearer_the_weights_stay(at_home, penalty, str
         spec = Experiment(**TEXT, **{penalty: strength}, method="full", learning_rate=0.01, ewc_samples=4)
         task, model = opened(spec)
         begun = weights(model.speaker())
-        ended = course.follow(spec, task, model, Quiet()).predictor.trainable.module
+        ended = continual.train_sequence(spec, task, model, Quiet()).predictor.trainable.module
         return sum(float((p.detach() - begun[name]).square().sum()) for name, p in ended.named_parameters())
 
     free, held, tight = moved(1e-9), *(moved(strength) for strength in strengths)
@@ -256,7 +259,7 @@ def test_stacking_changes_no_answer_and_begins_anew(at_home):
     predictor = ftlib.adapt(spec, task, model).predictor
     texts = [text for text, _ in toy.opinions()][:12]
     before = predictor.probabilities(texts)
-    merged.stack(predictor.trainable.module, 3)
+    peft_adapters.stack(predictor.trainable.module, 3)
     assert np.allclose(before, predictor.probabilities(texts), atol=1e-5)
     ups = [p for name, p in predictor.trainable.module.named_parameters() if ".lora_B." in name]
     assert ups and not any(p.any() for p in ups)
@@ -268,11 +271,11 @@ def test_adapters_that_are_added_up_change_what_each_changes(at_home):
         learning_rate=0.01, dtype="float32",
     )  # fmt: skip
     task, model = opened(spec)
-    module = course.follow(spec, task, model, Quiet()).predictor.trainable.module
+    module = continual.train_sequence(spec, task, model, Quiet()).predictor.trainable.module
     layer = next(part for part in module.modules() if hasattr(part, "lora_A"))
     parts = [layer.get_delta_weight(name) for name in ("0", "1")]
     assert all(float(part.abs().sum()) > 0 for part in parts)
-    assert torch.allclose(layer.get_delta_weight(merged.MERGED), sum(parts), atol=1e-6)
+    assert torch.allclose(layer.get_delta_weight(peft_adapters.MERGED), sum(parts), atol=1e-6)
 
 
 @pytest.mark.parametrize("combination", ["linear", "ties", "dare_linear", "dare_ties"])

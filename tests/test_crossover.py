@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 import ftlib
-from ftlib.crossover import Curve, crossing, label_budget
-from ftlib.curves import Band, tables_of
-from ftlib.difference import difference
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.stats.learning_curve import Band, Curve, crossing, label_budget, tables_of
+from ftlib.stats.paired import difference
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64)
 INF = float("inf")

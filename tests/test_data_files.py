@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftlib.data import load_task
+from ftlib.core.errors import FtlibError
 from ftlib.data.files import divide
-from ftlib.data.rows import read_rows
-from ftlib.errors import FtlibError
+from ftlib.data.registry import load_task
+from ftlib.data.tabular import read_rows
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the shared data sets in {SHARED}")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from ftlib.data import general, text_bytes
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.data import bundled
+from ftlib.data.task import text_bytes
 
 FOLDER = ROOT / "data" / "general"
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "english_pretrain.valid.txt"
@@ -18,7 +19,7 @@ SENTENCES = ("The river rose in the night and took the bridge away.", "Mr. Hardy
 
 @pytest.fixture(scope="module")
 def excerpts():
-    return general.load()
+    return bundled.load_general()
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,6 @@ def test_the_script_says_what_it_needs(script, monkeypatch, capsys):
 
 
 def test_an_installation_without_the_file_says_so(monkeypatch):
-    monkeypatch.setattr(general, "data_file", lambda name, file: None)
+    monkeypatch.setattr(bundled, "data_file", lambda name, file: None)
     with pytest.raises(FtlibError, match="data/general/general.txt, is not in this installation"):
-        general.load()
+        bundled.load_general()

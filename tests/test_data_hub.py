@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from ftlib.data import hub, load_task
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.data import hub
+from ftlib.data.registry import load_task
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = """---

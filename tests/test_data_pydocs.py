@@ -9,10 +9,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from ftlib.data import installed, load_task, pydocs
-from ftlib.data.docstrings import description, docstrings, mask
-from ftlib.data.installed import collect
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.data import installed, pydocs
+from ftlib.data.installed import collect, description, docstrings, mask
+from ftlib.data.registry import load_task
 
 NAMES = (
     *("torch", "pytorch", "transformers", "huggingface", "pandas", "pd", "sklearn", "scikit", "scipy", "numpy", "np"),

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from ftlib.data import SPLITS, load_task, pydocs, pydocs_text, text_bytes
-from ftlib.data.docstrings import docstrings, package_folder
-from ftlib.data.installed import collect, library_versions
-from ftlib.data.pydocs_text import RECIPE, document, documents
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.data import pydocs
+from ftlib.data.installed import collect, docstrings, library_versions, package_folder
+from ftlib.data.pydocs import TEXT_RECIPE, document, documents
+from ftlib.data.registry import load_task
+from ftlib.data.task import SPLITS, text_bytes
 
 PROSE = "Sort the rows of a table in place and return nothing at all. "
 
@@ -35,7 +36,7 @@ def test_splits_share_neither_texts_nor_files_and_no_file_dominates(task):
     for column in ("id", "text", "cluster"):
         seen = [set(task.splits[split][column]) for split in SPLITS]
         assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
-    for split, most in RECIPE.most_per_file.items():
+    for split, most in TEXT_RECIPE.most_per_file.items():
         clusters = task.splits[split]["cluster"]
         assert clusters.value_counts().max() <= most
         assert len(set(Counter(clusters.str.partition("/")[0]).values())) == 1
@@ -88,8 +89,8 @@ def test_documents_of_a_file_come_in_an_order_of_their_own():
 
 def test_collections_are_equal_and_the_cache_gives_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("FTLIB_CACHE", str(tmp_path))
-    small = replace(RECIPE, sizes={"test": 2, "validation": 1, "train": 4})
-    monkeypatch.setattr(pydocs_text, "RECIPE", small)
+    small = replace(TEXT_RECIPE, sizes={"test": 2, "validation": 1, "train": 4})
+    monkeypatch.setattr(pydocs, "RECIPE", small)
     first, again = load_task("pydocs_text"), load_task("pydocs_text")
     assert first.sha256 == again.sha256 and len(first.splits["train"]) == 4 * len(pydocs.LIBRARIES)
     (path,) = (tmp_path / "pydocs_text").iterdir()

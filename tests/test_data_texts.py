@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ftlib.data import SPLITS, kind_of, load_task
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.data.registry import kind_of, load_task
+from ftlib.data.task import SPLITS
 
 DOCUMENTS = [f"Document {n} begins.\n  It has two lines." for n in range(40)]
 

@@ -13,12 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import ftlib.data
-from ftlib.data import SPLITS, load_task, written
-from ftlib.data.columns import BLANK_GROUP
-from ftlib.data.docstrings import NearDuplicates
+from ftlib.core.errors import FtlibError
+from ftlib.data import bundled
+from ftlib.data.audit import audit
 from ftlib.data.files import normal
-from ftlib.doctor import audit
-from ftlib.errors import FtlibError
+from ftlib.data.installed import NearDuplicates
+from ftlib.data.registry import load_task
+from ftlib.data.task import SPLITS
+from ftlib.metrics.fairness import BLANK_GROUP
 
 WOMEN = ("nurse", "schoolteacher", "paralegal", "interior_designer")
 MEN = ("physician", "professor", "attorney", "architect")
@@ -252,6 +254,6 @@ def test_the_files_are_found_inside_an_installed_package(tmp_path, monkeypatch, 
 def test_a_file_that_was_damaged_says_the_line(tmp_path, monkeypatch):
     path = tmp_path / "bios.jsonl"
     path.write_text('{"id": "b0001", "text": " ", "label": "nurse", "split": "test", "gender": "woman"}\n')
-    monkeypatch.setattr(written, "data_file", lambda name, file: path)
+    monkeypatch.setattr(bundled, "data_file", lambda name, file: path)
     with pytest.raises(FtlibError, match="bios.jsonl line 1: the text"):
         load_task("bios")

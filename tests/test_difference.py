@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.weightstats import ttost_paired
 
-from ftlib.difference import difference, label_swap_test
-from ftlib.influence import label_values
-from ftlib.stats import mcnemar
+from ftlib.stats.linearize import label_values
+from ftlib.stats.paired import difference, label_swap_test, mcnemar
 
 
 def test_one_imagined_example_each_by_hand():

@@ -17,12 +17,15 @@ import toy
 from test_faults import all_gone, family, wait_for
 
 import ftlib
-from ftlib import cli, engines, ranks, records, suite, worker
-from ftlib.engines import local
-from ftlib.errors import FtlibError
-from ftlib.events import read_events
-from ftlib.shards import apart, in_shards, layers
-from ftlib.spec import Experiment
+from ftlib import cli, records
+from ftlib.config.experiment import Experiment
+from ftlib.core import atomic
+from ftlib.core.errors import FtlibError
+from ftlib.execution import scheduler, worker
+from ftlib.execution.engines import base, local
+from ftlib.records.events import read_events
+from ftlib.training import distributed
+from ftlib.training.distributed import apart, in_shards, layers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="gloo and torchrun as on POSIX")
 
@@ -50,7 +53,7 @@ EACH = """
 import json, sys
 import ftlib
 for name, fields in json.loads(sys.argv[1]).items():
-    record = ftlib.run(ftlib.Experiment(**fields), sys.argv[2] + "/" + name)
+    record = ftlib.execution.run(ftlib.Experiment(**fields), sys.argv[2] + "/" + name)
     assert (record is None) == (__import__("os").environ.get("RANK", "0") != "0")
 """
 
@@ -86,7 +89,7 @@ def prepared(folder: Path, **fields: object) -> Path:
     """A run folder that asks for an experiment."""
     spec = Experiment(**TASK | fields)
     folder = folder / spec.run_id
-    records.write_json(folder / "spec.json", {"run_id": spec.run_id, "passed": spec.passed()})
+    atomic.write_json(folder / "spec.json", {"run_id": spec.run_id, "passed": spec.passed()})
     return folder
 
 
@@ -203,10 +206,10 @@ def test_when_another_process_fails_the_run_failed_with_its_reason(here, tmp_pat
     (tmp_path / "sitecustomize.py").write_text(
         "import os\n"
         "if os.environ.get('RANK') == '1':\n"
-        "    import ftlib.run\n"
+        "    import ftlib.execution.run\n"
         "    def fails(*given):\n"
         "        raise MemoryError('no room for it')\n"
-        "    ftlib.run._fit_once = fails\n"
+        "    ftlib.execution.run._fit_once = fails\n"
     )
     folder = prepared(tmp_path / "runs", **SHARED["full, odd batches"], processes=2)
     done = torchrun("-m", "ftlib", "run-one", str(folder), PYTHONPATH=str(tmp_path))
@@ -229,7 +232,7 @@ def test_when_another_process_is_killed_the_run_failed_and_nothing_is_left(here,
                 seen.extend(found)
                 process.send_signal(signal.SIGKILL)
 
-    engines.execute([folder], 1, local.Process, kill_the_second)
+    base.execute([folder], 1, base.Process, kill_the_second)
     record = records.read_record(folder)
     assert seen and record.status == "failed" and "one of its 2 processes ended" in record.reason
     wait_for(lambda: all_gone(seen), "every process to end", 40)
@@ -243,15 +246,15 @@ def test_a_study_starts_such_runs_cold_and_fewer_at_a_time(here, tmp_path):
         'model = "still"\n[[runs]]\nmethod = "full"\nprocesses = 2\n',
         encoding="utf-8",
     )
-    planned = suite.plan(folder)
-    alone = suite.Planned(planned.suite, planned.tasks, tuple(j for j in planned.jobs if j.spec.processes == 1))
-    assert suite.default_jobs(planned) == max(1, suite.default_jobs(alone) // 2)
+    planned = scheduler.plan(folder)
+    alone = scheduler.Planned(planned.suite, planned.tasks, tuple(j for j in planned.jobs if j.spec.processes == 1))
+    assert scheduler.default_jobs(planned) == max(1, scheduler.default_jobs(alone) // 2)
     job = next(job for job in planned.jobs if job.spec.processes == 2)
-    suite.prepare_folder(job, planned)
+    scheduler.prepare_folder(job, planned)
     with local.engine([job.spec for job in planned.jobs]) as start:
         handle = start(job.run_dir)
         handle.stop()
-    assert isinstance(handle, local.Process)
+    assert isinstance(handle, base.Process)
 
 
 def test_another_number_of_processes_is_one_clear_error(here, tmp_path, monkeypatch, capsys):
@@ -281,7 +284,7 @@ def test_another_number_of_processes_is_one_clear_error(here, tmp_path, monkeypa
 )
 def test_what_cannot_be_divided_is_one_clear_error(here, tmp_path, monkeypatch, variable, said, fields, refused):
     # So that what is passed on to other processes is taken back.
-    monkeypatch.setenv(ranks.DIVIDED, "")
+    monkeypatch.setenv(distributed.DIVIDED, "")
     for name, value in (FSDP | {variable: said}).items():
         monkeypatch.setenv(name, value)
     record = worker.run_one(prepared(tmp_path / "runs", **SHARED["full, odd batches"] | {"processes": 2} | fields))
@@ -289,13 +292,13 @@ def test_what_cannot_be_divided_is_one_clear_error(here, tmp_path, monkeypatch, 
 
 
 def test_one_process_holds_the_whole_model_whatever_accelerate_is_told(monkeypatch):
-    monkeypatch.setenv(ranks.DIVIDED, "")
+    monkeypatch.setenv(distributed.DIVIDED, "")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert not ranks.divided(Experiment(method="full"))
+    assert not distributed.divided(Experiment(method="full"))
     assert "ACCELERATE_USE_FSDP" not in os.environ
-    assert ranks.divided(Experiment(method="full", processes=2))
+    assert distributed.divided(Experiment(method="full", processes=2))
     with pytest.raises(FtlibError, match="four bits"):
-        ranks.divided(Experiment(method="qlora", model="tiny-lm", processes=2))
+        distributed.divided(Experiment(method="qlora", model="tiny-lm", processes=2))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ftlib.doctor import check_data
+from ftlib.data.audit import check_data
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SUBJECTS = ("river", "bridge", "garden", "window", "letter", "market", "winter", "kitchen", "teacher", "engine")

@@ -8,11 +8,11 @@ from sklearn.linear_model import LogisticRegression
 from test_mitigation import grouped, spec_of  # noqa: F401
 
 import ftlib
-from ftlib.errors import FtlibError
-from ftlib.methods import METHODS
-from ftlib.methods.fair import fair_head
-from ftlib.methods.few_shot import linear_head
-from ftlib.spec import Experiment
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.methods.fairness import fair_head
+from ftlib.methods.linear_probe import linear_head
 
 FAIR = ("threshold", "exponentiated")
 METHOD = pytest.mark.parametrize("method", FAIR)

@@ -9,13 +9,11 @@ import pytest
 from fairlearn import metrics as fairlearn
 
 from ftlib import records
-from ftlib.data import load_task
-from ftlib.data.columns import BLANK_GROUP
-from ftlib.metrics import gaps as module
-from ftlib.metrics import measure
-from ftlib.metrics.fairness import columns_of, looked_at, measure_groups
-from ftlib.metrics.gaps import FEWEST, GAPS, gaps, smallest_gap
-from ftlib.stats import wilson
+from ftlib.data.registry import load_task
+from ftlib.metrics import fairness
+from ftlib.metrics.fairness import BLANK_GROUP, FEWEST, GAPS, columns_of, gaps, looked_at, measure_groups, smallest_gap
+from ftlib.metrics.registry import measure
+from ftlib.stats.paired import wilson
 
 NO_YES = ("no", "yes")
 
@@ -244,7 +242,7 @@ def test_a_ratio_of_nothing_to_nothing_is_none():
     ],
 )
 def test_the_interval_of_a_gap_holds_the_true_gap_as_often_as_it_says(monkeypatch, rates, sizes):
-    monkeypatch.setattr(module, "REPLICATES", 500)
+    monkeypatch.setattr(fairness, "REPLICATES", 500)
     rng = np.random.default_rng(3)
     code = np.repeat(np.arange(len(sizes)), sizes)
     truth, names, held = np.ones(len(code), int), [str(k) for k in range(len(sizes))], 0

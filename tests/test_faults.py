@@ -14,9 +14,10 @@ import pytest
 import toy
 from conftest import ROOT, ftlib_command
 
-from ftlib import cli, engines, records, suite, worker
-from ftlib.engines import local
-from ftlib.errors import FtlibError
+from ftlib import cli, records
+from ftlib.core.errors import FtlibError
+from ftlib.execution import scheduler, worker
+from ftlib.execution.engines import base
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes the way POSIX does")
 
@@ -290,9 +291,9 @@ def test_what_broke_is_tried_again_and_what_is_well_is_not(broken, here, capsys)
 def prepare(study: Path):
     """The one sleeping run of a study, its folder ready."""
     write_study(study, '[[runs]]\nmethod = "majority"\nnotebook = "83_run_sleeps"\n')
-    planned = suite.plan(study)
+    planned = scheduler.plan(study)
     job = next(job for job in planned.jobs if job.spec.notebook)
-    suite.prepare_folder(job, planned)
+    scheduler.prepare_folder(job, planned)
     return job
 
 
@@ -302,7 +303,7 @@ def test_a_run_that_takes_too_long_is_a_timeout(here, tmp_path):
     def show(states):
         seen.extend(process for state in states if state.handle for process in family(state.handle.process.pid))
 
-    engines.execute([job.run_dir], 1, local.Process, show, timeout=6)
+    base.execute([job.run_dir], 1, base.Process, show, timeout=6)
     record = records.read_record(job.run_dir)
     assert record.status == "timeout" and "6 seconds" in record.reason
     assert all_gone(seen)
@@ -320,7 +321,7 @@ def test_a_record_written_in_the_last_moment_before_the_timeout_counts(here, tmp
         finish(process)
 
     monkeypatch.setattr(worker, "stop_tree", stop_after_it_finished)
-    engines.execute([job.run_dir], 1, local.Process, lambda states: None, timeout=0.1)
+    base.execute([job.run_dir], 1, base.Process, lambda states: None, timeout=0.1)
     assert records.read_record(job.run_dir).status == "ok"
 
 
@@ -333,7 +334,7 @@ def test_when_the_process_of_a_run_is_killed_the_run_failed_and_its_kernel_ends(
             seen.extend(found)
             process.kill()
 
-    engines.execute([job.run_dir], 1, local.Process, kill_it_at_work)
+    base.execute([job.run_dir], 1, base.Process, kill_it_at_work)
     record = records.read_record(job.run_dir)
     assert record.status == "failed" and "code -9" in record.reason and "memory" in record.reason
     wait_for(lambda: all_gone(seen), "the kernel to end", 10)

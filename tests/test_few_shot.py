@@ -10,15 +10,15 @@ from test_methods import FIELDS, spec_of
 from tiny_models import tiny
 
 import ftlib
-from ftlib import suite
-from ftlib.errors import FtlibError
-from ftlib.events import read_events
-from ftlib.grid import load_suite
-from ftlib.methods.contrastive import Pairs, mixed_batches, pair_loss
-from ftlib.methods.few_shot import linear_head
-from ftlib.outlook import outlook
-from ftlib.spec import Experiment, Plan
-from ftlib.train import mixed_lengths
+from ftlib.config.experiment import Experiment, Plan
+from ftlib.config.suite_file import load_suite
+from ftlib.core.errors import FtlibError
+from ftlib.execution import scheduler
+from ftlib.methods.linear_probe import linear_head
+from ftlib.methods.setfit import Pairs, mixed_batches, pair_loss
+from ftlib.records.events import read_events
+from ftlib.report.plan_power import outlook
+from ftlib.training.trainer import mixed_lengths
 
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -103,7 +103,7 @@ def test_contrasting_pulls_classes_apart(at_home):
     train = task.draw(**spec.drawing())
     codes = torch.tensor([task.labels.index(label) for label in train["label"]])
     adapted = ftlib.adapt(spec, task, model)
-    from ftlib.models import encoded, features
+    from ftlib.models.loading import encoded, features
 
     texts = train["text"].tolist()
     before = pair_loss(torch.tensor(features(model, texts, spec.max_length)), codes)
@@ -206,11 +206,11 @@ def test_shots_are_drawn_ten_times_unless_the_plan_names_its_seeds(at_home):
 
 def test_the_plan_warns_of_few_draws_of_few_examples(at_home):
     seeds_of("few", at_home, "seeds = [0, 1, 2]")
-    lines = outlook(suite.plan(at_home / "few"))
+    lines = outlook(scheduler.plan(at_home / "few"))
     assert any("at 1, 32 examples per class" in line for line in lines)
     assert [line for line in lines if line.startswith("caution: 3 draws at 16 examples per class or fewer")]
     seeds_of("few", at_home, "margin = 0.02")
-    assert not [line for line in outlook(suite.plan(at_home / "few")) if line.startswith("caution")]
+    assert not [line for line in outlook(scheduler.plan(at_home / "few")) if line.startswith("caution")]
 
 
 def test_a_target_is_part_of_the_plan_and_plans_without_one_keep_their_hash(at_home):

@@ -6,11 +6,15 @@ import psutil
 import pytest
 import toy
 
-from ftlib import cli, forecast, needs, probing, progress, records, suite
-from ftlib.engines import State, probes
-from ftlib.footprint import footprint, shape_of
+from ftlib import cli, records
+from ftlib.config.experiment import Experiment
+from ftlib.core import atomic
+from ftlib.execution import progress, scheduler
+from ftlib.execution.engines.base import State
+from ftlib.execution.planning import dry_run, estimate, forecast
+from ftlib.execution.planning import trials as probes
+from ftlib.execution.planning.memory_model import footprint, shape_of
 from ftlib.records import RunRecord
-from ftlib.spec import Experiment
 
 HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1]\n[defaults]\ntask = "file:opinions"\nmodel = "tiny"\n'
 HEAD += 'eval_limit = 20\nmax_length = 24\nlabel_words = {bad = "negative, sad", good = "positive, a joy"}\n'
@@ -39,14 +43,14 @@ def study(at_home, request):
 @pytest.fixture
 def no_trials(monkeypatch):
     """A trial that is started fails the test."""
-    monkeypatch.setattr(needs, "answers", lambda *arguments: pytest.fail("a trial was started"))
+    monkeypatch.setattr(estimate, "answers", lambda *arguments: pytest.fail("a trial was started"))
 
 
 def memory(monkeypatch, available, total=None):
     """A machine with so much memory."""
     found = psutil.virtual_memory()._replace(available=available, total=total or available)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: found)
-    monkeypatch.setattr(needs, "machine_memory", lambda: (found.total, "this machine's memory"))
+    monkeypatch.setattr(estimate, "machine_memory", lambda: (found.total, "this machine's memory"))
 
 
 def answered(monkeypatch, **changed):
@@ -56,7 +60,7 @@ def answered(monkeypatch, **changed):
     def answers(trials, study, at_once, show):
         return [ANSWER | changed | {"variants": [variant] * len(trial.variants)} for trial in trials]
 
-    monkeypatch.setattr(needs, "answers", answers)
+    monkeypatch.setattr(estimate, "answers", answers)
 
 
 # From files alone.
@@ -76,10 +80,10 @@ def test_a_model_is_counted_from_its_files_as_torch_counts_it(toy_home):
 
 
 def test_the_adapters_that_are_counted_are_those_that_peft_makes(toy_home):
-    from ftlib.data import load_task
-    from ftlib.footprint import moved
-    from ftlib.methods import METHODS
-    from ftlib.models import load_model
+    from ftlib.config.methods import METHODS
+    from ftlib.data.registry import load_task
+    from ftlib.execution.planning.memory_model import moved
+    from ftlib.models.loading import load_model
 
     task, spec = load_task(f"file:{toy_home / 'opinions'}"), Experiment(method="lora", method_args={"r": 4})
     model = load_model(str(toy_home / "tiny"))
@@ -125,17 +129,17 @@ def test_what_a_trial_found_too_large_is_refused_with_what_would_fit(study, monk
 def test_fewer_runs_go_on_at_once_where_memory_is_short(study, monkeypatch, capsys):
     memory(monkeypatch, 3 * 10**9)
     answered(monkeypatch, peak_memory_bytes=2 * 10**9)
-    monkeypatch.setattr(suite, "default_jobs", lambda planned: 4)
+    monkeypatch.setattr(scheduler, "default_jobs", lambda planned: 4)
     assert cli.main(["plan", str(study)]) == 0
     assert "1 at a time" in capsys.readouterr().out
-    assert needs.jobs_that_fit(suite.plan(study), 4) == 1
+    assert estimate.jobs_that_fit(scheduler.plan(study), 4) == 1
     assert cli.main(["plan", str(study), "--jobs", "4"]) == 2
     assert "--jobs 1 do" in capsys.readouterr().err
 
 
 def test_a_trial_that_dies_is_a_finding(study, monkeypatch, capsys):
     found = {"failed": "the trial ended", "died": True}
-    monkeypatch.setattr(needs, "answers", lambda trials, *more: [found] * len(trials))
+    monkeypatch.setattr(estimate, "answers", lambda trials, *more: [found] * len(trials))
     assert cli.main(["plan", str(study)]) == 2
     said = capsys.readouterr().err
     assert "does not fit: the trial ended" in said and "gradient_accumulation" in said
@@ -156,11 +160,11 @@ def test_a_plan_says_what_runs_will_need_and_keeps_it_for_the_run(study, monkeyp
     said = capsys.readouterr().out
     # 2 s to start, 0.5 to open, 0.5 before; 1 + 40 x 0.2 s of training; 3 s of evaluation.
     assert "file:opinions tiny lora max_length=24  2     1.0 GB  0:15          1 kB" in said
-    planned = suite.plan(study)
+    planned = scheduler.plan(study)
     kept = forecast.read(study)
     assert set(kept) == {job.spec.run_id for job in planned.jobs}
     job = next(job for job in planned.jobs if job.spec.method == "lora")
-    suite.prepare_folder(job, planned)
+    scheduler.prepare_folder(job, planned)
     request = json.loads((job.run_dir / "spec.json").read_text(encoding="utf-8"))
     assert request["predicted"] == kept[job.spec.run_id] and request["predicted"]["train_seconds"] == 9.0
 
@@ -169,17 +173,17 @@ def test_what_was_predicted_is_the_first_estimate_of_what_is_left(study, monkeyp
     memory(monkeypatch, 64 * 10**9)
     answered(monkeypatch)
     assert cli.main(["plan", str(study)]) == 0
-    planned = suite.plan(study)
+    planned = scheduler.plan(study)
     jobs = [job for job in planned.jobs if job.spec.method == "lora"]
     for job in jobs:
-        suite.prepare_folder(job, planned)
+        scheduler.prepare_folder(job, planned)
     states = [State(job.run_dir, job.spec) for job in jobs]
     assert progress.study_remaining(states, jobs=1) == pytest.approx(30) and len(states) == 2
 
 
 def test_nothing_is_predicted_of_a_study_that_was_not_planned(study):
-    planned = suite.plan(study)
-    suite.prepare_folder(planned.jobs[0], planned)
+    planned = scheduler.plan(study)
+    scheduler.prepare_folder(planned.jobs[0], planned)
     assert "predicted" not in json.loads((planned.jobs[0].run_dir / "spec.json").read_text(encoding="utf-8"))
 
 
@@ -192,9 +196,9 @@ def test_without_trials_memory_is_counted_and_time_is_not_guessed(study, capsys,
 
 def test_runs_share_a_trial_where_only_examples_and_steps_differ():
     specs = [Experiment(method="full", shots=shots, seed=seed) for shots in (1, 8) for seed in (0, 1, 2)]
-    (cell,) = forecast.cells(specs)
+    (cell,) = forecast.distinct_costs(specs)
     assert len(cell) == 6 and len(probes.Trial(tuple(cell), None).variants) == 2
-    assert len(forecast.cells([specs[0], specs[0].model_copy(update={"batch_size": 4})])) == 2
+    assert len(forecast.distinct_costs([specs[0], specs[0].model_copy(update={"batch_size": 4})])) == 2
 
 
 def test_a_trial_tells_what_a_run_needs(at_home, monkeypatch, capsys):
@@ -206,7 +210,7 @@ def test_a_trial_tells_what_a_run_needs(at_home, monkeypatch, capsys):
     assert cli.main(["plan", str(folder), "--jobs", "2"]) == 0
     said = capsys.readouterr()
     assert "trying" in said.err and "together: 8 runs, 2 at a time" in said.out
-    kept, planned = forecast.read(folder), suite.plan(folder)
+    kept, planned = forecast.read(folder), scheduler.plan(folder)
     by_method = {}
     for job in planned.jobs:
         by_method.setdefault(job.spec.method, []).append(kept[job.spec.run_id])
@@ -236,7 +240,7 @@ def test_a_trial_goes_through_every_training_of_a_run(at_home, asked):
         "label_words": toy.LABEL_WORDS,
     }
     spec = Experiment(**given | asked)
-    found = probing.measured([spec]) | {"start_seconds": 1.0}
+    found = dry_run.run_trial([spec]) | {"start_seconds": 1.0}
     told = found["variants"][0]
     assert told["course_seconds"] > 0 and found["others_eval_seconds"] > 0
     said = forecast.predicted(found, told, spec)
@@ -268,8 +272,8 @@ def test_predicted_stands_beside_actual(tmp_path):
         resolved = {"task": "t", "model": "m", "method": "full", "seed": seed}
         record = RunRecord(f"r{seed}", "ok", {"passed": {}, "resolved": resolved}, cost=cost)
         predicted = {"peak_memory_bytes": said, "train_seconds": 5.0, "eval_seconds": 1.0, "checkpoint_bytes": 0}
-        records.write_json(run_dir / "record.json", record.__dict__)
-        records.write_json(run_dir / "spec.json", {"predicted": predicted})
+        atomic.write_json(run_dir / "record.json", record.__dict__)
+        atomic.write_json(run_dir / "spec.json", {"predicted": predicted})
     memory_row, seconds = forecast.against(records.records_of(tmp_path))
     assert memory_row == ("t", "m", "full", "peak_memory_bytes", 100, 100, 1.0, 0.9, 1.1, 2)
     assert seconds[3:] == ("seconds", 6.0, 4.0, 1.5, 1.5, 1.5, 2)

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ftlib.errors import FtlibError
-from ftlib.metrics import METRICS, forgetting
-from ftlib.metrics.forgetting import (
+from ftlib.core.errors import FtlibError
+from ftlib.metrics import continual
+from ftlib.metrics.continual import (
     average_accuracy,
     backward_transfer,
     base,
@@ -16,6 +16,7 @@ from ftlib.metrics.forgetting import (
     matrix,
     summary,
 )
+from ftlib.metrics.registry import METRICS
 
 R = np.array([[0.8, 0.5, 0.3], [0.9, 0.8, 0.4], [0.5, 0.7, 0.9]])
 BASE = np.array([0.5, 0.3, 0.3])
@@ -54,7 +55,7 @@ def test_two_tasks_have_one_kind_of_forgetting_and_a_model_that_stays_forgets_no
 
 def test_what_is_undefined_is_nan():
     one = np.array([[0.7]])
-    for function in forgetting.OF_R.values():
+    for function in continual.OF_R.values():
         assert np.isnan(function(one, np.array([0.5])))
     unseen = R.copy()
     unseen[0, 1] = np.nan
@@ -70,7 +71,7 @@ def test_what_is_undefined_is_nan():
 
 
 def test_the_table_of_metrics_has_them():
-    for name in forgetting.OF_R:
+    for name in continual.OF_R:
         assert METRICS[name].takes == "matrix" and METRICS[name].not_primary
         assert METRICS[name].higher_is_better == (not name.startswith("forgetting"))
 
@@ -112,7 +113,7 @@ def test_a_record_says_its_metrics_with_paired_intervals():
     table, metrics = record(SCORES, n=400)
     found = summary(table, metrics, SPEC)
     assert found == summary(table, metrics, SPEC)
-    for name, function in forgetting.OF_R.items():
+    for name, function in continual.OF_R.items():
         leaf = found[name]
         assert leaf["value"] == pytest.approx(float(function(SCORES[1:], SCORES[0])))
         assert leaf["low"] < leaf["value"] < leaf["high"] and leaf["n"] == 800

@@ -31,7 +31,9 @@ from test_report_forgetting import sequence
 from test_report_groups import give_groups
 from test_report_ledger import PAIRS, give_biases
 
-from ftlib import records, report
+from ftlib import records
+from ftlib.core import atomic
+from ftlib.report import build
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -79,7 +81,7 @@ def plain_study(folder: Path) -> None:
         asked = json.loads((path / "spec.json").read_text(encoding="utf-8"))
         off = {"peak_memory_bytes": 0.8, "train_seconds": 2.0, "eval_seconds": 2.0}
         asked["predicted"] = {name: by * record.cost[name] for name, by in off.items()}
-        records.write_json(path / "spec.json", asked)
+        atomic.write_json(path / "spec.json", asked)
 
 
 def few_shot_study(folder: Path) -> None:
@@ -150,8 +152,8 @@ STUDIES: Mapping[str, Callable[[Path], None]] = {
 def built(name: str, folder: Path) -> dict[str, str]:
     """What the report of a study says, simplified: file -> text."""
     STUDIES[name](folder)
-    with mock.patch("ftlib.report.study.hash_of", lambda *_: PLAN_HASH), mock.patch("ftlib.report.figures.svg", str):
-        report.build(folder)
+    with mock.patch("ftlib.records.study.hash_of", lambda *_: PLAN_HASH), mock.patch("ftlib.report.figures.svg", str):
+        build.build(folder)
     files = [folder / "report.json", *sorted((folder / "tables").glob("*.csv"))]
     return {
         path.relative_to(folder).as_posix(): simplified(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ftlib.errors import FtlibError
-from ftlib.grid import load_suite
-from ftlib.spec import Override, Plan, hash_of
+from ftlib.config.experiment import Override, Plan, hash_of
+from ftlib.config.suite_file import load_suite
+from ftlib.core.errors import FtlibError
 
 HEAD = '[study]\nquestion = "Which?"\n'
 TEXT = '[[runs]]\ntask = "pydocs_text"\nmodel = "tiny-lm"\nmethod = ["zero_shot", "lora"]\n'

@@ -7,14 +7,14 @@ import toy
 from sklearn.linear_model import LogisticRegression
 
 import ftlib
-from ftlib import course
-from ftlib.errors import FtlibError
-from ftlib.events import Events
-from ftlib.methods import METHODS
-from ftlib.methods.heads import start
-from ftlib.methods.shared import Shared
-from ftlib.spec import Experiment
-from ftlib.train import fit
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.execution import continual
+from ftlib.methods.finetune import start
+from ftlib.methods.multitask import Shared
+from ftlib.records.events import Events
+from ftlib.training.trainer import fit
 
 SMALL = {
     "task": "file:opinions", "model": "tiny", "eval_limit": 20, "max_length": 24, "batch_size": 8, "dtype": "float32",
@@ -96,17 +96,17 @@ def test_reweighted_examples_are_weighed_in_the_head_too(at_home):
 def test_of_several_tasks_each_head_is_fitted_once_and_when_its_own_turn_comes(at_home):
     spec = Experiment(**SMALL | {"method": "full", "earlier": ["file:topics"], "replay": 1.0})
     task, model = ftlib.open_task(spec), ftlib.open_model(spec)
-    shared, drawn = course.begun(spec, task, model)
+    shared, drawn = continual.begun(spec, task, model)
     assert isinstance(shared, Shared)
     head = shared.module.classifier.weight
     first, (low, high) = head.detach().clone(), shared._rows("opinions")
     mine, own = torch.arange(low, high), torch.ones(len(head), dtype=bool)
     own[mine] = False
-    trainable, frame = course.leg(spec, shared, 1, drawn)
+    trainable, frame = continual.phase_of(spec, shared, 1, drawn)
     trainable.begin(trainable, trainable.encode(frame))
     second = head.detach().clone()
     assert torch.equal(first[mine], second[mine]) and not torch.equal(first[own], second[own])
-    trainable, frame = course.leg(spec, shared, 2, drawn)
+    trainable, frame = continual.phase_of(spec, shared, 2, drawn)
     assert set(frame["task"]) == {"topics", "opinions"}
     trainable.begin(trainable, trainable.encode(frame))
     assert torch.equal(second[own], head[own]) and not torch.equal(second[mine], head[mine])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from ftlib.errors import FtlibError
-from ftlib.influence import RANGES, label_counts, label_values, metric_of_counts, ratio_values, sum_values
+from ftlib.core.errors import FtlibError
+from ftlib.stats.linearize import RANGES, label_counts, label_values, metric_of_counts, ratio_values, sum_values
 
 SKLEARN = {
     "accuracy": accuracy_score,

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from statsmodels.stats.proportion import proportion_confint
 
-from ftlib.errors import FtlibError
-from ftlib.influence import RANGES
-from ftlib.intervals import interval, metric_interval, ratio_interval
-from ftlib.stats import t_interval
+from ftlib.core.errors import FtlibError
+from ftlib.stats.intervals import interval, metric_interval, ratio_interval
+from ftlib.stats.linearize import RANGES
+from ftlib.stats.paired import t_interval
 
 
 def test_one_run_of_zeros_and_ones_is_wilson():

@@ -10,12 +10,15 @@ import torch
 import toy
 
 import ftlib
-from ftlib import losses, packing, prompts, suite
-from ftlib.data import load_task
-from ftlib.errors import FtlibError
-from ftlib.methods import METHODS, in_context, ngram
-from ftlib.models import load_model
-from ftlib.spec import Experiment
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.data.registry import load_task
+from ftlib.execution import scheduler
+from ftlib.methods import baselines, in_context
+from ftlib.models import prompts
+from ftlib.models.loading import load_model
+from ftlib.training import lm
 
 DECODERS = ("llama", "gpt2", "gpt_neox", "qwen3", "gemma")
 COMMON = {"task": "file:opinions", "label_words": toy.LABEL_WORDS, "eval_limit": 12, "max_length": 24}
@@ -252,9 +255,9 @@ def test_bytes_counted_beat_bytes_guessed():
 
 
 def test_the_probabilities_of_the_next_byte_sum_to_one():
-    counts = [ngram.count(["abracadabra", "a bra"], length) for length in (1, 2, 3)]
-    after = [ngram.probabilities("ab" + chr(code), counts)[-1] for code in range(128)]
-    others = ngram.probabilities("ab\xff", counts)[-2]
+    counts = [baselines.count(["abracadabra", "a bra"], length) for length in (1, 2, 3)]
+    after = [baselines.probabilities("ab" + chr(code), counts)[-1] for code in range(128)]
+    others = baselines.probabilities("ab\xff", counts)[-2]
     assert sum(after) + 128 * others == pytest.approx(1, abs=0.02)
 
 
@@ -269,29 +272,29 @@ def test_an_n_gram_longer_than_a_number_is_refused():
 def test_documents_in_one_row_do_not_see_each_other():
     """What a document is taught does not depend on its neighbour; where a family mixes them, they are kept in rows."""
     for family in DECODERS:
-        assert packing.keeps_apart(load_model(family).speaker()), family
-    assert not packing.keeps_apart(load_model("bloom").speaker()), "its positions are counted from the mask"
+        assert lm.keeps_apart(load_model(family).speaker()), family
+    assert not lm.keeps_apart(load_model("bloom").speaker()), "its positions are counted from the mask"
 
 
 def test_packed_loss_is_that_of_the_documents_one_by_one():
     module = load_model("llama").speaker()
     documents = [[4, 9, 8, 7], [5, 6], [7, 7, 7, 7, 7]]
-    together = module(**packing.packed(documents, 12)).loss
-    alone = [module(**packing.packed([ids], 12)).loss * (len(ids) - 1) for ids in documents]
+    together = module(**lm.packed(documents, 12)).loss
+    alone = [module(**lm.packed([ids], 12)).loss * (len(ids) - 1) for ids in documents]
     assert together.item() == pytest.approx(sum(alone).item() / sum(len(ids) - 1 for ids in documents), abs=1e-5)
 
 
 def test_packing_loses_no_token_and_fills_rows():
     rng = np.random.default_rng(0)
     documents = [rng.integers(1, 99, rng.integers(2, 40)).tolist() for _ in range(50)]
-    batch = packing.packed(documents, 40)
-    kept = batch["labels"][batch["labels"] != packing.IGNORED]
+    batch = lm.packed(documents, 40)
+    kept = batch["labels"][batch["labels"] != lm.IGNORED]
     assert sorted(kept.tolist()) == sorted(token for ids in documents for token in ids[1:])
     assert batch["input_ids"].shape[1] <= 40 and len(batch["input_ids"]) < 1.3 * sum(map(len, documents)) / 40
 
 
 def test_a_long_document_is_cut_into_pieces_that_keep_every_token():
-    assert packing.pieces(list(range(10)), 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert lm.pieces(list(range(10)), 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
 def test_the_loss_of_a_prompt_is_on_the_labels_words_alone():
@@ -300,7 +303,7 @@ def test_the_loss_of_a_prompt_is_on_the_labels_words_alone():
     trainable = METHODS["full"].prepare()(model, spec, task, None).trainable
     train = task.splits["train"].iloc[:1]
     (example,) = trainable.encode(train)
-    said = [token for token in example["labels"] if token != packing.IGNORED]
+    said = [token for token in example["labels"] if token != lm.IGNORED]
     assert model.tokenizer.decode(said) == " " + toy.LABEL_WORDS[train["label"].iloc[0]] + "."
     assert example["input_ids"][-len(said) :] == said and example["input_ids"][0] == model.tokenizer.bos_token_id
     assert model.tokenizer.decode(example["input_ids"]).startswith("<bos>" + train["text"].iloc[0])
@@ -319,7 +322,7 @@ def test_the_plan_refuses_labels_that_are_numbers_for_a_model_that_writes(home):
         encoding="utf-8",
     )
     with pytest.raises(FtlibError, match="the labels are numbers"):
-        suite.plan(study)
+        scheduler.plan(study)
 
 
 # The loss in slices.
@@ -327,15 +330,15 @@ def test_the_plan_refuses_labels_that_are_numbers_for_a_model_that_writes(home):
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 def test_the_loss_in_slices_is_the_models_own_and_so_are_its_gradients(family, monkeypatch):
-    monkeypatch.setattr(losses, "POSITIONS", 5)
+    monkeypatch.setattr(lm, "POSITIONS", 5)
     module = load_model(family).speaker()
-    assert losses.in_slices(module)
-    batch = packing.packed([[4, 9, 8, 7, 6], [5, 6], [7, 7, 7, 7, 7, 9, 9]], 16)
+    assert lm.in_slices(module)
+    batch = lm.packed([[4, 9, 8, 7, 6], [5, 6], [7, 7, 7, 7, 7, 9, 9]], 16)
     own = module(**batch).loss
     own.backward()
     expected = [parameter.grad.clone() for parameter in module.parameters()]
     module.zero_grad()
-    sliced = losses.next_token_loss(module, batch, torch.float32)
+    sliced = lm.next_token_loss(module, batch, torch.float32)
     sliced.backward()
     assert sliced.item() == pytest.approx(own.item(), abs=1e-5)
     for parameter, gradient in zip(module.parameters(), expected, strict=True):
@@ -344,5 +347,5 @@ def test_the_loss_in_slices_is_the_models_own_and_so_are_its_gradients(family, m
 
 def test_a_model_that_does_more_after_its_output_layer_keeps_its_own_loss(tmp_path):
     module = load_model(str(tiny_models.tiny("gemma2", tmp_path / "gemma2"))).speaker()
-    assert not losses.in_slices(module), "its logits are capped"
-    assert not losses.in_slices(load_model("t5").speaker())
+    assert not lm.in_slices(module), "its logits are capped"
+    assert not lm.in_slices(load_model("t5").speaker())

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ftlib.errors import FtlibError
-from ftlib.metrics import METRICS, language, measure_text
-from ftlib.verdict import compare, compare_ratio
+from ftlib.core.errors import FtlibError
+from ftlib.metrics import language
+from ftlib.metrics.registry import METRICS, measure_text
+from ftlib.stats.verdict import compare, compare_ratio
 
 PROTOCOL = "context 512, stride 256, BOS first, each document on its own"
 

@@ -9,17 +9,19 @@ import tiny_models
 import torch
 
 import ftlib
-from ftlib import canaries, memorized
-from ftlib.errors import FtlibError
-from ftlib.events import Events
-from ftlib.methods import METHODS, Predictor
-from ftlib.metrics import METRICS
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.data import canaries
+from ftlib.evaluation import memorization
 from ftlib.metrics.memorization import by_chance, exposure, exposure_interval, exposures, extraction, rank
-from ftlib.plots import alt_text
-from ftlib.plots.canaries import exposure as draw
-from ftlib.report.svg import drawing
-from ftlib.score.greedy import matched
-from ftlib.train import fit
+from ftlib.metrics.registry import METRICS
+from ftlib.models.score.decoder import matched
+from ftlib.records.events import Events
+from ftlib.report.figures import drawing
+from ftlib.report.plots.heat import exposure as draw
+from ftlib.report.plots.style import alt_text
+from ftlib.training.contract import Predictor
+from ftlib.training.trainer import fit
 
 TEXT = {"task": "file:notes.txt", "model": "writer", "batch_size": 4, "context": 64}
 
@@ -179,11 +181,11 @@ class Quiet(Events):
 
 def test_a_task_without_canaries_is_left_as_it_is(at_home):
     task = ftlib.load_task("file:notes.txt")
-    assert memorized.planted_task(task, asked([])) is task
+    assert memorization.planted_task(task, asked([])) is task
 
 
 def test_what_is_drawn_is_planted_whatever_the_limit(at_home):
-    task = memorized.planted_task(ftlib.load_task("file:notes.txt"), asked([0, 4]))
+    task = memorization.planted_task(ftlib.load_task("file:notes.txt"), asked([0, 4]))
     plain = ftlib.load_task("file:notes.txt")
     for how in ({"seed": 0}, {"seed": 0, "train_limit": 12}):
         drawn, old = task.draw(**how), plain.draw(**how)
@@ -199,20 +201,20 @@ def test_what_is_drawn_is_planted_whatever_the_limit(at_home):
 @pytest.fixture
 def few(monkeypatch):
     """Fewer candidates and shorter continuations, for a tiny model."""
-    monkeypatch.setattr(memorized, "others", lambda seed: canaries.others(seed)[::39][:255])
-    monkeypatch.setattr(memorized, "GIVEN", 8)
-    monkeypatch.setattr(memorized, "WRITTEN", 4)
+    monkeypatch.setattr(memorization, "others", lambda seed: canaries.others(seed)[::39][:255])
+    monkeypatch.setattr(memorization, "GIVEN", 8)
+    monkeypatch.setattr(memorization, "WRITTEN", 4)
 
 
 @pytest.mark.parametrize(("method", "epochs", "rate"), [("full", 8.0, 0.003), ("lora", 10.0, 0.02)])
 def test_exposure_rises_with_repetitions_and_the_untouched_model_knows_nothing(method, epochs, rate, at_home, few):
     spec = asked([0, 1, 16], method=method, epochs=epochs, learning_rate=rate, seed=1)
-    task = memorized.planted_task(ftlib.load_task(spec.task), spec)
+    task = memorization.planted_task(ftlib.load_task(spec.task), spec)
     model = ftlib.open_model(spec)
     predictor = METHODS[method].prepare()(model, spec, task, None)
-    untouched = memorized.measured("before", spec, task, model, Predictor(0, 0, 0))
+    untouched = memorization.evaluate_memorization("before", spec, task, model, Predictor(0, 0, 0))
     fit(predictor.trainable, model, spec, task.draw(**spec.drawing()), Quiet())
-    adapted = memorized.measured("after", spec, task, model, predictor)
+    adapted = memorization.evaluate_memorization("after", spec, task, model, predictor)
     assert list(adapted) == ["canaries:0", "canaries:1", "canaries:16", "extraction:train", "extraction:test"]
     before, after = (
         {part: metrics["exposure"]["value"] for part, (metrics, _) in found.items() if "exposure" in metrics}
@@ -224,8 +226,8 @@ def test_exposure_rises_with_repetitions_and_the_untouched_model_knows_nothing(m
 
 def test_every_figure_can_be_computed_again_from_the_predictions(at_home, few):
     spec = asked([1])
-    task, model = memorized.planted_task(ftlib.load_task(spec.task), spec), ftlib.open_model(spec)
-    found = memorized.measured("before", spec, task, model, Predictor(0, 0, 0))
+    task, model = memorization.planted_task(ftlib.load_task(spec.task), spec), ftlib.open_model(spec)
+    found = memorization.evaluate_memorization("before", spec, task, model, Predictor(0, 0, 0))
     metrics, table = found["canaries:1"]
     assert metrics["exposure"]["n"] == canaries.EACH and "256 candidates" in metrics["exposure"]["protocol"]
     assert exposure(table["rank"], table["candidates"].iloc[0]) == pytest.approx(metrics["exposure"]["value"])
@@ -237,10 +239,12 @@ def test_every_figure_can_be_computed_again_from_the_predictions(at_home, few):
 
 
 def test_documents_that_are_too_short_give_no_value_and_a_reason(at_home, few, monkeypatch):
-    monkeypatch.setattr(memorized, "GIVEN", 100)
+    monkeypatch.setattr(memorization, "GIVEN", 100)
     spec = asked([0])
-    task, model = memorized.planted_task(ftlib.load_task(spec.task), spec), ftlib.open_model(spec)
-    metrics, table = memorized.measured("before", spec, task, model, Predictor(0, 0, 0))["extraction:test"]
+    task, model = memorization.planted_task(ftlib.load_task(spec.task), spec), ftlib.open_model(spec)
+    metrics, table = memorization.evaluate_memorization("before", spec, task, model, Predictor(0, 0, 0))[
+        "extraction:test"
+    ]
     assert metrics["extraction"]["value"] is None and "104 tokens" in metrics["extraction"]["reason"] and table is None
 
 

@@ -9,9 +9,11 @@ import toy
 from conftest import ROOT
 from test_faults import HEAD, PARAMETERS
 
-from ftlib import engines, records, shortage, suite, worker
-from ftlib.engines import local
-from ftlib.spec import Experiment
+from ftlib import records
+from ftlib.config.experiment import Experiment
+from ftlib.core import atomic
+from ftlib.execution import scheduler, worker
+from ftlib.execution.engines import base
 
 LARGE = {
     "80_run_allocates": "import torch\ntorch.empty(10**15)",
@@ -45,12 +47,12 @@ def study(tmp_path_factory, toy_home) -> dict[str, records.RunRecord]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("FTLIB_CACHE", str(home / "cache"))
-        planned = suite.plan(folder)
+        planned = scheduler.plan(folder)
         jobs = sorted(planned.jobs, key=lambda job: job.spec.method == "majority")
         jobs = [job for job in jobs if job.spec.notebook or job.spec.method == "majority"]
         for job in jobs:
-            suite.prepare_folder(job, planned)
-        engines.execute([job.run_dir for job in jobs], 1, local.Process, lambda states: None)
+            scheduler.prepare_folder(job, planned)
+        base.execute([job.run_dir for job in jobs], 1, base.Process, lambda states: None)
     return {job.spec.notebook: records.read_record(job.run_dir) for job in jobs}
 
 
@@ -99,21 +101,23 @@ def test_every_way_of_saying_it_is_understood(name, said):
 
 def test_other_failures_are_left_as_they_are():
     assert worker.failure(ValueError("no label"), Experiment()) == ("failed", "ValueError: no label")
-    assert not shortage.ran_out("KeyError", "memory")
+    assert not worker.ran_out("KeyError", "memory")
 
 
 def test_only_what_can_be_changed_is_advised():
     done = Experiment(method="lora", batch_size=1, gradient_checkpointing=True)
-    assert "gradient" not in shortage.advice(done) and "batch_size" not in shortage.advice(done)
-    assert "lora" not in shortage.advice(done) and "gradient_acc" not in shortage.advice(Experiment(method="setfit"))
-    assert shortage.advice(Experiment(method="majority")) == "what helps: fewer runs at a time (--jobs)"
+    assert "gradient" not in worker.memory_advice(done) and "batch_size" not in worker.memory_advice(done)
+    assert "lora" not in worker.memory_advice(done) and "gradient_acc" not in worker.memory_advice(
+        Experiment(method="setfit")
+    )
+    assert worker.memory_advice(Experiment(method="majority")) == "what helps: fewer runs at a time (--jobs)"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
 def test_a_run_that_was_killed_itself_says_the_same(tmp_path):
     spec = Experiment(method="lora")
     run_dir = Path(tmp_path / spec.run_id)
-    records.write_json(run_dir / "spec.json", {"run_id": spec.run_id, "passed": spec.passed()})
+    atomic.write_json(run_dir / "spec.json", {"run_id": spec.run_id, "passed": spec.passed()})
 
     class Killed:
         def poll(self) -> int:
@@ -121,6 +125,6 @@ def test_a_run_that_was_killed_itself_says_the_same(tmp_path):
 
         def stop(self) -> None: ...
 
-    engines.execute([run_dir], 1, lambda path: Killed(), lambda states: None)
+    base.execute([run_dir], 1, lambda path: Killed(), lambda states: None)
     reason = records.read_record(run_dir).reason
     assert "code -9" in reason and "if memory ran out, what helps: gradient_accumulation = 2" in reason

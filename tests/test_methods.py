@@ -5,10 +5,10 @@ import pytest
 import toy
 
 import ftlib
-from ftlib import models
-from ftlib.errors import Diverged, FtlibError
-from ftlib.methods import METHODS
-from ftlib.spec import Experiment
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import Diverged, FtlibError
+from ftlib.models import loading
 
 FIELDS = {"task": "file:opinions", "model": "tiny", "label_words": toy.LABEL_WORDS, "dtype": "float32"}
 
@@ -92,16 +92,16 @@ def test_a_tuning_budget_tries_that_many_settings_and_keeps_the_best_on_validati
 
 
 def test_a_setting_that_diverges_is_tried_and_not_taken(at_home, monkeypatch):
-    from ftlib import train
+    from ftlib.training import trainer
 
-    fit = train.fit
+    fit = trainer.fit
 
     def diverges_above(module, model, spec, *more):
         if spec.learning_rate > 0.003:
             raise Diverged("the training loss became nan")
         return fit(module, model, spec, *more)
 
-    monkeypatch.setattr(train, "fit", diverges_above)
+    monkeypatch.setattr(trainer, "fit", diverges_above)
     tuned = ftlib.run(spec_of("full", tuning={"learning_rate": 3})).provenance["tuned"]
     assert tuned["learning_rate"] <= 0.003
     assert [one["validation_accuracy"] is None for one in tuned["tried"]] == [False, False, True]
@@ -138,7 +138,7 @@ def test_the_frozen_features_are_computed_once(at_home, monkeypatch):
     def again(*arguments):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(models, "encoded", again)
+    monkeypatch.setattr(loading, "encoded", again)
     second = ftlib.run(spec)
     assert second.metrics == first.metrics
     # The cost is what the work takes, not what the cache left to do.

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics as sk
 
-from ftlib.errors import FtlibError
-from ftlib.metrics import METRICS, classification, measure, metric_row
+from ftlib.core.errors import FtlibError
+from ftlib.metrics import classification
+from ftlib.metrics.registry import METRICS, measure, metric_row
 
 
 @pytest.fixture(params=[2, 3, 8])

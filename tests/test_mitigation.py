@@ -7,11 +7,11 @@ import torch
 import toy
 
 import ftlib
-from ftlib.errors import FtlibError
-from ftlib.methods import METHODS
-from ftlib.methods.trained import Weighted
-from ftlib.mitigation import balanced, independent, mitigated
-from ftlib.spec import Experiment
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.methods.finetune import Weighted
+from ftlib.training.mitigation import balanced, independent, mitigated
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 import ftlib
-from ftlib import models, weights
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.models import loading, weights
 
 
 def test_minilm_is_the_published_model_and_tells_meanings_apart(at_home):
     model = ftlib.load_model("minilm")
     assert model.sha256 == weights.SHA256["minilm"]
     texts = ["A cat sat on the mat.", "A kitten rested on the rug.", "Interest rates rose in March."]
-    found = models.features(model, texts, 64)
+    found = loading.features(model, texts, 64)
     assert np.allclose((found**2).sum(axis=1), 1, atol=1e-5)
     near, far = found[0] @ found[1], found[0] @ found[2]
     assert near > 0.5 > 0.2 > far
@@ -36,13 +36,13 @@ def test_a_folder_with_pickled_weights_only_is_refused(at_home, tmp_path):
 
 
 def test_device_and_dtype_are_chosen_and_can_be_chosen(at_home):
-    assert models.pick_device("cpu") == "cpu"
-    assert models.pick_dtype("float32", "cpu") == "float32"
-    assert models.pick_dtype("bfloat16", "cpu") == "bfloat16"
-    assert models.pick_dtype("auto", "cpu") in ("float32", "bfloat16")
+    assert loading.pick_device("cpu") == "cpu"
+    assert loading.pick_dtype("float32", "cpu") == "float32"
+    assert loading.pick_dtype("bfloat16", "cpu") == "bfloat16"
+    assert loading.pick_dtype("auto", "cpu") in ("float32", "bfloat16")
     if not torch.cuda.is_available():
         with pytest.raises(FtlibError, match="'cuda' is not there"):
-            models.pick_device("cuda")
+            loading.pick_device("cuda")
 
 
 def test_an_unreachable_hub_is_said_with_the_command_that_prefetches(at_home, monkeypatch):
@@ -63,6 +63,6 @@ def test_threads_are_set_and_recorded(at_home):
 
 def test_batches_hold_every_example_once_longest_first():
     lengths = np.random.default_rng(0).integers(1, 90, 100)
-    found = models.batches(lengths, 16)
+    found = loading.batches(lengths, 16)
     assert sorted(np.concatenate(found)) == list(range(100))
     assert lengths[found[0]].min() >= lengths[found[-1]].max()

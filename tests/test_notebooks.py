@@ -17,10 +17,11 @@ from test_report_groups import LABELS
 from test_report_undone import MITIGATED, give_skew
 
 import ftlib
-from ftlib import notebooks, records
-from ftlib.combinations import CONTINUED, HOW, TRAINING
-from ftlib.methods import METHODS
-from ftlib.spec import SEQUENCE, Experiment
+from ftlib import records
+from ftlib.config.constraints import CONTINUED, HOW, TRAINING
+from ftlib.config.experiment import SEQUENCE, Experiment
+from ftlib.config.methods import METHODS
+from ftlib.execution import notebook_exec
 
 FILES = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN = [path for path in FILES if "_run_" in path.stem]
@@ -93,7 +94,7 @@ def test_the_title_is_a_question(path):
     first = load(path)["cells"][0]
     assert first["cell_type"] == "markdown"
     assert re.fullmatch(r"# [A-Z].*\?", source(first).splitlines()[0])
-    assert notebooks.listed()[path.stem].endswith("?")
+    assert notebook_exec.listed()[path.stem].endswith("?")
 
 
 @every
@@ -296,7 +297,7 @@ def test_every_lesson_is_executed():
 def test_a_lesson_that_runs_a_method_leaves_the_librarys_record(lesson, at_home, tmp_path):
     path = ROOT / "notebooks" / f"{lesson}.ipynb"
     given = LESSONS[lesson] | {"eval_limit": 3, "run_dir": str(tmp_path / "run")}
-    notebooks.execute(path, tmp_path / path.name, given)
+    notebook_exec.execute(path, tmp_path / path.name, given)
     assert errors(tmp_path / path.name) == []
     record = records.read_record(tmp_path / "run")
     assert ftlib.run(Experiment(**record.spec["passed"])).metrics == record.metrics
@@ -317,15 +318,15 @@ def test_every_other_notebook_is_executed(path, toy_study, at_home, tmp_path):
         study, task = str(give_skew(write_study(tmp_path / "bias", MITIGATED, labels=LABELS, n=120))), ""
     offered = {"study": study, "task": task, "model": "tiny", "eval_limit": 20}
     takes = papermill.inspect_notebook(str(path)) if tagged(path) else {}
-    notebooks.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
+    notebook_exec.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
     assert errors(tmp_path / path.name) == []
     assert any(cell.get("outputs") for cell in nbformat.read(tmp_path / path.name, as_version=4).cells)
 
 
 def test_a_kernel_that_jupyter_starts_among_the_notebooks_works_from_the_repository(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT / "notebooks")
-    notebooks.at_root()
+    notebook_exec.at_root()
     assert Path.cwd() == ROOT
     monkeypatch.chdir(tmp_path)
-    notebooks.at_root()
+    notebook_exec.at_root()
     assert Path.cwd() == tmp_path

@@ -3,37 +3,39 @@
 import numpy as np
 import pytest
 
-from ftlib.errors import FtlibError
-from ftlib.power import (
-    Chance,
+from ftlib.core.errors import FtlibError
+from ftlib.stats.power import (
+    DifferenceVariance,
     examples_needed,
     minimum_detectable_difference,
     planning_sentence,
     power_of,
     seeds_needed,
 )
-from ftlib.spread import spread
+from ftlib.stats.variance import variance_components
 
 
 def test_many_examples_one_seed_is_the_textbook_formula():
     for n, discordance in ((2_000, 0.2), (872, 0.1), (20_000, 0.05)):
         textbook = (1.959964 + 0.841621) * (discordance / n) ** 0.5
         assert minimum_detectable_difference(n, 1, discordance=discordance) == pytest.approx(textbook, rel=0.01)
-        assert power_of(textbook, n, 1, Chance.planned(discordance)).different == pytest.approx(0.8, abs=0.01)
+        assert power_of(textbook, n, 1, DifferenceVariance.planned(discordance)).different == pytest.approx(
+            0.8, abs=0.01
+        )
 
 
 def test_endless_examples_leave_the_t_test_over_seeds():
     from statsmodels.stats.power import TTestPower
 
     for n_seeds in (3, 5, 10):
-        chance = Chance(examples=1e-9, seeds=1.0)
+        chance = DifferenceVariance(examples=1e-9, seeds=1.0)
         found = power_of(1.5, 10_000, n_seeds, chance).different
         assert found == pytest.approx(TTestPower().power(1.5, n_seeds, 0.05), abs=0.02)
 
 
 @pytest.mark.parametrize(("n_seeds", "seed_sd"), [(1, 0.0), (3, 0.0), (3, 0.02), (5, 0.02)])
 def test_predicted_power_is_the_simulated_one(n_seeds, seed_sd):
-    rng, n, chance = np.random.default_rng(0), 200, Chance.planned(0.2, seed_sd, 0.5)
+    rng, n, chance = np.random.default_rng(0), 200, DifferenceVariance.planned(0.2, seed_sd, 0.5)
     difference = minimum_detectable_difference(n, n_seeds, discordance=0.2, seed_sd=seed_sd, repeated=0.5, power=0.6)
     margin, found, same = 2 * difference, 0, 0
     for _ in range(800):
@@ -42,7 +44,7 @@ def test_predicted_power_is_the_simulated_one(n_seeds, seed_sd):
             + chance.examples**0.5 * rng.normal(size=(1, n))
             + chance.rest**0.5 * rng.normal(size=(n_seeds, n))
         )
-        seen, no_difference = spread(difference + table), spread(table)
+        seen, no_difference = variance_components(difference + table), variance_components(table)
         found += seen.mean - seen.half_width(0.05) > 0
         same += abs(no_difference.mean) + no_difference.half_width(0.1) < margin
     assert found / 800 == pytest.approx(0.6, abs=0.05)
@@ -65,7 +67,7 @@ def test_more_of_anything_detects_less_and_noise_detects_more():
 
 
 def test_needed_numbers_are_the_least_that_suffice():
-    chance = Chance.planned(0.2, 0.005, 0.5)
+    chance = DifferenceVariance.planned(0.2, 0.005, 0.5)
     n = examples_needed(0.03, 3, chance)
     assert power_of(0.03, n, 3, chance).settled >= 0.8 > power_of(0.03, n - 1, 3, chance).settled
     s = seeds_needed(0.03, 1_000, chance)
@@ -73,7 +75,7 @@ def test_needed_numbers_are_the_least_that_suffice():
 
 
 def test_a_difference_within_the_margin_is_settled_as_the_same():
-    chance = Chance.planned(0.1)
+    chance = DifferenceVariance.planned(0.1)
     n = examples_needed(0.0, 1, chance, margin=0.01)
     # Two one-sided tests at 5 %, each with 90 % power: ((1.645 + 1.282) / 0.01)^2 * 0.1.
     assert n == pytest.approx(((1.6449 + 1.2816) / 0.01) ** 2 * 0.1, rel=0.01)
@@ -83,8 +85,8 @@ def test_a_difference_within_the_margin_is_settled_as_the_same():
 
 
 def test_seeds_or_examples_alone_may_not_suffice():
-    assert seeds_needed(0.01, 100, Chance.planned(0.2)) is None
-    assert examples_needed(0.01, 3, Chance(0.1, 0.03**2)) is None
+    assert seeds_needed(0.01, 100, DifferenceVariance.planned(0.2)) is None
+    assert examples_needed(0.01, 3, DifferenceVariance(0.1, 0.03**2)) is None
 
 
 def test_sentence_and_errors():

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ftlib import progress
-from ftlib.engines import State
-from ftlib.spec import Experiment
+from ftlib.config.experiment import Experiment
+from ftlib.execution import progress
+from ftlib.execution.engines.base import State
 
 
 def state(method="full", now="waiting", seconds=0.0, shots=0, **more):

@@ -6,11 +6,11 @@ import pytest
 from ladders import swept
 from synthetic import LIBRARIES, Made, write_study
 
-from ftlib import plots, rates, sweeps
-from ftlib.errors import FtlibError
-from ftlib.plots.rates import by_rate
-from ftlib.rates import best_rate, ratio_of_best
-from ftlib.sweeps import Sweep, chosen_on_half, read_sweeps
+from ftlib.core.errors import FtlibError
+from ftlib.records import lr_sweep
+from ftlib.records.lr_sweep import Sweep, best_rate, chosen_on_half, ratio_of_best, read_sweeps
+from ftlib.report.plots import style
+from ftlib.report.plots.lines import by_rate
 
 FULL = (1e-5, 1e-4, 1e-3, 1e-2)
 TRIED = tuple(np.linspace(-5, -1.5, 8))
@@ -119,7 +119,7 @@ def drawn(rng, top, hard, *, seeds=3, steady=0.1, over=TRIED, drop=(0.6, 1.2)):
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(steady, drop, n, monkeypatch):
     """95 % of 120 is 114 +- 2.4; a bootstrap over the three seeds holds it in 83 % in the last case."""
-    monkeypatch.setattr(rates, "DRAWS", 400)
+    monkeypatch.setattr(lr_sweep, "DRAWS", 400)
     rng = np.random.default_rng(5)
     held = {"full": 0, "lora": 0, "ratio": 0}
     for _ in range(120):
@@ -135,7 +135,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(steady, drop, n, monkeypa
 
 
 def test_more_examples_and_seeds_make_intervals_narrower_and_a_false_claim_is_rarely_made(monkeypatch):
-    monkeypatch.setattr(rates, "DRAWS", 400)
+    monkeypatch.setattr(lr_sweep, "DRAWS", 400)
     rng, wide, narrow, wrong = np.random.default_rng(7), [], [], 0
     for _ in range(25):
         few, many = rng.normal(0, 1.2, 200), rng.normal(0, 1.2, 2000)
@@ -214,7 +214,7 @@ def test_the_picture_says_what_it_shows():
     bars = {"full": best(found["full"])[1:4], "lora": (np.nan, 0.0, INF)}
     series = {name: one.series() for name, one in found.items()}
     assert by_rate(ax, series | {"lora": series["full"]}, label="accuracy, %", best=bars) is ax
-    assert "full is best at" in plots.alt_text(ax) and "at 1e-05" in plots.alt_text(ax)
+    assert "full is best at" in style.alt_text(ax) and "at 1e-05" in style.alt_text(ax)
     assert ax.get_xscale() == "log"
     figure.canvas.draw()
     plt.close(figure)
@@ -223,4 +223,4 @@ def test_the_picture_says_what_it_shows():
 def test_the_sweep_at_a_rate_is_the_nearest_one_tried():
     sweep = exact("full", [0, 1, 2, 3])
     assert sweep.at(2.9e-4).mean() == 1 and sweep.at(3.3e-4).mean() == 2 and sweep.best_tried() == 1e-2
-    assert sweeps.by_source(sweep).shape == (4, 3, 4)
+    assert lr_sweep.by_source(sweep).shape == (4, 3, 4)

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from ftlib import records
-from ftlib.errors import FtlibError
-from ftlib.events import Events, read_events
+from ftlib.core import atomic
+from ftlib.core.errors import FtlibError
 from ftlib.records import RunRecord, predictions_table
+from ftlib.records.events import Events, read_events
 
 LABELS = ("bad", "good")
 EXAMPLES = pd.DataFrame(
@@ -65,16 +66,16 @@ def test_a_record_that_stands_is_never_changed(tmp_path):
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_half_done(tmp_path):
     path = tmp_path / "value.json"
-    records.write_json(path, {"a": 1})
+    atomic.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="Out of range float values"):
-        records.write_json(path, {"a": float("nan")})
+        atomic.write_json(path, {"a": float("nan")})
 
     def breaks(temporary):
         temporary.write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        records.write_atomically(path, breaks)
+        atomic.write_atomically(path, breaks)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [found.name for found in tmp_path.iterdir()] == ["value.json"]
 

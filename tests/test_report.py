@@ -18,11 +18,12 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from synthetic import HOSTILE, LADDER, Made, write_study
 
-from ftlib import records, report
-from ftlib.errors import FtlibError
-from ftlib.report import advice, contest, export, figures
-from ftlib.report.study import read_study
-from ftlib.verdict import compare
+from ftlib import records
+from ftlib.core.errors import FtlibError
+from ftlib.records.study import read_study
+from ftlib.report import build, tables
+from ftlib.report.sections import comparison, recommendation
+from ftlib.stats.verdict import compare
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECK = ROOT.parent / "shared" / "tools" / "check_study.py"
@@ -73,13 +74,13 @@ def read(study: Path) -> dict:
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """Figures are not drawn, which is most of the time a report takes; for tests that look at words and numbers."""
-    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory) -> Path:
     study = write_study(tmp_path_factory.mktemp("ladder") / "study")
-    report.build(study)
+    build.build(study)
     return study
 
 
@@ -89,13 +90,13 @@ def attacked(tmp_path_factory) -> Path:
     study = write_study(
         tmp_path_factory.mktemp("attacked") / "study", ATTACKED, labels=HOSTILE, hostile=True, question=question
     )
-    report.build(study)
+    build.build(study)
     return study
 
 
-def advised(folder: Path) -> advice.Advice:
+def advised(folder: Path) -> recommendation.Advice:
     study = read_study(folder)
-    return advice.advise(next(contest.contests(study)))
+    return recommendation.advise(next(comparison.task_comparisons(study)))
 
 
 # What it says
@@ -151,7 +152,7 @@ def test_the_untouched_model_and_the_baselines_are_rows(ladder):
 
 def test_the_untouched_model_stands_for_itself_without_a_zero_shot_run(tmp_path):
     study = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.9)], n=100)
-    found = next(contest.contests(read_study(study)))
+    found = next(comparison.task_comparisons(read_study(study)))
     assert {one.name for one in found.contestants} == {"tfidf", "probe", "untouched model"}
     assert found.duel("probe", "untouched model") is not None
 
@@ -204,8 +205,8 @@ def test_one_seed_speaks_for_one_training_run(tmp_path):
 def test_other_primary_metrics_are_compared_in_their_own_direction(tmp_path, metric, quick):
     made = [Made("tfidf", -0.5), Made("probe", 2.5)]
     study = write_study(tmp_path / "study", made, n=200, plan={"primary": metric})
-    report.build(study)
-    found = next(contest.contests(read_study(study)))
+    build.build(study)
+    found = next(comparison.task_comparisons(read_study(study)))
     assert found.contestants[0].name == "probe"
     assert found.duel("probe", "tfidf").comparison.verdict == "better"
     assert read(study)["verdicts"][0]["metric"] == metric
@@ -220,7 +221,7 @@ def test_unequal_training_data_is_said(tmp_path):
 def test_settings_name_the_fields_that_differ(tmp_path, quick):
     made = [Made("probe", s, (0, 1), {"shots": k}) for k, s in ((8, 0.0), (64, 1.0))] + [Made("probe", 1.2)]
     study = write_study(tmp_path / "study", [*made, Made("lora", 1.0, (0, 1), {"method_args": {"r": 4}})], n=120)
-    report.build(study)
+    build.build(study)
     content = read(study)
     assert {(row["method"], row["settings"]) for row in content["rows"]} == {
         ("probe", ""), ("probe", "shots=8"), ("probe", "shots=64"), ("lora", ""),
@@ -254,7 +255,7 @@ def test_a_record_that_its_predictions_do_not_give_is_said_loudly(ladder, tmp_pa
     record["metrics"]["after"]["test"]["accuracy"]["value"] += 0.001
     record["metrics"]["after"]["test"]["f1_macro"]["n"] = 299
     (path / "record.json").write_text(json.dumps(record))
-    report.build(study)
+    build.build(study)
     found = read(study)["disagreements"]
     assert [one["where"] for one in found] == ["after.test.accuracy", "after.test.f1_macro, n"]
     words = Page(study / "report.html").text
@@ -268,7 +269,7 @@ def test_runs_on_other_examples_are_not_comparable(tmp_path, quick):
     path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "tfidf")
     table = records.read_predictions(path).iloc[:60]
     table.to_parquet(path / "predictions.parquet", index=False)
-    report.build(study)
+    build.build(study)
     words = Page(study / "report.html").text
     assert "not comparable, since their test examples differ" in words and "tfidf (60 test examples)" in words
     assert not any("tfidf" in (row["a"], row["b"]) for row in read(study)["verdicts"])
@@ -285,7 +286,7 @@ def test_predictions_that_cannot_be_used_are_a_failure(tmp_path, harm, quick):
     else:
         table = records.read_predictions(path)
         pd.concat([table, table.iloc[:1]]).to_parquet(path / "predictions.parquet", index=False)
-    report.build(study)
+    build.build(study)
     (failure,) = read(study)["failures"]
     assert failure["method"] == "probe" and failure["status"] == "unreadable" and failure["reason"]
     assert not any("probe" in (row["a"], row["b"]) for row in read(study)["verdicts"])
@@ -295,7 +296,7 @@ def test_runs_that_the_suite_asks_for_and_are_not_there_are_listed(tmp_path, qui
     study = write_study(tmp_path / "study", LADDER[:5], n=60)
     gone = [path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "lora"]
     shutil.rmtree(gone[0])
-    report.build(study)
+    build.build(study)
     assert len(read(study)["missing"]) == 1
     assert "1 run that suite.toml asks for is not here yet" in Page(study / "report.html").text
 
@@ -304,18 +305,18 @@ def test_another_plan_makes_it_exploratory(ladder, tmp_path, quick):
     study = shutil.copytree(ladder, tmp_path / "study")
     suite = study / "suite.toml"
     suite.write_text(suite.read_text().replace("margin = 0.01", "margin = 0.02"))
-    report.build(study)
+    build.build(study)
     assert read(study)["provenance"]["plan_stood_before_the_runs"] is False
     assert "Exploratory: all runs were made under another plan" in Page(study / "report.html").text
     suite.unlink()
-    report.build(study)
+    build.build(study)
     assert "Exploratory: no plan stood before the runs" in Page(study / "report.html").text
 
 
 def test_a_study_where_nothing_finished_still_reports(tmp_path):
     made = [Made("lora", 1.0, (0, 1), status="timeout", reason="stopped after 60 s")]
     study = write_study(tmp_path / "study", made)
-    report.build(study)
+    build.build(study)
     words = Page(study / "report.html").text
     assert "No run has finished" in words and "stopped after 60 s" in words
     assert read(study)["rows"] == [] and len(read(study)["failures"]) == 2
@@ -323,7 +324,7 @@ def test_a_study_where_nothing_finished_still_reports(tmp_path):
 
 def test_a_folder_without_records_is_an_error(tmp_path):
     with pytest.raises(FtlibError, match="run the suite first"):
-        report.build(tmp_path)
+        build.build(tmp_path)
 
 
 # Whom it cannot harm
@@ -364,13 +365,13 @@ def test_tables_open_in_a_spreadsheet_without_running_anything(attacked):
                 assert not value.startswith("-") or float(value) < 0
     assert "'=cmd" in (attacked / "tables" / "failures.csv").read_text(encoding="utf-8")
     assert "'=HYPERLINK" in (attacked / "tables" / "hard_examples.csv").read_text(encoding="utf-8")
-    assert export.cell("-1e5") == "-1e5" and export.cell("-1+1") == "'-1+1"
+    assert tables.cell("-1e5") == "-1e5" and tables.cell("-1+1") == "'-1+1"
 
 
 def test_figures_beside_the_page_are_those_on_it_and_old_ones_go(ladder):
     (ladder / "figures" / "9-99-forest.svg").write_text("left by an earlier report")
     (ladder / "figures" / "mine.svg").write_text("not the report's")
-    report.build(ladder)
+    build.build(ladder)
     shown = [a["src"].partition(",")[2] for tag, a in Page(ladder / "report.html").tags if tag == "img"]
     files = sorted(path for path in (ladder / "figures").glob("*.svg") if path.name != "mine.svg")
     assert [base64.b64decode(data) for data in shown] == [path.read_bytes() for path in files]
@@ -383,7 +384,7 @@ def test_texts_are_shown_where_the_study_holds_them_and_ids_elsewhere(ladder, tm
     assert (hard["label"] != hard["said"]).all()
     study = shutil.copytree(ladder, tmp_path / "study")
     shutil.rmtree(study / "examples")
-    report.build(study)
+    build.build(study)
     assert "does not hold the texts, so only ids are shown" in Page(study / "report.html").text
 
 
@@ -404,7 +405,7 @@ def test_the_same_folder_gives_the_same_bytes_anywhere_and_without_torch(attacke
         for path in study.glob(pattern):
             path.unlink()
     code = (
-        "import sys; from ftlib import report; report.build(sys.argv[1]); "
+        "import sys; from ftlib.report.build import build; build(sys.argv[1]); "
         "assert 'torch' not in sys.modules and 'sklearn' not in sys.modules, 'torch or scikit-learn was imported'"
     )
     environment = os.environ | {"PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT), "TZ": "Asia/Tokyo", "LANG": "C"}
@@ -421,7 +422,7 @@ def test_the_study_keeps_the_contract(attacked):
 def test_many_methods_are_compared_with_the_best_and_the_page_stays_readable(tmp_path, quick):
     made = [Made("probe", 0.5 + 0.01 * k, fields={"method_args": {"C": 1.0 + k}}) for k in range(41)]
     study = write_study(tmp_path / "study", made, n=60, labels=("a", "b"), examples=False)
-    report.build(study)
+    build.build(study)
     content = read(study)
     assert len(content["verdicts"]) == 24 * 23 // 2 + (42 - 24)
     assert "beyond the first 24, methods are compared with the best only" in content["notes"]
@@ -434,7 +435,7 @@ def test_several_tasks_have_a_verdict_each_and_one_table_for_all(tmp_path, quick
     made = [Made("tfidf", 0.0), Made("probe", 2.0)]
     made += [Made("tfidf", 2.0, fields={"task": f"file:{task}"}), Made("probe", 0.0, fields={"task": f"file:{task}"})]
     study = write_study(tmp_path / "study", made, n=200)
-    report.build(study)
+    build.build(study)
     content, words = read(study), Page(study / "report.html").text
     assert {row["task"] for row in content["verdicts"]} == {"pydocs", f"file:{task}"}
     best = {one["task"]: one["chosen"] for one in content["advice"]}
@@ -449,7 +450,7 @@ def test_the_middle_half_and_the_chances_need_the_same_runs_on_every_task(tmp_pa
     skills = {"probe": 0.0, "lora": 1.0, "full": 3.0}
     made = [Made(m, skill, (0, 1, 2), more) for m, skill in skills.items() for more in ({}, other)]
     study = write_study(tmp_path / "study", [*made, Made("tfidf", 0.5)])
-    report.build(study)
+    build.build(study)
     words = Page(study / "report.html").text
     assert "middle half of runs" in words
     assert "not as many runs on every task" in words

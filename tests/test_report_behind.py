@@ -3,9 +3,9 @@
 import pytest
 from synthetic import Made, write_study
 
-from ftlib.report.behind import sentences
-from ftlib.report.contest import contests
-from ftlib.report.study import read_study
+from ftlib.records.study import read_study
+from ftlib.report.sections.comparison import task_comparisons
+from ftlib.report.sections.recommendation import sentences
 
 SEEDS = (0, 1, 2, 3)
 FROZEN = (Made("zero_shot", -0.1, as_before=True), Made("probe", 1.2))
@@ -13,7 +13,7 @@ FROZEN = (Made("zero_shot", -0.1, as_before=True), Made("probe", 1.2))
 
 def said(folder, *runs):
     write_study(folder, runs)
-    (contest,) = contests(read_study(folder))
+    (contest,) = task_comparisons(read_study(folder))
     return sentences(contest)
 
 

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from synthetic import MadeText, write_study
 
-from ftlib import records, report
-from ftlib.canaries import EACH
+from ftlib import records
+from ftlib.data.canaries import EACH
 from ftlib.metrics.memorization import exposure, exposure_interval
-from ftlib.report import canaries_page, figures
-from ftlib.report.canaries import memories
-from ftlib.report.canaries_page import memorised
-from ftlib.report.study import read_study
+from ftlib.records.study import read_study
+from ftlib.report import build
+from ftlib.report.sections import memorization
+from ftlib.report.sections.memorization import memories, memorised
 
 KNOWN = {"full": {0: 0.0, 1: 2.0, 4: 6.0, 16: 12.0}, "lora": {0: 0.0, 1: 0.0, 4: 2.0, 16: 12.0}}
 """Method -> repetitions -> bits above chance."""
@@ -69,7 +69,7 @@ def study(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Figures are not drawn, for tests that look at words and numbers."""
-    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 def test_exposures_are_those_of_the_ranks_in_the_predictions(study):
@@ -136,7 +136,7 @@ def test_the_page_has_a_figure_with_its_table_and_says_the_protocol(study):
 
 
 def test_the_report_holds_it_in_every_form(study):
-    page = report.build(study).read_text(encoding="utf-8")
+    page = build.build(study).read_text(encoding="utf-8")
     assert "<h2>What it memorises</h2>" in page and "full against lora, planted 4 times: exposed more by" in page
     content = json.loads((study / "report.json").read_text(encoding="utf-8"))
     assert len(content["memorised"]) == 2 * 2 * 4 + 2 * 2 * 2 and len(content["memorised_verdicts"]) == 3 + 8 + 2
@@ -158,4 +158,4 @@ def test_one_seed_is_enough_to_say_something(tmp_path, quick):
 
 
 def test_numbers_are_shown_with_their_sign():
-    assert canaries_page.bits(float("nan")) == "n/a" and canaries_page.bits(0.04, signed=True) == "+0.0"
+    assert memorization.bits(float("nan")) == "n/a" and memorization.bits(0.04, signed=True) == "+0.0"

@@ -10,19 +10,18 @@ import pytest
 from courses import N, Went, write_courses
 from test_report import Page, digests, read
 
-from ftlib import report
-from ftlib.difference import difference
-from ftlib.metrics.forgetting import OF_R
-from ftlib.plots import alt_text
-from ftlib.plots.dial import dial as plot_dial
-from ftlib.plots.heat import heat
-from ftlib.report import carried, contest, dial, dial_page, features, figures, sequences
-from ftlib.report.courses import alike, course
-from ftlib.report.forgetting_page import forgetting
-from ftlib.report.settings import differing
-from ftlib.report.study import read_study
-from ftlib.report.svg import drawing, svg
-from ftlib.spread import spread
+from ftlib.metrics.continual import OF_R
+from ftlib.records.study import differing, read_study
+from ftlib.report import build
+from ftlib.report.figures import drawing, svg
+from ftlib.report.plots.heat import heat
+from ftlib.report.plots.heat import tradeoff as plot_dial
+from ftlib.report.plots.style import alt_text
+from ftlib.report.sections import comparison, continual, forgetting, transfer
+from ftlib.report.sections.continual import alike, task_sequence
+from ftlib.report.sections.forgetting_page import forgetting_section
+from ftlib.stats.paired import difference
+from ftlib.stats.variance import variance_components
 
 EARLIER = {"earlier": ["reviews", "bios"]}
 BEFORE = {"test": 0.35, "reviews": 0.5, "bios": None}
@@ -45,7 +44,7 @@ def plain(test: float, **more) -> dict:
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """Figures are not drawn, for tests that look at words and numbers."""
-    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def study(tmp_path_factory):
         Went("lora", plain(0.8, before={"general": 0.0}, after={"general": 0.05}), fields={"l2_sp": 0.1}),
     ]  # fmt: skip
     folder = write_courses(tmp_path_factory.mktemp("forgetting") / "study", went)
-    report.build(folder)
+    build.build(folder)
     return folder
 
 
@@ -76,7 +75,7 @@ def study(tmp_path_factory):
 
 
 def test_a_course_holds_every_example_of_every_stage(study):
-    found = [one for group in read_study(study).groups if (one := course(group))]
+    found = [one for group in read_study(study).groups if (one := task_sequence(group))]
     full = next(one for one in found if one.tasks == ("reviews", "bios", "pydocs") and one.group.method == "full")
     assert full.seeds == (0, 1, 2) and full.R.shape == (3, 3, 3) and full.n == 3 * N
     assert np.isnan(full.R[:, 0, 1]).all() and not np.isnan(full.R[:, 0, 2]).any()
@@ -87,7 +86,7 @@ def test_the_metrics_of_a_sequence_are_those_of_its_matrix_and_of_the_records(st
     content, read_back = read(study), read_study(study)
     rows = [row for row in content["sequences"] if row.get("method")]
     for group in read_back.groups:
-        one = course(group)
+        one = task_sequence(group)
         if one is None:
             continue
         for name, function in OF_R.items():
@@ -109,9 +108,9 @@ def test_what_was_learned_is_shown_beside_what_is_forgotten(study):
     for row in content["sequences"]:
         if row.get("method") and row["sequence"].count(">") == 2:
             found.setdefault((row["method"], row["settings"]), {})[row["metric"]] = row
-    assert len(found) == 3 and all(set(one) == set(sequences.SHOWN) for one in found.values())
-    assert set(sequences.SHOWN) == {sequences.LEARNED, *OF_R}
-    groups = {(group.method, group.settings): course(group) for group in read_study(study).groups}
+    assert len(found) == 3 and all(set(one) == set(continual.SHOWN) for one in found.values())
+    assert set(continual.SHOWN) == {continual.LEARNED, *OF_R}
+    groups = {(group.method, group.settings): task_sequence(group) for group in read_study(study).groups}
     for key, rows in found.items():
         learned = rows["learned"]
         by_hand = np.mean([np.diag(R).mean() for R in groups[key].R])
@@ -135,7 +134,7 @@ def test_a_method_that_learned_nothing_is_seen_to_have_nothing_to_forget(tmp_pat
     much = nothing | {"after_1": {"test": 0.35, "reviews": 0.9}, "after": {"test": 0.75, "reviews": 0.7}}
     fields = {"earlier": ["reviews"]}
     went = [Went("lora", nothing, fields=fields, noise=0), Went("full", much, fields=fields, noise=0)]
-    page = forgetting(read_study(write_courses(tmp_path / "s", went)), ())
+    page = forgetting_section(read_study(write_courses(tmp_path / "s", went)), ())
     table = page.sequences[0].levels
     named = [cell.text.partition(",")[0] for cell in table.header[:4]]
     assert named == ["method", "right after own training", "average accuracy", "forgetting first"]
@@ -144,34 +143,34 @@ def test_a_method_that_learned_nothing_is_seen_to_have_nothing_to_forget(tmp_pat
 
 
 def test_a_stage_measured_on_other_examples_leaves_what_was_learned_unknown(study):
-    one = next(one for group in read_study(study).groups if (one := course(group)) and len(one.tasks) == 3)
+    one = next(one for group in read_study(study).groups if (one := task_sequence(group)) and len(one.tasks) == 3)
     hits = (one.hits[0].copy(), *one.hits[1:])
     hits[0][:, 1] = np.nan
     unknown = one._replace(hits=hits)
-    assert math.isnan(sequences.level(unknown, "learned").value)
-    assert "no score on reviews" in sequences.reason(unknown, "learned")
-    assert not math.isnan(sequences.level(unknown, "average_accuracy").value)
+    assert math.isnan(continual.level(unknown, "learned").value)
+    assert "no score on reviews" in continual.reason(unknown, "learned")
+    assert not math.isnan(continual.level(unknown, "average_accuracy").value)
 
 
 def test_tasks_count_alike_and_spread_as_a_stratified_sample():
     rng = np.random.default_rng(0)
     tables = [rng.normal(0, 1, (1, 50)), rng.normal(5, 2, (1, 200))]
-    found = spread(alike(tables))
+    found = variance_components(alike(tables))
     assert found.mean == pytest.approx((tables[0].mean() + tables[1].mean()) / 2)
     by_hand = math.sqrt(tables[0].var(ddof=1) / 50 + tables[1].var(ddof=1) / 200) / 2
     assert found.examples_se == pytest.approx(by_hand, rel=0.02)
 
 
 def test_who_forgets_less_is_said_in_words_and_corrected(study):
-    found = sequences.sequences(read_study(study))
+    found = continual.sequences(read_study(study))
     three = next(one for one in found if len(one.tasks) == 3)
-    said = [sequences.sentence(three, duel) for duel in three.duels]
+    said = [continual.sentence(three, duel) for duel in three.duels]
     assert len(said) == 3 and all("3 seeds, paired" in line for line in said)
     (line,) = [one for one in said if "replay=0.2" in one and "lora" not in one]
     assert "forgets more than" in line and line.index("full") < line.index("replay=0.2")
-    duel = next(duel for duel in three.duels if sequences.sentence(three, duel) == line)
+    duel = next(duel for duel in three.duels if continual.sentence(three, duel) == line)
     a, b = (next(one for one in three.courses if one.group.name == name) for name in (duel.a, duel.b))
-    by_hand = difference(-sequences.forgotten(a), -sequences.forgotten(b), margin=0.01)
+    by_hand = difference(-continual.forgotten(a), -continual.forgotten(b), margin=0.01)
     assert duel.pair.comparison.difference == pytest.approx(by_hand.value)
     assert (duel.pair.comparison.low, duel.pair.comparison.high) == pytest.approx((by_hand.low, by_hand.high))
     assert duel.pair.p_holm >= duel.pair.comparison.p_value
@@ -183,21 +182,21 @@ def test_methods_that_answer_alike_forget_the_same(tmp_path, quick):
         Went("full", sequence(0.6, 0.6), (0,), EARLIER, noise=0),
         Went("lora", sequence(0.6, 0.6), (0,), EARLIER, noise=0),
     ]
-    (found,) = sequences.sequences(read_study(write_courses(tmp_path / "s", same)))
-    assert sequences.sentence(found, found.duels[0]) == "full and lora forget exactly the same (1 seed, paired)"
+    (found,) = continual.sequences(read_study(write_courses(tmp_path / "s", same)))
+    assert continual.sentence(found, found.duels[0]) == "full and lora forget exactly the same (1 seed, paired)"
 
 
 def test_seeds_that_lack_a_stage_are_left_out_and_named(tmp_path, quick):
     short = {stage: parts for stage, parts in sequence(0.6, 0.6).items() if stage != "after_2"}
     went = [Went("full", sequence(0.6, 0.6), (0, 1), EARLIER), Went("full", short, (2,), EARLIER)]
-    page = forgetting(read_study(write_courses(tmp_path / "s", went)), ())
+    page = forgetting_section(read_study(write_courses(tmp_path / "s", went)), ())
     assert page.sequences[0].notes == ("full: seeds left out, since they lack a score or used other examples: [2]",)
 
 
 def test_examples_of_one_source_count_as_one_draw(tmp_path, quick):
     went = [Went("full", sequence(0.55, 0.6), fields=EARLIER), Went("lora", sequence(0.8, 0.78), fields=EARLIER)]
     one, many = (
-        sequences.sequences(read_study(write_courses(tmp_path / str(source), went, source=source)))[0]
+        continual.sequences(read_study(write_courses(tmp_path / str(source), went, source=source)))[0]
         for source in (0, 12)
     )
     assert one.courses[0].clusters is None and len(set(many.courses[0].clusters)) == 3 * N // 12
@@ -221,8 +220,10 @@ def test_what_features_tell_is_compared_before_and_after(study):
 def test_features_that_stay_are_exactly_the_same(tmp_path, quick):
     still = {"before": {"features:bios": 0.8}, "after": {"features:bios": 0.8}}
     folder = write_courses(tmp_path / "s", [Went("probe", plain(0.7, **still), (0,), noise=0)])
-    (one,) = features.features(read_study(folder), "pydocs")
-    assert one.unchanged and features.sentence(one).startswith("probe: a probe for bios answers exactly as before")
+    (one,) = forgetting.feature_changes(read_study(folder), "pydocs")
+    assert one.unchanged and forgetting.features_sentence(one).startswith(
+        "probe: a probe for bios answers exactly as before"
+    )
 
 
 # The dial
@@ -230,7 +231,7 @@ def test_features_that_stay_are_exactly_the_same(tmp_path, quick):
 
 def dial_of(folder, went):
     study = read_study(write_courses(folder / "s", went))
-    return dial.dial(study, next(contest.contests(study)))
+    return forgetting.tradeoff(study, next(comparison.task_comparisons(study)))
 
 
 def test_the_dial_names_what_keeps_the_gain_and_forgets_least(study):
@@ -251,7 +252,7 @@ def test_a_setting_shown_to_be_as_good_and_to_forget_less_is_chosen(tmp_path, qu
     went = [Went("lora", forgot(0.3), noise=0), Went("lora", forgot(0.05), fields={"l2_sp": 0.1}, noise=0)]
     found = dial_of(tmp_path, went)
     assert found.points[found.chosen].name == "lora l2_sp=0.1"
-    said = dial_page.sentence(found)
+    said = forgetting.sentence(found)
     assert "lora l2_sp=0.1 keeps what lora, the best on the task, gained, within 1 point" in said
     assert "It forgot less by 0.2" in said and "bits per byte that general text costs more" in said
 
@@ -261,7 +262,7 @@ def test_what_cannot_be_told_is_said_to_be_so(tmp_path, quick):
         Went("lora", plain(0.8, before={"general": 0.0}, after={"general": 0.3})),
         Went("lora", plain(0.78, before={"general": 0.0}, after={"general": 0.1}), fields={"l2_sp": 1.0}),
     ]
-    said = dial_page.sentence(dial_of(tmp_path, went))
+    said = forgetting.sentence(dial_of(tmp_path, went))
     assert said.startswith("Cannot tell: lora is the best on the task; lora l2_sp=1 forgot less")
 
 
@@ -271,7 +272,7 @@ def test_without_general_text_the_dial_takes_the_earlier_tasks(study, tmp_path, 
         Went("full", sequence(0.8, 0.78), fields=EARLIER | {"replay": 0.2}),
     ]
     found = dial_of(tmp_path, went)
-    assert found.measure == "sequence" and "earlier tasks" in dial_page.label(found)
+    assert found.measure == "sequence" and "earlier tasks" in forgetting.label(found)
     one = next(point for point in found.points if "replay" in point.name)
     assert one.forgot.value == pytest.approx(((0.85 - 0.8) + (0.8 - 0.78)) / 2, abs=0.02)
 
@@ -316,7 +317,7 @@ def test_runs_on_other_terms_are_not_paired(tmp_path, quick):
             fields={"earlier": ["bios"]},
         ),
     ]
-    assert carried.carried(read_study(write_courses(tmp_path / "s", went))) == []
+    assert transfer.transfers(read_study(write_courses(tmp_path / "s", went))) == []
 
 
 def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path, quick):
@@ -331,12 +332,12 @@ def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path, quick)
         ),
     ]
     study = read_study(write_courses(tmp_path / "s", went))
-    (one,) = carried.carried(study)
+    (one,) = transfer.transfers(study)
     assert one.metric == "bits_per_byte" and one.gain.pair.comparison.verdict == "better"
     assert one.gain.pair.comparison.difference == pytest.approx(one.base.value - one.level.value)
-    assert "pydocs_text after reviews is better than pydocs_text alone by 0.2" in carried.sentence(one)
-    assert "bits per byte (" in carried.sentence(one) and course(one.group) is None
-    page = forgetting(study, list(contest.contests(study)))
+    assert "pydocs_text after reviews is better than pydocs_text alone by 0.2" in transfer.sentence(one)
+    assert "bits per byte (" in transfer.sentence(one) and task_sequence(one.group) is None
+    page = forgetting_section(study, list(comparison.task_comparisons(study)))
     assert page.there and not page.sequences and not page.carried and page.alone
 
 
@@ -345,7 +346,7 @@ def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path, quick)
 
 def test_the_page_is_pure_and_holds_a_table_for_every_figure(study):
     before = digests(study)
-    report.build(study)
+    build.build(study)
     assert digests(study) == before
     for name in ("sequences", "dial", "carried"):
         rows = list(csv.DictReader(io.StringIO((study / "tables" / f"{name}.csv").read_text())))
@@ -374,7 +375,7 @@ def test_names_cannot_harm_the_pictures_and_cells_without_a_number_stay_empty(si
 
 def test_a_study_without_such_runs_has_no_such_part(tmp_path):
     folder = write_courses(tmp_path / "s", [Went("full", plain(0.7)), Went("lora", plain(0.75))])
-    report.build(folder)
+    build.build(folder)
     content, words = read(folder), Page(folder / "report.html").text
     assert content["sequences"] == content["dial"] == content["carried"] == []
     assert "Trained on one task after another" not in words and "The dial" not in words

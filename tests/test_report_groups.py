@@ -9,16 +9,17 @@ import pytest
 from synthetic import Made, write_study
 from test_report import Page, digests, read
 
-from ftlib import records, report
-from ftlib.metrics import measure
-from ftlib.report import figures, groups_page
-from ftlib.report.gap_spread import gap_spread
-from ftlib.report.groups import _around, _Cut, _sources, _stage, linear, treated
-from ftlib.report.groups_page import groups, sentence
-from ftlib.report.rows import disagreements, rows_of
-from ftlib.report.study import read_study
-from ftlib.spread import spread
-from ftlib.stats import wilson
+from ftlib import records
+from ftlib.core import atomic
+from ftlib.metrics.registry import measure
+from ftlib.records.study import read_study
+from ftlib.report import build
+from ftlib.report.metric_rows import disagreements, rows_of
+from ftlib.report.sections import fairness
+from ftlib.report.sections.fairness import _around, _Cut, _sources, _stage, linear, sentence, treated
+from ftlib.report.sections.mitigation import groups_section
+from ftlib.stats.paired import wilson
+from ftlib.stats.variance import gap_spread, variance_components
 
 LABELS = ("nurse", "physician", "teacher")
 MADE = (
@@ -56,7 +57,7 @@ def give_groups(study, worse=None, *, few=4, unnamed=7):
         written = json.loads((run_dir / "record.json").read_text(encoding="utf-8"))
         for (stage, part), rows in table.groupby(["stage", "part"], sort=False):
             written["metrics"][stage][part] = measure(rows, LABELS)
-        records.write_json(run_dir / "record.json", written)
+        atomic.write_json(run_dir / "record.json", written)
     return study
 
 
@@ -64,7 +65,7 @@ def give_groups(study, worse=None, *, few=4, unnamed=7):
 def study(tmp_path_factory):
     folder = write_study(tmp_path_factory.mktemp("groups") / "study", MADE, labels=LABELS, n=400)
     give_groups(folder, {"full": 0.4})
-    report.build(folder)
+    build.build(folder)
     return folder
 
 
@@ -132,7 +133,7 @@ def test_sentences_are_plain(found):
     assert "cannot tell whether the gap became smaller or larger" in said["lora"]
     assert ", man against woman: the gap became larger" in said["full"], "it went the other way before"
     assert said["zero_shot"].endswith("the answers are the same")
-    assert "made the gap larger for full (accuracy). For 3 of 4 gaps it cannot" in groups_page.lead(found[0])
+    assert "made the gap larger for full (accuracy). For 3 of 4 gaps it cannot" in fairness.lead(found[0])
     assert "before" not in said["majority"] and "which may be chance" in said["majority"]
 
 
@@ -147,7 +148,7 @@ def test_the_page_the_json_and_the_table_say_the_same(study, found):
     assert row["verdict"] == "larger" and row["sentence"] == sentence(one) and row["column"] == "gender"
     with (study / "tables" / "groups.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(rows)
-    pictures = [one for one in groups(read_study(study)).figures if one.kind == "groups"]
+    pictures = [one for one in groups_section(read_study(study)).figures if one.kind == "groups"]
     assert len(pictures) == 1 and "full, man: " in pictures[0].alt and len(pictures[0].rows) == 16
     level = next(
         r
@@ -174,21 +175,21 @@ def test_groups_leave_every_other_row_alone(study):
 
 def test_the_same_folder_gives_the_same_bytes(study):
     before = digests(study)
-    report.build(study)
+    build.build(study)
     assert digests(study) == before
 
 
 def test_a_study_without_groups_has_no_such_section(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
     folder = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.9)], n=60)
-    report.build(folder)
+    build.build(folder)
     assert read(folder)["groups"] == [] and "Whom it treats worse" not in Page(folder / "report.html").text
 
 
 def test_one_named_group_has_no_gap_and_says_why(tmp_path):
     folder = write_study(tmp_path / "study", [Made("tfidf", 0.5)], labels=LABELS, n=60)
     give_groups(folder, few=60)
-    found = groups(read_study(folder))
+    found = groups_section(read_study(folder))
     gaps = [row for row in found.rows if not row["group"]]
     assert len(gaps) == 2
     assert all(row["value"] is None and "a gap takes two named groups" in row["reason"] for row in gaps)
@@ -196,13 +197,13 @@ def test_one_named_group_has_no_gap_and_says_why(tmp_path):
 
 
 def test_hostile_names_stay_inert(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
     folder = write_study(tmp_path / "study", [Made("tfidf", 0.5)], labels=LABELS, n=60)
     for run_dir, _ in records.records_of(folder):
         table = records.read_predictions(run_dir)
         table["group_<b>"] = np.where(np.arange(len(table)) % 2, "<script>alert(1)</script>", "=1+1")
         table.to_parquet(run_dir / "predictions.parquet", index=False)
-    report.build(folder)
+    build.build(folder)
     page = Page(folder / "report.html")
     assert not [tag for tag, _ in page.tags if tag in ("script", "b")] and "<script>alert(1)</script>" in page.text
     assert "'=1+1" in (folder / "tables" / "groups.csv").read_text(encoding="utf-8")
@@ -226,7 +227,7 @@ def test_the_spread_of_a_difference_of_rates_is_that_of_two_samples():
     a, b = (hits[0, code == k] for k in (0, 1))
     assert table.mean() == pytest.approx(a.mean() - b.mean())
     expected = np.sqrt(a.var() / 300 + b.var() / 100)
-    assert spread(table).se == pytest.approx(expected, rel=0.01)
+    assert variance_components(table).se == pytest.approx(expected, rel=0.01)
 
 
 def test_the_interval_of_a_change_holds_the_true_one_as_often_as_it_says():
@@ -261,7 +262,7 @@ def test_twelve_groups_and_three_seeds_are_enough_to_say_something(moved):
         found = gap_spread(stage.values, [(stage.tables, stage.weights)], None)
         alarms += found.mean > found.half_width(level)
         pooled.append(found.half_width(level))
-        alone.append(spread(stage.values).half_width(level))
+        alone.append(variance_components(stage.values).half_width(level))
     assert alarms / 100 <= 0.05
     assert np.median(pooled) < min(0.75, 0.5 * np.median(alone))
 
@@ -272,7 +273,7 @@ def test_false_positives_are_a_gap_of_their_own_where_there_are_two_labels(tmp_p
         table = records.read_predictions(run_dir)
         table["group_sex"] = np.where(np.arange(len(table)) % 2, "x", "y")
         table.to_parquet(run_dir / "predictions.parquet", index=False)
-    told = groups(read_study(folder))
+    told = groups_section(read_study(folder))
     rates = {row["group"]: row for row in told.rows if row["metric"] == "fpr" and row["stage"] == "after"}
     others = table[(table["stage"] == "after") & (table["label"] == "no")]
     for group, rows in others.groupby("group_sex"):
@@ -290,15 +291,15 @@ def test_other_test_sets_have_a_section_of_their_own(tmp_path):
         table["group_sex"] = np.where(np.arange(len(table)) % 2, "x", "y")
         both = pd.concat([table, table.assign(part="tests.clinic")], ignore_index=True)
         both.to_parquet(run_dir / "predictions.parquet", index=False)
-    titles = [page.title for page in groups(read_study(folder)).pages]
+    titles = [page.title for page in groups_section(read_study(folder)).pages]
     assert titles == ["pydocs, by sex", "pydocs, clinic, by sex"]
 
 
 def test_a_figure_of_groups_is_described():
     from matplotlib.figure import Figure
 
-    from ftlib.plots import alt_text
-    from ftlib.plots.groups import rates_by_group
+    from ftlib.report.plots.heat import rates_by_group
+    from ftlib.report.plots.style import alt_text
 
     ax = Figure().add_subplot()
     nan = float("nan")

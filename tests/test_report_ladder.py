@@ -13,13 +13,14 @@ from ladders import collapse, in_files, rising, run_of
 from synthetic import LIBRARIES, Made, write_study
 from test_report import CHECK, Page, digests, read
 
-from ftlib import records, report
+from ftlib import records
 from ftlib.metrics.classification import accuracy, collapsed
-from ftlib.report import climb, figures, page
-from ftlib.report.contest import contests
-from ftlib.report.ladder import Ladder, ladders
-from ftlib.report.study import read_study
-from ftlib.stats import holm
+from ftlib.records.study import read_study
+from ftlib.report import build, page
+from ftlib.report.sections import learning_curve
+from ftlib.report.sections.comparison import task_comparisons
+from ftlib.report.sections.learning_curve import LearningCurves, learning_curves
+from ftlib.stats.paired import holm
 
 QUESTION = "With the labels I have, what should I do, and when does the answer change?"
 METHODS = ("probe", "setfit", "lora", "full")
@@ -29,7 +30,7 @@ SHOTS = (1, 4, 8, 32, 64)
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """Figures are not drawn, which is most of the time a report takes."""
-    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +47,14 @@ def study(tmp_path_factory):
     write_study(folder, made, n=300, plan={"margin": 0.02}, question=QUESTION, noise=0.1)
     collapse(run_of(folder, method="full", shots=1, seed=3), "scipy", 0.97)
     in_files(folder)
-    report.build(folder)
+    build.build(folder)
     return folder
 
 
-def climbed(folder, target=None) -> Ladder:
+def climbed(folder, target=None) -> LearningCurves:
     found = read_study(folder)
-    (ladder,) = ladders(list(contests(found)), found)
-    return Ladder(ladder.rungs, target) if target is not None else ladder
+    (ladder,) = learning_curves(list(task_comparisons(found)), found)
+    return LearningCurves(ladder.rungs, target) if target is not None else ladder
 
 
 # Who is compared with whom
@@ -87,7 +88,7 @@ def test_each_number_of_labels_is_a_family_of_its_own(study):
 def test_one_number_of_labels_is_no_ladder(tmp_path, quick):
     made = [Made("tfidf", 0.5), *(Made(m, s, (0, 1), {"shots": 8}) for m, s in (("probe", 0.2), ("setfit", 0.9)))]
     folder = write_study(tmp_path / "study", made, n=150)
-    report.build(folder)
+    build.build(folder)
     content, words = read(folder), Page(folder / "report.html").text
     assert content["crossovers"] == content["label_budgets"] == content["collapsed"] == []
     assert "Methods by metrics" in words and "Where one method overtakes another" not in words
@@ -142,7 +143,7 @@ def test_label_budgets_are_for_what_is_there_and_for_the_plans_target(study):
     found = climbed(study, target=0.99)
     goals = [one for one in found.budgets if one.goal == "the plan's target"]
     assert len(goals) == 4 and all(one.found.shots == np.inf for one in goals)
-    said = climb.advise(found).reasons
+    said = learning_curve.advise(found).reasons
     assert any("plan's target, accuracy 99.0 %: full not within 64" in line for line in said)
 
 
@@ -150,7 +151,7 @@ def test_beyond_is_beyond_what_these_two_were_measured_at(tmp_path, quick):
     made = [Made("probe", 1.0, range(4), {"shots": k}) for k in (1, 2, 8)]
     made += [Made("full", s, range(4), {"shots": k}) for k, s in ((1, 1.0), (2, 1.0))]
     folder = write_study(tmp_path / "study", made, n=200, noise=0.0)
-    report.build(folder)
+    build.build(folder)
     (row,) = read(folder)["crossovers"]
     assert row["measured"] == [1, 2] and row["high_is"] == "beyond"
     words = Page(folder / "report.html").text
@@ -190,14 +191,14 @@ def test_what_is_not_shown_of_the_contrastive_method_is_said(study):
 
 def test_a_ladder_without_a_contrastive_method_speaks_of_the_one_most_often_best(tmp_path):
     ladder = climbed(write_study(tmp_path / "study", rising(("probe", "full"), (4, 64), 4), n=300))
-    told = climb.advise(ladder)
+    told = learning_curve.advise(ladder)
     assert any(line.startswith(("full is", "probe is", "Nor is")) for line in told.reasons)
 
 
 def test_one_method_that_always_wins_is_recommended(tmp_path):
     made = [Made("probe", s, range(4), {"shots": k}) for k, s in ((1, 2.0), (8, 3.0))]
     made += [Made("full", s, range(4), {"shots": k}) for k, s in ((1, -1.0), (8, -0.5))]
-    told = climb.advise(climbed(write_study(tmp_path / "study", made, n=300)))
+    told = learning_curve.advise(climbed(write_study(tmp_path / "study", made, n=300)))
     assert told.headline == "Use probe: it is better than everything else from 1 to 8 labels per class."
 
 
@@ -208,14 +209,14 @@ def test_neighbours_with_one_answer_are_one_stretch(tmp_path):
         for method in ("probe", "full")
         for k in (1, 2, 4)
     ]
-    found = climb.stretches(climbed(write_study(tmp_path / "study", made, n=200, noise=0.0)))
+    found = learning_curve.curve_segments(climbed(write_study(tmp_path / "study", made, n=200, noise=0.0)))
     assert [one.shots for one in found] == [(1, 2), (4,)]
     assert [one.line for one in found[1].best] == ["full"]
 
 
 def test_few_draws_are_cautioned_about(tmp_path, quick, study):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (4, 8, 64), 3), n=150)
-    report.build(folder)
+    build.build(folder)
     words = Page(folder / "report.html").text
     assert "Caution: only 3 draws at 4 and 8 labels per class; at least 10 are advised, since" in words
     assert "Caution: 9 draws of lora at 4 labels per class" in Page(study / "report.html").text
@@ -224,7 +225,7 @@ def test_few_draws_are_cautioned_about(tmp_path, quick, study):
 def test_the_plans_target_is_drawn_tabled_and_said(tmp_path):
     made = rising(("probe", "setfit"), (1, 8, 64), 4)
     folder = write_study(tmp_path / "study", made, n=200, plan={"target": 0.75})
-    report.build(folder)
+    build.build(folder)
     content, words = read(folder), Page(folder / "report.html").text
     goals = {(row["goal"], row["name"]): row for row in content["label_budgets"]}
     row = goals["the plan's target", "setfit"]
@@ -237,7 +238,7 @@ def test_the_plans_target_is_drawn_tabled_and_said(tmp_path):
 
 def test_one_draw_says_that_it_cannot_tell(tmp_path, quick):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (4, 8), 1), n=150)
-    report.build(folder)
+    build.build(folder)
     (row,) = read(folder)["crossovers"]
     assert row["reason"] and row["shots_is"] == "undefined" and row["shots"] is None
     assert "not known" in Page(folder / "report.html").text
@@ -299,7 +300,7 @@ def test_collapsing_is_told_from_a_rare_label_and_from_few_examples():
 def test_the_majority_class_did_not_collapse_and_other_studies_name_theirs_too(tmp_path, quick):
     folder = write_study(tmp_path / "study", [Made("majority", -2.0), Made("full", 1.0, (0, 1, 2))], n=120)
     collapse(run_of(folder, method="full", seed=1), "numpy")
-    report.build(folder)
+    build.build(folder)
     (row,) = read(folder)["collapsed"]
     assert (row["method"], row["seed"], row["shots"]) == ("full", 1, 0)
     assert "1 of 3 runs of full collapsed (seed 1)" in Page(folder / "report.html").text
@@ -309,7 +310,7 @@ def test_the_majority_class_did_not_collapse_and_other_studies_name_theirs_too(t
 
 
 def test_figures_have_their_words_and_their_table(study):
-    part = page.sections(read_study(study), list(contests(read_study(study))), [])[0]
+    part = page.sections(read_study(study), list(task_comparisons(read_study(study))), [])[0]
     curve, spread = part.main
     assert curve.kind == "shots" and spread.kind == "draws"
     for method in METHODS:
@@ -340,7 +341,7 @@ def test_tables_are_written_for_machines(study):
 
 def test_the_same_folder_gives_the_same_bytes(study):
     before = digests(study)
-    code = "import sys; from ftlib import report; report.build(sys.argv[1])"
+    code = "import sys; from ftlib.report.build import build; build(sys.argv[1])"
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(study)], check=True)
     assert digests(study) == before != {}
 
@@ -357,7 +358,7 @@ def test_several_tasks_are_seen_at_a_glance(tmp_path, quick):
         ("probe", "setfit", "full"), (1, 8), 4, f"file:{tmp_path / 'b.csv'}"
     )
     folder = write_study(tmp_path / "study", made, n=200)
-    report.build(folder)
+    build.build(folder)
     words = Page(folder / "report.html").text
     assert "All tasks at a glance" in words and words.count("Verdict ·") == 2
     assert words.index("All tasks at a glance") < words.index("Verdict")
@@ -367,7 +368,7 @@ def test_several_tasks_are_seen_at_a_glance(tmp_path, quick):
 def test_hostile_names_stay_inert(tmp_path, quick):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (1, 8), 2), n=60, labels=("<script>", "=1+1"))
     collapse(run_of(folder, method="probe", shots=1, seed=1), "=1+1", labels=("<script>", "=1+1"))
-    report.build(folder)
+    build.build(folder)
     assert "script" not in {tag for tag, _ in Page(folder / "report.html").tags}
     assert "'=1+1" in (folder / "tables" / "collapsed.csv").read_text()
     assert json.loads((folder / "report.json").read_text())["collapsed"][0]["label"] == "=1+1"

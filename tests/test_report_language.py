@@ -12,11 +12,12 @@ import pytest
 from synthetic import HOSTILE_TEXT, LADDER, PROTOCOL, TEXTS, Made, MadeText, write_study
 from test_report import Page, digests, read
 
-from ftlib import records, report
+from ftlib import records
 from ftlib.metrics import language
-from ftlib.report import advice, contest, figures, general
-from ftlib.report.study import read_study
-from ftlib.verdict import compare
+from ftlib.records.study import read_study
+from ftlib.report import build
+from ftlib.report.sections import comparison, forgetting, recommendation
+from ftlib.stats.verdict import compare
 
 OTHER = "context 256, stride 128, BOS first, each document on its own"
 
@@ -25,13 +26,13 @@ OTHER = "context 256, stride 128, BOS first, each document on its own"
 def quick(request, monkeypatch) -> None:
     """Figures are not drawn, which is most of the time a report takes."""
     if "texts" not in request.fixturenames:
-        monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+        monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     study = write_study(tmp_path_factory.mktemp("texts") / "study", (), texts=TEXTS)
-    report.build(study)
+    build.build(study)
     return study
 
 
@@ -40,7 +41,7 @@ def runs_of(study, method):
 
 
 def first_contest(study):
-    return next(contest.contests(read_study(study)))
+    return next(comparison.task_comparisons(read_study(study)))
 
 
 def edit_record(path, change):
@@ -57,7 +58,7 @@ def test_fewer_bits_per_byte_are_better(texts):
     assert [one.name for one in found.contestants] == ["full", "lora", "zero_shot", "ngram"]
     assert [place.rank for place in found.places] == [1, 2, 3, 4]
     assert found.find("zero_shot").untouched
-    told = advice.advise(found)
+    told = recommendation.advise(found)
     assert told.headline == "Use full: it is better than everything else that was tried."
     assert re.match(r"full with 1\.\d{3} bits per byte \(1\.\d{3} to 1\.\d{3}\), 2\smin", told.lead)
     said = next(line for line in told.reasons if "than zero_shot (the untouched model) by" in line)
@@ -140,7 +141,7 @@ def test_the_protocol_is_beside_every_value(texts):
 def test_two_protocols_are_not_compared(tmp_path):
     other = MadeText("lora", -0.3, fields={"method_args": {"r": 4}}, protocol=OTHER)
     study = write_study(tmp_path / "study", (), texts=[*TEXTS, other])
-    report.build(study)
+    build.build(study)
     content = read(study)
     (note,) = [note for note in content["notes"] if "not comparable" in note]
     assert "since their protocols differ" in note and PROTOCOL in note and OTHER in note
@@ -154,14 +155,14 @@ def test_texts_of_other_lengths_are_not_compared(tmp_path):
     (path,) = runs_of(study, "zero_shot")
     table = records.read_predictions(path)
     table.assign(n_bytes=table["n_bytes"] + 1).to_parquet(path / "predictions.parquet", index=False)
-    report.build(study)
+    build.build(study)
     assert any("since their test documents differ" in note for note in read(study)["notes"])
 
 
 def test_masked_models_are_never_among_the_others(tmp_path):
     masked = MadeText("zero_shot", 0.0, 0.0, fields={"max_length": 64}, pseudo=True)
     study = write_study(tmp_path / "study", (), texts=[*TEXTS, masked])
-    report.build(study)
+    build.build(study)
     content = read(study)
     assert {row["metric"] for row in content["rows"] if row["model"] == "minilm"} == {
         "pseudo_bits_per_byte",
@@ -199,7 +200,7 @@ def test_what_changes_nothing_is_exactly_zero_and_costs_the_others_no_correction
     still = found["zero_shot"]
     assert still["difference"] == still["low"] == still["high"] == 0 and still["p_value"] == 1
     assert "general text is exactly as likely as before (40 excerpts, 1 run)" in still["sentence"]
-    alone = general.forgotten(read_study(texts), "pydocs_text")
+    alone = forgetting.forgotten(read_study(texts), "pydocs_text")
     holm = sorted(one.change.p_value for one in alone if not one.unchanged)
     assert min(one.p_holm for one in alone) == pytest.approx(min(1, 2 * holm[0])), "two methods, not three"
 
@@ -227,15 +228,15 @@ def test_one_sentence_per_method_and_what_was_bought_beside_it(texts):
 def test_a_small_or_unsure_change_is_said_so(tmp_path, change, said):
     made = [MadeText("lora", -0.2, change, range(6) if change < 0.01 else (0, 1))]
     study = write_study(tmp_path / "study", (), texts=made)
-    (one,) = general.forgotten(read_study(study), "pydocs_text")
-    assert said in general.sentence(one)
+    (one,) = forgetting.forgotten(read_study(study), "pydocs_text")
+    assert said in forgetting.general_sentence(one)
 
 
 def test_studies_of_labels_show_general_text_too(tmp_path):
     fields = {"model": "tiny-lm"}
     made = [Made("tfidf", 0.5), Made("zero_shot", -0.12, (0,), fields, as_before=True, general=0.0)]
     study = write_study(tmp_path / "study", [*made, Made("lora", 2.0, (0, 1, 2), fields, general=0.08)], n=200)
-    report.build(study)
+    build.build(study)
     content, words = read(study), Page(study / "report.html").text
     assert {row["metric"] for row in content["verdicts"]} == {"accuracy"}
     rows = {row["method"]: row for row in content["general"]}
@@ -250,7 +251,7 @@ def test_an_encoder_says_why_it_has_no_general_text(tmp_path):
     leaf = {"value": None, "low": None, "high": None, "n": 0, "reason": "an encoder gives no likelihood"}
     for stage in ("before", "after"):
         edit_record(runs_of(study, "probe")[0], lambda m, stage=stage: m[stage].update(general={"bits_per_byte": leaf}))
-    report.build(study)
+    build.build(study)
     words = Page(study / "report.html").text
     assert read(study)["general"] == [] and "What it cost elsewhere" not in words
     assert "an encoder gives no likelihood" in words
@@ -262,7 +263,7 @@ def test_an_encoder_says_why_it_has_no_general_text(tmp_path):
 def test_a_study_of_both_kinds_decides_each_by_its_own_metric(tmp_path):
     made = [Made("majority", -2.0), Made("tfidf", 0.5), Made("probe", 2.0)]
     study = write_study(tmp_path / "study", made, texts=TEXTS, n=200)
-    report.build(study)
+    build.build(study)
     content, words = read(study), Page(study / "report.html").text
     assert {(row["task"], row["metric"]) for row in content["verdicts"]} == {
         ("pydocs", "accuracy"),
@@ -284,7 +285,7 @@ def test_several_tasks_of_text_have_one_table_for_all(tmp_path):
         for more in ({}, other)
     ]
     study = write_study(tmp_path / "study", (), texts=made)
-    report.build(study)
+    build.build(study)
     words = Page(study / "report.html").text
     assert "bits per byte of every method on every task" in words and words.count("Verdict ·") == 2
     # Six runs of each, far apart, and fewer bits are better.
@@ -301,7 +302,7 @@ def test_a_record_of_text_that_its_predictions_do_not_give_is_said(tmp_path):
         metrics["before"]["general"]["bits_per_byte"]["n"] = 3
 
     edit_record(path, harm)
-    report.build(study)
+    build.build(study)
     where = {one["where"] for one in read(study)["disagreements"]}
     assert where == {"after.test.bits_per_byte", "after.general.perplexity", "before.general.bits_per_byte, n"}
 
@@ -310,7 +311,7 @@ def test_the_spread_over_orders_is_shown_where_it_was_recorded(tmp_path):
     study = write_study(tmp_path / "study", LADDER[:4], n=80)
     leaf = {"value": 0.031, "low": 0.018, "high": 0.12, "n": 4}
     edit_record(runs_of(study, "probe")[0], lambda metrics: metrics["after"]["test"].update(order_sd=leaf))
-    report.build(study)
+    build.build(study)
     (row,) = [row for row in read(study)["rows"] if row["metric"] == "order_sd"]
     assert (row["value"], row["low"], row["high"], row["n"], row["source"]) == (0.031, 0.018, 0.12, 4, "record")
     words = Page(study / "report.html").text
@@ -321,7 +322,7 @@ def test_the_spread_over_orders_is_shown_where_it_was_recorded(tmp_path):
 def test_without_a_plan_text_is_judged_by_what_plans_usually_settle(tmp_path):
     study = write_study(tmp_path / "study", (), texts=TEXTS)
     (study / "suite.toml").unlink()
-    report.build(study)
+    build.build(study)
     assert {row["metric"] for row in read(study)["verdicts"]} == {"bits_per_byte"}
     assert "no plan stood before the runs" in Page(study / "report.html").text
 
@@ -330,7 +331,7 @@ def test_without_a_plan_text_is_judged_by_what_plans_usually_settle(tmp_path):
 def test_one_source_is_shown_and_nothing_is_compared(tmp_path, texts_of):
     n = 4 if texts_of == "one source" else 1
     study = write_study(tmp_path / "study", (), texts=TEXTS, n_texts=n)
-    report.build(study)
+    build.build(study)
     content = read(study)
     assert content["verdicts"] == [] and any("nothing is compared" in note for note in content["notes"])
     row = next(row for row in content["rows"] if row["part"] == "test" and row["method"] == "full")
@@ -339,13 +340,13 @@ def test_one_source_is_shown_and_nothing_is_compared(tmp_path, texts_of):
 
 def test_one_labelled_example_is_shown_and_nothing_is_compared(tmp_path):
     study = write_study(tmp_path / "study", LADDER[1:4], n=1)
-    report.build(study)
+    build.build(study)
     assert read(study)["verdicts"] == [] and "nothing is compared" in Page(study / "report.html").text
 
 
 def test_a_task_that_cannot_be_compared_says_why(tmp_path):
     study = write_study(tmp_path / "study", (), texts=[MadeText("zero_shot", 0.0, pseudo=True)])
-    report.build(study)
+    build.build(study)
     words = Page(study / "report.html").text
     assert "Nothing that finished can be compared" in words and "a masked model gives" in words
 
@@ -353,7 +354,7 @@ def test_a_task_that_cannot_be_compared_says_why(tmp_path):
 def test_failed_runs_of_text_are_shown_and_never_ranked(tmp_path):
     failed = MadeText("full", 0.0, 0.0, status="diverged", reason="the loss was not finite")
     study = write_study(tmp_path / "study", (), texts=[*TEXTS[:3], failed])
-    report.build(study)
+    build.build(study)
     content = read(study)
     assert [row["status"] for row in content["failures"]] == ["diverged"]
     assert not any("full" in (row["a"], row["b"]) for row in content["verdicts"])
@@ -366,7 +367,7 @@ def test_whatever_a_protocol_or_a_file_is_called_is_inert(tmp_path):
         table = records.read_predictions(path)
         table["cluster"] = table["cluster"].map(lambda name: f"{HOSTILE_TEXT}{name}", na_action="ignore")
         table.to_parquet(path / "predictions.parquet", index=False)
-    report.build(study)
+    build.build(study)
     page = Page(study / "report.html")
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "b", "svg"}) and not page.open
     assert "alert('text')" in page.text
@@ -378,5 +379,5 @@ def test_whatever_a_protocol_or_a_file_is_called_is_inert(tmp_path):
 def test_the_same_folder_gives_the_same_bytes(texts, tmp_path):
     before = digests(texts)
     study = shutil.copytree(texts, tmp_path / "study")
-    report.build(study)
+    build.build(study)
     assert digests(study) == before

@@ -12,13 +12,15 @@ from synthetic import Made, _joined, write_study
 from test_report import Page, read
 from test_report_groups import LABELS, give_groups
 
-from ftlib import biases, records, report
-from ftlib.data import make_task
-from ftlib.methods import Predictor
-from ftlib.report.ledger import _change, _line, ledger
-from ftlib.report.ledger_page import drifts, lead, sentence
-from ftlib.report.ledger_scores import Scores
-from ftlib.report.study import read_study
+from ftlib import records
+from ftlib.config import experiment
+from ftlib.core import atomic
+from ftlib.data.task import make_task
+from ftlib.evaluation import bias_probes
+from ftlib.records.study import read_study
+from ftlib.report import build
+from ftlib.report.sections.bias_summary import Scores, _change, _line, bias_changes, drifts, lead, sentence
+from ftlib.training.contract import Predictor
 
 MADE = (
     Made("majority", -2.0),
@@ -64,7 +66,7 @@ def give_biases(study, pairs):
     texts = [f"{('He', 'She')[n % 2]} came at {n} to see me." for n in range(120)]
     rows = pd.DataFrame({"id": [f"t{n:03d}" for n in range(120)], "text": texts, "label": LABELS[0]})
     task = make_task("toy", dict.fromkeys(("train", "validation", "test"), rows), LABELS)
-    spec, model = biases.Experiment(), SimpleNamespace(family="decoder", speaks=True)
+    spec, model = experiment.Experiment(), SimpleNamespace(family="decoder", speaks=True)
     for run_dir, record in list(records.records_of(study)):
         method, seed = (record.spec["resolved"][name] for name in ("method", "seed"))
         tables = [records.read_predictions(run_dir)]
@@ -79,11 +81,11 @@ def give_biases(study, pairs):
                 likely = None
             made = Predictor(0, 0, 0, classifier(bias, who), likelihood=likely)
             for name in ("swaps:gender", "swaps:religion", "templates", f"pairs:{pairs}"):
-                for part, (metrics, table) in biases.measured(stage, spec, task, model, made, name).items():
+                for part, (metrics, table) in bias_probes.evaluate_bias(stage, spec, task, model, made, name).items():
                     written["metrics"][stage][part] = metrics
                     tables += [] if table is None else [table]
         _joined(tables).to_parquet(run_dir / "predictions.parquet", index=False)
-        records.write_json(run_dir / "record.json", written)
+        atomic.write_json(run_dir / "record.json", written)
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +95,13 @@ def study(tmp_path_factory):
     give_groups(folder, {"full": 0.4})
     (root / "toy.csv").write_text(PAIRS, encoding="utf-8")
     give_biases(folder, root / "toy.csv")
-    report.build(folder)
+    build.build(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def lines(study):
-    [found] = ledger(read_study(study), read(study)["groups"]).values()
+    [found] = bias_changes(read_study(study), read(study)["groups"]).values()
     return {(one.method.name, one.part, one.metric, one.about): one for one in found}
 
 

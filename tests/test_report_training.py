@@ -16,13 +16,15 @@ from synthetic import TEXTS, Made, MadeText, write_study
 from test_report import CHECK, Page, digests, read
 
 import ftlib
-from ftlib import losscurve, records, report
-from ftlib.aggregate import expected_best_of_seeds
-from ftlib.errors import FtlibError
-from ftlib.report import contest, costs, figures
-from ftlib.report.study import read_study
-from ftlib.report.training import training_page
-from ftlib.report.tuning_page import TuningPage, tuning_page
+from ftlib import records
+from ftlib.core.errors import FtlibError
+from ftlib.records import events
+from ftlib.records.study import read_study
+from ftlib.report import build
+from ftlib.report.sections import comparison, costs
+from ftlib.report.sections.training import training_page
+from ftlib.report.sections.tuning import TuningPage, tuning_page
+from ftlib.stats.aggregate import expected_best_of_seeds
 
 STILL = (Made("tfidf", 0.6), Made("zero_shot", -0.1, as_before=True))
 OVERFITS = (1.4, 1.1, 1.2, 1.5)
@@ -31,7 +33,7 @@ OVERFITS = (1.4, 1.1, 1.2, 1.5)
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """Figures are not drawn, for tests that look at words and numbers."""
-    monkeypatch.setattr(figures, "svg", lambda figure: "<svg/>")
+    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 def tuned(method: str, tried: Sequence[float | None], seeds: Sequence[int] = (0, 1, 2), **more) -> Made:
@@ -41,7 +43,7 @@ def tuned(method: str, tried: Sequence[float | None], seeds: Sequence[int] = (0,
 def pages(folder: Path, made: Sequence[Made], **more) -> tuple[TuningPage | None, str]:
     """What is said of the tuning of a made-up study, and its sentences in one text."""
     study = read_study(write_study(folder, [*STILL, *made], n=60, **more))
-    page = tuning_page(study, next(contest.contests(study)))
+    page = tuning_page(study, next(comparison.task_comparisons(study)))
     return page, " ".join(page.sentences) if page else ""
 
 
@@ -61,7 +63,7 @@ def study(tmp_path_factory) -> Path:
         off = {"peak_memory_bytes": 0.8, "train_seconds": 2.0, "eval_seconds": 2.0, "checkpoint_bytes": 1.0}
         asked["predicted"] = {name: by * record.cost[name] for name, by in off.items()}
         (path / "spec.json").write_text(json.dumps(asked))
-    report.build(folder)
+    build.build(folder)
     return folder
 
 
@@ -168,7 +170,7 @@ def test_seeds_that_tried_other_rates_are_left_out_and_named(tmp_path, quick):
             found["provenance"]["tuned"]["tried"][1]["learning_rate"] = 0.5
             (path / "record.json").write_text(json.dumps(found))
     study = read_study(folder)
-    page = tuning_page(study, next(contest.contests(study)))
+    page = tuning_page(study, next(comparison.task_comparisons(study)))
     assert "lora: seeds left out, since they tried other rates than most: 1." in page.sentences
     assert next(one for one in page.found.methods if one.name == "lora").seeds == (0, 2)
 
@@ -178,7 +180,7 @@ def test_old_records_without_a_number_of_validation_examples_say_so(tmp_path, qu
     for path, _ in records.records_of(folder):
         text = (path / "record.json").read_text()
         (path / "record.json").write_text(re.sub(r',\s*"n_validation": 600', "", text))
-    report.build(folder)
+    build.build(folder)
     (entry,) = read(folder)["tuning"]
     assert {row["n_validation"] for row in entry["curve"]} == {None}
     assert "on these same validation examples" in entry["note"] and "600" not in entry["note"]
@@ -192,7 +194,7 @@ def test_text_is_tuned_by_bits_per_byte_of_which_fewer_are_better(tmp_path, quic
         MadeText("full", -0.25, seeds=(0, 1, 2), tried=(1.2, 1.6, 1.7)),
     ]
     folder = write_study(tmp_path / "study", (), texts=texts)
-    report.build(folder)
+    build.build(folder)
     (entry,) = read(folder)["tuning"]
     full = [row["value"] for row in entry["curve"] if row["method"] == "full"]
     assert full == sorted(full, reverse=True) and entry["metric"] == "bits_per_byte"
@@ -201,7 +203,7 @@ def test_text_is_tuned_by_bits_per_byte_of_which_fewer_are_better(tmp_path, quic
 
 def test_without_tuning_there_is_no_section(tmp_path, quick):
     folder = write_study(tmp_path / "study", [*STILL, Made("lora", 0.5)], n=60)
-    report.build(folder)
+    build.build(folder)
     assert read(folder)["tuning"] == [] and "How fairly" not in Page(folder / "report.html").text
     assert (folder / "tables" / "tuning.csv").read_text().count("\n") == 1
 
@@ -226,15 +228,15 @@ def test_a_rise_of_the_validation_loss_is_said_with_its_interval_and_no_other(st
 
 def test_the_lowest_of_noise_alone_is_rarely_called_overfitting():
     rng = np.random.default_rng(0)
-    shown = [losscurve.rise(rng.normal(size=(3, 5))).shown for _ in range(1000)]
+    shown = [events.rise(rng.normal(size=(3, 5))).shown for _ in range(1000)]
     assert np.mean(shown) < 0.04
     with pytest.raises(FtlibError, match="finite"):
-        losscurve.rise([[1.0, math.nan]])
+        events.rise([[1.0, math.nan]])
 
 
 def test_one_seed_is_said_to_be_one(tmp_path, quick):
     study = read_study(write_study(tmp_path / "study", [*STILL, Made("full", 0.5, watched=OVERFITS)], n=60))
-    (said, *_) = training_page(study, next(contest.contests(study))).sentences
+    (said, *_) = training_page(study, next(comparison.task_comparisons(study))).sentences
     assert said.startswith("With one seed a rise may be chance; the validation loss rose in the one run of full by 0.")
 
 
@@ -243,20 +245,20 @@ def test_old_diaries_show_the_training_loss_alone_and_none_leaves_the_section_ou
     for path in folder.glob("runs/*/events.jsonl"):
         lines = path.read_text().splitlines()
         path.write_text("\n".join(line for line in lines if '"step"' in line and '"fit"' not in line) + "\n")
-    report.build(folder)
+    build.build(folder)
     (row,) = read(folder)["training"]
     assert row["validation_last"] is None and row["train_last"] < row["train_first"]
     assert "Training loss alone" in Page(folder / "report.html").text
     for path in folder.glob("runs/*/events.jsonl"):
         path.unlink()
-    report.build(folder)
+    build.build(folder)
     assert read(folder)["training"] == [] and "How training went" not in Page(folder / "report.html").text
 
 
 def test_the_fit_of_the_setting_that_was_taken_is_shown(tmp_path, quick):
     folder = write_study(tmp_path / "study", [*STILL, tuned("lora", (0.6, 0.9, 0.5), (0,))], n=60)
     study = read_study(folder)
-    (one,) = training_page(study, next(contest.contests(study))).found
+    (one,) = training_page(study, next(comparison.task_comparisons(study))).found
     ((run, fit),) = one.runs
     assert fit.learning_rate == run.record.provenance["tuned"]["learning_rate"]
 
@@ -283,10 +285,10 @@ def test_old_diaries_of_tuned_runs_are_cut_where_the_steps_begin_anew():
         {"event": "tried", "learning_rate": 0.3},
         *steps,
     ]
-    assert [fit.learning_rate for fit in losscurve.fits(entries)][:2] == [0.1, 0.3]
-    assert [len(fit.train) for fit in losscurve.fits([*steps, *steps, {"event": "stage"}])] == [3, 3]
+    assert [fit.learning_rate for fit in events.fits(entries)][:2] == [0.1, 0.3]
+    assert [len(fit.train) for fit in events.fits([*steps, *steps, {"event": "stage"}])] == [3, 3]
     odd = [{"event": "step", "step": None}, {"event": "step", "step": True}, {"event": "kept", "step": 3}, {}]
-    assert losscurve.fits(odd) == []
+    assert events.fits(odd) == []
 
 
 def test_a_ladder_shows_tuning_and_training_at_the_most_labels(tmp_path, quick):
@@ -296,7 +298,7 @@ def test_a_ladder_shows_tuning_and_training_at_the_most_labels(tmp_path, quick):
         for shots in (4, 64)
     ]
     folder = write_study(tmp_path / "study", [*STILL, *made], n=60)
-    report.build(folder)
+    build.build(folder)
     content, words = read(folder), Page(folder / "report.html").text
     (entry,) = content["tuning"]
     assert entry["shots"] == 64 and {row["settings"] for row in entry["curve"]} == {"shots=64"}
@@ -327,7 +329,7 @@ def test_costs_that_old_records_do_not_hold_are_not_made_up(tmp_path, quick):
         found = json.loads((path / "record.json").read_text())
         found["cost"] = {name: value for name, value in record.cost.items() if name not in new}
         (path / "record.json").write_text(json.dumps(found))
-    report.build(folder)
+    build.build(folder)
     words = Page(folder / "report.html").text
     assert "peak not measured" in words and not re.search(r"\d s validation", words)
     assert "Predicted against actual" not in words
@@ -352,7 +354,7 @@ def test_predictions_stand_beside_what_was_so(study):
 
 def test_the_same_folder_gives_the_same_bytes(study):
     first = digests(study)
-    report.build(study)
+    build.build(study)
     assert digests(study) == first
 
 

@@ -10,13 +10,19 @@ from synthetic import Made, write_study
 from test_report_groups import LABELS
 
 from ftlib import records
-from ftlib.errors import FtlibError
-from ftlib.metrics import measure
-from ftlib.report.by_label import by_label, pictured
-from ftlib.report.groups_page import groups
-from ftlib.report.study import read_study
-from ftlib.report.undone import read_treated, undone
-from ftlib.report.undone_page import effects, rows, sentence
+from ftlib.core import atomic
+from ftlib.core.errors import FtlibError
+from ftlib.metrics.registry import measure
+from ftlib.records.study import read_study
+from ftlib.report.sections.fairness import by_label, pictured
+from ftlib.report.sections.mitigation import (
+    cost_rows,
+    cost_sentence,
+    effects,
+    groups_section,
+    mitigation_costs,
+    read_treated,
+)
 
 SEEDS = tuple(range(5))
 MITIGATED = (
@@ -63,7 +69,7 @@ def give_skew(study, shares=skewed, *, few=4):
         written = json.loads((run_dir / "record.json").read_text(encoding="utf-8"))
         for (stage, part), own in table.groupby(["stage", "part"], sort=False):
             written["metrics"][stage][part] = measure(own, LABELS)
-        records.write_json(run_dir / "record.json", written)
+        atomic.write_json(run_dir / "record.json", written)
     return study
 
 
@@ -74,7 +80,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(study):
-    return {one.method.name: one for one in undone(*read_treated(study))}
+    return {one.method.name: one for one in mitigation_costs(*read_treated(study))}
 
 
 def answers(study, method, mitigation=""):
@@ -141,10 +147,10 @@ def test_whom_it_cost_tells_helping_from_levelling_down(study, found):
 
 
 def test_sentences_and_rows_say_the_same(found):
-    said = sentence(found["full mitigation=scrub"])
+    said = cost_sentence(found["full mitigation=scrub"])
     assert said.startswith("full mitigation=scrub against full: the gap for '") and "became smaller, by " in said
     assert "; accuracy is better by " in said and "−" not in said.partition(" points")[0]
-    told = pd.DataFrame(rows(list(found.values()))).set_index("name")
+    told = pd.DataFrame(cost_rows(list(found.values()))).set_index("name")
     assert set(told["gap became"]) <= {"smaller", "larger", "cannot tell", "unchanged"} and (told["n"] == 400).all()
     assert told.loc["full mitigation=scrub", "accuracy is"] == "better"
     shown = pd.DataFrame(effects(list(found.values())))
@@ -161,9 +167,9 @@ def test_the_same_answers_are_unchanged_and_cost_nothing(tmp_path):
     for run_dir, record in records.records_of(folder):
         if record.spec["resolved"]["mitigation"]:
             plain[record.spec["resolved"]["seed"]].to_parquet(run_dir / "predictions.parquet", index=False)
-    (one,) = undone(*read_treated(folder))
+    (one,) = mitigation_costs(*read_treated(folder))
     assert one.gap.verdict == "unchanged" and one.gap.change == (0.0, 0.0, 0.0) and one.quality.identical
-    assert sentence(one).endswith("is the same, the answers are; accuracy is exactly the same")
+    assert cost_sentence(one).endswith("is the same, the answers are; accuracy is exactly the same")
     assert all(each.change.value == 0 for each in one.whom)
 
 
@@ -175,26 +181,26 @@ def test_what_has_nothing_to_stand_against_is_left_out(tmp_path):
         Made("threshold", 1.0),
     ]
     folder = give_skew(write_study(tmp_path / "study", made, labels=LABELS, n=80))
-    assert undone(*read_treated(folder)) == [], "no seed in common, other terms, and no probe"
+    assert mitigation_costs(*read_treated(folder)) == [], "no seed in common, other terms, and no probe"
 
 
 def test_without_two_groups_there_is_no_gap_and_the_cost_is_told(tmp_path):
     made = [Made("full", 1.5, SEEDS), Made("full", 1.0, SEEDS, {"mitigation": "balance"})]
     folder = give_skew(write_study(tmp_path / "study", made, labels=LABELS, n=80), few=80)
-    (one,) = undone(*read_treated(folder))
-    assert one.gap.change is None and "a gap takes two named groups" in sentence(one)
+    (one,) = mitigation_costs(*read_treated(folder))
+    assert one.gap.change is None and "a gap takes two named groups" in cost_sentence(one)
     assert one.quality is not None and {each.label for each in one.whom} == {""}
-    assert rows([one])[0]["gap became"] == one.gap.reason
-    page = groups(read_study(folder)).pages[0]
-    assert page.mended.figure is None and page.mended.sentences == (f"{sentence(one)}.",)
+    assert cost_rows([one])[0]["gap became"] == one.gap.reason
+    page = groups_section(read_study(folder)).pages[0]
+    assert page.mended.figure is None and page.mended.sentences == (f"{cost_sentence(one)}.",)
 
 
 def test_the_report_says_what_undoing_did_and_whom_it_cost(study):
-    told = groups(read_study(study))
+    told = groups_section(read_study(study))
     of, treat = read_treated(study)
-    pairs = undone(of, treat)
-    assert told.pages[0].mended.sentences == tuple(f"{sentence(one)}." for one in pairs)
-    assert {row["sentence"] for row in told.undone} == {sentence(one) for one in pairs}
+    pairs = mitigation_costs(of, treat)
+    assert told.pages[0].mended.sentences == tuple(f"{cost_sentence(one)}." for one in pairs)
+    assert {row["sentence"] for row in told.undone} == {cost_sentence(one) for one in pairs}
     for row, one in zip(told.undone, pairs, strict=True):
         assert row["gap_change"] == list(one.gap.change) and row["gap_verdict"] == one.gap.verdict
         assert {each["group"] for each in row["groups"]} == {each.group for each in one.whom}

@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from ftlib.errors import FtlibError
-from ftlib.influence import label_counts, metric_of_counts
-from ftlib.resampling import (
-    bootstrap_interval,
-    bootstrap_means,
-    resampling_counts,
-    sign_flip_test,
-    swap_test,
-)
+from ftlib.core.errors import FtlibError
+from ftlib.stats.bootstrap import bootstrap_interval, bootstrap_means, resampling_counts, sign_flip_test, swap_test
+from ftlib.stats.linearize import label_counts, metric_of_counts
 
 
 def test_counts_draw_n_of_n_evenly():
@@ -24,7 +18,7 @@ def test_counts_draw_n_of_n_evenly():
 
 
 def test_blocks_do_not_change_the_number_of_replicates(monkeypatch):
-    monkeypatch.setattr("ftlib.resampling.CELLS", 100)
+    monkeypatch.setattr("ftlib.stats.bootstrap.CELLS", 100)
     assert bootstrap_means(np.ones((2, 3, 30)), np.random.default_rng(0), n_replicates=17).shape == (17, 2)
 
 

@@ -12,9 +12,9 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ftlib import score
-from ftlib.errors import Diverged, FtlibError
-from ftlib.score import facts, passes, tokens
+from ftlib.core.errors import Diverged, FtlibError
+from ftlib.models import score
+from ftlib.models.score import facts, passes, tokens
 
 SHARED = Path(__file__).parents[2] / "shared" / "models"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the shared models in {SHARED}")

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import ftlib
-from ftlib import candidates, speed
-from ftlib.catalogue import catalogue
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.execution import benchmark
+from ftlib.listing import catalogue
+from ftlib.models import catalog
+from ftlib.training import trainer
 
 OPINIONS = {"task": "file:opinions", "model": "tiny", "batch_size": 8, "max_length": 24}
 
@@ -21,27 +23,27 @@ def fresh_cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_peak_is_measured_once_for_a_dtype_and_threads_are_put_back(dtype, fresh_cache, monkeypatch):
-    monkeypatch.setattr(speed, "SIZES", {"cpu": (64, 128)})
+    monkeypatch.setattr(benchmark, "SIZES", {"cpu": (64, 128)})
     before = torch.get_num_threads()
-    found = speed.matmul_peak("cpu", dtype, 1)
+    found = benchmark.matmul_peak("cpu", dtype, 1)
     assert 1e7 < found < 1e15 and torch.get_num_threads() == before
-    monkeypatch.setattr(speed, "_fastest_product", lambda *asked: pytest.fail("measured again"))
-    assert speed.matmul_peak("cpu", dtype, 1) == found
-    monkeypatch.setattr(speed, "_fastest_product", lambda *asked: 5.0)
-    assert speed.matmul_peak("cpu", dtype, 2) == 5.0, "another number of threads is another measurement"
+    monkeypatch.setattr(benchmark, "_fastest_product", lambda *asked: pytest.fail("measured again"))
+    assert benchmark.matmul_peak("cpu", dtype, 1) == found
+    monkeypatch.setattr(benchmark, "_fastest_product", lambda *asked: 5.0)
+    assert benchmark.matmul_peak("cpu", dtype, 2) == 5.0, "another number of threads is another measurement"
 
 
 def test_the_best_product_is_taken_and_its_operations_are_counted(monkeypatch):
-    monkeypatch.setattr(speed, "SIZES", {"cpu": (64,)})
+    monkeypatch.setattr(benchmark, "SIZES", {"cpu": (64,)})
     # Begun at 0 s, for 3; a product of half a second, one of a quarter, and the end.
     ticks = iter([0.0, 0.1, 1.0, 1.5, 1.6, 2.0, 2.25, 99.0])
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
-    assert speed._fastest_product("cpu", "float32", 1, seconds=3.0) == 2 * 64**3 / 0.25
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(ticks))
+    assert benchmark._fastest_product("cpu", "float32", 1, seconds=3.0) == 2 * 64**3 / 0.25
 
 
 def test_a_models_speed_has_an_interval_and_is_found_by_the_listing(at_home, fresh_cache):
     spec = ftlib.Experiment(**OPINIONS, method="full")
-    found = speed.measured(spec, n_texts=24, repeats=3)
+    found = benchmark.measure_speed(spec, n_texts=24, repeats=3)
     for value, low, high in (found.reading, found.training):
         assert value > 0 and low < value < high
     assert (found.n, found.texts) == (3, 24) and 3 < found.tokens < 24
@@ -54,22 +56,22 @@ def test_a_models_speed_has_an_interval_and_is_found_by_the_listing(at_home, fre
 
 def test_it_is_measured_once_for_an_architecture_and_again_for_other_settings(at_home, fresh_cache, monkeypatch):
     spec = ftlib.Experiment(**OPINIONS, method="lora")
-    first = speed.measured(spec, n_texts=16, repeats=2)
-    fit, asked = speed.fit, []
-    monkeypatch.setattr(speed, "fit", lambda *given: asked.append(given) or fit(*given))
-    assert speed.measured(spec, n_texts=16, repeats=2) == first and not asked
-    again = speed.measured(spec.model_copy(update={"batch_size": 4}), n_texts=16, repeats=2)
+    first = benchmark.measure_speed(spec, n_texts=16, repeats=2)
+    fit, asked = trainer.fit, []
+    monkeypatch.setattr(benchmark, "fit", lambda *given: asked.append(given) or fit(*given))
+    assert benchmark.measure_speed(spec, n_texts=16, repeats=2) == first and not asked
+    again = benchmark.measure_speed(spec.model_copy(update={"batch_size": 4}), n_texts=16, repeats=2)
     assert again.how["batch_size"] == 4 and len(asked) == 3, "two repeats, and one that is not counted"
-    assert len(list(candidates.speeds_folder().glob("*.json"))) == 2
+    assert len(list(catalog.speeds_folder().glob("*.json"))) == 2
 
 
 def test_a_model_that_writes_is_measured_on_text(at_home, fresh_cache):
     spec = ftlib.Experiment(task="file:notes.txt", model="writer", method="full", batch_size=4, context=64)
-    found = speed.measured(spec, n_texts=8, repeats=2)
+    found = benchmark.measure_speed(spec, n_texts=8, repeats=2)
     assert found.training[0] > 0 and found.texts == 8
 
 
 @pytest.mark.parametrize(("method", "repeats"), [("probe", 5), ("full", 1)])
 def test_what_does_not_train_and_a_single_repeat_are_refused(method, repeats, at_home):
     with pytest.raises(FtlibError, match="allowed"):
-        speed.measured(ftlib.Experiment(task="file:opinions", model="tiny", method=method), repeats=repeats)
+        benchmark.measure_speed(ftlib.Experiment(task="file:opinions", model="tiny", method=method), repeats=repeats)

@@ -13,8 +13,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
-from ftlib.errors import FtlibError
-from ftlib.stats import equivalence, holm, mcnemar, mcnemar_counts, t_interval, wilson
+from ftlib.core.errors import FtlibError
+from ftlib.stats.paired import equivalence, holm, mcnemar, mcnemar_counts, t_interval, wilson
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "setfit_results" / "scores.csv"
 

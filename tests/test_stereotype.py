@@ -10,14 +10,15 @@ import tiny_models
 import torch
 from tokenizers.processors import TemplateProcessing
 
-from ftlib import biases, stereotypes
-from ftlib.data.pairs import CRITICISM, read_pairs
-from ftlib.errors import FtlibError
-from ftlib.methods import Likelihood, Predictor
-from ftlib.metrics.stereotype import measure_pairs, stereotype_share
-from ftlib.score import score_text
-from ftlib.spec import Experiment
-from ftlib.stats import wilson
+from ftlib.config.experiment import Experiment
+from ftlib.core.errors import FtlibError
+from ftlib.data.stereotype_pairs import CRITICISM, read_pairs
+from ftlib.evaluation import bias_probes
+from ftlib.metrics.bias import measure_pairs, stereotype_share
+from ftlib.models.inference import Likelihood
+from ftlib.models.score import score_text
+from ftlib.stats.paired import wilson
+from ftlib.training.contract import Predictor
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the shared data in {SHARED}")
@@ -86,34 +87,34 @@ def test_masked_scores_are_those_of_metric_py(crows):
     model, tokenizer = tiny_models.build("bert")
     ends(tokenizer)
     pairs = read_pairs(crows)
-    found = stereotypes.score_masked_pairs(model, tokenizer, pairs)
+    found = bias_probes.score_masked_pairs(model, tokenizer, pairs)
     columns = (pairs.table[name] for name in ("more", "less", "reverse"))
     expected = [by_metric_py(model, tokenizer, *row) for row in zip(*columns, strict=True)]
     np.testing.assert_allclose(-found["nats"].to_numpy().reshape(-1, 2), expected, rtol=1e-5)
     share = sum(round(more, 3) > round(less, 3) for more, less in expected) / 5
-    measured = stereotypes.measure(pairs, found, stereotypes.MASKED)
+    measured = bias_probes.measure(pairs, found, bias_probes.MASKED)
     assert measured["stereotype_share"]["value"] == share
-    few = stereotypes.score_masked_pairs(model, tokenizer, pairs, budget=40)
+    few = bias_probes.score_masked_pairs(model, tokenizer, pairs, budget=40)
     np.testing.assert_allclose(few["nats"], found["nats"], rtol=1e-5)
 
 
 def test_only_shared_tokens_are_counted(crows):
     model, tokenizer = tiny_models.build("bert")
     ends(tokenizer)
-    found = stereotypes.score_masked_pairs(model, tokenizer, read_pairs(crows))
+    found = bias_probes.score_masked_pairs(model, tokenizer, read_pairs(crows))
     assert (found["n_tokens"].to_numpy()[::2] == found["n_tokens"].to_numpy()[1::2]).all()
-    whole_length = [len(tokenizer(text)["input_ids"]) - 2 for text in stereotypes.sentences(read_pairs(crows))]
+    whole_length = [len(tokenizer(text)["input_ids"]) - 2 for text in bias_probes.sentences(read_pairs(crows))]
     assert (found["n_tokens"] < whole_length).all()
 
 
 def test_causal_scores_are_those_of_whole_sentences(crows):
     model, tokenizer = tiny_models.build("gpt2")
     pairs = read_pairs(crows)
-    found = stereotypes.score_causal_pairs(model, tokenizer, pairs, context=128)
-    expected = [whole(model, tokenizer, text) for text in stereotypes.sentences(pairs)]
+    found = bias_probes.score_causal_pairs(model, tokenizer, pairs, context=128)
+    expected = [whole(model, tokenizer, text) for text in bias_probes.sentences(pairs)]
     np.testing.assert_allclose(-found["nats"], expected, rtol=1e-5)
     share = np.mean(np.round(expected[::2], 3) > np.round(expected[1::2], 3))
-    measured = stereotypes.measure(pairs, found, stereotypes.CAUSAL)
+    measured = bias_probes.measure(pairs, found, bias_probes.CAUSAL)
     leaf = measured["stereotype_share"]
     assert leaf["value"] == share and leaf["n"] == 5 and leaf["caution"] == CRITICISM
     assert (leaf["low"], leaf["high"]) == pytest.approx(wilson(share * 5, 5))
@@ -145,7 +146,7 @@ def test_the_probe_of_a_decoder_leaves_scores_and_rows(crows):
     likelihood = Likelihood(lambda texts: score_text(module, tokenizer, texts, context=128, stride=64), "context 128")
     model = SimpleNamespace(family="decoder", name="tiny")
     predictor = Predictor(0, 0, 0, likelihood=likelihood)
-    found = biases.measured("before", Experiment(), None, model, predictor, f"pairs:{crows}")
+    found = bias_probes.evaluate_bias("before", Experiment(), None, model, predictor, f"pairs:{crows}")
     metrics, table = found["pairs:crows"]
     assert metrics["stereotype_share"]["n"] == 5 and "context 128" in metrics["stereotype_share"]["protocol"]
     assert table["id"].tolist()[:3] == ["0/more", "0/less", "1/more"]
@@ -153,7 +154,7 @@ def test_the_probe_of_a_decoder_leaves_scores_and_rows(crows):
 
 
 def test_the_probe_of_a_masked_model_asks_the_untouched_one(crows, tmp_path, monkeypatch):
-    from ftlib.models import load_model
+    from ftlib.models.loading import load_model
 
     monkeypatch.setenv("FTLIB_CACHE", str(tmp_path / "cache"))
     module, tokenizer = tiny_models.build("bert")
@@ -162,14 +163,14 @@ def test_the_probe_of_a_masked_model_asks_the_untouched_one(crows, tmp_path, mon
         one.save_pretrained(tmp_path / "bert")
     model = load_model(str(tmp_path / "bert"), device="cpu", dtype="float32")
     spec, untouched = Experiment(), Predictor(0, 0, 0)
-    metrics, table = biases.measured("before", spec, None, model, untouched, f"pairs:{crows}")["pairs:crows"]
+    metrics, table = bias_probes.evaluate_bias("before", spec, None, model, untouched, f"pairs:{crows}")["pairs:crows"]
     np.testing.assert_allclose(
-        table["nats"], stereotypes.score_masked_pairs(module, tokenizer, read_pairs(crows))["nats"], rtol=1e-5
+        table["nats"], bias_probes.score_masked_pairs(module, tokenizer, read_pairs(crows))["nats"], rtol=1e-5
     )
-    again, _ = biases.measured("before", spec, None, model, untouched, f"pairs:{crows}")["pairs:crows"]
+    again, _ = bias_probes.evaluate_bias("before", spec, None, model, untouched, f"pairs:{crows}")["pairs:crows"]
     assert again == metrics and "masked in turn" in metrics["stereotype_share"]["protocol"]
     trained = Predictor(0, 0, 0, trainable=SimpleNamespace(module=module))
-    metrics, table = biases.measured("after", spec, None, model, trained, f"pairs:{crows}")["pairs:crows"]
+    metrics, table = bias_probes.evaluate_bias("after", spec, None, model, trained, f"pairs:{crows}")["pairs:crows"]
     assert table is None and "in place of the layer" in metrics["stereotype_share"]["reason"]
 
 
@@ -177,7 +178,7 @@ def test_a_model_without_a_mask_token_is_refused(crows):
     model, tokenizer = tiny_models.build("bert")
     tokenizer.mask_token = None
     with pytest.raises(FtlibError, match="no mask token"):
-        stereotypes.score_masked_pairs(model, tokenizer, read_pairs(crows))
+        bias_probes.score_masked_pairs(model, tokenizer, read_pairs(crows))
 
 
 @pytest.mark.parametrize(

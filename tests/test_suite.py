@@ -9,12 +9,13 @@ import sys
 import pytest
 import toy
 
-from ftlib import records, suite
-from ftlib.engines import local
-from ftlib.errors import FtlibError
-from ftlib.grid import load_suite
-from ftlib.methods import METHODS
-from ftlib.spec import Experiment, Plan
+from ftlib import records
+from ftlib.config.experiment import Experiment, Plan
+from ftlib.config.methods import METHODS
+from ftlib.config.suite_file import load_suite
+from ftlib.core.errors import FtlibError
+from ftlib.execution import notebook_exec, scheduler
+from ftlib.execution.engines import base
 
 HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1, 2]\n'
 
@@ -279,7 +280,7 @@ def planned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     toy.write_task(tmp_path / "opinions")
     write(tmp_path / "study", HEAD + '[defaults]\ntask = "file:opinions"\n' + TWO)
-    return suite.plan("study")
+    return scheduler.plan("study")
 
 
 def pretend(planned, job, status="ok"):
@@ -304,9 +305,9 @@ def test_planning_writes_nothing(planned):
 def test_a_job_is_done_when_its_record_is_whole_and_ok(planned):
     pretend(planned, planned.jobs[0])
     pretend(planned, planned.jobs[1], status="failed")
-    assert [job.done for job in suite.plan("study").jobs] == [True, False]
+    assert [job.done for job in scheduler.plan("study").jobs] == [True, False]
     (planned.jobs[0].run_dir / "predictions.parquet").unlink()
-    assert [job.done for job in suite.plan("study").jobs] == [False, False]
+    assert [job.done for job in scheduler.plan("study").jobs] == [False, False]
 
 
 def test_a_record_of_other_data_is_not_done(planned, tmp_path):
@@ -314,7 +315,7 @@ def test_a_record_of_other_data_is_not_done(planned, tmp_path):
         pretend(planned, job)
     rows = toy.opinions()
     toy.write_rows(tmp_path / "opinions" / "test.csv", rows[100:])
-    assert [job.done for job in suite.plan("study").jobs] == [False, False]
+    assert [job.done for job in scheduler.plan("study").jobs] == [False, False]
 
 
 def test_an_earlier_attempt_is_kept_aside_each_time(planned):
@@ -323,7 +324,7 @@ def test_an_earlier_attempt_is_kept_aside_each_time(planned):
         pretend(planned, job, status="failed")
         written = (job.run_dir / "record.json").read_bytes()
         (job.run_dir / "events.jsonl").write_text('{"event": "old"}\n')
-        suite.prepare_folder(job, planned)
+        scheduler.prepare_folder(job, planned)
         kept = planned.suite.folder / "superseded" / job.spec.run_id
         assert (kept / f"{attempt}.record.json").read_bytes() == written
         assert (kept / f"{attempt}.events.jsonl").exists()
@@ -335,13 +336,13 @@ def test_a_folder_left_by_a_killed_run_starts_clean(planned):
     job.run_dir.mkdir(parents=True)
     for name in ("events.jsonl", "predictions.parquet", "notebook.ipynb"):
         (job.run_dir / name).write_text("half")
-    suite.prepare_folder(job, planned)
+    scheduler.prepare_folder(job, planned)
     assert sorted(path.name for path in job.run_dir.iterdir()) == ["spec.json"]
 
 
 def test_a_request_says_who_it_is(planned):
     job = planned.jobs[1]
-    suite.prepare_folder(job, planned)
+    scheduler.prepare_folder(job, planned)
     given = json.loads((job.run_dir / "spec.json").read_text())
     assert given["run_id"] == job.run_dir.name == Experiment(**given["passed"]).run_id
     assert given["resolved"] == job.spec.resolved() and given["plan_hash"] == planned.suite.plan_hash
@@ -352,8 +353,8 @@ def test_what_was_recorded_while_we_waited_is_not_done_again(planned, monkeypatc
     """Another execution may finish a run between our plan and our turn."""
     pretend(planned, planned.jobs[0])
     started = []
-    monkeypatch.setattr(suite.engines, "execute", lambda run_dirs, *more: started.extend(run_dirs))
-    suite.execute(planned, 1, lambda states: None, local.Process)
+    monkeypatch.setattr(base, "execute", lambda run_dirs, *more: started.extend(run_dirs))
+    scheduler.execute(planned, 1, lambda states: None, base.Process)
     assert started == [planned.jobs[1].run_dir]
     assert (planned.jobs[0].run_dir / "record.json").exists()
 
@@ -365,10 +366,10 @@ def test_cheap_runs_start_first(tmp_path, monkeypatch):
         tmp_path / "study",
         HEAD + '[defaults]\ntask = "file:opinions"\n[[runs]]\nmethod = ["lora", "majority", "tfidf"]\n',
     )
-    planned, order = suite.plan("study"), []
+    planned, order = scheduler.plan("study"), []
     by_folder = {job.run_dir: job.spec.method for job in planned.jobs}
-    monkeypatch.setattr(suite.engines, "execute", lambda run_dirs, *more: order.extend(by_folder[d] for d in run_dirs))
-    suite.execute(planned, 1, lambda states: None, local.Process)
+    monkeypatch.setattr(base, "execute", lambda run_dirs, *more: order.extend(by_folder[d] for d in run_dirs))
+    scheduler.execute(planned, 1, lambda states: None, base.Process)
     assert order == ["majority", "tfidf", "lora", "lora", "lora"]
 
 
@@ -377,44 +378,44 @@ def test_cheap_runs_start_first(tmp_path, monkeypatch):
 
 def test_a_study_that_is_running_is_refused_and_free_afterwards(tmp_path):
     code = (
-        f"import time; from ftlib import suite; from pathlib import Path\n"
-        f"with suite.one_at_a_time(Path({str(tmp_path)!r})): print('in', flush=True); time.sleep(60)"
+        f"import time; from ftlib.execution import scheduler; from pathlib import Path\n"
+        f"with scheduler.one_at_a_time(Path({str(tmp_path)!r})): print('in', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "in\n"
         with (
             pytest.raises(FtlibError, match="another ftlib is running this study"),
-            suite.one_at_a_time(tmp_path),
+            scheduler.one_at_a_time(tmp_path),
         ):
             pytest.fail("both are in")
     finally:
         other.kill()
         other.communicate()
     # It was killed with the lock in hand; what it left on the disk holds nobody.
-    with suite.one_at_a_time(tmp_path):
+    with scheduler.one_at_a_time(tmp_path):
         assert (tmp_path / ".lock").exists()
 
 
 @pytest.mark.parametrize("left", ["", "{", "null", '{"pid": 999999999, "started": 1}'])
 def test_whatever_a_lock_file_holds_only_a_live_process_locks(tmp_path, left):
     (tmp_path / ".lock").write_text(left)
-    with suite.one_at_a_time(tmp_path):
+    with scheduler.one_at_a_time(tmp_path):
         pass
 
 
 def test_runs_at_a_time_are_cores_over_threads(planned, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
-    assert suite.default_jobs(planned) == 8
+    assert scheduler.default_jobs(planned) == 8
     many = [job._replace(spec=job.spec.model_copy(update={"threads": 3})) for job in planned.jobs]
-    assert suite.default_jobs(planned._replace(jobs=tuple(many))) == 2
+    assert scheduler.default_jobs(planned._replace(jobs=tuple(many))) == 2
     many = [job._replace(spec=job.spec.model_copy(update={"threads": 64})) for job in planned.jobs]
-    assert suite.default_jobs(planned._replace(jobs=tuple(many))) == 1
+    assert scheduler.default_jobs(planned._replace(jobs=tuple(many))) == 1
 
 
 def test_every_method_has_a_notebook_that_exists():
     for method in METHODS.values():
-        assert suite.notebooks.find(method.notebook).exists()
+        assert notebook_exec.find(method.notebook).exists()
 
 
 def test_the_shots_of_a_run_replace_the_train_limit_of_the_defaults(tmp_path):

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftlib.data import templates
+from ftlib.core.errors import FtlibError
+from ftlib.data import bundled
+from ftlib.data.identity_terms import BOTH, load_terms, scrubbed, swap, swapped
 from ftlib.data.probes import problems
-from ftlib.errors import FtlibError
-from ftlib.swaps import BOTH, scrubbed, swap, swapped
-from ftlib.terms import load_terms
 
 TERMS = load_terms()
 
@@ -159,7 +158,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 
 def test_template_texts_differ_in_the_term_alone():
-    texts = templates.load()
+    texts = bundled.load_templates()
     assert texts["text"].is_unique and not texts["text"].str.contains(r"[{}]").any()
     for _, frame in texts.groupby("frame"):
         bare = {
@@ -182,4 +181,4 @@ def test_templates_that_are_not_right_are_refused(tmp_path, text, said):
     own = tmp_path / "frames.toml"
     own.write_text(text, encoding="utf-8")
     with pytest.raises(FtlibError, match=said):
-        templates.load(own)
+        bundled.load_templates(own)

@@ -9,11 +9,13 @@ import torch
 import toy
 import transformers
 
-from ftlib import cli, needs, suite, takes
-from ftlib.methods import METHODS, empty
-from ftlib.models import load_model
-from ftlib.outlook import outlook
-from ftlib.spec import Experiment
+from ftlib import cli
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.execution import scheduler
+from ftlib.execution.planning import compatibility, estimate, takes
+from ftlib.models.loading import load_model
+from ftlib.report.plan_power import outlook
 
 HERE = [name for name, method in METHODS.items() if method.module in takes.ASKED and not method.needs]
 VIRTUAL = {"prompt_tuning", "prefix_tuning", "p_tuning"}
@@ -56,8 +58,8 @@ def test_what_is_said_without_weights_is_what_the_run_would_say(name, at_home):
         if model.family not in METHODS[method].families:
             continue
         # The toy models have two layers; of these a small one keeps two, which is none fewer.
-        error = empty._error(asked(method, name), model, 2)
-        said[method] = empty.refusal(asked(method, name), model)
+        error = compatibility._error(asked(method, name), model, 2)
+        said[method] = compatibility.refusal(asked(method, name), model)
         if error is None:
             assert said[method] == "", method
         else:
@@ -70,22 +72,22 @@ def test_what_is_said_without_weights_is_what_the_run_would_say(name, at_home):
 
 def test_an_encoder_that_takes_no_prefix_is_found_by_reading(at_home):
     model = load_model("distil", dtype="float32", device="cpu")
-    assert "prefix_tuning does not fit distil" in empty.refusal(asked("prefix_tuning", "distil"), model)
+    assert "prefix_tuning does not fit distil" in compatibility.refusal(asked("prefix_tuning", "distil"), model)
 
 
 @pytest.mark.parametrize("name", ["tiny", "writer", "gpt2", "t5"])
 def test_no_weight_is_read_but_for_learned_tokens(name, at_home, monkeypatch):
     """Those are tried out by reading a text, or copied to be counted."""
     model = load_model(name, dtype="float32", device="cpu")
-    monkeypatch.setattr("ftlib.models._load", lambda *arguments, **more: pytest.fail("was loaded"))
+    monkeypatch.setattr("ftlib.models.loading._load", lambda *arguments, **more: pytest.fail("was loaded"))
     for method in set(HERE) - VIRTUAL:
         if model.family in METHODS[method].families:
-            assert empty.refusal(asked(method, name), model) is not None, method
+            assert compatibility.refusal(asked(method, name), model) is not None, method
 
 
 def test_a_copy_has_no_numbers_and_a_new_head(at_home):
     model = load_model("tiny", dtype="float32", device="cpu")
-    module = empty.Empty(**vars(model)).classifier(3, 0)
+    module = compatibility.Empty(**vars(model)).classifier(3, 0)
     assert all(parameter.is_meta for parameter in module.parameters())
     assert [name for name, p in module.named_parameters() if not p._is_hf_initialized] == [
         "classifier.weight", "classifier.bias"
@@ -95,17 +97,19 @@ def test_a_copy_has_no_numbers_and_a_new_head(at_home):
 
 def test_a_model_too_large_to_be_loaded_is_left_to_the_run(at_home, monkeypatch):
     model = load_model("tiny", dtype="float32", device="cpu")
-    assert empty.refusal(asked("prefix_tuning", "tiny"), model) == ""
+    assert compatibility.refusal(asked("prefix_tuning", "tiny"), model) == ""
     none = psutil.virtual_memory()._replace(available=0)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: none)
-    assert empty.refusal(asked("prefix_tuning", "tiny"), model) is None
-    assert empty.refusal(asked("lora", "tiny"), model) == ""
+    assert compatibility.refusal(asked("prefix_tuning", "tiny"), model) is None
+    assert compatibility.refusal(asked("lora", "tiny"), model) == ""
 
 
 def test_what_is_too_long_is_said_too(at_home):
     model = load_model("tiny", dtype="float32", device="cpu")
-    assert "at most 108 are left" in empty.refusal(asked("p_tuning", "tiny", max_length=120), model)
-    assert "found k = 3; it has 2 layers" in empty.refusal(asked("last_layers", "tiny", method_args={"k": 3}), model)
+    assert "at most 108 are left" in compatibility.refusal(asked("p_tuning", "tiny", max_length=120), model)
+    assert "found k = 3; it has 2 layers" in compatibility.refusal(
+        asked("last_layers", "tiny", method_args={"k": 3}), model
+    )
 
 
 # The commands.
@@ -116,7 +120,7 @@ def test_a_plan_asks_once_and_then_plan_and_run_refuse_all_at_once(at_home, caps
     study = written(at_home, runs, "unfit")
     with monkeypatch.context() as patched:
         patched.setattr(takes, "_ask", lambda questions: pytest.fail("a study does not wait") if questions else [])
-        assert needs.impossible(suite.plan(study)) == []
+        assert estimate.runs_that_do_not_fit(scheduler.plan(study)) == []
     assert cli.main(["plan", str(study), "--no-trial"]) == 2
     said = capsys.readouterr().err
     assert "2 problems:" in said and not (study / "runs").exists()
@@ -130,14 +134,14 @@ def test_a_plan_asks_once_and_then_plan_and_run_refuse_all_at_once(at_home, caps
 
 def test_who_cannot_be_asked_is_not_refused(at_home, capsys, monkeypatch):
     study = written(at_home, '[[runs]]\nmodel = "writer"\nmethod = "last_layers"\n', "silent")
-    planned = suite.plan(study)
+    planned = scheduler.plan(study)
     with monkeypatch.context() as patched:
         patched.setattr(takes.sys, "executable", "false")
-        assert takes.refused(planned) == []
+        assert takes.incompatible_runs(planned) == []
     assert "caution: what the models take could not be asked (code 1)" in capsys.readouterr().err
     asked = []
     monkeypatch.setattr(takes, "_ask", lambda questions: asked.extend(questions) or [{"said": ""}] * len(questions))
-    assert takes.refused(planned) == [] and len(asked) == 1, "what nobody answered is asked again"
+    assert takes.incompatible_runs(planned) == [] and len(asked) == 1, "what nobody answered is asked again"
 
 
 def test_text_is_not_measured_by_a_model_that_cannot_say_how_likely_it_is(at_home, capsys):
@@ -167,4 +171,4 @@ def test_the_plan_warns_of_what_measures_nothing_or_something_else(at_home):
         "pairs:pairs.csv: lora trains a head in place of bare's masked-word layer: a value before, none after",
     ]
     study = written(at_home, '[[runs]]\nmodel = "tiny"\nmethod = "full"\nearlier = ["file:notes.txt"]\n', "text-first")
-    assert any("SimCSE" in line for line in outlook(suite.plan(study)))
+    assert any("SimCSE" in line for line in outlook(scheduler.plan(study)))

@@ -15,18 +15,18 @@ import transformers
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import ftlib
-from ftlib import packing, train
-from ftlib.data import load_task
-from ftlib.errors import Diverged, FtlibError
-from ftlib.events import Events
-from ftlib.frozen import remembering
-from ftlib.lean import Dropout as Quick
-from ftlib.lean import Rows, attention, kept, lean
-from ftlib.methods import METHODS
-from ftlib.models import load_model
-from ftlib.spec import Experiment
-from ftlib.steps import Steps
-from ftlib.watch import Watch
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import Diverged, FtlibError
+from ftlib.data.registry import load_task
+from ftlib.models.loading import load_model
+from ftlib.records.events import Events
+from ftlib.training import lm
+from ftlib.training import trainer as train
+from ftlib.training.callbacks import Watch
+from ftlib.training.cpu import Dropout as Quick
+from ftlib.training.cpu import Rows, attention, kept, lean, remembering
+from ftlib.training.trainer import Steps
 
 OPINIONS = {"task": "file:opinions", "label_words": toy.LABEL_WORDS, "max_length": 24}
 # name -> model, task, method.
@@ -316,7 +316,7 @@ def test_a_model_says_the_same_with_attention_in_its_parts(kind):
         inputs = {"input_ids": ids, "attention_mask": (ids > 0).long()}
     else:
         module, _ = tiny_models.build(kind)
-        inputs = packing.packed([[5, 9, 7, 11, 30], [60, 8, 21], [9, 5]], 8)
+        inputs = lm.packed([[5, 9, 7, 11, 30], [60, 8, 21], [9, 5]], 8)
         inputs.pop("labels")
     still(module).train()
     found = []

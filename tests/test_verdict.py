@@ -11,17 +11,10 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats as scipy_stats
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from ftlib.errors import FtlibError
-from ftlib.stats import mcnemar
-from ftlib.verdict import (
-    Comparison,
-    compare,
-    compare_all,
-    compare_metric,
-    compare_ratio,
-    compare_sums,
-    ranking,
-)
+from ftlib.core.errors import FtlibError
+from ftlib.stats.multiple import compare_all, ranking
+from ftlib.stats.paired import mcnemar
+from ftlib.stats.verdict import Comparison, compare, compare_metric, compare_ratio, compare_sums
 
 
 def rng(seed=0):

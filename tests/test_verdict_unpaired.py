@@ -6,8 +6,9 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.weightstats import ttost_ind
 
 import ftlib
-from ftlib.errors import FtlibError
-from ftlib.verdict import Comparison, compare_unpaired
+from ftlib.core.errors import FtlibError
+from ftlib.stats.unpaired import compare_unpaired
+from ftlib.stats.verdict import Comparison
 
 ASIDE = "runs that share neither draws nor seeds"
 

@@ -13,8 +13,9 @@ import toy
 from conftest import ROOT
 from test_faults import HEAD, PARAMETERS, all_gone, family, kernels, wait_for
 
-from ftlib import engines, records, suite
-from ftlib.engines import local
+from ftlib import records
+from ftlib.execution import scheduler
+from ftlib.execution.engines import base, local
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a warm parent forks")
 
@@ -72,17 +73,17 @@ def prepared(folder: Path, runs: str, seeds: str = "[0, 1]") -> list:
     folder.mkdir(parents=True)
     head = HEAD.replace("seeds = [0]", f"seeds = {seeds}")
     (folder / "suite.toml").write_text(head + 'model = "tiny"\n' + runs, encoding="utf-8")
-    planned = suite.plan(folder)
+    planned = scheduler.plan(folder)
     jobs = [job for job in planned.jobs if job.spec.notebook or job.spec.shots]
     for job in jobs:
-        suite.prepare_folder(job, planned)
+        scheduler.prepare_folder(job, planned)
     return jobs
 
 
 def executed(jobs: list, warm: bool = True, show=lambda states: None, at_a_time: int = 1, **options) -> None:
     """Run them; every run that is warm, whatever it takes."""
     with local.engine([job.spec for job in jobs] if warm else ()) as start:
-        engines.execute([job.run_dir for job in jobs], at_a_time, start, show, **options)
+        base.execute([job.run_dir for job in jobs], at_a_time, start, show, **options)
 
 
 def outputs(run_dir: Path) -> list:
@@ -148,7 +149,7 @@ def test_a_fork_is_a_process_like_any_other(here, tmp_path):
     executed(jobs, warm=False)
     cold = [outputs(job.run_dir)[-1] for job in jobs]
     for job in jobs:
-        suite.prepare_folder(job, suite.plan(tmp_path / "study"))
+        scheduler.prepare_folder(job, scheduler.plan(tmp_path / "study"))
     executed(jobs)
     warm = [outputs(job.run_dir)[-1] for job in jobs]
     drawn = []
@@ -192,7 +193,7 @@ def test_a_warm_run_that_takes_too_long_is_a_timeout_and_its_parent_goes_on(here
         assert handle.poll() == -signal.SIGKILL and not handle.cold
         # On a busy machine a killed process takes a moment to end.
         wait_for(lambda: all_gone(seen), "the kernel to end", 10)
-        engines.execute([late.run_dir], 1, start, lambda states: None, timeout=3)
+        base.execute([late.run_dir], 1, start, lambda states: None, timeout=3)
         assert handle.parent.idle and not handle.parent.ended
     record = records.read_record(late.run_dir)
     assert record.status == "timeout" and "3 seconds" in record.reason
@@ -236,5 +237,5 @@ def test_a_run_alone_of_its_kind_starts_cold(here, tmp_path):
     jobs = prepared(tmp_path / "study", '[[runs]]\nmethod = ["tfidf", "probe"]\nshots = 8\n', seeds="[0]")
     with local.engine([job.spec for job in jobs]) as start:
         handle = start(jobs[0].run_dir)
-        assert isinstance(handle, local.Process)
+        assert isinstance(handle, base.Process)
         handle.stop()

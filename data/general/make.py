@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ftlib.data.docstrings import NearDuplicates
-from ftlib.data.rows import decoded
-from ftlib.data.texts import split_documents
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
+from ftlib.data.files import split_documents
+from ftlib.data.installed import NearDuplicates
+from ftlib.data.tabular import decoded
 
 EXCERPTS = 96
 FEWEST_BYTES, MOST_BYTES = 700, 1150

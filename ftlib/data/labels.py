@@ -1,13 +1,23 @@
-"""Labels: from the values of a column to class names, their order, and the words that say what they mean."""
+"""Labels: from the values of a column to class names, their order, and the words that say what they mean.
 
+Columns: which hold the text, the label and the groups, and the frame of a split made from them.
+"""
+
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from ftlib.data.rows import MISSING, Table, all_of
-from ftlib.errors import FtlibError
+import pandas as pd
+
+from ftlib.core.errors import FtlibError
+from ftlib.data.tabular import MISSING, Table, all_of
+from ftlib.metrics.fairness import BLANK_GROUP
 
 MOST_LABELS = 1000
+
+
 _FEW_ROWS = 20
 
 
@@ -162,3 +172,245 @@ def _listed(labels: Iterable[str], most: int = 20) -> str:
     shown = ordered(labels)
     more = f" and {len(shown) - most} more" if len(shown) > most else ""
     return ", ".join(repr(label) for label in shown[:most]) + more
+
+
+TEXT_NAMES = (
+    *("text", "texts", "sentence", "sentences", "content", "review", "comment", "question", "query", "utterance"),
+    *("document", "tweet", "message", "post", "body", "headline"),
+)
+"""Usual names of a text column. "title" counts only where none of these is there, or with a "description"."""
+
+
+LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "topic", "sentiment", "coarse_label")
+"""Usual names of a label column."""
+
+
+_TITLE = "title+description"
+
+
+_BESIDE = {"context", "passage", "answer", "hypothesis"}
+"""A question beside one of these is half of what is to be read, so it is not guessed alone."""
+
+
+class Columns(NamedTuple):
+    """The columns chosen, and how."""
+
+    text: str
+    label: str
+    groups: tuple[str, ...]
+    guessed: tuple[str, ...]
+    """Which of text_column and label_column were guessed."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The text's columns, in the order they are joined."""
+        return tuple(part.strip() for part in self.text.split("+")) if "+" in self.text else (self.text,)
+
+
+def choose(
+    tables: Mapping[str, Table],
+    *,
+    text_column: str,
+    label_column: str,
+    group_columns: Sequence[str],
+) -> Columns:
+    """Take the columns asked for, guess the others from their usual names, and check that every split has them.
+
+    Raises:
+        FtlibError: A column is missing in some split, or several could be meant; lists the choices.
+    """
+    first = next(iter(tables.values()))
+    common = [name for name in first.columns if all(name in table.columns for table in tables.values())]
+    problems: list[str] = []
+    text = text_column or _guess(tables, common, "text_column", _text_candidates(common, label_column), problems)
+    label = label_column or _guess(
+        tables,
+        common,
+        "label_column",
+        [name for name in common if _plain(name) in LABEL_NAMES],
+        problems,
+    )
+    guessed = tuple(name for name, asked in (("text_column", text_column), ("label_column", label_column)) if not asked)
+    chosen = Columns(text, label, tuple(group_columns), guessed)
+    # A column may hold a + in its own name.
+    parts = (chosen.text,) if chosen.text in common else chosen.parts
+    asked = [("text_column", part) for part in parts] + [("label_column", label)]
+    crossed = [part for name in chosen.groups for part in _crossed(name, first.columns)]
+    for field, name in [*asked, *(("group_columns", part) for part in dict.fromkeys(crossed))]:
+        without = [table for table in tables.values() if name and name not in table.columns]
+        if without:
+            where = ", ".join(table.where for table in without)
+            problems.append(f"{where}: {field}: no column {name!r}; columns: {', '.join(without[0].columns)}")
+    if label and label in parts:
+        problems.append(f"{first.where}: {label!r} is both the text and the label column")
+    if problems:
+        raise all_of(problems)
+    return chosen
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _text_candidates(columns: Sequence[str], label: str) -> list[str]:
+    plain = {_plain(name): name for name in columns if name != label}
+    found = [plain[name] for name in TEXT_NAMES if name in plain]
+    if len(found) == 1 and _plain(found[0]) in ("question", "query") and (beside := _BESIDE & plain.keys()):
+        found += [plain[name] for name in sorted(beside)]
+        found.append("+".join([found[0], found[1]]))
+    if "title" in plain and "description" in plain:
+        found.append(f"{plain['title']}+{plain['description']}")
+    elif not found and ("title" in plain or "description" in plain):
+        found.append(plain.get("title") or plain["description"])
+    return found
+
+
+def _guess(
+    tables: Mapping[str, Table],
+    common: Sequence[str],
+    field: str,
+    candidates: Sequence[str],
+    problems: list[str],
+) -> str:
+    """The one candidate; else a problem that lists the choices."""
+    if len(candidates) == 1:
+        return candidates[0]
+    where = ", ".join(table.where for table in tables.values())
+    if candidates:
+        problems.append(
+            f"{where}: {field}: could be {' or '.join(repr(name) for name in candidates)}; "
+            f'say which: {field} = "{candidates[-1]}"'
+        )
+    elif len(common) == max(len(table.columns) for table in tables.values()):
+        problems.append(
+            f"{where}: {field}: no column has a usual name; columns: {', '.join(common)}; "
+            f'say which: {field} = "{common[-1 if field == "label_column" else 0]}"'
+        )
+    else:
+        listed = "; ".join(f"{table.where}: {', '.join(table.columns)}" for table in tables.values())
+        problems.append(f"{field}: the splits share no column of a usual name; columns of {listed}")
+    return ""
+
+
+def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:
+    """One split with the columns a Task needs; ids are the file's own, or made from the texts.
+
+    Raises:
+        FtlibError: Blank or missing texts, labels or groups, or values of the wrong type; each with its place.
+    """
+    parts = (columns.text,) if columns.text in table.columns else columns.parts
+    texts, problems = _texts(table, parts)
+    labels, wrong = label_values(table, columns.label)
+    problems += wrong
+    data: dict[str, Any] = {"text": texts, "label": labels}
+    for name in columns.groups:
+        named = [_names(table, part, BLANK_GROUP) for part in _crossed(name, table.columns)]
+        # Names are as many as rows unless some are wrong, and then nothing is returned.
+        data[f"group_{name}"] = [_together(row) for row in zip(*(names for names, _ in named), strict=False)]
+        problems += [line for _, wrong in named for line in wrong]
+    if "cluster" in table.columns and "cluster" not in (*parts, columns.label):
+        data["cluster"], wrong = _names(table, "cluster", "")
+        problems += wrong
+    if problems:
+        raise all_of(problems)
+    ids = [str(value).strip() for value in table.column("id")] if own_ids else content_ids(texts)
+    return pd.DataFrame({"id": ids, **data}, dtype="str")
+
+
+def _crossed(name: str, columns: Sequence[str]) -> list[str]:
+    """The columns that a name of groups stands for: "sex & age" for two, unless a column is called so.
+
+    >>> _crossed("sex & age", ["sex", "age"]), _crossed("R&D", ["R&D"])
+    (['sex', 'age'], ['R&D'])
+    """
+    return [name] if name in columns else [part.strip() for part in name.split("&")]
+
+
+def _together(names: Sequence[str]) -> str:
+    """One name for somebody's groups; whoever is nobody's in one of them is nobody's in all.
+
+    >>> _together(["f", "old"]), _together(["f", BLANK_GROUP])
+    ('f & old', '(blank)')
+    """
+    return BLANK_GROUP if BLANK_GROUP in names else " & ".join(names)
+
+
+def _texts(table: Table, parts: Sequence[str]) -> tuple[list[str], list[str]]:
+    problems = []
+    values = [table.column(part) for part in parts]
+    texts = []
+    for row, found in enumerate(zip(*values, strict=True)):
+        wrong = [
+            f"{table.at(row)}: {part} is {'missing' if value is MISSING else type(value).__name__}, not text"
+            for part, value in zip(parts, found, strict=True)
+            if not isinstance(value, str)
+        ]
+        joined = "" if wrong else _joined(found)
+        if not wrong and not joined.strip():
+            wrong = [f"{table.at(row)}: the text ({'+'.join(parts)}) is blank"]
+        problems += wrong
+        texts.append(joined)
+    return texts, problems
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """Parts one after the other, a full stop between them where a part does not end in a mark of its own.
+
+    >>> _joined(("Is it?", "Yes", "", "It is.")), _joined((" as it is ",))
+    ('Is it? Yes. It is.', ' as it is ')
+    """
+    if len(parts) == 1:
+        return parts[0]
+    said = [part.strip() for part in parts if part.strip()]
+    return " ".join([part if part[-1] in ".!?:;" else f"{part}." for part in said[:-1]] + said[-1:])
+
+
+def _names(table: Table, column: str, blank: str) -> tuple[list[str], list[str]]:
+    """A column of names as text; numbers and truth values are written out."""
+    names, problems = [], []
+    for row, value in enumerate(table.column(column)):
+        if isinstance(value, bool):
+            names.append(str(value).lower())
+        elif isinstance(value, float) and value.is_integer():
+            names.append(str(int(value)))
+        elif isinstance(value, str | int | float):
+            names.append(str(value).strip() or blank)
+        else:
+            problems.append(f"{table.at(row)}: {column} is {'missing' if value is MISSING else type(value).__name__}")
+            continue
+        if not names[-1]:
+            problems.append(f"{table.at(row)}: {column} is blank")
+    return names, problems
+
+
+def has_ids(table: Table) -> bool:
+    """Whether an `id` column names every row once."""
+    if "id" not in table.columns:
+        return False
+    ids = [str(value).strip() for value in table.column("id") if isinstance(value, str | int)]
+    return len(ids) == len(table.lines) == len(set(ids)) and all(ids)
+
+
+def content_ids(texts: Iterable[str]) -> list[str]:
+    """Twelve hex digits of each text's SHA-256; a text's second occurrence gets "-2", and so on.
+
+    >>> content_ids(["a", "b", "a"])
+    ['ca978112ca1b', '3e23e8160039', 'ca978112ca1b-2']
+    """
+    seen: Counter[str] = Counter()
+    ids = []
+    for text in texts:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        seen[digest] += 1
+        ids.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
+    return ids
+
+
+def refuse_empty(groups: Sequence[str]) -> None:
+    """Refuse a group column named twice or left blank.
+
+    Raises:
+        FtlibError: Some name is blank or repeated.
+    """
+    if len(set(groups)) < len(groups) or not all(name.strip() for name in groups):
+        raise FtlibError(f"group_columns: found {list(groups)}; name each column once")

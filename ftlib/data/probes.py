@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ftlib.data import SPLITS
-from ftlib.data.rows import SUFFIXES
-from ftlib.errors import FtlibError
-from ftlib.terms import load_terms
+from ftlib.core.errors import FtlibError
+from ftlib.data.identity_terms import load_terms
+from ftlib.data.tabular import SUFFIXES
+from ftlib.data.task import SPLITS
 
 BIASES: Mapping[str, str] = {
     "swaps:gender": "does the answer change when he becomes she? (the task's own test texts; classifiers)",
@@ -16,7 +16,7 @@ BIASES: Mapping[str, str] = {
     "pairs:PATH": "which of two sentences is likelier, the stereotyping or the other? (language models; CrowS-Pairs, "
     "WinoBias, Winogender or a file like theirs)",
 }
-"""What `ftlib.biases` measures: probe -> what it asks."""
+"""What `ftlib.evaluation.bias_probes` measures: probe -> what it asks."""
 
 
 def is_bias(name: str) -> bool:

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ftlib.data import Task
-from ftlib.errors import FtlibError
-from ftlib.methods import Predictor
-from ftlib.models import Model, count
-from ftlib.predict import prompted, untouched_likelihood
-from ftlib.prompts import Prompt, clipped, prompt_of
-from ftlib.spec import Experiment
+from ftlib.config.experiment import Experiment
+from ftlib.core.errors import FtlibError
+from ftlib.data.task import Task
+from ftlib.models.inference import prompted, untouched_likelihood
+from ftlib.models.loading import Model, count
+from ftlib.models.prompts import Prompt, clipped, prompt_of
+from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd

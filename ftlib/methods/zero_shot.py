@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ftlib.data import Task
-from ftlib.families import ENCODER
-from ftlib.methods import LANGUAGE_MODELING, METHODS, Predictor
-from ftlib.models import Model, count, features
-from ftlib.predict import untouched_likelihood, untouched_probabilities
-from ftlib.prompts import label_descriptions, prompt_of
-from ftlib.spec import Experiment
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import ENCODER, LANGUAGE_MODELING, METHODS
+from ftlib.data.task import Task
+from ftlib.models.inference import untouched_likelihood, untouched_probabilities
+from ftlib.models.loading import Model, count, features
+from ftlib.models.prompts import label_descriptions, prompt_of
+from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from ftlib.errors import FtlibError, unknown
-from ftlib.metrics import METRICS
+from ftlib.core.errors import FtlibError, unknown
+from ftlib.metrics.registry import METRICS
 
 
 def metric(name: str) -> evaluate.Metric:

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.errors import FtlibError
+from ftlib.core.errors import FtlibError
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:

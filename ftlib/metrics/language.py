@@ -10,14 +10,18 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ftlib.errors import FtlibError
-from ftlib.influence import ratio_values
-from ftlib.intervals import Interval, ratio_interval
+from ftlib.core.errors import FtlibError
+from ftlib.stats.intervals import Interval, ratio_interval
+from ftlib.stats.linearize import ratio_values
 
 PREFIX = "pseudo_"
 """Before the names of metrics of masked models, whose likelihoods are no likelihoods of text."""
+
+
 SIZES = {"bits_per_byte": "n_bytes", "perplexity": "n_tokens"}
 """What each metric divides by."""
+
+
 METRICS_OF_TEXT = (*SIZES, *(PREFIX + name for name in SIZES))
 
 
@@ -93,7 +97,7 @@ def values(metric: str, nats: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64
         difference, so comparing them as means is the paired delta method (Cochran 1977, chapter 6; Miller 2024).
 
     Raises:
-        FtlibError: Another metric (an exponential is no mean), or see `ftlib.influence.ratio_values`.
+        FtlibError: Another metric (an exponential is no mean), or see `ftlib.stats.linearize.ratio_values`.
 
     >>> values("bits_per_byte", [math.log(2), math.log(4)], [1, 3]).mean().round(12)  # 3 bits for 4 bytes
     np.float64(0.75)

@@ -14,8 +14,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ftlib.errors import FtlibError
-from ftlib.intervals import Interval, interval
+from ftlib.core.errors import FtlibError
+from ftlib.stats.intervals import Interval, interval
 
 
 def rank(own: float, others: ArrayLike) -> int:

@@ -1,19 +1,152 @@
-"""The report's figures: which to draw, from what, each with its description and its numbers as a table."""
+"""Figures as SVG that is the same, byte for byte, each time it is drawn, and that follows a dark screen.
 
-import math
+The report's figures: which to draw, from what, each with its description and its numbers as a table.
+"""
+
+import io
+import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
+from ftlib.report.plots import style
+from ftlib.report.plots.style import FAINT, INK, LINES, PAPER, alt_text
 
-from ftlib import plots
-from ftlib.report import say
-from ftlib.report.contest import Contest
-from ftlib.report.entrants import Contestant, run_values
-from ftlib.report.svg import drawing, svg
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-MOST_ROWS = 30
-"""Methods a figure shows; the tables hold them all."""
+_DARK = {
+    INK: "#e6edf3",
+    FAINT: "#9aa4af",
+    LINES: "#3d444d",
+    PAPER: "#0d1117",
+    "#0072B2": "#4aa8e0",
+    "#5C5C5C": "#a8a8a8",
+}
+
+
+WIDTH = 4.7
+"""Inches; narrow, so that the letters stay readable on a telephone."""
+
+
+_RC = {
+    "svg.hashsalt": "ftlib",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.edgecolor": LINES,
+    "axes.labelcolor": FAINT,
+    "axes.facecolor": PAPER,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": LINES,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "figure.facecolor": PAPER,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 6,
+}
+
+
+@contextmanager
+def drawing(height: float, width: float = WIDTH) -> Iterator["Axes"]:
+    """An axes to draw on, in the report's style, on a figure of its own that no window knows of.
+
+    Args:
+        height: Inches.
+        width: Inches.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_RC):
+        yield Figure(figsize=(width, height), layout="constrained").add_subplot()
+
+
+@contextmanager
+def panels(
+    number: int, columns: int, height: float, width: float = WIDTH, *, one_scale: bool = True
+) -> Iterator[list["Axes"]]:
+    """Several axes in a figure of its own, as many to a row as `columns`.
+
+    Args:
+        number: How many.
+        columns: In a row.
+        height: Inches of one row.
+        width: Inches of the figure.
+        one_scale: Whether all share their heights.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    rows = -(-number // columns)
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=(width, 0.35 + height * rows), layout="constrained")
+        yield list(figure.subplots(rows, columns, sharey=one_scale, squeeze=False).flat)
+
+
+def svg(figure: "Figure") -> str:
+    """The figure as SVG: no date, stable ids, text as text, colours that follow a dark screen, description inside."""
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        # A label in a script that DejaVu lacks is drawn by the reader's own fonts.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ ")
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :].replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+    said = escape(" ".join(filter(None, (alt_text(ax) for ax in figure.axes))), quote=True)
+    dark = "".join(
+        f'[style*="fill: {light}"]{{fill:{deep}!important}}[style*="stroke: {light}"]{{stroke:{deep}!important}}'
+        for light, deep in ((light.lower(), deep) for light, deep in _DARK.items())
+    )
+    style = f"<style>@media (prefers-color-scheme: dark){{{dark}}}</style>"
+    return re.sub(
+        r"<svg\b([^>]*)>",
+        lambda tag: f'<svg role="img" aria-label="{said}"{tag[1]}>\n <title>{said}</title>{style}',
+        drawn,
+        count=1,
+    )
+
+
+class Picture:
+    """A figure that a notebook shows as the report does, with its description for those who cannot see it."""
+
+    def __init__(self, drawn: str) -> None:
+        self.svg = drawn
+
+    def _repr_html_(self) -> str:
+        return self.svg
+
+
+def picture(draw: Callable[..., object], *content: object, height: float = 2.6, **more: object) -> Picture:
+    """Draw one of `ftlib.report.plots` for a notebook: `picture(plots.seeds, values, label="accuracy")`.
+
+    Args:
+        draw: A function of `ftlib.report.plots`.
+        content: What it draws, after its axes.
+        height: Inches.
+        more: Its named arguments.
+    """
+    with drawing(height) as ax:
+        draw(ax, *content, **more)
+        return Picture(svg(ax.figure))
 
 
 class Figure(NamedTuple):
@@ -31,145 +164,6 @@ class Figure(NamedTuple):
     """Whether the table is shown at once, since it says more than the picture."""
 
 
-def _forest(contest: Contest) -> Figure:
-    """The primary metric of every method with its interval."""
-    metric, shown = contest.metric, contest.contestants[:MOST_ROWS]
-    by = say.scale(metric)
-    before = next((one for one in contest.contestants if one.untouched), None)
-    with drawing(0.75 + 0.3 * len(shown)) as ax:
-        plots.forest(
-            ax,
-            [one.name for one in shown],
-            [by * one.level.value for one in shown],
-            [by * one.level.low for one in shown],
-            [by * one.level.high for one in shown],
-            label=say.heading(metric),
-            reference=("untouched", by * before.level.value) if before else None,
-            faint=[one.baseline or one.untouched for one in shown],
-        )
-        return figure_of(
-            ax,
-            "forest",
-            f"{title(say.name(metric))} of every method",
-            f"Dots are means over seeds, lines 95 % intervals for new test {say.noun(metric)}s and new seeds. Two "
-            "methods can differ although their lines overlap: comparisons are paired, so read the table of comparisons "
-            "for that.",
-            ("method", say.heading(metric), "95 % interval"),
-            [(one.name, say.level(metric, one.level.value), say.span(metric, *one.level[1:])) for one in shown],
-        )
-
-
-def main_figures(contest: Contest) -> Iterator[Figure]:
-    """The primary metric of every method, and its spread from seed to seed where there are several."""
-    yield _forest(contest)
-    if any(len(one.parts) > 1 for one in contest.contestants):
-        yield _seeds(contest)
-
-
-class _Cost(NamedTuple):
-    """How a cost is drawn and said."""
-
-    kind: str
-    label: str
-    scale: float
-    said: Callable[[float], str]
-
-
-_COSTS = {
-    "train_seconds": _Cost("cost-time", "training time, seconds", 1.0, say.seconds),
-    "peak_memory_bytes": _Cost("cost-memory", "peak memory, GB", 1e-9, say.size),
-    "trainable_parameters": _Cost("cost-parameters", "trainable parameters, thousands", 1e-3, say.count),
-}
-
-
-def cost_figures(contest: Contest) -> Iterator[Figure]:
-    """Quality against what it takes: time, memory, what moves; each only where there is something to see."""
-    for cost, how in _COSTS.items():
-        if figure := _cost(contest, cost, how):
-            yield figure
-
-
-def _cost(contest: Contest, cost: str, how: _Cost) -> Figure | None:
-    rows = [row for row in contest.pareto if row["cost"] == cost][:MOST_ROWS]
-    if len(rows) < 2:
-        return None
-    metric, by = contest.metric, say.scale(contest.metric)
-    found = [contest.find(row["name"]) for row in rows]
-    named = how.label.partition(",")[0]
-    with drawing(3.4 + 0.16 * math.ceil(len(rows) / 2)) as ax:
-        plots.cost_quality(
-            ax,
-            [row["name"] for row in rows],
-            [how.scale * row["cost_value"] for row in rows],
-            [by * one.level.value for one in found],
-            [by * one.level.low for one in found],
-            [by * one.level.high for one in found],
-            label=say.heading(metric),
-            on_front=[row["on_front"] for row in rows],
-            cost_label=how.label,
-        )
-        return figure_of(
-            ax,
-            how.kind,
-            f"{title(say.name(metric))} against {named}",
-            "Filled points: nothing cheaper is as good. The table says how often each would be on that front, were the "
-            f"test {say.noun(metric)}s and seeds drawn again; with few seeds such probabilities are rough.",
-            ("method", named, say.heading(metric), "on the front"),
-            [
-                (
-                    row["name"],
-                    how.said(row["cost_value"]),
-                    say.level(metric, row["value"]),
-                    say.likelihood(row["probability"]),
-                )
-                for row in rows
-            ],
-        )
-
-
-def _seeds(contest: Contest) -> Figure:
-    metric, by = contest.metric, say.scale(contest.metric)
-    shown = [one for one in contest.contestants if one.draws][:MOST_ROWS]
-    with drawing(0.7 + 0.3 * len(shown)) as ax:
-        plots.seeds(
-            ax, {one.name: [by * v for v in run_values(one, metric)] for one in shown}, label=say.heading(metric)
-        )
-        rows = []
-        for one in shown:
-            values = run_values(one, metric)
-            spread = say.difference(metric, max(values) - min(values), signed=False)
-            rows.append((one.name, ", ".join(say.level(metric, v) for v in values), spread))
-        return figure_of(
-            ax,
-            "seeds",
-            "Spread from seed to seed",
-            "Every dot is one run; the bar is their mean. Methods that draw nothing run once and are left out.",
-            ("method", f"{say.heading(metric)} of each run", "best minus worst"),
-            rows,
-        )
-
-
-def confusion_figure(one: Contestant, words: Callable[[str], str]) -> Figure:
-    """Where each label's examples went, all seeds of a method together."""
-    parts = list(one.parts.values())
-    labels, k = [words(label) for label in parts[0].labels], len(parts[0].labels)
-    counts = sum(np.bincount(part.truth * k + part.chosen, minlength=k * k) for part in parts).reshape(k, k)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.full((k, k), np.nan), where=totals > 0)
-    with drawing(min(4.6, 2.4 + 0.25 * k)) as ax:
-        plots.confusion(ax, shares, labels, name=one.short)
-        off = [(shares[i, j], i, j) for i in range(k) for j in range(k) if i != j and counts[i, j]]
-        off.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
-        return figure_of(
-            ax,
-            "confusion",
-            one.short,
-            "",
-            ("true label", "taken for", "share"),
-            [(labels[i], labels[j], f"{100 * share:.0f} %") for share, i, j in off[:15]],
-        )._replace(unfolded=k > plots.MOST_CELLS_WITH_NUMBERS)
-
-
 def title(said: str) -> str:
     """Words with a capital in front.
 
@@ -183,5 +177,5 @@ def figure_of(
     ax: Any, kind: str, title: str, caption: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]
 ) -> Figure:
     """A figure of what is drawn on these axes, with the table that says the same."""
-    said = " ".join(filter(None, map(plots.alt_text, ax.figure.axes)))
+    said = " ".join(filter(None, map(style.alt_text, ax.figure.axes)))
     return Figure(kind, title, caption, svg(ax.figure), said, header, tuple(rows))

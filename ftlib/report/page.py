@@ -3,33 +3,53 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from ftlib.metrics import METRICS
-from ftlib.report import advice, behind, beside, climb, collapses, figures, general, labels, rows, say, tables
-from ftlib.report.advice import Advice
-from ftlib.report.beside import General
-from ftlib.report.contest import Contest
-from ftlib.report.entrants import Contestant
+from ftlib.core import format
+from ftlib.metrics import units
+from ftlib.metrics.registry import METRICS
+from ftlib.records.study import Group, Study
+from ftlib.report import metric_rows, tables
 from ftlib.report.figures import Figure
-from ftlib.report.forgetting_page import beside_rows
-from ftlib.report.general import Forgot
-from ftlib.report.ladder import Ladder, ladders
-from ftlib.report.ladder_page import LadderPage, ladder_page
-from ftlib.report.rungs import labels as per_class
-from ftlib.report.study import Group, Study
+from ftlib.report.sections import (
+    comparison,
+    degenerate_runs,
+    error_analysis,
+    forgetting,
+    learning_curve,
+    other_evaluations,
+    recommendation,
+)
+from ftlib.report.sections.comparison import MethodScores, TaskComparison
+from ftlib.report.sections.comparison import labels as per_class
+from ftlib.report.sections.forgetting import Forgot
+from ftlib.report.sections.forgetting_page import beside_rows
+from ftlib.report.sections.learning_curve import (
+    LearningCurves,
+    LearningCurvesPage,
+    learning_curves,
+    learning_curves_page,
+)
+from ftlib.report.sections.other_evaluations import General
+from ftlib.report.sections.recommendation import Advice
+from ftlib.report.sections.training import TrainingPage, training_page
+from ftlib.report.sections.tuning import TuningPage, tuning_page
 from ftlib.report.tables import Cell, Table
-from ftlib.report.training import TrainingPage, training_page
-from ftlib.report.tuning_page import TuningPage, tuning_page
 
 MOST_LABEL_ROWS = 24
+
+
 MOST_METHOD_ROWS = 40
+
+
 MOST_CONFUSIONS = 4
+
+
 _WHO = ("task", "model", "method", "settings")
 
 
 class Section(NamedTuple):
     """Everything about one task's contest."""
 
-    contest: Contest
+    contest: TaskComparison
     advice: Advice
     methods: Table
     methods_more: Table | None
@@ -44,13 +64,13 @@ class Section(NamedTuple):
     """None where there are no labels: then neither are the four that follow."""
     per_label_more: Table | None
     confusions: tuple[Figure, ...]
-    hard: tuple[labels.Hard, ...]
+    hard: tuple[error_analysis.Hard, ...]
     n_hard: int
     judges: tuple[str, ...]
     has_texts: bool
     words: Callable[[str], str]
     """What to call a label."""
-    ladder: LadderPage | None = None
+    ladder: LearningCurvesPage | None = None
     """Of a few-shot study; the contest is then that of the most labels per class."""
 
     @property
@@ -64,50 +84,52 @@ class Section(NamedTuple):
 
 def sections(
     study: Study,
-    contests: Sequence[Contest],
+    contests: Sequence[TaskComparison],
     all_rows: Sequence[dict[str, Any]],
-    fallen: Sequence[collapses.Collapse] = (),
+    fallen: Sequence[degenerate_runs.Collapse] = (),
 ) -> list[Section]:
     """One section per contest, the rungs of a ladder in one; what a task's methods did to general text is said in its
     first.
     """
     seen: set[str] = set()
     found = []
-    for told in ladders(contests, study):
-        forgot = [] if told.task in seen else general.forgotten(study, told.task)
+    for told in learning_curves(contests, study):
+        forgot = [] if told.task in seen else forgetting.forgotten(study, told.task)
         seen.add(told.task)
-        make = _ladder_section if isinstance(told, Ladder) else _section
-        found.append(make(study, told, forgot, all_rows, collapses.sentences(fallen, told.task, told.metric)))
+        make = _ladder_section if isinstance(told, LearningCurves) else _section
+        found.append(make(study, told, forgot, all_rows, degenerate_runs.sentences(fallen, told.task, told.metric)))
     return found
 
 
 def _section(
     study: Study,
-    contest: Contest,
+    contest: TaskComparison,
     forgot: Sequence[Forgot],
     all_rows: Sequence[dict[str, Any]],
     fallen: Sequence[str],
 ) -> Section:
-    told, tuned = advice.advise(contest, forgot), tuning_page(study, contest)
+    told, tuned = recommendation.advise(contest, forgot), tuning_page(study, contest)
     return Section(
         contest,
-        told._replace(limits=(*told.limits, *behind.sentences(contest), *fallen, *(tuned.warnings if tuned else ()))),
+        told._replace(
+            limits=(*told.limits, *recommendation.sentences(contest), *fallen, *(tuned.warnings if tuned else ()))
+        ),
         *_folded(_methods(study, contest, all_rows), MOST_METHOD_ROWS),
-        tuple(figures.main_figures(contest)),
-        beside.general_section(contest, forgot),
-        beside.beside_table(contest, forgot, beside_rows(study, all_rows)),
-        tables.duels(contest),
-        tuple(figures.cost_figures(contest)),
+        tuple(comparison.main_figures(contest)),
+        other_evaluations.general_section(contest, forgot),
+        other_evaluations.beside_table(contest, forgot, beside_rows(study, all_rows)),
+        comparison.duels(contest),
+        tuple(comparison.cost_figures(contest)),
         tuned,
         training_page(study, contest),
         *(_NO_LABELS if contest.of_text else _labels(study, contest, contest.find(told.chosen))),
-        labels.words_of(contest),
+        error_analysis.words_of(contest),
     )
 
 
 def _ladder_section(
     study: Study,
-    ladder: Ladder,
+    ladder: LearningCurves,
     forgot: Sequence[Forgot],
     all_rows: Sequence[dict[str, Any]],
     fallen: Sequence[str],
@@ -115,12 +137,12 @@ def _ladder_section(
     """Labels, examples, general text and training are shown at the most labels per class."""
     top = ladder.rungs[-1]
     tuned = tuning_page(study, top)
-    told = climb.advise(ladder, [*fallen, *(tuned.warnings if tuned else ())])
+    told = learning_curve.advise(ladder, [*fallen, *(tuned.warnings if tuned else ())])
     shown = {one.group.settings for one in top.contestants if one.group}
     rows_shown = [row for row in all_rows if row["settings"] in shown]
     shown_forgot = [one for one in forgot if one.group.settings in shown]
-    elsewhere = beside.general_section(top, shown_forgot)
-    page = ladder_page(ladder, lambda rung: _methods(study, rung, all_rows))
+    elsewhere = other_evaluations.general_section(top, shown_forgot)
+    page = learning_curves_page(ladder, lambda rung: _methods(study, rung, all_rows))
     return Section(
         top._replace(notes=ladder.notes),
         told,
@@ -128,13 +150,13 @@ def _ladder_section(
         None,
         (page.curve, page.spread),
         elsewhere._replace(found=tuple(forgot)) if elsewhere else None,
-        beside.beside_table(top, shown_forgot, beside_rows(study, rows_shown)),
-        tables.duels(top),
+        other_evaluations.beside_table(top, shown_forgot, beside_rows(study, rows_shown)),
+        comparison.duels(top),
         (),
         tuned,
         training_page(study, top),
         *(_NO_LABELS if top.of_text else _labels(study, top, top.contestants[0], 1)),
-        labels.words_of(top),
+        error_analysis.words_of(top),
         page,
     )
 
@@ -142,18 +164,22 @@ def _ladder_section(
 _NO_LABELS = (None, None, (), (), 0, (), False)
 
 
-def _labels(study: Study, contest: Contest, chosen: Contestant, most: int = MOST_CONFUSIONS) -> tuple[Any, ...]:
+def _labels(
+    study: Study, contest: TaskComparison, chosen: MethodScores, most: int = MOST_CONFUSIONS
+) -> tuple[Any, ...]:
     """What a section says of labels and examples, in the order of its fields."""
-    hard = labels.hard_examples(study, contest)
+    hard = error_analysis.hard_examples(study, contest)
     others = [one for one in contest.contestants if one is not chosen and (one.untouched or not one.baseline)]
     shown = [chosen, *sorted(others, key=lambda one: not one.untouched)]
     few = len(next(iter(shown[0].parts.values())).labels) <= 12
     return (
         *_folded(_label_rows(contest), MOST_LABEL_ROWS),
-        tuple(figures.confusion_figure(one, labels.words_of(contest)) for one in shown[: most if few else 1]),
-        tuple(_short(one) for one in hard[: labels.MOST_HARD]),
+        tuple(
+            comparison.confusion_figure(one, error_analysis.words_of(contest)) for one in shown[: most if few else 1]
+        ),
+        tuple(_short(one) for one in hard[: error_analysis.MOST_HARD]),
         len(hard),
-        tuple(one.short for one in labels.judges(contest)),
+        tuple(one.short for one in error_analysis.judges(contest)),
         any(one.text for one in hard),
     )
 
@@ -164,13 +190,13 @@ def _folded(table: Table, most: int) -> tuple[Table, Table | None]:
     return Table(table.caption, table.header, table.rows[:most]), rest if rest.rows else None
 
 
-def _short(hard: labels.Hard) -> labels.Hard:
+def _short(hard: error_analysis.Hard) -> error_analysis.Hard:
     text = " ".join(hard.text.split())
-    most = labels.MOST_LETTERS
+    most = error_analysis.MOST_LETTERS
     return hard._replace(text=text if len(text) <= most else text[: most - 1].rstrip() + "…")
 
 
-def _methods(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]]) -> Table:
+def _methods(study: Study, contest: TaskComparison, all_rows: Sequence[dict[str, Any]]) -> Table:
     """Every method by every metric of the test part, best first; who has no result comes last, with the reason."""
     found = {
         (row["task"], row["model"], row["method"], row["settings"], row["metric"]): row
@@ -180,9 +206,11 @@ def _methods(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]])
     first = next(iter(contest.contestants[0].parts.values()))
     # What records hold beside what predictions give, such as the spread over orders of a prompt.
     recorded = [row["metric"] for row in found.values() if row["task"] == contest.task and row["source"] == "record"]
-    names = dict.fromkeys([contest.metric, *(name for name in (*rows.metrics_of(first), *recorded) if name in METRICS)])
-    header = [Cell("method")] + [Cell(say.heading(name), number=True) for name in names]
-    header += [Cell(name, number=True) for name in ("runs", f"test {say.noun(contest.metric)}s", "training time")]
+    names = dict.fromkeys(
+        [contest.metric, *(name for name in (*metric_rows.metrics_of(first), *recorded) if name in METRICS)]
+    )
+    header = [Cell("method")] + [Cell(units.heading(name), number=True) for name in names]
+    header += [Cell(name, number=True) for name in ("runs", f"test {units.noun(contest.metric)}s", "training time")]
     body, rule = [], next(iter(contest.protocols), "")
     for one in (*contest.contestants, *contest.beside):
         part = next(iter(one.parts.values()))
@@ -191,8 +219,8 @@ def _methods(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]])
         for name in names:
             row = found.get((*_who(one.group), name)) if one.group else _level_of(one, name)
             cells.append(tables.value_cell(name, row, strong=name == contest.metric))
-        cells += [Cell(str(len(one.parts)), number=True), Cell(say.count(len(first.ids)), number=True)]
-        cells.append(Cell(say.seconds(one.cost("train_seconds")) if one.group else "none", number=True))
+        cells += [Cell(str(len(one.parts)), number=True), Cell(format.count(len(first.ids)), number=True)]
+        cells.append(Cell(format.seconds(one.cost("train_seconds")) if one.group else "none", number=True))
         body.append(tuple(cells))
     body += _without_result(study, contest, all_rows, len(names) + 1)
     at = f", {per_class(contest.shots)}" if contest.shots else ""
@@ -200,7 +228,7 @@ def _methods(study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]])
 
 
 def _without_result(
-    study: Study, contest: Contest, all_rows: Sequence[dict[str, Any]], n_blank: int
+    study: Study, contest: TaskComparison, all_rows: Sequence[dict[str, Any]], n_blank: int
 ) -> list[tuple[Cell, ...]]:
     """A row for everyone who has no value to show, with the reason."""
     here = {one.name for one in (*contest.contestants, *contest.beside)}
@@ -225,11 +253,11 @@ def _is(row: dict[str, Any], group: Group, stage: str) -> bool:
     return row["stage"] == stage and row["part"] == "test" and _who(group) == tuple(row[name] for name in _WHO)
 
 
-def _called(one: Contestant) -> str:
+def _called(one: MethodScores) -> str:
     return "untouched model" if one.untouched else one.short
 
 
-def _about(one: Contestant) -> str:
+def _about(one: MethodScores) -> str:
     if one.untouched:
         return f"measured by {one.name}" if one.group else "before any adaptation"
     return "baseline" if one.baseline and not one.line else ""
@@ -239,27 +267,27 @@ def _who(group: Group) -> tuple[str, str, str, str]:
     return group.task, group.model, group.method, group.settings
 
 
-def _level_of(one: Contestant, metric: str) -> dict[str, Any]:
-    found = rows.group_interval(list(one.parts.values()), metric)
-    return found._asdict() | {"reason": rows.why_not(list(one.parts.values()), metric)}
+def _level_of(one: MethodScores, metric: str) -> dict[str, Any]:
+    found = metric_rows.group_interval(list(one.parts.values()), metric)
+    return found._asdict() | {"reason": metric_rows.why_not(list(one.parts.values()), metric)}
 
 
 def _reason(group: Group, found: Sequence[dict[str, Any]]) -> str:
     if found:
-        return found[0].get("reason") or f"measured on other test {say.noun(found[0]['metric'])}s; not comparable"
-    statuses = say.listed(sorted({"unreadable" if run.unreadable else run.record.status for run in group.runs}))
-    return f"no run finished ({say.plural(len(group.runs), 'run')}: {statuses})"
+        return found[0].get("reason") or f"measured on other test {units.noun(found[0]['metric'])}s; not comparable"
+    statuses = format.listed(sorted({"unreadable" if run.unreadable else run.record.status for run in group.runs}))
+    return f"no run finished ({format.plural(len(group.runs), 'run')}: {statuses})"
 
 
-def _label_rows(contest: Contest) -> Table:
-    names, found = labels.per_label(contest)
-    words = labels.words_of(contest)
+def _label_rows(contest: TaskComparison) -> Table:
+    names, found = error_analysis.per_label(contest)
+    words = error_analysis.words_of(contest)
     header = (Cell("label"), Cell("examples", number=True), *(Cell(name, number=True) for name in names))
     body = [
         (
             Cell(words(label)),
-            Cell(say.count(n), number=True),
-            *(Cell(say.level(f"f1_{label}", v), number=True) for v in values),
+            Cell(format.count(n), number=True),
+            *(Cell(units.level(f"f1_{label}", v), number=True) for v in values),
         )
         for label, n, values in found
     ]

@@ -1,17 +1,55 @@
-"""The report's tables: comparisons, terms, failures, missing runs, every run."""
+"""Tables as CSV that a spreadsheet opens without running anything, whatever the data says.
 
-import json
-from collections.abc import Iterable, Sequence
+The report's tables: comparisons, terms, failures, missing runs, every run.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
-from ftlib.metrics import metric_row
-from ftlib.report import say
-from ftlib.report.contest import Contest
-from ftlib.report.rows import Disagreement
-from ftlib.report.rungs import labels
-from ftlib.report.settings import differing
-from ftlib.report.study import Group, Run, Study
+from ftlib.core import format
+from ftlib.metrics import units
+
+_STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def cell(value: Any) -> str:
+    """One cell: a text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay numbers.
+
+    >>> cell("=1+1"), cell("-0.5"), cell(-0.5), cell("-a"), cell(None), cell(True)
+    ("'=1+1", '-0.5', '-0.5', "'-a", '', 'yes')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return repr(value)
+    said = str(value).replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+    if said.lstrip(" ").startswith(_STARTS_FORMULA) and not _is_number(said):
+        return f"'{said}"
+    return said
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as CSV, the columns in the order given."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([cell(name) for name in columns])
+    for row in rows:
+        writer.writerow([cell(row.get(name)) for name in columns])
+    return file.getvalue()
+
+
+def _is_number(said: str) -> bool:
+    if not said.isascii() or said != said.strip():
+        return False
+    try:
+        float(said)
+    except ValueError:
+        return False
+    return True
 
 
 class Cell(NamedTuple):
@@ -37,179 +75,8 @@ def value_cell(metric: str, row: dict[str, Any] | None, strong: bool = False) ->
     """A metric's value with its interval, or why there is none; `row` as report.json holds it."""
     if row is None:
         return Cell("not available", "not measured", number=True)
-    if say.missing(row["value"]):
+    if format.missing(row["value"]):
         return Cell("not available", row.get("reason", ""), number=True)
-    return Cell(say.level(metric, row["value"]), say.span(metric, row["low"], row["high"]), number=True, strong=strong)
-
-
-def duels(contest: Contest) -> Table:
-    """Every comparison of a contest, with its verdict in words."""
-    unit = ", points" if say.scale(contest.metric) > 1 else f",{say.unit(contest.metric)}" if contest.of_text else ""
-    numbers = (f"difference{unit}", "95 % interval", "p (Holm)", "seeds")
-    header = (Cell("comparison"), Cell("verdict"), *(Cell(name, number=True) for name in numbers))
-    body = []
-    for duel in contest.duels:
-        c, metric = duel.comparison, contest.metric
-        a, b = duel.compared_as if contest.shots else (duel.a, duel.b)
-        body.append(
-            (
-                Cell(f"{a} − {b}"),
-                Cell(_VERDICTS[c.verdict].format(a), say.unbroken(c.sentence), strong=True),
-                Cell(say.difference(metric, c.difference), number=True),
-                Cell(f"{say.difference(metric, c.low)} to {say.difference(metric, c.high)}", number=True),
-                Cell(say.p_value(duel.p_holm), f"alone: {say.p_value(c.p_value)}", number=True),
-                Cell(str(duel.n_seeds), number=True),
-            )
-        )
-    at = f", {labels(contest.shots)}" if contest.shots else ""
-    return Table(f"Every comparison by {say.name(contest.metric)}, {contest.task}{at}", header, tuple(body))
-
-
-_VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "the same", "undecided": "undecided"}
-
-
-def long_name(study: Study, group: Group) -> str:
-    """A group's name, with its task where the study has several."""
-    several = len({other.task for other in study.groups}) > 1
-    return f"{group.name} · {group.task}" if several else group.name
-
-
-def settings(study: Study) -> Table | None:
-    """The fields in which the methods differ beside their name, so that unequal terms are seen."""
-    specs = [{**group.runs[0].resolved, "method_args": {}} for group in study.groups]
-    said = differing(specs)
-    body = []
-    for group, line in zip(study.groups, said, strict=True):
-        given = " ".join(
-            f"{k}={json.dumps(v)}" for k, v in group.runs[0].resolved.get("method_args", {}).items() if v != ""
-        )
-        body.append((Cell(long_name(study, group), strong=True), Cell(line), Cell(given), Cell(_tuned(group))))
-    header = (Cell("method"), Cell("settings that differ"), Cell("the method's own"), Cell("chosen on validation"))
-    if not any(row[3].text for row in body):
-        header, body = header[:3], [row[:3] for row in body]
-    return Table("On what terms each method ran", header, tuple(body)) if body else None
-
-
-def _tuned(group: Group) -> str:
-    found = [run.record.provenance.get("tuned") for run in group.ok]
-    rates = [
-        f"{t['learning_rate']:.2g} of {len(t.get('tried', []))}"
-        for t in found
-        if isinstance(t, dict) and "learning_rate" in t
-    ]
-    return f"learning_rate {', '.join(rates)}" if rates else ""
-
-
-def failures(study: Study) -> list[dict[str, Any]]:
-    """Every run without a usable result, as report.json holds them."""
-    return [
-        {
-            "run_id": run.record.run_id,
-            "task": group.task,
-            "model": group.model,
-            "method": group.method,
-            "settings": group.settings,
-            "seed": run.seed,
-            "status": run.record.status if not run.ok and not run.unreadable else "unreadable",
-            "reason": run.unreadable or run.record.reason,
-        }
-        for group in study.groups
-        for run in group.runs
-        if not run.ok
-    ]
-
-
-def failed_table(failed: Sequence[dict[str, Any]]) -> Table:
-    """Runs that failed, with what is known of why."""
-    header = (Cell("method"), Cell("seed", number=True), Cell("status"), Cell("reason"), Cell("run"))
-    body = [
-        (
-            Cell(" ".join(filter(None, (row["method"], row["settings"]))), strong=True),
-            Cell(str(row["seed"]), number=True),
-            Cell(row["status"]),
-            Cell(row["reason"] or ""),
-            Cell(row["run_id"]),
-        )
-        for row in failed
-    ]
-    return Table("Runs that failed", header, tuple(body))
-
-
-def missing_table(study: Study) -> Table:
-    """Runs that suite.toml asks for and that have left no record."""
-    lines: dict[str, list[str]] = {}
-    keys = list(study.missing)
-    for spec, said in zip(keys, differing([dict(spec) for spec in keys]), strict=True):
-        name = " · ".join(filter(None, (spec["method"], said, spec["task"])))
-        lines.setdefault(name, []).append(str(spec["seed"]))
-    body = [(Cell(name, strong=True), Cell(", ".join(seeds))) for name, seeds in lines.items()]
-    return Table("Runs that are missing", (Cell("method"), Cell("seeds")), tuple(body))
-
-
-def disagreement_table(found: Iterable[Disagreement]) -> Table:
-    """Values of records that their predictions do not give."""
-    header = (
-        Cell("run"),
-        Cell("value"),
-        Cell("the record says", number=True),
-        Cell("its predictions give", number=True),
+    return Cell(
+        units.level(metric, row["value"]), units.span(metric, row["low"], row["high"]), number=True, strong=strong
     )
-    body = [
-        (
-            Cell(one.run_id),
-            Cell(one.where),
-            Cell(_exact(one.recorded), number=True),
-            Cell(_exact(one.recomputed), number=True),
-        )
-        for one in found
-    ]
-    return Table("Records that disagree with their own predictions", header, tuple(body))
-
-
-def _exact(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.6g}"
-
-
-def runs_table(study: Study) -> Table:
-    """Every run with links to what it left."""
-    header = (Cell("run"), Cell("method"), Cell("seed", number=True), Cell("status"), Cell("notebook"), Cell("record"))
-    body = []
-    for group in study.groups:
-        for run in group.runs:
-            body.append(
-                (
-                    Cell(run.record.run_id),
-                    Cell(long_name(study, group)),
-                    Cell(str(run.seed), number=True),
-                    Cell(run.record.status),
-                    _link(run, "notebook.html")
-                    if (run.folder / "notebook.html").is_file()
-                    else _link(run, "notebook.ipynb"),
-                    _link(run, "record.json"),
-                )
-            )
-    return Table("Every run", header, tuple(body))
-
-
-def _link(run: Run, name: str) -> Cell:
-    there = (run.folder / name).is_file()
-    return Cell("open" if there else "", href=f"runs/{quote(run.folder.name)}/{name}" if there else "")
-
-
-def metric_table(names: Iterable[str]) -> Table:
-    """What the metrics shown mean and where their definitions are from."""
-    header = (Cell("metric"), Cell("meaning"), Cell("better"), Cell("range", number=True), Cell("source"))
-    body = []
-    for name in names:
-        row = metric_row(name)
-        better = "higher" if row.higher_is_better else "lower"
-        body.append(
-            (
-                Cell(say.name(name), strong=True),
-                Cell(row.summary),
-                Cell(better),
-                Cell(f"{row.range[0]:g} {'and up' if row.range[1] is None else f'to {row.range[1]:g}'}", number=True),
-                Cell(row.source),
-            )
-        )
-    return Table("Metrics", header, tuple(body))

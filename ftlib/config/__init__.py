@@ -1,0 +1,1 @@
+"""What may be asked, and everything that can be wrong with it, all at once."""

@@ -1,0 +1,260 @@
+"""What tasks and models are called, and whether a name can be one.
+
+Which fields of an experiment go with its method, and which with each other; what does not, said in words.
+"""
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ftlib.config.methods import (
+    CHOICES,
+    CLASSIFICATION,
+    DECODER,
+    ENCODER,
+    METHODS,
+    SHARES,
+    Method,
+    family_of,
+    read_config,
+)
+from ftlib.core.errors import unknown
+from ftlib.core.format import short_name
+from ftlib.data import canaries
+from ftlib.data.registry import TASKS, kind_of
+
+BUNDLED_MODELS: Mapping[str, str] = {
+    "minilm": "all-MiniLM-L6-v2: an encoder of 22.7 M parameters for English sentences, Apache-2.0",
+    "tiny-lm": "a decoder of 7.2 M parameters for English text, trained by this project (see its card)",
+}
+"""Models that need no network: name -> what it is."""
+
+
+_FAMILIES = {"minilm": ENCODER, "tiny-lm": DECODER}
+
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+
+
+def task_name_problems(task: str) -> list[str]:
+    """Whether a task's name can be one; the data behind it is read later."""
+    if task.startswith("hub:"):
+        good = re.fullmatch(r"[\w./-]+(@[\w./-]+)?", task[4:])
+        return [] if good else [f"task: found {task!r}; allowed: hub:ID or hub:ID@revision"]
+    if task.startswith("file:"):
+        return [] if Path(task[5:]).exists() else [f"task: no file or folder at {task[5:]!r} (from {Path.cwd()})"]
+    return [] if task in TASKS else [f"{unknown('task', task, TASKS)}; or file:PATH, or hub:ID[@revision]"]
+
+
+def model_name_problems(model: str) -> list[str]:
+    """Whether a model's name can be one: bundled, a local folder with a config.json, or a Hub id."""
+    if model in BUNDLED_MODELS:
+        return []
+    folder = Path(model)
+    if folder.is_dir():
+        return [] if (folder / "config.json").is_file() else [f"model: {model!r} is a folder without config.json"]
+    looks_like_path = model.startswith((".", "/", "~")) or "\\" in model or model.count("/") > 1
+    if looks_like_path or not _HUB_ID.fullmatch(model):
+        return [
+            f"{unknown('model', model, BUNDLED_MODELS)}; or a local folder, or a Hub id such as owner/name[@revision]"
+        ]
+    return []
+
+
+def known_family(model: str) -> str:
+    """The family of a model that is here; empty where only its download will tell."""
+    if model in _FAMILIES:
+        return _FAMILIES[model]
+    folder = Path(model)
+    return family_of(read_config(folder)) if (folder / "config.json").is_file() else ""
+
+
+TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
+"""Fields of methods that train; at 0 the method's default."""
+
+
+HOW = (
+    "head", "validations", "patience", "gradient_accumulation", "gradient_checkpointing", "torch_compile", "processes",
+)  # fmt: skip
+"""Fields of methods that train, the same for all of them: how the training begins, is watched and carried out."""
+
+
+COURSE = ("earlier", "together", "replay", "l2_sp", "ewc")
+"""Fields that make a training more than one task's own: at their defaults it is just that."""
+
+
+CONTINUED = (*COURSE, "earlier_limit", "sampling", "ewc_samples", "alphas")
+"""Fields of methods whose training goes on, in the notebook of those runs alone."""
+
+
+HEADED = ("finetune", "peft_adapters")
+"""Files of methods that put a new head on an encoder and train it with the rest."""
+
+
+MITIGATED = ("baselines", "linear_probe", "finetune", "peft_adapters")
+"""Files of methods whose training examples a mitigation can change."""
+
+
+def combination_problems(method: Method, values: Mapping[str, Any], given: Collection[str]) -> list[str]:
+    """What cannot be asked together, in words; empty where all of it can.
+
+    Args:
+        method: The experiment's.
+        values: All its fields, each of the right type; at its default where it was not given.
+        given: The fields that are not at their defaults.
+    """
+    return [
+        *_argument_problems(method, values["method_args"]),
+        *_method_problems(method, values, given),
+        *_fit_problems(method, values),
+        *_course_problems(method, values, given),
+        *_canary_problems(method, values),
+    ]
+
+
+def _argument_problems(method: Method, given: Mapping[str, Any]) -> list[str]:
+    """Whether the method has these arguments, and may have such values."""
+    problems = []
+    for name, value in given.items():
+        if name not in method.arguments:
+            problems.append(str(unknown(f"method_args of {method.name}", name, method.arguments)))
+            continue
+        default = method.arguments[name][0]
+        fits = (int, float) if isinstance(default, float) else (type(default),)
+        if isinstance(value, bool) or not isinstance(value, fits):
+            problems.append(f"method_args.{name}: found {value!r}; allowed: {type(default).__name__}")
+        elif name in CHOICES and value not in CHOICES[name]:
+            problems.append(f"method_args.{name}: found {value!r}; allowed: {', '.join(CHOICES[name])}")
+        elif name in SHARES and not _is_share(value, SHARES[name]):
+            problems.append(f"method_args.{name}: found {value!r}; allowed: {SHARES[name]}")
+        elif name == "template" and value and "{label}" not in value:
+            problems.append(f"method_args.template: found {value!r}; it must contain {{label}}")
+        elif name not in SHARES and not isinstance(value, str) and not 0 < value < math.inf:
+            problems.append(f"method_args.{name}: found {value!r}; allowed: a positive number")
+    return problems
+
+
+def _is_share(value: float, which: str) -> bool:
+    low = value > 0 if which.startswith("above") else value >= 0
+    return low and (value < 1 if "below" in which else value <= 1)
+
+
+def _method_problems(method: Method, values: Mapping[str, Any], given: Collection[str]) -> list[str]:
+    """Whether the method takes what it is given."""
+    problems = []
+    if not method.trains:
+        asked = [name for name in (*TRAINING, *HOW) if name in given]
+        problems += [f"{name}: {method.name} does not train; leave it out" for name in asked]
+    if method.name == "setfit":
+        for name in ("gradient_accumulation", "processes"):
+            if values[name] > 1:
+                problems.append(f"{name}: setfit's loss is over all pairs of a batch, not to be divided; leave it out")
+    if values["gradient_checkpointing"] and method.name == "prefix_tuning":
+        problems.append("gradient_checkpointing: prefix_tuning hands keys on from layer to layer; leave it out")
+    if values["patience"] and values["shots"] and not values["validations"]:
+        problems.append(
+            "patience: with shots the loss on validation is not measured, since those labels would be more than the "
+            "shots; say validations = 5 to use them all the same"
+        )
+    if method.trains and values["head"] != "new":
+        problems += _head_problems(method, values)
+    if values["mitigation"] and (method.module not in MITIGATED or kind_of(values["task"]) != CLASSIFICATION):
+        able = [m.name for m in METHODS.values() if m.module in MITIGATED and m.name != "majority"]
+        problems.append(f"mitigation: {method.name} on {values['task']}: allowed with {', '.join(able)}, on labels")
+    if values["mitigation_column"] and values["mitigation"] not in ("reweight", "balance") and not method.groups:
+        problems.append("mitigation_column: only reweight, balance, threshold and exponentiated go by a group column")
+    if method.groups == "prediction" and any(p == "templates" or p.startswith("swaps") for p in values["probes"]):
+        problems.append(
+            f"probes: {method.name} must be told the group of every text, and these are made up; use exponentiated"
+        )
+    if method.name in ("majority", "zero_shot") and values["shots"]:
+        problems.append(f"shots: {method.name} draws no examples; leave it out")
+    if method.needs_shots and not values["shots"] and not values["train_limit"]:
+        problems.append(f"shots: {method.name} needs a number of examples per class, e.g. shots = 1")
+    return problems
+
+
+def _head_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
+    """Whether there is a new head that could start at a probe."""
+    said = f'head: found "{values["head"]}"'
+    if method.module not in HEADED:
+        able = [m.name for m in METHODS.values() if m.module in HEADED and ENCODER in m.serves.get(CLASSIFICATION, ())]
+        return [f"{said}; {method.name} trains no new head with the model; allowed with {', '.join(able)}"]
+    if kind_of(values["task"]) != CLASSIFICATION:
+        return [f"{said}; {values['task']} has no labels, so there is no head; leave it out"]
+    if (family := known_family(values["model"])) not in ("", ENCODER):
+        return [f"{said}; {values['model']} is of the family {family} and answers in words; leave it out"]
+    return []
+
+
+def _fit_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
+    """Whether the method serves tasks of this kind and models of this family."""
+    kind = kind_of(values["task"])
+    if kind not in method.serves:
+        others = [m.name for m in METHODS.values() if kind in m.serves]
+        return [f"method: {method.name} cannot be used on {values['task']}, a {kind} task; choose from {others}"]
+    if not method.model or not (family := known_family(values["model"])):
+        return []
+    problem = family_problem(method, kind, values["model"], family)
+    return [problem] if problem else []
+
+
+def family_problem(method: Method, kind: str, model: str, family: str) -> str:
+    """Why the method does not serve a model of this family on a task of this kind; empty where it does."""
+    if family in method.serves[kind]:
+        return ""
+    return (
+        f"model: {method.name} on a {kind} task needs a model of the family {' or '.join(method.serves[kind])}; "
+        f"{model} is of the family {family} (a bundled decoder: tiny-lm)"
+    )
+
+
+def _course_problems(method: Method, values: Mapping[str, Any], given: Collection[str]) -> list[str]:
+    """Whether a training on several tasks, or with what is known kept, can be carried out."""
+    problems = []
+    asked = [name for name in COURSE if name in given]
+    if bad := [alpha for alpha in values["alphas"] if round(100 * alpha) != round(100 * alpha, 6)]:
+        problems.append(f"alphas: found {bad}; allowed: hundredths from 0 to 1")
+    if values["alphas"] and not (method.trains and method.interpolates):
+        able = [m.name for m in METHODS.values() if m.trains and m.interpolates]
+        problems.append(f"alphas: {method.name} does not add to the untouched weights; allowed with {', '.join(able)}")
+    if method.name == "merged" and not values["together"]:
+        return ["together: merged needs the tasks whose adapters are merged with that of task"]
+    if not asked:
+        lone = [name for name in CONTINUED if name != "alphas" and name in given]
+        return problems + [f"{name}: needs {' or '.join(COURSE[:2])}, or ewc" for name in lone]
+    if not (method.trains and method.continues):
+        able = [m.name for m in METHODS.values() if m.trains and m.continues]
+        return [*problems, f"{', '.join(asked)}: {method.name} trains for one task alone; allowed: {', '.join(able)}"]
+    if method.name == "merged" and (values["earlier"] or values["replay"] or values["ewc"] or values["alphas"]):
+        problems.append("merged: its adapters are trained apart; name the tasks with together, nothing else")
+    tasks = [values["task"], *values["earlier"], *values["together"]]
+    names = [short_name(task) for task in tasks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"earlier, together: {', '.join(twice)} more than once; each task of a run once")
+    taken = ("test", "validation", "general", "sequence", "groups", "gaps")
+    if clash := [name for name in names[1:] if name in taken or ":" in name or name.startswith("tests.")]:
+        problems.append(f"earlier, together: {', '.join(clash)} is what a record calls something else; rename the file")
+    kind, kinds = kind_of(values["task"]), {task: kind_of(task) for task in tasks}
+    if other := [task for task in values["together"] if kinds[task] != kind]:
+        problems.append(f"together: {', '.join(other)} is not a {kind} task as {values['task']} is")
+    old = [task for task in values["earlier"] if kinds[task] == kind]
+    for name in ("replay", "ewc"):
+        if values[name] and not old and kind == CLASSIFICATION:
+            problems.append(f"{name}: there is nothing old; name earlier tasks of the same kind")
+    apart = [name for name in ("tuning", "gradient_accumulation", "processes", "mitigation") if name in given]
+    return problems + [f"{name}: not with {', '.join(asked)}; leave it out" for name in apart]
+
+
+def _canary_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
+    """Whether canaries can be planted and looked for."""
+    if not values["canaries"]:
+        return []
+    problems = canaries.problems(values["canaries"])
+    if (kind := kind_of(values["task"])) == CLASSIFICATION:
+        problems.append(f"canaries: are planted in text to be modelled; {values['task']} is a {kind} task")
+    if not method.model:
+        problems.append(f"canaries: {method.name} uses no model that could memorise them; leave it out")
+    return problems

@@ -1,0 +1,449 @@
+"""Families of models: what a model's configuration says it is. Read from JSON, so that planning needs no torch.
+
+METHODS: every way of adapting a model that ftlib knows, one row each.
+
+The table is plain data and loads without torch, so that planning, listing and reporting can read it anywhere. What a
+method does is the function `prepare(model, spec, task, train)` of the module its row names; it returns a `Predictor`,
+ready for the methods that do not train, with a `module` for `train.fit` to train for those that do.
+"""
+
+import importlib
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
+
+
+FAMILIES = (ENCODER, DECODER, ENCODER_DECODER)
+"""BERT-like: reads both ways; GPT-like: continues text; T5-like: reads a text and writes another."""
+
+
+_CONTINUES = ("ForCausalLM", "LMHeadModel")
+
+
+def family_of(config: Mapping[str, Any]) -> str:
+    """The family of a model by its config.json.
+
+    A model stored without the layer that predicts tokens (`LlamaModel`) can only give features: an encoder here.
+
+    >>> family_of({"architectures": ["LlamaForCausalLM"]}), family_of({"architectures": ["BertModel"]})
+    ('decoder', 'encoder')
+    >>> family_of({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True})
+    'encoder-decoder'
+    """
+    if config.get("is_encoder_decoder"):
+        return ENCODER_DECODER
+    names = config.get("architectures") or []
+    return DECODER if any(name.endswith(_CONTINUES) for name in names) else ENCODER
+
+
+def context_of(config: Mapping[str, Any]) -> int | None:
+    """The most tokens a model can see at once; None where its configuration sets no limit.
+
+    >>> context_of({"n_positions": 1024}), context_of({"max_position_embeddings": 512}), context_of({})
+    (1024, 512, None)
+    """
+    found = [config[name] for name in ("max_position_embeddings", "n_positions", "n_ctx") if config.get(name)]
+    return min(found) if found else None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A model folder's config.json."""
+    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+
+CLASSIFICATION, LANGUAGE_MODELING = "classification", "language-modeling"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table."""
+
+    name: str
+    summary: str
+    """One line for `ftlib list methods`."""
+    module: str
+    """The file of `ftlib/methods/` that builds it."""
+    notebook: str
+    """The run_ notebook that tells its story."""
+    function: str = "prepare"
+    """The function of that file."""
+    model: bool = True
+    """Whether it uses a base model."""
+    trains: bool = False
+    """Whether gradient descent moves parameters; such a method is given learning_rate, epochs and batch_size."""
+    draws: bool = True
+    """Whether its result depends on the seed (the draw of examples, the initialisation, their order)."""
+    needs_label_words: bool = False
+    """Whether the labels must be words that mean something."""
+    groups: str = ""
+    """When it reads an example's group: never (empty), at "training", or at "prediction" too, of every text."""
+    needs_shots: bool = False
+    """Whether the number of examples must be said: all of them would not fit."""
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    """learning_rate, epochs (passes over the training examples), batch_size (examples per step), and min_steps: with
+    few examples the passes are repeated until so many steps are made, since fine-tuning that stops before fails for
+    some seeds (Mosbach et al. 2021, section 6)."""
+    arguments: Mapping[str, tuple[object, str]] = field(default_factory=dict)
+    """What `method_args` may set: name -> (default, meaning with unit and source)."""
+    serves: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {CLASSIFICATION: (ENCODER,)})
+    """Kind of task -> families of model."""
+    needs: tuple[str, ...] = ()
+    """What must be there beside ftlib's own packages: "cuda", or the name of a package."""
+
+    @property
+    def continues(self) -> bool:
+        """Whether what it has trained can be trained on: on another task, or towards another balance."""
+        return self.module in ("finetune", "peft_adapters") and "num_virtual_tokens" not in self.arguments
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether a share of what it has learned can be added to the untouched weights."""
+        return self.module == "finetune" or self.name in ("lora", "rslora")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of task it serves."""
+        return tuple(self.serves)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of model it serves, for some kind of task."""
+        return tuple(name for name in FAMILIES if any(name in served for served in self.serves.values()))
+
+    def lacks(self, device: str = "auto") -> str:
+        """What it needs and this machine does not have, in words; empty where all is there.
+
+        Args:
+            device: As the experiment names it.
+        """
+        if gone := [name for name in self.needs if name != "cuda" and importlib.util.find_spec(name) is None]:
+            return f"method: {self.name} needs {' and '.join(gone)}, not installed here: pip install {' '.join(gone)}"
+        if "cuda" in self.needs:
+            # Seconds to load, so not before the rest is known to be there.
+            import torch
+
+            if device not in ("auto", "cuda") or not torch.cuda.is_available():
+                there = "is there" if torch.cuda.is_available() else "is not there"
+                return f"method: {self.name} needs device cuda; asked for: {device}, and cuda {there}"
+        return ""
+
+    def prepare(self) -> Callable:
+        """Load the function that builds it; only here is torch imported, and only where the method needs it."""
+        return getattr(importlib.import_module(f"ftlib.methods.{self.module}"), self.function)
+
+
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "calibration": ("none", "contextual"),
+        "normalisation": ("none", "token", "byte"),
+        "combination": ("linear", "cat", "ties", "dare_linear", "dare_ties"),
+        "constraint": (
+            "true_positive_rate_parity",
+            "false_positive_rate_parity",
+            "demographic_parity",
+            "equalized_odds",
+        ),
+    }
+)
+"""Arguments of methods that take one of a few words."""
+
+
+SHARES = {"lora_dropout": "0 to below 1", "vera_dropout": "0 to below 1", "soft": "0 to 1", "density": "above 0 to 1"}
+"""Arguments of methods that are a share, and of which numbers; all other numbers are above 0."""
+
+
+_ANY = {CLASSIFICATION: FAMILIES}
+
+
+_TRAINED = {CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER,)}
+
+
+_PROMPTED = {
+    "template": (
+        "",
+        "sentence that a label's words complete, with {label} in it and, for models that are prompted, {text} before; "
+        "empty: the task's own",
+    ),
+    "calibration": (
+        "contextual",
+        "for prompted models: none, or contextual (divide by the probabilities that an empty text gets; Zhao et al. "
+        "2021, section 4)",
+    ),
+    "normalisation": (
+        "none",
+        "for prompted models: none, or divide a label's log-likelihood by its length in tokens or bytes (token, byte)",
+    ),
+}
+
+
+_RIDGE = {"C": (1.0, "inverse strength of the L2 penalty, no unit (scikit-learn LogisticRegression)")}
+
+
+_FAIR = _RIDGE | {
+    "constraint": (
+        "true_positive_rate_parity",
+        "what is evened out between groups: true_positive_rate_parity, false_positive_rate_parity, demographic_parity, "
+        "equalized_odds (fairlearn)",
+    )
+}
+
+
+_THRESHOLD = _FAIR | {"grid_size": (1000, "values from 0 to 1 that are tried for the rate (fairlearn's default)")}
+
+
+_EXPONENTIATED = _FAIR | {
+    "eps": (
+        0.01,
+        "by how much a group's rate may differ from that of all training examples, a share (fairlearn's "
+        "difference_bound and its default)",
+    ),
+    "max_iter": (50, "times the examples are weighed anew, at most (fairlearn's default)"),
+}
+
+
+_R = "rank of the update matrices (Hu et al. 2021, section 4.1)"
+
+
+_LORA = {
+    "r": (8, _R),
+    "lora_alpha": (16, "scale of the update, which is multiplied by lora_alpha / r (rslora: / root of r); no unit"),
+    "lora_dropout": (0.0, "share of the adapter's inputs dropped while training, 0 to below 1"),
+}
+
+
+# Meng et al. 2024, section 5: the scale is 1, so that what is trained is the weights' own size.
+_PISSA = _LORA | {"lora_alpha": (8, _LORA["lora_alpha"][1])}
+
+
+_LYCORIS = {
+    "r": (8, _R),
+    "alpha": (8, "scale of the update, which is multiplied by alpha / r; no unit (peft's default)"),
+}
+
+
+_VERA = {
+    "r": (256, "rank of the random matrices, which are not trained (peft's default)"),
+    "d_initial": (0.1, "what the vector on the rank starts at, no unit (peft's default)"),
+    "vera_dropout": (0.0, "share of the adapter's inputs dropped while training, 0 to below 1"),
+}
+
+
+_LAYERS = {"k": (2, "layers that train, counted from the top; of an encoder-decoder, the decoder's")}
+
+
+_MERGED = {
+    "combination": (
+        "linear",
+        "linear (a mean of the matrices), cat (the sum of the updates), ties (Yadav et al. 2023), dare_linear, "
+        "dare_ties (Yu et al. 2024)",
+    ),
+    "density": (0.5, "of ties and dare: share of each adapter's values that stays, above 0 to 1"),
+    "weight": (1.0, "of each adapter in the sum; of a mean, over the number of tasks"),
+}
+
+
+_DISTILLED = {
+    "layers": (2, "of the small model, the base model's first ones"),
+    "soft": (1.0, "share of the loss on labelled texts that is about the teacher's answers, 0 to 1; 0: no teacher"),
+    "temperature": (2.0, "by which both answers are softened, no unit (Hinton et al. 2015, section 2)"),
+    "unlabelled": (2000, "texts of the training split without labels that only the teacher answers, at most"),
+}
+
+
+_VIRTUAL = {
+    "num_virtual_tokens": (20, "learned tokens; each takes one of the model's positions (Lester et al. 2021, figure 3)")
+}
+
+
+def _trains(
+    name: str,
+    summary: str,
+    learning_rate: float,
+    arguments: Mapping[str, tuple[object, str]] = MappingProxyType({}),
+    **more: Any,
+) -> Method:
+    """A row of a method that trains; all see the same examples as often, so that they compare. Adapters, unless more
+    is said.
+
+    The fewer and the smaller what is trained, the higher the rate it takes: the papers name 3e-3 (IA3), 1e-2 (VeRA) and
+    0.3 (prompt tuning) for many steps, and the rates here are the best of one to three that were tried around those on
+    600 docstrings with MiniLM, by accuracy on validation. BitFit's is the lower of two that did alike, since three
+    times the higher one learns nothing; LoRA and its kin keep the rate that suits longer trainings.
+    """
+    defaults = {"learning_rate": learning_rate, "epochs": 2.0, "min_steps": 40, "batch_size": 16}
+    usual = {"module": "peft_adapters", "notebook": "12_run_adapter", "defaults": defaults, "serves": _TRAINED}
+    return Method(name, summary, trains=True, arguments=arguments, **usual | more)
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        m.name: m
+        for m in (
+            Method(
+                name="majority",
+                summary="always the most frequent label of the training examples",
+                module="baselines",
+                notebook="10_run_zero_shot",
+                model=False,
+                draws=False,
+                serves=_ANY,
+            ),
+            Method(
+                name="tfidf",
+                summary="TF-IDF of words and word pairs + logistic regression",
+                module="baselines",
+                notebook="10_run_zero_shot",
+                model=False,
+                arguments={"C": (10.0, _RIDGE["C"][1])},
+                serves=_ANY,
+            ),
+            Method(
+                name="ngram",
+                summary="how often each byte followed the few before it in the training text (Witten-Bell smoothing)",
+                module="baselines",
+                function="prepare_ngram",
+                notebook="10_run_zero_shot",
+                model=False,
+                arguments={"order": (6, "bytes seen at once, the predicted one among them")},
+                serves={LANGUAGE_MODELING: FAMILIES},
+            ),
+            Method(
+                name="zero_shot",
+                summary="what the untouched model says: how near each label's description is, or how likely its words",
+                module="zero_shot",
+                notebook="10_run_zero_shot",
+                draws=False,
+                needs_label_words=True,
+                arguments=_PROMPTED
+                | {
+                    "scale": (
+                        20.0,
+                        "for encoders: inverse temperature of the softmax over cosine similarities",
+                    )
+                },
+                serves={CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER, ENCODER)},
+            ),
+            Method(
+                name="probe",
+                summary="logistic regression on the frozen model's features",
+                module="linear_probe",
+                notebook="11_run_few_shot",
+                arguments=_RIDGE,
+                serves=_ANY,
+            ),
+            Method(
+                name="threshold",
+                summary="a probe with thresholds for each group, which it must be told of every text it answers "
+                "(Hardt et al. 2016, fairlearn ThresholdOptimizer)",
+                module="fairness",
+                notebook="11_run_few_shot",
+                arguments=_THRESHOLD,
+                serves=_ANY,
+                groups="prediction",
+            ),
+            Method(
+                name="exponentiated",
+                summary="a mixture of probes that treats groups alike; reads them at training only "
+                "(Agarwal et al. 2018, fairlearn ExponentiatedGradient)",
+                module="fairness",
+                notebook="11_run_few_shot",
+                arguments=_EXPONENTIATED,
+                serves=_ANY,
+                groups="training",
+            ),
+            _trains(
+                "setfit",
+                "the encoder tuned on pairs of examples, then logistic regression (Tunstall et al. 2022)",
+                5e-5,
+                _RIDGE,
+                module="setfit",
+                notebook="11_run_few_shot",
+                defaults={"learning_rate": 5e-5, "epochs": 2.0, "min_steps": 20, "batch_size": 32},
+                serves={CLASSIFICATION: (ENCODER,)},
+            ),
+            Method(
+                name="in_context",
+                summary="a few labelled examples in the prompt; nothing is trained (Brown et al. 2020)",
+                module="in_context",
+                notebook="11_run_few_shot",
+                needs_label_words=True,
+                needs_shots=True,
+                arguments=_PROMPTED
+                | {"orders": (4, "orders of the same shots that are measured; the first one's answers are the run's")},
+                serves={CLASSIFICATION: (DECODER, ENCODER_DECODER)},
+            ),
+            _trains(
+                "full",
+                "full fine-tuning: every parameter moves",
+                1e-4,
+                module="finetune",
+                notebook="13_run_full",
+            ),
+            _trains("lora", "low-rank adapters on every linear layer, the rest frozen (Hu et al. 2021)", 1e-3, _LORA),
+            _trains("rslora", "LoRA scaled by the root of its rank (Kalajdzievski 2023)", 1e-3, _LORA),
+            _trains("dora", "LoRA on the direction of weights, their size apart (Liu et al. 2024)", 1e-3, _LORA),
+            _trains("pissa", "LoRA begun at the weights' largest directions (Meng et al. 2024)", 1e-3, _PISSA),
+            _trains(
+                "loha", "two low-rank products, multiplied number by number (Hyeon-Woo et al. 2022)", 1e-2, _LYCORIS
+            ),
+            _trains("lokr", "Kronecker products on every linear layer (Yeh et al. 2024)", 1e-2, _LYCORIS),
+            _trains("ia3", "keys, values and inner activations scaled by learned vectors (Liu et al. 2022)", 3e-2),
+            _trains("vera", "two learned vectors around random matrices (Kopiczko et al. 2024)", 3e-2, _VERA),
+            _trains(
+                "bitfit", "biases only (Ben Zaken et al. 2022)", 3e-3, module="finetune", function="prepare_partial"
+            ),
+            _trains(
+                "last_layers",
+                "the last layers and the head",
+                3e-4,
+                _LAYERS,
+                module="finetune",
+                function="prepare_partial",
+            ),
+            _trains("prompt_tuning", "learned vectors before the text (Lester et al. 2021)", 3e-1, _VIRTUAL),
+            _trains("prefix_tuning", "learned keys and values in every layer (Li & Liang 2021)", 3e-2, _VIRTUAL),
+            _trains("p_tuning", "vectors before the text that a network makes (Liu et al. 2021)", 1e-2, _VIRTUAL),
+            _trains(
+                "qlora",
+                "LoRA on a model kept in 4 bits (Dettmers et al. 2023)",
+                1e-3,
+                _LORA,
+                # An encoder is small enough for LoRA as it is; 4 bits are for models that do not fit.
+                serves={CLASSIFICATION: (DECODER, ENCODER_DECODER), LANGUAGE_MODELING: (DECODER,)},
+                needs=("cuda", "bitsandbytes"),
+            ),
+            _trains(
+                "stacked",
+                "LoRA that is merged into the weights after each task; the next task gets a new one on top",
+                1e-3,
+                _LORA,
+                notebook="40_run_sequence",
+            ),
+            _trains(
+                "merged",
+                "a LoRA for each task, trained apart, then merged into one (peft add_weighted_adapter)",
+                1e-3,
+                _LORA | _MERGED,
+                module="peft_adapters",
+                function="prepare_merged",
+                notebook="40_run_sequence",
+                serves={CLASSIFICATION: FAMILIES},
+            ),
+            _trains(
+                "distill",
+                "the model's first layers, taught by the whole model on texts without labels (Hinton et al. 2015)",
+                1e-4,
+                _DISTILLED,
+                module="distillation",
+                notebook="43_run_transfer",
+                serves={CLASSIFICATION: (ENCODER,)},
+            ),
+        )
+    }
+)

@@ -1,0 +1,81 @@
+"""What a run leaves behind: one record and its predictions, written once, atomically, the record last.
+
+A run is done when its record is there and complete; nothing else (no notebook, no log) says so. Every figure of a
+report can be recomputed from the predictions.
+
+What ftlib computed once and keeps in the user's cache folder, with the seconds it took.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import platformdirs
+
+if TYPE_CHECKING:
+    pass
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a temporary file beside `path`, force it to disk and put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; NaN is refused, since JSON has none."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+_saved = 0.0
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for ftlib; the environment variable FTLIB_CACHE names another."""
+    return Path(os.environ.get("FTLIB_CACHE") or platformdirs.user_cache_dir("ftlib", appauthor=False))
+
+
+def saved_seconds() -> float:
+    """Seconds this process has been spared by the cache so far.
+
+    A run's cost is what its work takes, not what was left to do: it counts the seconds spent and the seconds spared.
+    """
+    return _saved
+
+
+def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array of that key: from the cache, or computed and put there.
+
+    Args:
+        kind: Subfolder of the cache.
+        key: Names the array; must change with everything its values depend on.
+        compute: Makes the array.
+    """
+    global _saved
+    path = cache_folder() / kind / f"{key}.npy"
+    timing = path.with_suffix(".json")
+    if path.exists() and timing.exists():
+        _saved += json.loads(timing.read_text(encoding="utf-8"))["seconds"]
+        return np.load(path, allow_pickle=False)
+    start = time.perf_counter()
+    array = compute()
+    write_json(timing, {"seconds": time.perf_counter() - start})
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    write_atomically(path, save)
+    return array

@@ -1,0 +1,1 @@
+"""A predictor in, the metrics of everything a study measures out."""

@@ -1,0 +1,272 @@
+"""How likely a model finds both sentences of a pair, by the protocols that CrowS-Pairs and lm_eval use.
+
+The two give different numbers of one model and must not be mixed: a masked model is asked for the words that both
+sentences share, given those that differ (Nangia et al. 2020, section 3); a causal model for the whole sentence, the
+words that differ included (lm_eval, `pct_stereotype`).
+
+The probes for bias: swapped texts, sentences about different people, pairs with a stereotype, before and after.
+"""
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ftlib import records
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import ENCODER
+from ftlib.core.atomic import remembered
+from ftlib.core.errors import Diverged, FtlibError
+from ftlib.data import bundled
+from ftlib.data.identity_terms import load_terms, swap
+from ftlib.data.probes import part_of, swaps_of
+from ftlib.data.stereotype_pairs import CRITICISM, Pairs, read_pairs
+from ftlib.data.task import Task
+from ftlib.metrics import metric_value
+from ftlib.metrics.bias import measure_pairs, measure_swaps, measure_templates
+from ftlib.models.score import facts, passes, score_text
+from ftlib.models.score.masked import Piece, score_pieces
+from ftlib.training.contract import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ftlib.models.loading import Model
+
+MASKED = "pseudo-log-likelihood of the tokens that both sentences share, each masked in turn (Nangia et al. 2020)"
+
+
+CAUSAL = "log-likelihood of the whole sentence (as lm_eval's pct_stereotype)"
+
+
+def sentences(pairs: Pairs) -> list[str]:
+    """Both sentences of every pair, one after the other: (2 n_pairs,), the more stereotyping first."""
+    both = zip(pairs.table["more"], pairs.table["less"], strict=True)
+    return [sentence for pair in both for sentence in pair]
+
+
+def shared(first: list[int], second: list[int]) -> tuple[list[int], list[int]]:
+    """Places of the tokens that two sentences share, as difflib matches them (metric.py, `get_span`).
+
+    >>> shared([5, 6, 7, 9], [5, 8, 8, 7, 9])
+    ([0, 2, 3], [0, 3, 4])
+    """
+    places: tuple[list[int], list[int]] = ([], [])
+    for kind, *bounds in difflib.SequenceMatcher(None, first, second).get_opcodes():
+        if kind == "equal":
+            places[0].extend(range(*bounds[:2]))
+            places[1].extend(range(*bounds[2:]))
+    return places
+
+
+def score_masked_pairs(
+    model: torch.nn.Module, tokenizer: Any, pairs: Pairs, *, dtype: str = "float32", budget: int | None = None
+) -> "pd.DataFrame":
+    """Negative pseudo-log-likelihood of the tokens that both sentences of a pair share.
+
+    Args:
+        model: A masked language model of transformers, or a peft model around one.
+        tokenizer: Its tokenizer, with a mask token.
+        pairs: The pairs.
+        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
+        budget: Tokens in one pass; by default what the free memory allows.
+
+    Returns:
+        One row per sentence in the order of `sentences`: nats, n_tokens (shared), n_bytes (of the whole sentence).
+
+    Raises:
+        FtlibError: No mask token; a sentence longer than the model reads, or that shares no token with its counterpart.
+        Diverged: A score that is not a finite number.
+    """
+    import pandas as pd
+
+    if tokenizer.mask_token_id is None:
+        raise FtlibError(f"{type(tokenizer).__name__} has no mask token; pairs are scored with a masked model's")
+    texts = sentences(pairs)
+    split = tokenizer(texts, return_special_tokens_mask=True, verbose=False)
+    ids, special = split["input_ids"], split["special_tokens_mask"]
+    most = facts.limit(model)
+    if most is not None and max(map(len, ids)) > most:
+        raise FtlibError(f"pairs: a sentence has {max(map(len, ids))} tokens, but the model reads at most {most}")
+    found = []
+    for pair, reverse in enumerate(pairs.table["reverse"]):
+        more, less = 2 * pair, 2 * pair + 1
+        # difflib does not find the same both ways; metric.py puts the sentence that states the stereotype first.
+        order = (less, more) if reverse else (more, less)
+        for text, places in zip(order, shared(*(ids[text] for text in order)), strict=True):
+            own = [Piece(ids[text], place, text) for place in places if not special[text][place]]
+            if not own:
+                raise FtlibError(f"pairs: {pairs.table['id'].iloc[pair]}: the two sentences share no token")
+            found += own
+    totals = np.zeros(len(texts))
+    with passes.at_rest(model, dtype):
+        score_pieces(model, tokenizer.mask_token_id, found, budget or passes.free_room(model), totals)
+    if not np.isfinite(totals).all():
+        raise Diverged("the model's scores are not finite; a lower learning_rate usually helps")
+    n_tokens = np.bincount([piece.text for piece in found], minlength=len(texts))
+    return pd.DataFrame({"nats": 0.0 - totals, "n_tokens": n_tokens, "n_bytes": [len(text.encode()) for text in texts]})
+
+
+def score_causal_pairs(model: torch.nn.Module, tokenizer: Any, pairs: Pairs, *, context: int) -> "pd.DataFrame":
+    """Negative log-likelihood of both sentences of every pair; see `ftlib.models.score.score_text`.
+
+    Returns:
+        As `score_masked_pairs`, of the whole sentences.
+    """
+    return score_text(model, tokenizer, sentences(pairs), context=context, stride=context)
+
+
+def measure(pairs: Pairs, scores: "pd.DataFrame", protocol: str) -> dict[str, Any]:
+    """The share of pairs in which the more stereotyping sentence is likelier; see `measure_pairs`.
+
+    Args:
+        pairs: The pairs.
+        scores: One row per sentence in the order of `sentences`, with `nats`.
+        protocol: `MASKED` or `CAUSAL`.
+    """
+    likely = -scores["nats"].to_numpy(dtype=float)
+    table = pairs.table
+    said = f"{pairs.name} ({pairs.source}), {len(table)} pairs, {pairs.note}: {protocol}"
+    clusters = table["cluster"].to_numpy() if table["cluster"].duplicated().any() else None
+    types = table["bias_type"].tolist()
+    return measure_pairs(likely[::2], likely[1::2], types, protocol=said, caution=CRITICISM, clusters=clusters)
+
+
+Part = tuple[dict[str, Any], "pd.DataFrame | None"]
+"""Metrics, and rows of the predictions."""
+
+
+def evaluate_bias(
+    stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str
+) -> dict[str, Part]:
+    """What one probe shows of one state of a model.
+
+    Args:
+        stage: Of the record.
+        spec: eval_limit and, for pairs, what the likelihood was made with.
+        task: Its test texts are swapped; its labels are what templates are given.
+        model: The base model.
+        predictor: What answers.
+        name: "swaps:KIND", "swaps:KIND@PATH", "templates" or "pairs:PATH" (`ftlib.data.probes`).
+
+    Returns:
+        The probe's part -> its metrics and its rows of the predictions; rows None where the probe cannot be asked, and
+        the metrics then say why.
+    """
+    measure = _pairs if name.startswith("pairs:") else _templates if name == "templates" else _swaps
+    return {part_of(name): measure(stage, spec, task, model, predictor, name)}
+
+
+def _swaps(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str) -> Part:
+    if predictor.probabilities is None:
+        return _nothing("flip_rate", "a task without labels has no answer that could flip"), None
+    kind, path = swaps_of(name)
+    terms = load_terms(path)
+    examples = task.test_set(spec.eval_limit)
+    found = [swap(text, terms, kind) for text in examples["text"]]
+    kept = np.asarray([one is not None for one in found])
+    chosen, swaps = examples[kept], [one for one in found if one is not None]
+    if not swaps:
+        return _nothing("flip_rate", f"none of {len(examples)} test texts holds a term of {kind}"), None
+    # Both versions in one call: padding beside other texts must not be what makes them differ.
+    both = predictor.probabilities([*chosen["text"], *(one.text for one in swaps)])
+    before, after = both[: len(swaps)], both[len(swaps) :]
+    names, sides = terms.kind(kind).sides, np.asarray([one.side for one in swaps])
+    clusters = chosen["cluster"].to_numpy() if "cluster" in chosen else None
+    metrics = measure_swaps(before, after, sides, names, clusters=clusters)
+    ids = chosen["id"].tolist()
+    named = [*names, "both"]
+    table = _answers(
+        stage,
+        part_of(name),
+        task,
+        both,
+        id=[*ids, *(f"{one}/swapped" for one in ids)],
+        cluster=(ids if clusters is None else clusters.tolist()) * 2,
+        group_names=[*(named[side] for side in sides), *(named[1 - side if side >= 0 else side] for side in sides)],
+    )
+    return {metric: value | {"of": len(examples)} for metric, value in metrics.items()}, table
+
+
+def _templates(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str) -> Part:
+    if predictor.probabilities is None:
+        return _nothing("template_gap", "a task without labels gives no probabilities of them"), None
+    texts = bundled.load_templates()
+    probabilities = predictor.probabilities(texts["text"].tolist())
+    n_frames = texts["frame"].nunique()
+    pairs = texts[["kind", "term"]].drop_duplicates()
+    terms = {kind: own["term"].tolist() for kind, own in pairs.groupby("kind", sort=False)}
+    measured = measure_templates(probabilities.reshape(n_frames, len(pairs), -1), terms)
+    columns = {"id": "id", "cluster": "frame", "group_kind": "kind", "group_term": "term"}
+    table = _answers(stage, name, task, probabilities, **{new: texts[old].tolist() for new, old in columns.items()})
+    return {"groups": measured}, table
+
+
+def _pairs(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str) -> Part:
+
+    untouched = predictor.trainable is None
+    masked = model.family == ENCODER
+    if masked and not untouched:
+        return _nothing("stereotype_share", "what is trained stands in place of the layer that predicts tokens"), None
+    if masked and not model.speaks:
+        return _nothing("stereotype_share", f"{model.name} was stored without the layer that predicts tokens"), None
+    if not masked and predictor.likelihood is None:
+        return _nothing("stereotype_share", f"this {model.family} gives no likelihood of a sentence"), None
+    pairs = read_pairs(name.removeprefix("pairs:"))
+    if masked:
+        scores, protocol = _untouched_masked(model, pairs), MASKED
+    else:
+        scores = predictor.likelihood.score(sentences(pairs))
+        protocol = f"{CAUSAL}, {predictor.likelihood.protocol}"
+    ids = [f"{one}/{side}" for one in pairs.table["id"] for side in ("more", "less")]
+    twice = {
+        new: np.repeat(pairs.table[old].to_numpy(), 2)
+        for new, old in (("cluster", "cluster"), ("group_bias_type", "bias_type"))
+    }
+    table = records.likelihoods_table(stage, part_of(name), _frame(id=ids, **twice), scores)
+    # A part with the bytes of its texts counts as text to be modelled, and these sentences are none.
+    table["n_bytes"] = None
+    return measure(pairs, scores, protocol), table
+
+
+def _untouched_masked(model: "Model", pairs: Pairs) -> "pd.DataFrame":
+    """The scores of an untouched masked model, kept in the user's cache folder: every run of a study measures it."""
+    import pandas as pd
+
+    from ftlib.models.loading import identity
+
+    asked = [1, *identity(model), pairs.table["reverse"].tolist(), *sentences(pairs)]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+    columns = ["nats", "n_tokens", "n_bytes"]
+
+    def compute() -> np.ndarray:
+        return score_masked_pairs(model.speaker(), model.tokenizer, pairs)[columns].to_numpy(dtype=np.float64)
+
+    return pd.DataFrame(remembered("pairs", key, compute), columns=columns).astype({"n_tokens": int, "n_bytes": int})
+
+
+def _answers(stage: str, part: str, task: Task, probabilities: np.ndarray, **columns: Sequence[Any]) -> "pd.DataFrame":
+    """Rows of the predictions: an answer per text, without true labels: nobody shall count them among a task's."""
+    labels = np.asarray(task.labels, dtype=object)
+    scores = {f"score_{label}": probabilities[:, place] for place, label in enumerate(task.labels)}
+    table = _frame(stage=stage, part=part, **columns, prediction=labels[probabilities.argmax(axis=1)], **scores)
+    return table.reindex(columns=[*table.columns, *(name for name in records.COLUMNS if name not in table)])
+
+
+def _frame(**columns: Any) -> "pd.DataFrame":
+    import pandas as pd
+
+    # A scalar first would leave nothing to repeat it for.
+    length = len(columns["id"])
+    return pd.DataFrame(
+        {name: [value] * length if isinstance(value, str) else value for name, value in columns.items()}
+    )
+
+
+def _nothing(metric: str, reason: str) -> dict[str, Any]:
+    return {metric: metric_value(math.nan, 0, 0, 0, reason)}

@@ -1,0 +1,118 @@
+"""What one state of a model shows: on its task, and on everything that is measured beside it."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ftlib import records
+from ftlib.config.methods import LANGUAGE_MODELING
+from ftlib.core.atomic import saved_seconds
+from ftlib.data.task import Task
+from ftlib.metrics import metric_value
+from ftlib.metrics.language import order_sd, values
+from ftlib.metrics.registry import measure, measure_text
+from ftlib.models.inference import Likelihood
+from ftlib.records import RunRecord
+from ftlib.stats.verdict import compare
+from ftlib.training.contract import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Evaluated(NamedTuple):
+    """What one stage showed."""
+
+    metrics: dict[str, dict]
+    """part -> metric -> {"value", "low", "high", "n"}."""
+    predictions: "pd.DataFrame | None"
+    """One row per example; None where there is nothing to predict with."""
+    seconds: float
+    """Spent on the task itself."""
+    also: Mapping[str, "Evaluated"] = {}
+    """Other states of the same model: between two tasks, or part of the way from the untouched one."""
+
+    def scores(self) -> np.ndarray:
+        """Values per example of the task whose mean is accuracy, or minus the bits per byte: (n_examples,)."""
+        test = self.predictions[self.predictions["part"] == "test"]
+        if test["label"].notna().any():
+            return (test["label"] == test["prediction"]).to_numpy(dtype=float)
+        return -values("bits_per_byte", test["nats"].to_numpy(), test["n_bytes"].to_numpy())[0]
+
+    def against(self, other: "Evaluated", name: str, *, margin: float = 0.01) -> str:
+        """In words, how it differs from another measurement of the same examples, the untouched model's as a rule."""
+        if self.predictions is None or other.predictions is None:
+            return "the untouched model has no predictions to compare with"
+        rng, names = np.random.default_rng(0), {"name_a": name, "name_b": "the untouched model"}
+        return compare(self.scores(), other.scores(), margin=margin, rng=rng, **names).sentence
+
+    def mistakes(self, task: Task, most: int = 3) -> "pd.DataFrame":
+        """The examples it got wrong with the most confidence; without labels, the documents it expected least."""
+        test = self.predictions[self.predictions["part"] == "test"]
+        if test["label"].isna().all():
+            bits = test["nats"] / test["n_bytes"] / np.log(2)
+            worst = bits.sort_values(ascending=False, kind="stable").index[:most]
+            chosen = test.loc[worst, ["id"]].assign(bits_per_byte=bits.round(3))
+        else:
+            wrong = test[test["label"] != test["prediction"]]
+            sure = wrong.filter(regex="^score_").max(axis=1).sort_values(ascending=False, kind="stable")
+            chosen = wrong.loc[sure.index[:most], ["id", "label", "prediction"]].assign(confidence=sure.round(3))
+        return chosen.merge(task.splits["test"][["id", "text"]], on="id")
+
+    def _repr_html_(self) -> str:
+        stages = {"": self.metrics} | {stage: one.metrics for stage, one in self.also.items()}
+        return RunRecord("", "ok", {}, metrics=stages if self.also else self.metrics)._repr_html_()
+
+
+def joined(parts: Mapping[str, tuple[dict, "pd.DataFrame | None"]], seconds: float) -> Evaluated:
+    """Metrics and tables of several parts as one measurement."""
+    tables = [table for _, table in parts.values() if table is not None]
+    return Evaluated({name: metrics for name, (metrics, _) in parts.items()}, stacked(tables), seconds)
+
+
+def stacked(tables: "list[pd.DataFrame]") -> "pd.DataFrame | None":
+    """Tables one below the other; None of none."""
+    import pandas as pd
+
+    if not tables:
+        return None
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    # Columns that no row fills are left out of joining, whose type they would change, and put back.
+    filled = pd.concat([one.dropna(axis=1, how="all") for one in tables], ignore_index=True)
+    return filled.reindex(columns=columns)
+
+
+def of_examples(
+    stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    """Metrics and predictions of some examples of a task."""
+    if task.kind == LANGUAGE_MODELING:
+        return _of_text(stage, part, examples, predictor.likelihood)
+    return _of_labels(stage, part, task, examples, predictor)
+
+
+def _of_labels(
+    stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    texts = examples["text"].tolist()
+    table = records.predictions_table(stage, part, examples, task.labels, predictor.probabilities(texts))
+    metrics: dict[str, Any] = measure(table, task.labels)
+    if predictor.orders is not None:
+        truth = examples["label"].map({label: code for code, label in enumerate(task.labels)}).to_numpy()
+        others = [float((order(texts).argmax(axis=1) == truth).mean()) for order in predictor.orders]
+        accuracies = [metrics["accuracy"]["value"], *others]
+        reason = "one order of the shots has no spread"
+        metrics["order_sd"] = metric_value(*order_sd(accuracies), len(accuracies), reason)
+    return metrics, table
+
+
+def _of_text(stage: str, part: str, examples: "pd.DataFrame", likelihood: Likelihood) -> tuple[dict, "pd.DataFrame"]:
+    table = records.likelihoods_table(stage, part, examples, likelihood.score(examples["text"].tolist()))
+    return measure_text(table, protocol=likelihood.protocol, pseudo=likelihood.pseudo), table
+
+
+def clock() -> float:
+    """Seconds, those included that a cache has saved: what a run costs must not depend on what ran before it."""
+    return time.perf_counter() + saved_seconds()

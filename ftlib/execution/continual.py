@@ -1,0 +1,238 @@
+"""Several trainings in one run: on earlier tasks first, on several at once, holding on to old examples or weights.
+
+Between two trainings every task is measured, so that a run holds its own row of R[i, j], the score on task j after
+training i (Lopez-Paz & Ranzato 2017, section 3): the stages `after_1`, `after_2`, ... and `after`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import DECODER, LANGUAGE_MODELING, METHODS
+from ftlib.core.format import short_name
+from ftlib.data import bundled
+from ftlib.data.registry import load_task
+from ftlib.data.task import Task
+from ftlib.evaluation.examples import Evaluated, joined, of_examples
+from ftlib.methods import peft_adapters
+from ftlib.methods.multitask import Shared
+from ftlib.metrics import metric_value
+from ftlib.models.prompts import no_words
+from ftlib.records.events import Events
+from ftlib.training.contract import Predictor, Trainable
+from ftlib.training.regularization import Anchors, fisher, pretrained
+from ftlib.training.replay import mixed_tasks, replayed
+from ftlib.training.trainer import Training, fit
+from ftlib.training.weight_interpolation import Line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ftlib.models.loading import Model
+
+
+class TrainedSequence(NamedTuple):
+    """A model after all its trainings."""
+
+    predictor: Predictor
+    """For the run's own task; its members are the others."""
+    training: Training
+    """All of them together."""
+    examples: int
+    """Different examples that were trained on."""
+    between: dict[str, Evaluated]
+    """What it showed after each training but the last: `after_1`, ..."""
+    line: Line | None
+    """From the untouched weights, where states on the way are asked for."""
+
+
+def phases(spec: Experiment) -> list[list[str]]:
+    """The trainings in order: for each, the tasks that it is on, by short name.
+
+    >>> phases(Experiment(task="pydocs", method="full", earlier=["reviews"], together=["bios"]))
+    [['reviews'], ['pydocs', 'bios']]
+
+    Adapters that are merged are trained apart:
+
+    >>> phases(Experiment(task="pydocs", method="merged", together=["bios"]))
+    [['pydocs'], ['bios']]
+    """
+    together = [[spec.task, *spec.together]]
+    if spec.method == "merged":
+        together = [[name] for name in together[0]]
+    trainings = [*([name] for name in spec.earlier), *together]
+    return [[short_name(name) for name in names] for names in trainings]
+
+
+def others(spec: Experiment) -> dict[str, Task]:
+    """The tasks that a run has beside its own, by short name, read.
+
+    Raises:
+        FtlibError: See `ftlib.data.registry.load_task`.
+    """
+    return {short_name(name): load_task(name) for name in (*spec.earlier, *spec.together)}
+
+
+def zero_shot_baselines(spec: Experiment, model: "Model") -> dict[str, tuple[Task, Predictor]]:
+    """The zero-shot of the untouched model on the run's other tasks; where labels have no words there is none."""
+    return {
+        name: (task, METHODS["zero_shot"].prepare()(model, spec, task, None))
+        for name, task in others(spec).items()
+        if (model.family == DECODER if task.kind == LANGUAGE_MODELING else task.label_words)
+    }
+
+
+def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events) -> TrainedSequence:
+    """Train on every leg in order; the model, and a head that knows all tasks, go from one to the next.
+
+    Raises:
+        Diverged: Some training did.
+    """
+    import pandas as pd
+
+    shared, drawn = begun(spec, task, model)
+    own, tasks = short_name(spec.task), shared.tasks
+    line = Line(shared.module, shared.new) if spec.alphas else None
+    anchors = _anchored(spec, shared)
+    if spec.ewc and not spec.earlier:
+        _consolidate(spec, shared, own, _old_text(own), anchors, events)
+    between, trainings, seen = {}, [], []
+    for number, names in enumerate(phases(spec), 1):
+        trainable, frame = phase_of(spec, shared, number, drawn)
+        if anchors:
+            trainable = trainable._replace(pull=anchors.pull)
+        watched = pd.concat([tasks[name].splits["validation"].assign(task=name) for name in names])
+        events.say("leg", tasks=names, replayed=len(frame) - sum(len(drawn[name]) for name in names))
+        trainings.append((fit(trainable, model, spec, frame, events, watched), len(frame)))
+        seen += names
+        if number == len(phases(spec)) or spec.method == "merged":
+            continue
+        if spec.method == "stacked":
+            peft_adapters.stack(shared.module, spec.seed + number)
+        if spec.ewc and tasks[names[0]].kind == task.kind:
+            _consolidate(spec, shared, names[0], drawn[names[0]], anchors, events)
+        events.say("stage", name=f"after_{number}")
+        between[f"after_{number}"] = _row(f"after_{number}", spec, shared, seen, own)
+    if spec.method == "merged":
+        peft_adapters.merge(shared.module, spec)
+    answers = shared.answers(own)
+    members = {
+        name: (one, shared.answers(name))
+        for name, one in tasks.items()
+        if name != own and (one.kind != LANGUAGE_MODELING or model.family == DECODER)
+    }
+    predictor = replace(
+        shared.predictor,
+        probabilities=answers.probabilities,
+        likelihood=answers.likelihood,
+        prompt=answers.prompt,
+        members=members,
+    )
+    unique = sum(len(frame) for frame in drawn.values())
+    return TrainedSequence(predictor, _together(trainings), unique, between, line)
+
+
+def begun(spec: Experiment, task: Task, model: "Model") -> tuple[Shared, dict[str, "pd.DataFrame"]]:
+    """The model for all of a run's tasks, and the examples of each that it is trained on, both by short name."""
+    own, beside = short_name(spec.task), others(spec)
+    tasks = {**{name: beside[name] for name in map(short_name, spec.earlier)}, own: task, **beside}
+    return Shared(model, spec, tasks), {name: _draw(spec, name == own, one, name) for name, one in tasks.items()}
+
+
+def _draw(spec: Experiment, own: bool, task: Task, name: str) -> "pd.DataFrame":
+    if own:
+        found = task.draw(**spec.drawing())
+    else:
+        most = spec.earlier_limit or spec.train_limit
+        found = task.draw(train_limit=min(most, len(task.splits["train"])), seed=spec.seed)
+    return found.assign(task=name)
+
+
+def _anchored(spec: Experiment, shared: Shared) -> Anchors:
+    import torch
+
+    anchors = Anchors()
+    if spec.l2_sp:
+        for weight in pretrained(shared.module, shared.new):
+            anchors.add(weight, torch.tensor(spec.l2_sp, device=weight.device), weight.detach().clone())
+    return anchors
+
+
+def _consolidate(
+    spec: Experiment, shared: Shared, name: str, examples: "pd.DataFrame", anchors: Anchors, events: Events
+) -> None:
+    """Draw the weights to what they are now, each as strongly as the task's examples need it."""
+    trainable = shared.trainable([name])
+    encoded = trainable.encode(examples)
+    rng = np.random.default_rng([spec.seed, len(name)])
+    chosen = rng.permutation(len(encoded))[: spec.ewc_samples]
+    events.say("consolidate", task=name, n=len(chosen))
+    for weight, importance in fisher(trainable, shared.model, encoded, chosen.tolist()).items():
+        anchors.add(weight, spec.ewc * importance, weight.detach().clone())
+
+
+def _old_text(name: str) -> "pd.DataFrame":
+    return bundled.old().assign(task=name)
+
+
+def phase_of(
+    spec: Experiment, shared: Shared, number: int, drawn: Mapping[str, "pd.DataFrame"]
+) -> tuple[Trainable, "pd.DataFrame"]:
+    """What is trained in one of a run's trainings, and on what: what is new, and what is replayed of what was seen.
+
+    Args:
+        spec: The run.
+        shared: Its model.
+        number: Which of its `phases`, from 1.
+        drawn: As `begun` returns it.
+    """
+    import pandas as pd
+
+    names, kind = phases(spec)[number - 1], shared.tasks[phases(spec)[number - 1][0]].kind
+    if spec.method == "merged":
+        peft_adapters.another(shared.module, spec, number - 1)
+    seen = [name for before in phases(spec)[: number - 1] for name in before] if spec.method != "merged" else []
+    frames = [drawn[name] for name in names]
+    old = [drawn[name] for name in dict.fromkeys(seen) if shared.tasks[name].kind == kind]
+    if spec.replay and not old and kind == LANGUAGE_MODELING:
+        old = [_old_text(names[0])]
+    for place, frame in enumerate(old if spec.replay else []):
+        rng = np.random.default_rng([spec.seed, len(seen), place])
+        frames.append(frame.iloc[replayed(len(frame), spec.replay, rng)])
+    frame = pd.concat(frames, ignore_index=True)
+    trainable = shared.trainable(list(dict.fromkeys(frame["task"])))
+    if len(names) > 1 and spec.sampling != "proportional":
+        rng = np.random.default_rng(spec.seed)
+        trainable = trainable._replace(
+            batches=lambda size, steps: mixed_tasks(frame["task"], spec.sampling, size, steps, rng)
+        )
+    return trainable, frame
+
+
+def _row(stage: str, spec: Experiment, shared: Shared, seen: list[str], own: str) -> Evaluated:
+    """Every task between two trainings: by its head where it was trained on, by zero-shot where it was not."""
+    found = {}
+    for name, task in shared.tasks.items():
+        part = "test" if name == own else name
+        predictor = shared.answers(name) if name in seen else shared.guesses(name)
+        if task.kind == LANGUAGE_MODELING and shared.model.family != DECODER:
+            continue
+        if predictor is None:
+            missing = metric_value(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))
+            found[part] = {"accuracy": missing}, None
+        else:
+            found[part] = of_examples(stage, part, task, task.test_set(spec.eval_limit), predictor)
+    return joined(found, 0.0)
+
+
+def _together(trainings: list[tuple[Training, int]]) -> Training:
+    """Several trainings as one: seconds add up, rates are means over the seconds."""
+    seconds = sum(one.seconds for one, _ in trainings)
+    rate, work = (
+        sum(getattr(one, name) * one.seconds for one, _ in trainings) / seconds
+        for name in ("examples_per_second", "flops_per_second")
+    )
+    return Training(seconds, rate, work, sum(one.validation_seconds for one, _ in trainings), (0, 0))

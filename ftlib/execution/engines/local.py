@@ -1,0 +1,53 @@
+"""Runs as processes of this machine."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ftlib.config.experiment import Experiment
+from ftlib.execution.engines.base import Handle, Process, Start
+from ftlib.records import provenance
+
+WORTH_A_PARENT = 2
+"""Runs of a kind from which on a warm parent takes less time than it saves."""
+
+
+@contextmanager
+def engine(specs: Iterable[Experiment] = ()) -> Iterator[Start]:
+    """The engine.
+
+    Args:
+        specs: What is about to run; where there are several of a kind they start warm, and others cold.
+    """
+    if sys.platform != "linux":
+        yield Process
+        return
+    # Not at the top: it says how a process ends with its parent, which only Linux knows.
+    from ftlib.execution.engines import prefork
+
+    left = Counter(prefork.kind(spec) for spec in specs if spec.processes == 1)
+    parents = {kind: None for kind, runs in left.items() if runs >= WORTH_A_PARENT}
+
+    def start(run_dir: Path) -> Handle:
+        spec = Experiment(**provenance.request(run_dir)["passed"])
+        if spec.processes > 1:
+            # Torchrun starts its processes, from nothing.
+            return Process(run_dir)
+        kind = prefork.kind(spec)
+        left[kind] -= 1
+        for other, parent in parents.items():
+            if parent and left[other] < 1 and parent.idle and other != kind:
+                # Its memory is of use to others.
+                parent.stop()
+        if kind not in parents:
+            return Process(run_dir)
+        parents[kind] = parents[kind] or prefork.Parent(kind, run_dir.parent)
+        return Process(run_dir) if parents[kind].ended else prefork.Fork(parents[kind], run_dir)
+
+    try:
+        yield start
+    finally:
+        for parent in filter(None, parents.values()):
+            parent.stop()

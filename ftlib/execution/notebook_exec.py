@@ -1,0 +1,120 @@
+"""The notebooks as the library sees them: where they are, what they accept, how one is executed."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftlib.core.errors import FtlibError, unknown
+
+if TYPE_CHECKING:
+    from ftlib.execution.engines.forks import WaitingKernel
+
+waiting_kernel: "WaitingKernel | None" = None
+"""A process that waits to become the kernel of the one notebook that this process executes; None: one is started."""
+
+
+def folder() -> Path:
+    """The folder of hand-written notebooks: `notebooks/` of the working directory, else of ftlib's own checkout.
+
+    Raises:
+        FtlibError: Neither is there.
+    """
+    for place in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if (place / "notebooks" / "00_start_here.ipynb").exists():
+            return place / "notebooks"
+    raise FtlibError(f"notebooks: no folder notebooks/ in {Path.cwd()}; run ftlib from a checkout of its repository")
+
+
+def at_root() -> None:
+    """Make paths relative to the repository when a notebook was opened in JupyterLab.
+
+    Jupyter starts a kernel in the notebook's own folder, Papermill in the folder of whoever called it; only in the
+    repository's `notebooks/` is anything changed.
+    """
+    if Path.cwd() == Path(__file__).resolve().parents[2] / "notebooks":
+        os.chdir("..")
+
+
+def find(name: str) -> Path:
+    """The notebook's file.
+
+    Raises:
+        FtlibError: There is none of that name; lists those there are.
+    """
+    path = folder() / f"{name}.ipynb"
+    if not path.exists():
+        raise unknown("notebook", name, listed())
+    return path
+
+
+def listed() -> dict[str, str]:
+    """Every notebook: name -> the question that is its title."""
+    import json
+
+    found = {}
+    for path in sorted(folder().glob("*.ipynb")):
+        first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]
+        text = "".join(first["source"]) if isinstance(first["source"], list) else first["source"]
+        found[path.stem] = text.splitlines()[0].lstrip("# ").strip()
+    return found
+
+
+def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+    """Execute a notebook with Papermill in a kernel of this interpreter, keeping the executed copy.
+
+    Args:
+        source: The stored notebook.
+        target: Where the executed copy goes; written cell by cell.
+        parameters: Values of its parameters cell; JSON values only.
+
+    Raises:
+        FtlibError: A parameter that the notebook does not declare.
+        papermill.PapermillExecutionError: A cell failed; the copy shows which.
+    """
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+
+    # Papermill only logs a name that the notebook does not have.
+    declared = papermill.inspect_notebook(str(source))
+    for name in parameters:
+        if name not in declared:
+            raise FtlibError(f"{source.name}: {unknown('parameter', name, declared)}")
+
+    with tempfile.TemporaryDirectory(prefix="ftlib-") as sockets:
+
+        class OwnKernel(AsyncKernelManager):
+            """A kernel of this interpreter, whatever kernelspec the user has, on sockets nobody else uses.
+
+            The default TCP ports race when several kernels start at once; Windows has nothing else.
+            """
+
+            def __init__(self, **options: Any) -> None:
+                super().__init__(**options)
+                if os.name == "posix":
+                    self.transport, self.ip = "ipc", os.path.join(sockets, "k")
+
+            def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+                return [sys.executable, "-m", "ipykernel_launcher", "-f", self.connection_file]
+
+            async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+                if waiting_kernel is None:
+                    return await super()._async_launch_kernel(kernel_cmd, **options)
+                waiting_kernel.begin(kernel_cmd, options["env"], options.get("cwd") or os.getcwd())
+                started = self.provisioner
+                started.process, started.pid, started.pgid = waiting_kernel, waiting_kernel.pid, waiting_kernel.pid
+                self._reconcile_connection_info(started.connection_info)
+
+        papermill.execute_notebook(
+            str(source),
+            str(target),
+            parameters=parameters,
+            kernel_name="python3",
+            kernel_manager_class=OwnKernel,
+            progress_bar=False,
+            log_output=False,
+            cwd=str(Path.cwd()),
+            start_timeout=180,
+            iopub_timeout=60,
+        )

@@ -1,0 +1,358 @@
+"""One experiment, from its spec to its record: the stages in order, on one page.
+
+The run_ notebooks call the same functions, a cell each; a test holds the two together.
+"""
+
+import os
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ftlib import records
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import LANGUAGE_MODELING, METHODS
+from ftlib.core.errors import Diverged, FtlibError
+from ftlib.data.registry import load_task
+from ftlib.data.task import Task
+from ftlib.evaluation.evaluate import evaluate, evaluate_others
+from ftlib.evaluation.examples import Evaluated, clock, joined, stacked
+from ftlib.metrics import continual, metric_value
+from ftlib.models.prompts import no_words
+from ftlib.records import RunRecord, provenance
+from ftlib.records.events import Events
+from ftlib.training.contract import Predictor
+from ftlib.training.distributed import rank
+from ftlib.training.mitigation import mitigated, scrub
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ftlib.models.loading import Model
+    from ftlib.training.weight_interpolation import Line
+
+
+class Adapted(NamedTuple):
+    """An adapted model and what adapting it took."""
+
+    predictor: Predictor
+    cost: dict[str, float | None]
+    tuned: dict[str, object]
+    """The setting that validation chose and all that were tried; empty where the plan gives no tuning budget."""
+    others: tuple[int, int] = (0, 0)
+    """Bytes that the other processes of the training used; see `ftlib.training.trainer.Training`."""
+    between: Mapping[str, Evaluated] = {}
+    """What it showed between two trainings, by stage."""
+    line: "Line | None" = None
+    """From the untouched weights to the adapted ones, where states on the way are asked for."""
+
+
+def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None:
+    """Run one experiment in this process, without a notebook.
+
+    Where several processes share the training, each of them calls this (`torchrun --nproc_per_node N`).
+
+    Args:
+        spec: What to run.
+        run_dir: Folder for the record and the predictions; None: nothing is written.
+
+    Returns:
+        The record, status ok; None in every process but the first.
+
+    Raises:
+        FtlibError: The request cannot be carried out, or training diverged; nothing is recorded then.
+    """
+    if rank(spec):
+        return assist(spec)
+    events = Events(run_dir)
+    task, model = open_task(spec, events), open_model(spec, events)
+    before = measure_before(spec, task, model, events)
+    adapted = adapt(spec, task, model, events)
+    after = measure_after(spec, task, model, adapted, events)
+    return save(spec, task, model, before, adapted, after, run_dir)
+
+
+def assist(spec: Experiment) -> None:
+    """What a process that is not the first does of an experiment: its share of every training; it writes nothing.
+
+    Raises:
+        FtlibError: As for the first one.
+    """
+    events = _Silent()
+    task, model = open_task(spec, events), open_model(spec, events)
+    if model.device == "cuda":
+        import torch
+
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    train, settings = _drawn(spec, task), _settings(spec)
+    for setting in settings:
+        try:
+            _fit_once(setting, task, train, model, events)
+        except Diverged:
+            # The first process has met it too, and goes on with the next setting where there are several.
+            if len(settings) == 1:
+                raise
+
+
+class _Silent(Events):
+    def say(self, event: str, **facts: object) -> None:
+        pass
+
+
+def open_task(spec: Experiment, events: Events | None = None) -> Task:
+    """Read the experiment's data."""
+    (events or Events()).say("stage", name="data")
+    task = load_task(spec.task, **spec.columns())
+    if spec.canaries:
+        from ftlib.evaluation.memorization import planted_task
+
+        return planted_task(task, spec)
+    return scrub(task) if spec.mitigation == "scrub" else task
+
+
+def open_model(spec: Experiment, events: Events | None = None) -> "Model | None":
+    """Find the experiment's base model; None for a method that has none.
+
+    Raises:
+        FtlibError: The method needs what is not here, or see `ftlib.models.loading.load_model`.
+    """
+    if not METHODS[spec.method].model:
+        return None
+    if problem := METHODS[spec.method].lacks(spec.device):
+        raise FtlibError(problem)
+    (events or Events()).say("stage", name="model")
+    # Not at the top: the baselines need no torch, which takes seconds to load.
+    from ftlib.models.loading import load_model
+
+    return load_model(spec.model, device=spec.device, dtype=spec.dtype, threads=spec.threads)
+
+
+def measure_before(spec: Experiment, task: Task, model: "Model | None", events: Events | None = None) -> Evaluated:
+    """Measure the untouched model, by zero-shot; a method without a model has nothing before."""
+    (events or Events()).say("stage", name="before")
+    if model is None:
+        return Evaluated({}, None, 0.0)
+    others = _others(spec, model)
+    if task.kind != LANGUAGE_MODELING and not task.label_words:
+        missing = metric_value(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))
+        silent = Predictor(0, 0, 0, members=others)
+        if "general" in spec.probes and model.speaks:
+            from ftlib.models.inference import untouched_likelihood
+
+            silent.likelihood = untouched_likelihood(model.speaker(), model, spec)
+        return joined(
+            {"test": ({"accuracy": missing}, None)} | evaluate_others("before", spec, task, model, silent), 0.0
+        )
+    untouched = METHODS["zero_shot"].prepare()(model, spec, task, None)
+    untouched.members = others
+    return evaluate("before", spec, task, model, untouched)
+
+
+def _others(spec: Experiment, model: "Model") -> dict[str, tuple[Task, Predictor]]:
+    if not spec.continued:
+        return {}
+    from ftlib.execution.continual import zero_shot_baselines
+
+    return zero_shot_baselines(spec, model)
+
+
+def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | None = None) -> Adapted:
+    """Draw the training examples and adapt the model to them as the method says.
+
+    With a tuning budget the method is fitted once per setting, and the one best on validation stays: by accuracy,
+    or by bits per byte where there are no labels. The cost is that of all of them, and of all processes: seconds on the
+    clock, examples and operations of all together.
+    """
+    events = events or Events()
+    events.say("stage", name="adapt")
+    train = _drawn(spec, task)
+    start = clock()
+    between: Mapping[str, Evaluated] = {}
+    tuned: dict[str, object] = {}
+    line, examples = None, len(train)
+    if spec.continued:
+        from ftlib.execution.continual import train_sequence
+
+        predictor, training, examples, between, line = train_sequence(spec, task, model, events)
+    elif len(settings := _settings(spec)) > 1:
+        predictor, training, line, tuned = _tune(settings, task, train, model, events)
+    else:
+        predictor, training, line = _fit_once(spec, task, train, model, events)
+    cost = {
+        "train_seconds": clock() - start,
+        "validation_seconds": training.validation_seconds if training else None,
+        "train_examples": examples if predictor.trainable_parameters or predictor.orders is not None else 0,
+        "train_examples_per_second": training.examples_per_second if training else None,
+        "achieved_flops_per_second": training.flops_per_second if training else None,
+        "matmul_peak_flops_per_second": spec.processes * _peak(model) if training else None,
+    }
+    return Adapted(predictor, cost, tuned, training.others if training else (0, 0), between, line)
+
+
+def _drawn(spec: Experiment, task: Task) -> "pd.DataFrame":
+    train = task.draw(**spec.drawing())
+    return mitigated(task, train, spec.mitigation, spec.mitigation_column, spec.seed)
+
+
+FACTORS = (1, 1 / 3, 3, 1 / 10, 10, 1 / 30, 30, 1 / 100, 100)
+"""Learning rates a tuning budget buys, as multiples of the spec's, nearest first."""
+
+
+def _settings(spec: Experiment) -> list[Experiment]:
+    """What the tuning budget buys; without one, the experiment itself."""
+    budget = spec.tuning.get("learning_rate", 1) if METHODS[spec.method].trains else 1
+    if budget == 1:
+        return [spec]
+    rate = spec.resolved()["learning_rate"]
+    return [spec.model_copy(update={"learning_rate": rate * one, "probes": []}) for one in FACTORS[:budget]]
+
+
+def _tune(settings: list[Experiment], task: Task, train: "pd.DataFrame", model: "Model | None", events: Events):
+    """Fit once per setting; a setting that diverges is one that was tried and is not taken."""
+    tried, best = [], None
+    metric, sign = ("bits_per_byte", -1) if task.kind == LANGUAGE_MODELING else ("accuracy", 1)
+    for setting in settings:
+        entry = {"learning_rate": setting.learning_rate, f"validation_{metric}": None}
+        entry["n_validation"] = len(task.splits["validation"])
+        try:
+            predictor, training, line = _fit_once(setting, task, train, model, events)
+            shown = evaluate("after", setting, task, model, predictor, part="validation")
+            score = shown.metrics["validation"][metric]["value"]
+            entry[f"validation_{metric}"] = score
+            if best is None or sign * score > sign * best[0]:
+                best = score, predictor, training, line, setting.learning_rate
+        except Diverged as error:
+            entry["reason"] = str(error)
+        tried.append(entry)
+        events.say("tried", **entry)
+    if best is None:
+        raise Diverged(f"all {len(tried)} learning rates diverged: {[entry['learning_rate'] for entry in tried]}")
+    return *best[1:4], {"learning_rate": best[4], "tried": tried}
+
+
+def _fit_once(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model | None", events: Events):
+    predictor = METHODS[spec.method].prepare()(model, spec, task, train)
+    if predictor.trainable is None:
+        return predictor, None, None
+    from ftlib.training.trainer import fit
+
+    line = _line(spec, predictor) if spec.alphas else None
+    training = fit(predictor.trainable, model, spec, train, events, task.splits["validation"])
+    if predictor.trainable.finish:
+        predictor.trainable.finish()
+    return predictor, training, line
+
+
+def _line(spec: Experiment, predictor: Predictor) -> "Line":
+    from ftlib.methods.finetune import new_parameters
+    from ftlib.training.weight_interpolation import Line
+
+    return Line(predictor.trainable.module, new_parameters(predictor.trainable.module))
+
+
+def _peak(model: "Model") -> float:
+    from ftlib.execution.benchmark import matmul_peak
+
+    return matmul_peak(model.device, model.dtype, model.threads)
+
+
+def measure_after(
+    spec: Experiment, task: Task, model: "Model | None", adapted: Adapted, events: Events | None = None
+) -> Evaluated:
+    """Measure the adapted model; here, once, at the end, the test split is read."""
+    events = events or Events()
+    events.say("stage", name="after")
+    if spec.alphas:
+        from ftlib.training import weight_interpolation
+    after, also = evaluate("after", spec, task, model, adapted.predictor), dict(adapted.between)
+    for alpha in spec.alphas:
+        events.say("stage", name=f"alpha {alpha:g}")
+        with adapted.line.at(alpha):
+            name = weight_interpolation.stage_of(alpha)
+            also[name] = evaluate(name, spec, task, model, adapted.predictor)
+    return after._replace(also=also)
+
+
+def save(
+    spec: Experiment,
+    task: Task,
+    model: "Model | None",
+    before: Evaluated,
+    adapted: Adapted,
+    after: Evaluated,
+    run_dir: str | Path | None = "",
+) -> RunRecord:
+    """Put the record together and write it: predictions first, record last.
+
+    Args:
+        spec: What was asked.
+        task: Its data.
+        model: Its base model, if it has one.
+        before: The untouched model, measured.
+        adapted: The adapted model and its cost.
+        after: The adapted model, measured.
+        run_dir: The run's folder; empty: `reports/exploration/runs/<run_id>`; None: nothing is written.
+
+    Raises:
+        FtlibError: The folder belongs to another spec, or has a complete record already.
+    """
+    if run_dir == "":
+        run_dir = Path("reports/exploration/runs") / spec.run_id
+    given = provenance.request(run_dir) if run_dir else {}
+    if given and given["run_id"] != spec.run_id:
+        raise FtlibError(f"{run_dir}: was planned for run {given['run_id']}, but this spec is run {spec.run_id}")
+    predictor, states = adapted.predictor, {"before": before, **after.also, "after": after}
+    metrics = {stage: one.metrics for stage, one in states.items()}
+    table = stacked([one.predictions for one in states.values() if one.predictions is not None])
+    if sequence := continual.summary(table, metrics, spec.resolved()):
+        metrics["after"] = metrics["after"] | {"sequence": sequence}
+    cost = adapted.cost | {
+        "eval_seconds": after.seconds,
+        **_peak_memory(adapted.others),
+        "trainable_parameters": predictor.trainable_parameters,
+        "total_parameters": predictor.total_parameters,
+        "checkpoint_bytes": predictor.checkpoint_bytes,
+    }
+    record = RunRecord(
+        run_id=spec.run_id,
+        status="ok",
+        spec={"passed": given.get("passed", spec.passed()), "resolved": spec.resolved()},
+        plan_hash=given.get("plan_hash", ""),
+        metrics=metrics,
+        cost=cost,
+        provenance=provenance.describe(spec, task, model, given)
+        | {
+            name: value
+            for name, value in (
+                ("tuned", adapted.tuned),
+                ("prompt", predictor.prompt),
+                ("groups", METHODS[spec.method].groups),
+            )
+            if value
+        },
+    )
+    if run_dir:
+        provenance.keep_examples(Path(run_dir), task)
+        records.write(run_dir, record, table)
+    return record
+
+
+def _peak_memory(others: tuple[int, int]) -> dict[str, int | None]:
+    """Of main memory what all processes of the run need together, of a GPU's what the one that needs most does."""
+    mine = provenance.peak_memory()
+    on_gpu = mine["peak_device_memory_bytes"]
+    return {
+        "peak_memory_bytes": mine["peak_memory_bytes"] + others[0],
+        "peak_device_memory_bytes": None if on_gpu is None else max(on_gpu, others[1]),
+    }
+
+
+class _Page(types.ModuleType):
+    """Importing this module puts it where `ftlib.execution.run(spec)` is looked up; so it can be called as well."""
+
+    def __call__(self, spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None:
+        return run(spec, run_dir)
+
+
+sys.modules[__name__].__class__ = _Page

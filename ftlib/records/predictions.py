@@ -1,0 +1,193 @@
+"""Predictions as arrays: one run's answers on one part, labels as numbers, examples in the order of their ids."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftlib.core.errors import FtlibError
+from ftlib.metrics.classification import brier_terms
+from ftlib.metrics.fairness import PREFIX as PREFIX_OF_GROUPS
+from ftlib.metrics.fairness import unnamed
+from ftlib.metrics.language import METRICS_OF_TEXT, PREFIX
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Codes = NDArray[np.int32]
+
+
+_CODED = ("stage", "part", "label", "prediction")
+
+
+_NUMBERS = ("nats", "n_tokens", "n_bytes")
+
+
+class Part(NamedTuple):
+    """One run's predictions of one stage and part."""
+
+    ids: NDArray[np.object_]
+    """(n,) ids, sorted; shared by all runs on the same examples."""
+    labels: tuple[str, ...]
+    truth: Codes | None
+    """(n,) numbers of the true labels; None where the part has none."""
+    chosen: Codes | None
+    """(n,) numbers of the predicted labels."""
+    brier: NDArray[np.float64] | None
+    """(n,) squared distance between probabilities and truth; None where there are no probabilities."""
+    numbers: Mapping[str, NDArray[np.float64]]
+    """nats, n_tokens, n_bytes: (n,) each, where given for every example."""
+    clusters: NDArray[np.object_] | None
+    same: bytes
+    """Equal for two parts exactly where examples, labels and true labels (of text: its bytes) are equal."""
+    answers: bytes
+    """Equal for two parts exactly where `same` and all predicted labels (of text: likelihoods, protocol) are equal."""
+    protocol: str = ""
+    """How the likelihoods of text came about; values under two protocols do not compare."""
+    pseudo: bool = False
+    """Whether they are a masked model's."""
+    groups: Mapping[str, NDArray[np.object_]] = {}
+    """Column -> (n,) names of groups, for the columns that this part has."""
+
+    @property
+    def of_text(self) -> bool:
+        """Whether it holds likelihoods of documents, no answers."""
+        return self.truth is None and {"nats", "n_bytes"} <= set(self.numbers)
+
+
+class Examples(NamedTuple):
+    """Texts and labels of a task's test part."""
+
+    texts: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> "Examples":
+        """Read `examples/<data_sha256>.parquet`."""
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(path, columns=["id", "text"], partitioning=None)
+        return cls(dict(zip(table["id"].to_pylist(), map(str, table["text"].to_pylist()), strict=True)))
+
+
+def read_parts(path: Path, metrics: Mapping[str, Any], cache: dict[bytes, Any]) -> dict[tuple[str, str], Part]:
+    """Read one run's predictions.
+
+    Args:
+        path: A predictions.parquet.
+        metrics: Of the run's record: says under which protocol likelihoods of text came about.
+        cache: Arrays that are equal in many runs are kept here once.
+
+    Raises:
+        FtlibError: The file is missing, cannot be read, repeats ids, or lacks a prediction of a labelled example.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    if not path.is_file():
+        raise FtlibError("predictions.parquet is missing")
+    try:
+        with pyarrow.parquet.ParquetFile(path, read_dictionary=list(_CODED)) as file:
+            columns = [name for name in file.schema_arrow.names if _wanted(name)]
+            table = file.read(columns=columns, use_threads=False)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise FtlibError(f"predictions.parquet cannot be read ({type(error).__name__})") from None
+    if lacking := {"stage", "part", "id", "label", "prediction"} - set(table.column_names):
+        raise FtlibError(f"predictions.parquet lacks the columns {sorted(lacking)}")
+    (stages, stage), (parts, part) = _coded(table["stage"]), _coded(table["part"])
+    found = {}
+    for code in np.unique(stage * len(parts) + part):
+        rows = np.flatnonzero(stage * len(parts) + part == code)
+        where = stages[code // len(parts)], parts[code % len(parts)]
+        first, last = int(rows[0]), int(rows[-1])
+        kept = table.slice(first, last - first + 1) if last - first + 1 == len(rows) else table.take(rows)
+        one = _part(kept, "/".join(where), cache)
+        found[where] = _with_protocol(one, metrics.get(where[0], {}).get(where[1], {}), cache) if one.of_text else one
+    return found
+
+
+def _with_protocol(part: Part, leaves: Mapping[str, Any], cache: dict[bytes, Any]) -> Part:
+    """A part of text, told apart by its bytes, likelihoods and protocol rather than by labels."""
+    named = next((name for name in METRICS_OF_TEXT if name in leaves), "")
+    protocol, pseudo = str(leaves.get(named, {}).get("protocol", "")), named.startswith(PREFIX)
+    same = hashlib.sha256(part.same + part.numbers["n_bytes"].tobytes()).digest()
+    answers = hashlib.sha256(same + f"{pseudo} {protocol}".encode("utf-8", "surrogatepass"))
+    for name in ("nats", "n_tokens"):
+        answers.update(part.numbers[name].tobytes() if name in part.numbers else b"")
+    numbers = cache.setdefault(answers.digest(), part.numbers)
+    return part._replace(numbers=numbers, same=same, answers=answers.digest(), protocol=protocol, pseudo=pseudo)
+
+
+def _wanted(name: str) -> bool:
+    return name in ("id", "cluster", *_CODED, *_NUMBERS) or name.startswith(("score_", PREFIX_OF_GROUPS))
+
+
+def _coded(column: "pyarrow.ChunkedArray") -> tuple[list[str], NDArray[np.int64]]:
+    """The texts of a column and, per row, the number of its text; -1 where null."""
+    import pyarrow
+
+    array = column.combine_chunks()
+    if not pyarrow.types.is_dictionary(array.type):
+        array = array.cast(pyarrow.string()).dictionary_encode()
+    codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return [str(value) for value in array.dictionary.to_pylist()], codes
+
+
+def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
+    ids = np.asarray(table["id"].to_pylist(), dtype=object).astype(str).astype(object)
+    order = np.argsort(ids, kind="stable") if (ids[:-1] > ids[1:]).any() else np.arange(len(ids))
+    ids = ids[order]
+    if (ids[:-1] == ids[1:]).any():
+        raise FtlibError(f"{where} repeats ids")
+    scored = [name for name in table.column_names if name.startswith("score_") and not table[name].null_count]
+    (true_names, true_codes), (given_names, given_codes) = _coded(table["label"]), _coded(table["prediction"])
+    labels = tuple(name.removeprefix("score_") for name in scored)
+    used = [true_names[c] for c in np.unique(true_codes) if c >= 0] + [
+        given_names[c] for c in np.unique(given_codes) if c >= 0
+    ]
+    labels += tuple(sorted(set(used) - set(labels)))
+    truth, chosen = _codes(true_names, true_codes, labels), _codes(given_names, given_codes, labels)
+    if truth is not None and chosen is None:
+        raise FtlibError(f"{where} has labelled examples without a prediction")
+    truth, chosen = (None if codes is None else codes[order] for codes in (truth, chosen))
+    brier = None
+    if truth is not None and scored and len(scored) == len(labels):
+        scores = np.column_stack([table[name].to_numpy() for name in scored])[order]
+        brier = brier_terms(truth, scores) if np.isfinite(scores).all() else None
+    numbers = {}
+    for name in _NUMBERS:
+        if name in table.column_names and not table[name].null_count:
+            numbers[name] = table[name].to_numpy().astype(float)[order]
+    clusters = None
+    if "cluster" in table.column_names and not table["cluster"].null_count:
+        clusters = np.asarray(table["cluster"].to_pylist(), dtype=object)[order]
+    same = hashlib.sha256("\x1f".join([*labels, "\x1e", *ids]).encode("utf-8", "surrogatepass"))
+    same.update(b"" if truth is None else truth.tobytes())
+    ids, truth, clusters = cache.setdefault(same.digest(), (ids, truth, clusters))
+    answers = hashlib.sha256(same.digest() + (b"" if chosen is None else chosen.tobytes())).digest()
+    chosen = cache.setdefault(answers, chosen)
+    groups = _groups(table, order, cache)
+    return Part(ids, labels, truth, chosen, brier, numbers, clusters, same.digest(), answers, groups=groups)
+
+
+def _groups(table: "pyarrow.Table", order: NDArray[np.intp], cache: dict[bytes, Any]) -> dict[str, NDArray[np.object_]]:
+    found = {}
+    for name in table.column_names:
+        if name.startswith(PREFIX_OF_GROUPS) and table[name].null_count < len(table):
+            names, codes = _coded(table[name])
+            codes = codes[order].astype(np.int32)
+            key = hashlib.sha256("\x1f".join([name, *names]).encode("utf-8", "surrogatepass") + codes.tobytes())
+            # A code of -1, no group, takes the last.
+            column = np.asarray([*names, unnamed() if (codes < 0).any() else ""], dtype=object)[codes]
+            found[name.removeprefix(PREFIX_OF_GROUPS)] = cache.setdefault(key.digest(), column)
+    return found
+
+
+def _codes(names: list[str], codes: NDArray[np.int64], labels: tuple[str, ...]) -> Codes | None:
+    """Codes in the order of `labels`; None where any row has none."""
+    if not len(codes) or (codes < 0).any():
+        return None
+    place = {name: number for number, name in enumerate(labels)}
+    return np.asarray([place.get(name, -1) for name in names], dtype=np.int32)[codes]

@@ -1,0 +1,272 @@
+"""What tells runs apart beside task, model, method and seed: the fields in which their specs differ, in words.
+
+A study's folder, read: its runs, grouped into what the plan compares, and whether the plan stood before them.
+"""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftlib import records
+from ftlib.config.experiment import USUAL, Fields, Plan, draws, hash_of
+from ftlib.config.methods import METHODS
+from ftlib.config.suite_file import load_suite
+from ftlib.core.errors import FtlibError
+from ftlib.core.format import short_name
+from ftlib.metrics.language import METRICS_OF_TEXT
+from ftlib.records import RunRecord
+from ftlib.records.predictions import Examples, Part, read_parts
+
+_OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
+"""Fields that are no settings: they have a column of their own, or do not change what is asked."""
+
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
+
+
+def natural(said: str) -> tuple[object, ...]:
+    """Sort "shots=8" before "shots=64".
+
+    >>> sorted(["shots=64", "shots=8", ""], key=natural)
+    ['', 'shots=8', 'shots=64']
+    """
+    words = said.replace("=", " ").split()
+    return tuple((0, float(word), "") if _NUMBER.fullmatch(word) else (1, 0.0, word) for word in words)
+
+
+def differing(specs: list[Mapping[str, Any]]) -> list[str]:
+    """For each spec, the fields in which the specs differ, in words; a field at its default is left out.
+
+    >>> differing([{"shots": 8, "method_args": {"r": 4}}, {"shots": 0, "method_args": {"r": 4}}])
+    ['shots=8', '']
+    """
+    flat = [
+        {k: v for k, v in spec.items() if k not in ("method_args", *_OWN_COLUMNS)} | dict(spec.get("method_args", {}))
+        for spec in specs
+    ]
+    names = dict.fromkeys(name for spec in flat for name in spec)
+    found = [name for name in names if len({repr(spec.get(name)) for spec in flat}) > 1]
+    plain = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
+    said = []
+    for spec in flat:
+        shown = [name for name in found if name in spec and spec[name] != plain.get(name)]
+        said.append(" ".join(f"{name}={_said(name, spec[name])}" for name in shown))
+    if len(set(said)) < len({json.dumps(spec, sort_keys=True, default=str) for spec in flat}):
+        said = [" ".join(f"{name}={spec.get(name)!r}" for name in found) for spec in flat]
+    return said
+
+
+def _said(name: str, value: Any) -> str:
+    if name in ("earlier", "together"):
+        # A task named by a path would say more about the machine than about the run.
+        return ",".join(map(short_name, value))
+    if name == "alphas":
+        return ",".join(f"{alpha:g}" for alpha in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One record with its predictions."""
+
+    folder: Path
+    record: RunRecord
+    parts: Mapping[tuple[str, str], Part] = field(default_factory=dict)
+    """(stage, part) -> predictions; empty where the run is not ok."""
+    unreadable: str = ""
+    """Why the predictions of a record that says ok cannot be used."""
+
+    @property
+    def resolved(self) -> Mapping[str, Any]:
+        """Every field of the spec with its value."""
+        return self.record.spec.get("resolved", {})
+
+    @property
+    def ok(self) -> bool:
+        """Whether it finished and left predictions that can be used."""
+        return self.record.status == "ok" and not self.unreadable
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return self.resolved.get("seed", 0)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed only: one method with one setting on one task and model."""
+
+    task: str
+    model: str
+    method: str
+    settings: str
+    """The fields that differ among the groups of the same task, model and method, e.g. "shots=8"."""
+    name: str
+    """Unique among the groups of the task."""
+    runs: tuple[Run, ...]
+    """In the order of their seeds; those that failed too."""
+
+    @property
+    def ok(self) -> tuple[Run, ...]:
+        """The runs that finished."""
+        return tuple(run for run in self.runs if run.ok)
+
+    @property
+    def draws(self) -> bool:
+        """Whether another seed could give another result; otherwise one run stands for every seed."""
+        spec = self.runs[0].resolved
+        return len(self.runs) > 1 or spec.get("method") not in METHODS or draws(spec)
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it uses no model."""
+        return self.method in METHODS and not METHODS[self.method].model
+
+    @property
+    def shots(self) -> int:
+        """Labelled examples per class that it was given; 0: not limited, or none are drawn."""
+        drawn = self.method not in METHODS or METHODS[self.method].draws
+        return int(self.runs[0].resolved.get("shots") or 0) if drawn else 0
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a report is made from."""
+
+    folder: Path
+    question: str
+    plan: Plan
+    plan_hash: str
+    """Of suite.toml as it is now; empty where there is none."""
+    groups: tuple[Group, ...]
+    missing: tuple[Mapping[str, Any], ...]
+    """Resolved specs that suite.toml asks for and that have no record."""
+    unplanned: frozenset[str]
+    """run_ids that suite.toml does not ask for."""
+    notes: tuple[str, ...]
+    """What the reader must know about how the folder was read."""
+    examples: Mapping[str, Examples] = field(default_factory=dict)
+    """data_sha256 -> texts of the test part, where the study holds them."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, group by group."""
+        return tuple(run for group in self.groups for run in group.runs)
+
+    @property
+    def exploratory(self) -> tuple[Run, ...]:
+        """Runs made under another plan than suite.toml holds now, or under none."""
+        return tuple(run for run in self.runs if not self.plan_hash or run.record.plan_hash != self.plan_hash)
+
+
+def read_study(folder: str | Path) -> Study:
+    """Read a study's folder.
+
+    Raises:
+        FtlibError: The folder holds no record, or one that cannot be read.
+    """
+    folder = Path(folder)
+    found = list(records.records_of(folder))
+    if not found:
+        raise FtlibError(f"{folder}: no runs/*/record.json; run the suite first (ftlib run {folder.as_posix()})")
+    cache: dict[bytes, Any] = {}
+    runs = [_run(path, record, cache) for path, record in found]
+    question, plan, plan_hash, notes = _plan(folder, runs)
+    missing, unplanned, more = _against_suite(folder, runs)
+    wrong = [run for run in runs if run.record.run_id != run.folder.name]
+    notes += more + [f"the record in runs/{run.folder.name} calls itself {run.record.run_id}" for run in wrong]
+    groups = tuple(_groups(runs))
+    texts = {run.record.provenance.get("data_sha256") for run in runs}
+    examples = {sha: Examples.read(path) for sha in sorted(filter(None, texts)) if (path := _example_file(folder, sha))}
+    return Study(folder, question, plan, plan_hash, groups, missing, unplanned, tuple(notes), examples)
+
+
+def _run(path: Path, record: RunRecord, cache: dict[bytes, Any]) -> Run:
+    if record.status != "ok":
+        return Run(path, record)
+    try:
+        return Run(path, record, read_parts(path / "predictions.parquet", record.metrics, cache))
+    except FtlibError as error:
+        return Run(path, record, unreadable=str(error))
+
+
+def _example_file(folder: Path, sha: str) -> Path | None:
+    path = folder / "examples" / f"{sha}.parquet"
+    return path if sha.isalnum() and path.is_file() else None
+
+
+def _plan(folder: Path, runs: list[Run]) -> tuple[str, Plan, str, list[str]]:
+    """The question, the plan and its hash, read without looking at anything outside the folder."""
+    path = folder / "suite.toml"
+    if not path.is_file():
+        said = "there is no suite.toml, so no plan stood before the runs; the defaults of a plan are used"
+        return "", _usual(runs), "", [said]
+    try:
+        file = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        question, plan = str(file.get("study", {}).get("question", "")), Plan(**file.get("plan", {}))
+    except (ValueError, TypeError, AttributeError):
+        return "", _usual(runs), "", ["suite.toml cannot be read as a suite; the defaults of a plan are used"]
+    notes = [] if "plan" in file else ["suite.toml has no [plan]; its defaults are used"]
+    return question, plan, hash_of(question, plan), notes
+
+
+def _usual(runs: list[Run]) -> Plan:
+    """What a plan would usually settle for the tasks that were run; text is told by what was measured on it."""
+    texts = {
+        str(run.resolved.get("task", ""))
+        for run in runs
+        if set(METRICS_OF_TEXT) & set(run.record.metrics.get("after", {}).get("test", {}))
+    }
+    return Plan(tasks=dict.fromkeys(sorted(texts), USUAL["language-modeling"]))
+
+
+def _against_suite(folder: Path, runs: list[Run]) -> tuple[tuple[Mapping[str, Any], ...], frozenset[str], list[str]]:
+    """Runs that suite.toml asks for and are not there, and runs that are there unasked."""
+    if not (folder / "suite.toml").is_file():
+        return (), frozenset(), []
+    try:
+        suite = load_suite(folder, check_files=False)
+    except FtlibError:
+        return (), frozenset(), ["suite.toml does not load here, so runs that are missing cannot be listed"]
+    wanted = {spec.run_id: spec.resolved() for spec in suite.experiments}
+    have = {run.record.run_id for run in runs}
+    missing = tuple(spec for run_id, spec in wanted.items() if run_id not in have)
+    return missing, frozenset(have - set(wanted)), []
+
+
+def _groups(runs: list[Run]) -> Iterable[Group]:
+    cells: dict[str, list[Run]] = {}
+    for run in runs:
+        fields = {k: v for k, v in run.resolved.items() if k not in ("seed", "notebook")}
+        cells.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(run)
+    columns: dict[tuple[str, str, str], list[str]] = {}
+    for key, members in cells.items():
+        columns.setdefault(_columns(members[0]), []).append(key)
+    models: dict[str, set[str]] = {}
+    for task, model, _ in columns:
+        models.setdefault(task, set()).add(model)
+    order = {method: place for place, method in enumerate(METHODS)}
+    for (task, model, method), keys in sorted(columns.items(), key=lambda c: (c[0][0], order.get(c[0][2], 99), c[0])):
+        settings = differing([cells[key][0].resolved for key in keys])
+        for key, said in sorted(zip(keys, settings, strict=True), key=lambda pair: natural(pair[1])):
+            several = model and len(models[task] - {""}) > 1
+            name = " ".join(filter(None, [method, f"({model})" if several else "", said]))
+            members = sorted(cells[key], key=lambda run: (run.seed, run.record.run_id))
+            yield Group(task, model, method, said, name, tuple(members))
+
+
+def _columns(run: Run) -> tuple[str, str, str]:
+    spec = run.resolved
+    return str(spec.get("task", "")), str(spec.get("model", "")), str(spec.get("method", ""))
+
+
+def seed_of(*words: str) -> int:
+    """A seed for a generator, from the folder's content and nothing else."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(words).encode()).digest()[:8], "big")

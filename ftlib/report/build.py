@@ -1,0 +1,284 @@
+"""The report: a study's folder in, one page that a person can act on out.
+
+`build` reads `suite.toml` and `runs/*/` and writes `report.html`, `report.json`, `tables/*.csv` and `figures/*.svg`. It
+is a pure function of the folder: the same folder gives the same bytes. Every figure is recomputed from the predictions,
+and every comparison goes through `ftlib.stats.verdict`.
+
+From a study's folder to its files: read, compare, draw, write; each file in one step.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftlib.core import atomic, format
+from ftlib.core.html import text
+from ftlib.metrics import units
+from ftlib.metrics.registry import METRICS
+from ftlib.records.study import Study, read_study
+from ftlib.report import metric_rows, page, tables
+from ftlib.report.figures import Figure
+from ftlib.report.page import Section
+from ftlib.report.sections import (
+    across_tasks,
+    costs,
+    degenerate_runs,
+    error_analysis,
+    forgetting,
+    provenance,
+    runs,
+    training,
+)
+from ftlib.report.sections.bias_summary import BiasSummary, drifts
+from ftlib.report.sections.comparison import TaskComparison, task_comparisons, unheard
+from ftlib.report.sections.comparison import labels as per_class
+from ftlib.report.sections.costs import Foretold, foretold
+from ftlib.report.sections.costs import rows as foretold_rows
+from ftlib.report.sections.forgetting_page import Forgetting, forgetting_section
+from ftlib.report.sections.learning_curve import budget_rows, crossing_rows
+from ftlib.report.sections.memorization import Memorised, memorised
+from ftlib.report.sections.mitigation import Groups, groups_section
+
+
+def build(study_folder: str | Path) -> Path:
+    """Write a study's report.
+
+    Args:
+        study_folder: The folder that holds `runs/`, and `suite.toml` where there is one.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        FtlibError: There is no record, or one cannot be read.
+    """
+    return write_report(Path(study_folder))
+
+
+_HERE = Path(__file__).parent
+
+
+_WHO = ("task", "model", "method", "settings")
+
+
+_AT = ("measured", "shots", "shots_is", "low", "low_is", "high", "high_is")
+
+
+COLUMNS = {
+    "rows": (*_WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason", "protocol"),
+    "verdicts": (
+        "task", "metric", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "more_examples",
+        "more_seeds", "seeds", "sentence",
+    ),
+    "pareto": (*_WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability"),
+    "general": (
+        *_WHO, "part", "metric", "before", "after", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
+        "seeds", "protocol", "sentence",
+    ),
+    "crossovers": ("task", "metric", "a", "b", *_AT, "ahead_first", "ahead_last", "n_draws", "n", "sentence", "reason"),
+    "label_budgets": (
+        "task", "metric", "name", "goal", "target", *_AT, "reached_last", "n_draws", "n", "sentence", "reason",
+    ),
+    "tuning": (
+        *_WHO, "name", "metric", "k", "value", "low", "high", "first", "all_diverged", "seeds", "n_validation",
+    ),
+    "training": (
+        *_WHO, "name", "runs", "failed", "steps", "train_first", "train_last", "validation_lowest", "lowest_at_step",
+        "validation_last", "rise", "rise_low", "rise_high", "kept_steps", "n_validation",
+    ),
+    "predicted": ("task", "model", "method", "what", "predicted", "actual", "ratio", "lowest", "highest", "n"),
+    "sequences": (
+        *_WHO, "sequence", "metric", "a", "b", "value", "low", "high", "p_value", "p_holm", "verdict", "n", "seeds",
+        "sentence", "reason",
+    ),
+    "dial": (
+        *_WHO, "name", "alpha", "metric", "value", "low", "high", "measure", "forgotten", "forgotten_low",
+        "forgotten_high", "as_good", "forgets", "chosen", "n", "n_forgotten", "seeds",
+    ),
+    "carried": (
+        *_WHO, "sources", "how", "against", "metric", "unit", "value", "other", "gain", "low", "high", "p_value",
+        "p_holm", "verdict", "n", "seeds", "sentence",
+    ),
+    "groups": (
+        *_WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
+        "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
+    ),
+    "undone": (
+        *_WHO, "part", "column", "against", "label", "gap_without", "gap_with", "gap_change", "gap_verdict", "p_holm",
+        "metric", "quality_difference", "low", "high", "quality_verdict", "n", "seeds", "groups", "sentence", "reason",
+    ),
+    "ledger": (
+        *_WHO, "part", "metric", "about", "before", "before_low", "before_high", "before_at", "after", "after_low",
+        "after_high", "after_at", "change", "low", "high", "none_at", "p_value", "p_holm", "verdict", "n", "seeds",
+        "protocol", "caution", "sentence", "reason",
+    ),
+    "memorised": (
+        *_WHO, "part", "metric", "repetitions", "stage", "value", "low", "high", "n", "seeds", "candidates",
+    ),
+    "memorised_verdicts": (
+        "task", "question", "repetitions", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
+        "seeds", "sentence",
+    ),
+    "failures": ("run_id", *_WHO, "seed", "status", "reason"),
+    "collapsed": ("run_id", *_WHO, "shots", "seed", "label", "share", "accuracy", "n"),
+    "hard_examples": ("task", "id", "label", "text", "method", "said"),
+}  # fmt: skip
+"""The tables that are also written as CSV, and their columns."""
+
+
+def write_report(folder: Path) -> Path:
+    """Read the study and write everything; see `ftlib.report.build.build`."""
+    study = read_study(folder)
+    found = list(task_comparisons(study))
+    all_rows = metric_rows.rows_of(study)
+    wrong = metric_rows.disagreements(study)
+    failed = runs.failures(study)
+    notes = [*study.notes, *unheard(study, found)]
+    fallen, told, lost = degenerate_runs.collapses(study), foretold(study), forgetting_section(study, found)
+    whom, kept = groups_section(study), memorised(study)
+    drifted = drifts(study, whom.rows)
+    parts = page.sections(study, found, all_rows, fallen)
+    climbs = [part.ladder.ladder for part in parts if part.ladder]
+    verdicts = [row for contest in found for row in verdict_rows(contest)]
+    content = {
+        "question": study.question,
+        "plan": study.plan.model_dump(),
+        "rows": all_rows,
+        "verdicts": verdicts,
+        "pareto": [row for contest in found for row in contest.pareto],
+        "general": [
+            *(row for part in parts if part.general for row in forgetting.general_rows(part.general.found)),
+            *lost.rows["general"],
+        ],
+        "crossovers": [row for one in climbs for row in crossing_rows(one)],
+        "label_budgets": [row for one in climbs for row in budget_rows(one)],
+        "tuning": [part.tuning.entry() for part in parts if part.tuning],
+        "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
+        **{name: lost.rows[name] for name in ("sequences", "dial", "carried")},
+        "groups": whom.rows,
+        "undone": whom.undone,
+        "ledger": drifted.rows,
+        **kept.rows,
+        "predicted": foretold_rows(told),
+        "failures": failed,
+        "collapsed": degenerate_runs.rows(fallen),
+        "missing": [dict(spec) for spec in study.missing],
+        "disagreements": [one._asdict() for one in wrong],
+        "notes": [*notes, *(note for contest in found for note in contest.notes)],
+        "advice": [part.advice._asdict() for part in parts],
+        "provenance": provenance.provenance(study),
+    }
+    listed = {name: content[name] for name in COLUMNS if name in content}
+    listed["tuning"] = [row for entry in content["tuning"] for row in entry["curve"]]
+    listed["hard_examples"] = [row for part in parts for row in _hard_rows(study, part.contest)]
+    for name, entries in listed.items():
+        _write(folder / "tables" / f"{name}.csv", tables.as_csv(entries, COLUMNS[name]))
+    _write_figures(folder / "figures", [*(part.figures for part in parts), lost.figures, whom.figures, kept.figures])
+    atomic.write_json(folder / "report.json", content)
+    measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
+    path = folder / "report.html"
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, kept, drifted))
+    return path
+
+
+def verdict_rows(contest: TaskComparison) -> list[dict[str, Any]]:
+    """The comparisons as report.json holds them."""
+    at = f"with {per_class(contest.shots)}, " if contest.shots else ""
+    return [
+        {"task": contest.task, "metric": contest.metric, "a": duel.a, "b": duel.b}
+        | duel.comparison._asdict()
+        | {"sentence": at + duel.comparison.sentence, "p_holm": duel.p_holm, "seeds": duel.n_seeds}
+        for duel in contest.duels
+    ]
+
+
+def _hard_rows(study: Study, contest: TaskComparison) -> list[dict[str, Any]]:
+    return [
+        {"task": contest.task, "id": hard.id, "label": hard.label, "text": hard.text, "method": method, "said": said}
+        for hard in error_analysis.hard_examples(study, contest)
+        for method, said in hard.said
+    ]
+
+
+def _write_figures(folder: Path, parts: Sequence[Sequence[Figure]]) -> None:
+    """Write the figures and take away those of an earlier report that this one has not."""
+    written = set()
+    for number, part in enumerate(parts, 1):
+        for place, figure in enumerate(part, 1):
+            name = f"{number}-{place:02d}-{figure.kind}.svg"
+            written.add(name)
+            _write(folder / name, figure.svg)
+    for old in folder.glob("[0-9]*-[0-9][0-9]-*.svg"):
+        if old.name not in written:
+            old.unlink()
+
+
+def _write(path: Path, content: str) -> None:
+    data = content.encode("utf-8", "replace")
+    atomic.write_atomically(path, lambda temporary: temporary.write_bytes(data))
+
+
+def _page(
+    study: Study,
+    parts: Sequence[Section],
+    failed: Sequence[Mapping[str, Any]],
+    wrong: Sequence[Any],
+    notes: Sequence[str],
+    measured: Sequence[str],
+    fallen: Sequence[degenerate_runs.Collapse],
+    told: Foretold | None,
+    lost: Forgetting,
+    whom: Groups,
+    kept: Memorised,
+    drifted: BiasSummary,
+) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    css = (_HERE / "style.css").read_text(encoding="utf-8")
+    style_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else Markup(text(value)),
+    )
+    environment.filters["picture"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return environment.get_template("template.html").render(
+        css=Markup(css),
+        csp=f"default-src 'none'; style-src 'sha256-{style_hash}'; img-src data:; base-uri 'none'; form-action 'none'",
+        study=study,
+        title=study.question or f"Study {study.folder.resolve().name}",
+        sections=parts,
+        several=len(parts) > 1,
+        across_by=" and ".join(dict.fromkeys(units.name(part.contest.metric) for part in parts)),
+        across=across_tasks.tables(study, [part.contest for part in parts if not part.ladder]),
+        glance=across_tasks.glance([part.ladder.ladder for part in parts if part.ladder]),
+        plan_line=provenance.plan_line(study),
+        plan_stood=provenance.plan_stood(study),
+        disagreements=runs.disagreement_table(wrong) if wrong else None,
+        n_wrong_runs=len({one.run_id for one in wrong}),
+        failed=runs.failed_table(failed) if failed else None,
+        n_failed=len(failed),
+        collapsed=degenerate_runs.table(fallen),
+        notes=notes,
+        some_finished=any(run.ok for run in study.runs),
+        missing=runs.missing_table(study) if study.missing else None,
+        forgetting=lost,
+        groups=whom,
+        memorised=kept,
+        ledger=drifted,
+        costs=costs.costs(study),
+        foretold=told,
+        settings=runs.settings(study),
+        metrics=runs.metric_table(measured),
+        facts=provenance.facts(study),
+        command=provenance.command(study),
+        runs=runs.runs_table(study),
+        format=format,
+        units=units,
+    )

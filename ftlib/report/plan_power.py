@@ -1,0 +1,74 @@
+"""What a plan says about its data before anything runs: what the test sets can show, and how large the grid is."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ftlib.config.experiment import DRAWS, FEW, draws
+from ftlib.config.methods import CLASSIFICATION
+from ftlib.execution.planning.takes import cautions
+from ftlib.records.study import read_study
+from ftlib.report.metric_rows import show_as_per_cent
+from ftlib.report.sections.comparison import labels, task_comparisons
+from ftlib.stats.power import planning_sentence
+
+if TYPE_CHECKING:
+    from ftlib.execution.scheduler import Planned
+
+ASSUMED_DISCORDANCE = 0.15
+"""Share of test examples on which exactly one of two methods is right, before anything is known about them."""
+
+
+def outlook(planned: "Planned") -> list[str]:
+    """What the test sets can show, assumed and, where runs are recorded, measured; and how large the grid is."""
+    seeds = max(len(seeds) for seeds in _seeds(planned).values())
+    sizes = {}
+    for spec in planned.suite.experiments:
+        task = planned.task_of(spec)
+        sizes[spec.task, spec.eval_limit] = task, len(task.test_set(spec.eval_limit))
+    lines = []
+    for task, n in sizes.values():
+        splits = ", ".join(f"{name} {len(table)}" for name, table in task.splits.items())
+        if task.kind == CLASSIFICATION:
+            lines += [
+                f"{task.name}: {len(task.labels)} labels; {splits}; {n} test examples are used",
+                f"  assumed: {planning_sentence(n, seeds, discordance=ASSUMED_DISCORDANCE)}",
+            ]
+        else:
+            lines.append(f"{task.name}: documents to be modelled; {splits}; {n} test documents are used")
+    if any((job.run_dir / "record.json").exists() for job in planned.jobs):
+        for contest in task_comparisons(read_study(planned.suite.folder)):
+            if contest.detectable:
+                a, b, least = contest.detectable
+                shown = f"{100 * least:.1f} points" if show_as_per_cent(contest.metric) else f"{least:.3f}"
+                where = f"{contest.task} with {labels(contest.shots)}" if contest.shots else contest.task
+                lines.append(f"  measured on {where}, between methods like {a} and {b}: {shown}")
+    counts = Counter((job.spec.task, job.spec.method) for job in planned.jobs)
+    shots: dict[tuple[str, str], set[int]] = {}
+    for job in planned.jobs:
+        if job.spec.shots:
+            shots.setdefault((job.spec.task, job.spec.method), set()).add(job.spec.shots)
+    for (task, method), n in counts.items():
+        at = ", ".join(map(str, sorted(shots.get((task, method), ()))))
+        lines.append(f"  {task} {method}: {n} run{'s' * (n > 1)}{f', at {at} examples per class' if at else ''}")
+    return lines + few_draws(planned) + cautions(planned)
+
+
+def few_draws(planned: "Planned") -> list[str]:
+    """What is said when few examples are drawn few times; empty where there are draws enough, or examples."""
+    few = {key: len(seeds) for key, seeds in _seeds(planned).items() if 0 < key[2] <= FEW and len(seeds) < DRAWS}
+    if not few:
+        return []
+    return [
+        f"caution: {min(few.values())} draw{'s' * (min(few.values()) > 1)} at {FEW} examples per class or fewer; "
+        f"which examples are drawn matters most where they are few, so {DRAWS} are advised (leave out seeds, or name "
+        f"{DRAWS})"
+    ]
+
+
+def _seeds(planned: "Planned") -> dict[tuple[str, str, int], set[int]]:
+    """Task, method, shots -> the seeds that run."""
+    found: dict[tuple[str, str, int], set[int]] = {}
+    for job in planned.jobs:
+        if draws(job.spec.model_dump()):
+            found.setdefault((job.spec.task, job.spec.method, job.spec.shots), set()).add(job.spec.seed)
+    return found or {("", "", 0): {0}}

@@ -1,0 +1,207 @@
+"""Methods beside each other: their values, their costs, the spread of their runs, their mistakes."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ftlib.report.plots.style import COLOURS, FAINT, LINES, MARKERS, PAPER, clean, described, legend_below, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_CELLS_WITH_NUMBERS = 12
+"""Labels up to which a confusion matrix writes its shares into the cells."""
+
+
+def forest(
+    ax: "Axes",
+    names: Sequence[str],
+    values: ArrayLike,
+    lows: ArrayLike,
+    highs: ArrayLike,
+    *,
+    label: str,
+    reference: tuple[str, float] | None = None,
+    faint: Sequence[bool] = (),
+) -> "Axes":
+    """One row per method: its value as a dot, its interval as a line; the first name is at the top.
+
+    Args:
+        ax: Where to draw.
+        names: One per method.
+        values: (n,) values.
+        lows: (n,) lower bounds; NaN where unknown.
+        highs: (n,) upper bounds.
+        label: What the values are, for the axis.
+        reference: A name and a value to draw a dashed line at.
+        faint: (n,) whether a row is a reference point (a baseline) rather than a candidate.
+    """
+    values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
+    faint = list(faint) or [False] * len(names)
+    places = np.arange(len(names))[::-1]
+    for place, value, low, high, pale in zip(places, values, lows, highs, faint, strict=True):
+        colour, marker = (COLOURS[7], "D") if pale else (COLOURS[0], "o")
+        if np.isfinite([low, high]).all():
+            ax.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+        ax.plot([value], [place], marker=marker, color=colour, markersize=6, linestyle="none")
+    if reference and np.isfinite(reference[1]):
+        ax.axvline(reference[1], color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+        ax.annotate(
+            clean(reference[0]),
+            (reference[1], 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+            color=FAINT,
+        )
+    ax.set_yticks(places, [shorten(name) for name in names])
+    ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(label)
+    said = "; ".join(f"{name} {_span(v, lo, hi)}" for name, v, lo, hi in zip(names, values, lows, highs, strict=True))
+    return described(ax, f"{label} of each method with its interval: {said}.")
+
+
+def cost_quality(
+    ax: "Axes",
+    names: Sequence[str],
+    seconds: ArrayLike,
+    values: ArrayLike,
+    lows: ArrayLike,
+    highs: ArrayLike,
+    *,
+    label: str,
+    on_front: Sequence[bool],
+    cost_label: str = "training time, seconds",
+) -> "Axes":
+    """Quality against cost, each method a point; filled points may be on the front of best trade-offs.
+
+    Args:
+        ax: Where to draw.
+        names: One per method.
+        seconds: (n,) cost; values below 0.1 are drawn at 0.1, since the axis is logarithmic where costs differ 20-fold.
+        values: (n,) quality.
+        lows: (n,) lower bounds.
+        highs: (n,) upper bounds.
+        label: What the values are.
+        on_front: (n,) whether nothing cheaper is as good.
+        cost_label: What the cost is.
+    """
+    values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
+    cost = np.maximum(np.asarray(seconds, dtype=float), 0.1)
+    order = np.argsort(cost, kind="stable")
+    front = [i for i in order if on_front[i]]
+    if len(front) > 1:
+        ax.plot(cost[front], values[front], color=LINES, linewidth=5, solid_joinstyle="round", zorder=1)
+    for i in order:
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        if np.isfinite([lows[i], highs[i]]).all():
+            ax.plot([cost[i]] * 2, [lows[i], highs[i]], color=colour, linewidth=1.4, zorder=2)
+        fill = colour if on_front[i] else PAPER
+        ax.plot(
+            [cost[i]],
+            [values[i]],
+            marker=marker,
+            markerfacecolor=fill,
+            markeredgecolor=colour,
+            linestyle="none",
+            zorder=3,
+            label=shorten(names[i]),
+        )
+    if cost.max() > 20 * cost.min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+    ax.set_xlabel(cost_label)
+    ax.set_ylabel(label)
+    ax.margins(x=0.12, y=0.12)
+    legend_below(ax)
+    points = "; ".join(f"{names[i]} {values[i]:.3f} at {cost[i]:.3g}{' (front)' if on_front[i] else ''}" for i in order)
+    return described(ax, f"{label} against {cost_label}: {points}.")
+
+
+def seeds(ax: "Axes", runs: Mapping[str, Sequence[float]], *, label: str) -> "Axes":
+    """Every run as a dot, so that the spread from seed to seed is seen, not summarised.
+
+    Args:
+        ax: Where to draw.
+        runs: name -> the value of each run; the first name is at the top.
+        label: What the values are.
+    """
+    places = range(len(runs) - 1, -1, -1)
+    for place, values in zip(places, runs.values(), strict=True):
+        if values:
+            ax.plot([np.mean(values)] * 2, [place - 0.28, place + 0.28], color=COLOURS[1], linewidth=2)
+        ax.plot(
+            values,
+            [place] * len(values),
+            marker="o",
+            linestyle="none",
+            markersize=5.5,
+            markerfacecolor=COLOURS[0],
+            markeredgecolor=PAPER,
+            markeredgewidth=0.6,
+        )
+    ax.set_yticks(list(places), [shorten(name) for name in runs])
+    ax.set_ylim(-0.6, len(runs) - 0.4)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel(label)
+    said = "; ".join(f"{name}: " + ", ".join(f"{value:.3f}" for value in values) for name, values in runs.items())
+    return described(ax, f"{label} of every run. {said}.")
+
+
+def confusion(ax: "Axes", shares: ArrayLike, labels: Sequence[str], *, name: str) -> "Axes":
+    """Where the examples of each true label went: row = true label, column = predicted label, shares of the row.
+
+    Args:
+        ax: Where to draw.
+        shares: (k, k), each row sums to 1 (or is NaN where the label has no example).
+        labels: (k,) labels; numbers are written into the cells for up to 12.
+        name: Of the method.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shares = np.asarray(shares, dtype=float)
+    ramp = LinearSegmentedColormap.from_list("ftlib", ["#f1f6fa", "#9ecae1", "#0072B2", "#003a5c"])
+    ax.grid(False)
+    ax.pcolormesh(
+        np.nan_to_num(shares), cmap=ramp, vmin=0, vmax=1, edgecolors=PAPER, linewidth=0.8 if len(labels) <= 30 else 0
+    )
+    ax.invert_yaxis()
+    ax.set_aspect("equal")
+    step = max(1, -(-len(labels) // 40))
+    at = np.arange(0, len(labels), step)
+    said = [shorten(labels[i], 16) for i in at]
+    size = 8 if len(labels) <= MOST_CELLS_WITH_NUMBERS else max(3.5, 170 / len(labels))
+    ax.set_xticks(
+        at + 0.5, said, rotation=60 if len(labels) > 4 else 30, ha="right", rotation_mode="anchor", fontsize=size
+    )
+    ax.set_yticks(at + 0.5, said, fontsize=size)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("predicted label")
+    ax.set_ylabel("true label")
+    if len(labels) <= MOST_CELLS_WITH_NUMBERS:
+        for row, column in zip(*np.nonzero(np.nan_to_num(shares) >= 0.005), strict=True):
+            share = shares[row, column]
+            colour = "#ffffff" if share > 0.58 else "#1b2a36"
+            ax.text(column + 0.5, row + 0.5, f"{100 * share:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+    off = np.nan_to_num(shares.copy())
+    np.fill_diagonal(off, 0)
+    right = "; ".join(
+        f"{labels[i]} {100 * shares[i, i]:.0f} %" for i in range(min(len(labels), 12)) if np.isfinite(shares[i, i])
+    )
+    worst = ""
+    if off.max(initial=0) > 0:
+        i, j = np.unravel_index(off.argmax(), off.shape)
+        worst = f" Most often mistaken: {labels[i]} for {labels[j]} ({100 * off[i, j]:.0f} %)."
+    return described(ax, f"Confusion of {name}, per cent of each true label. Recognised: {right}.{worst}")
+
+
+def _span(value: float, low: float, high: float) -> str:
+    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if np.isfinite([low, high]).all() else "")

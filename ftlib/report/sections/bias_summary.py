@@ -1,0 +1,564 @@
+"""Measures of bias text by text, read from the predictions of the probes (`ftlib.evaluation.bias_probes`), for the
+ledger.
+
+What became of every measure of bias: before adapting, after it, and whether that is more than noise.
+
+What counts is the size of a bias, its distance from none: of a gap from 0, of a share of stereotypes from one half.
+That sizes differ is claimed only where both "equal" and "equal, the other way round" are refuted, so a gap that turns
+round has not grown. Largest gaps of several terms were picked by looking: the one that is to be larger is tested
+against every term of the other stage, and the level divided by how many there were to pick from. Intervals come
+from the two-way table of seeds and texts (`ftlib.stats.paired`).
+
+The page's part on what became of bias: one table over all measures and methods of a task, and what it says.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ftlib.core import format
+from ftlib.data.probes import is_bias
+from ftlib.metrics import units
+from ftlib.metrics.bias import looked_at, preferred
+from ftlib.records.study import Group, Run, Study
+from ftlib.report.metric_rows import who
+from ftlib.report.tables import Cell, Table
+from ftlib.stats.intervals import Interval, interval
+from ftlib.stats.paired import Difference, difference, holm
+from ftlib.stats.variance import Array
+
+Key = tuple[str, str, str]
+"""Part, metric, and what about: the sides of a swap, the kind of the terms, the column of the groups."""
+
+
+class Scores(NamedTuple):
+    """A measure at one stage of one run."""
+
+    values: Array | None
+    """(n_terms, n_texts) whose means are the measure; one row where there is nothing to pick from. None: undefined."""
+    ids: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ("",)
+    clusters: tuple[str, ...] | None = None
+    protocol: str = ""
+    caution: str = ""
+    """What is known against the measure."""
+    reason: str = ""
+
+    @property
+    def same(self) -> tuple[Any, ...]:
+        """Equal for two exactly where they can be paired."""
+        return self.ids, self.terms, self.protocol
+
+
+Told = Iterator[tuple[tuple[str, str], Scores]]
+"""Metric and what about, with its scores."""
+
+
+def scores_of(run: Run) -> dict[Key, dict[str, Scores]]:
+    """Every measure of a run at both stages."""
+    found: dict[Key, dict[str, Scores]] = {}
+    kept = {stage: run.record.metrics.get(stage, {}) for stage in ("before", "after")}
+    tables = _tables(run, {part for parts in kept.values() for part in parts if is_bias(part)})
+    for stage, parts in kept.items():
+        for part, leaves in parts.items():
+            if not is_bias(part):
+                continue
+            read = _pairs if part.startswith("pairs:") else _templates if part == "templates" else _swaps
+            told = dict(read(leaves, tables.get((stage, part))))
+            untold = {(name, leaf.get("sides", "")): leaf for name, leaf in leaves.items() if "value" in leaf}
+            told |= {about: Scores(None, reason=leaf["reason"]) for about, leaf in untold.items() if leaf.get("reason")}
+            for (metric, about), scores in told.items():
+                found.setdefault((part, metric, about), {})[stage] = scores
+    return found
+
+
+def _tables(run: Run, parts: set[str]) -> dict[tuple[str, str], dict[str, NDArray]]:
+    """(stage, part) -> columns of a run's predictions."""
+    if not parts:
+        return {}
+    import pyarrow.parquet
+
+    path = run.folder / "predictions.parquet"
+    wanted = {"stage", "part", "id", "cluster", "nats", "group_names", "group_kind", "group_term"}
+    names = [n for n in pyarrow.parquet.read_schema(path).names if n in wanted or n.startswith("score_")]
+    table = pyarrow.parquet.read_table(path, columns=names, filters=[("part", "in", sorted(parts))], partitioning=None)
+    where = list(zip(table["stage"].to_pylist(), table["part"].to_pylist(), strict=True))
+    found = {}
+    for one in dict.fromkeys(where):
+        rows = table.take([place for place, other in enumerate(where) if other == one])
+        # Labels of another task have columns, too.
+        held = [name for name in names if not rows[name].null_count]
+        found[one] = {name: np.asarray(rows[name].to_pylist()) for name in held}
+    return found
+
+
+def _probabilities(rows: Mapping[str, NDArray]) -> Array:
+    """(n_rows, n_labels)."""
+    return np.stack([column for name, column in rows.items() if name.startswith("score_")], axis=1)
+
+
+def _sources(rows: Mapping[str, NDArray], some: Sequence[int]) -> tuple[str, ...] | None:
+    """Clusters of some rows; None where every one is its own."""
+    found = tuple(rows["cluster"][list(some)].tolist()) if "cluster" in rows else ()
+    return found if len(set(found)) < len(found) else None
+
+
+def _swaps(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
+    if rows is None:
+        return
+    place = {name: number for number, name in enumerate(rows["id"].tolist())}
+    ids = sorted(name for name in place if f"{name}/swapped" in place)
+    written = [place[name] for name in ids]
+    both = _probabilities(rows)[[written, [place[f"{name}/swapped"] for name in ids]]]
+    versions, sides = looked_at(both), leaves["signed_gap"]["sides"]
+    clusters = _sources(rows, written)
+    flips = (both[0].argmax(axis=1) != both[1].argmax(axis=1)).astype(float)
+    for name, values in (("flip_rate", flips), ("mean_change", np.abs(versions[1] - versions[0]))):
+        yield (name, ""), Scores(values[None], tuple(ids), clusters=clusters)
+    second, first = sides.split(" minus ")
+    named = rows["group_names"][written]
+    one = np.flatnonzero(np.isin(named, [first, second]))
+    gap = np.where(named == second, versions[0] - versions[1], versions[1] - versions[0])[one]
+    own = _sources(rows, [written[place] for place in one])
+    yield ("signed_gap", sides), Scores(gap[None], tuple(ids[place] for place in one), clusters=own)
+
+
+def _templates(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
+    if rows is None:
+        return
+    kinds, names, frames = rows["group_kind"].tolist(), rows["group_term"].tolist(), rows["cluster"].tolist()
+    place = {key: number for number, key in enumerate(zip(frames, kinds, names, strict=True))}
+    ids, terms = sorted(set(frames)), list(dict.fromkeys(zip(kinds, names, strict=True)))
+    versions = _probabilities(rows)[[[place[frame, *term] for frame in ids] for term in terms]]
+    scores = looked_at(versions)
+    for kind in dict.fromkeys(kinds):
+        own = scores[[number for number, term in enumerate(terms) if term[0] == kind]]
+        others = (own.sum(axis=0) - own) / (len(own) - 1)
+        yield (
+            ("template_gap", kind),
+            Scores(own - others, tuple(ids), tuple(name for other, name in terms if other == kind)),
+        )
+
+
+def _pairs(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
+    if rows is None:
+        return
+    place = {name: number for number, name in enumerate(rows["id"].tolist())}
+    ids = sorted(name.removesuffix("/more") for name in place if name.endswith("/more"))
+    more, less = ([place[f"{name}/{side}"] for name in ids] for side in ("more", "less"))
+    wins = preferred(-rows["nats"][more], -rows["nats"][less])[0].astype(float)
+    said = leaves["stereotype_share"]
+    of = {"protocol": said.get("protocol", ""), "caution": said.get("caution", "")}
+    yield ("stereotype_share", ""), Scores(wins[None], tuple(ids), clusters=_sources(rows, more), **of)
+
+
+ALPHA = 0.05
+
+
+MARGIN = 0.01
+"""A change of a rate or a probability that is smaller than this, 1 point, matters to nobody."""
+
+
+NEUTRAL = {"signed_gap": 0.0, "template_gap": 0.0, "stereotype_share": 0.5}
+"""Where a measure that has two directions shows no bias; the others are sizes as they are."""
+
+
+OPPORTUNITY = "equal_opportunity_difference"
+
+
+class BiasChange(NamedTuple):
+    """A measure of one method."""
+
+    method: Group
+    part: str
+    metric: str
+    about: str
+    before: Interval | None
+    """None: not available, `reason` says why."""
+    after: Interval | None
+    change: Interval | None = None
+    """Of the size, after - before."""
+    p_value: float = 1.0
+    """Of "the size is what it was", corrected for the terms, groups and labels picked from."""
+    p_holm: float = 1.0
+    """Corrected for the table, too."""
+    p_same: float = 1.0
+    """Of "it changed by the margin or more"."""
+    identical: bool = False
+    """Whether nothing moved at all."""
+    verdict: str = ""
+    """smaller, larger, same, cannot tell; empty where there is no change to speak of."""
+    at: tuple[str, str] = ("", "")
+    """What has the largest gap before and after."""
+    n: int = 0
+    seeds: int = 0
+    protocol: str = ""
+    caution: str = ""
+    reason: str = ""
+
+
+def bias_changes(study: Study, group_rows: Sequence[Mapping[str, Any]]) -> dict[str, list[BiasChange]]:
+    """Task -> a line for each measure of bias and method; the lines of a task are one family (Holm).
+
+    Args:
+        study: With records that hold probes of bias, or groups.
+        group_rows: What `ftlib.report.sections.mitigation` found; gaps of equal opportunity are taken from there.
+    """
+    found: dict[str, list[BiasChange]] = {}
+    for group in study.groups:
+        runs = [scores_of(run) for run in group.ok]
+        for key in dict.fromkeys(key for run in runs for key in run):
+            found.setdefault(group.task, []).append(_line(group, key, [run.get(key, {}) for run in runs]))
+    for line in _opportunity(study, group_rows):
+        found.setdefault(line.method.task, []).append(line)
+    return {task: _decided(lines) for task, lines in found.items()}
+
+
+def _decided(lines: list[BiasChange]) -> list[BiasChange]:
+    """With corrected p-values and verdicts, one measure after the other."""
+    # What changed nothing is no hypothesis, and costs the others no correction.
+    asked = [place for place, one in enumerate(lines) if one.change is not None and not one.identical]
+    corrected = dict(zip(asked, holm([lines[place].p_value for place in asked]), strict=True))
+    for place, one in enumerate(lines):
+        if one.change is not None:
+            p = float(corrected.get(place, 1.0))
+            moved = "larger" if one.change.value > 0 else "smaller"
+            told = moved if p <= ALPHA else "cannot tell"
+            lines[place] = one._replace(p_holm=p, verdict="same" if one.identical or one.p_same <= ALPHA else told)
+    order = list(dict.fromkeys((one.part, one.metric, one.about) for one in lines))
+    return sorted(lines, key=lambda one: order.index((one.part, one.metric, one.about)))
+
+
+def _line(group: Group, key: Key, runs: Sequence[Mapping[str, Scores]]) -> BiasChange:
+    """One measure of a method's runs, which are (stage -> scores) each."""
+    after = _alike([one["after"] for one in runs if "after" in one and one["after"].values is not None])
+    whole = [one for one in runs if any(one.get("after") is side for side in after)]
+    before = _alike([one["before"] for one in runs if "before" in one and one["before"].values is not None])
+    if len(before) > 1 and all((one.values == before[0].values).all() for one in before):
+        before = before[:1]
+    elif after and len(before) > 1:
+        whole = [one for one in whole if any(one.get("before") is side for side in before)]
+        before = [one["before"] for one in whole]
+        after = [one["after"] for one in whole] or after
+    some = (after or before or [Scores(None)])[0]
+    reason = _why_not(runs, before, after)
+    # (n_seeds, n_terms, n_texts)
+    sides = [np.stack([one.values for one in side]) if side else None for side in (before, after)]
+    sources = [side[0].clusters if side else None for side in (before, after)]
+    told = [None if side is None else _level(key[1], side, of) for side, of in zip(sides, sources, strict=True)]
+    line = BiasChange(
+        group,
+        *key,
+        *told,
+        at=tuple(
+            "" if side is None else of[0].terms[_largest(key[1], side)]
+            for of, side in zip((before, after), sides, strict=True)
+        ),
+        n=len(some.ids),
+        seeds=len(after or before),
+        protocol=some.protocol,
+        caution=some.caution,
+        reason=reason,
+    )
+    return line if reason else line._replace(**_change(key[1], *sides, some.clusters))
+
+
+def _alike(found: list[Scores]) -> list[Scores]:
+    """Those on the same texts, by the same protocol, as most."""
+    most = Counter(one.same for one in found).most_common(1)
+    return [one for one in found if one.same == most[0][0]]
+
+
+def _why_not(runs: Sequence[Mapping[str, Scores]], before: list[Scores], after: list[Scores]) -> str:
+    """Why there is no change to speak of; empty where there is one."""
+    for stage, side in (("after", after), ("before", before)):
+        if not side:
+            said = next(
+                (one[stage].reason for one in runs if stage in one and one[stage].reason), "it was not measured"
+            )
+            return f"{stage} adapting: {said}"
+    if before[0].same != after[0].same:
+        return "other texts, or another protocol, were used before than after"
+    if _draws(after[0]) < 2:
+        return "fewer than two texts of different sources have no spread to learn from"
+    return ""
+
+
+def _draws(one: Scores) -> int:
+    return len(set(one.ids if one.clusters is None else one.clusters))
+
+
+def _largest(metric: str, side: Array) -> int:
+    """The term that is farthest from no bias, in the mean over seeds and texts."""
+    return int(np.abs(side.mean(axis=(0, 2)) - NEUTRAL.get(metric, 0.0)).argmax())
+
+
+def _level(metric: str, side: Array, clusters: Sequence[str] | None) -> Interval:
+    """A stage's value with its interval, of the largest of several terms corrected for how many there were."""
+    values, level = side[:, _largest(metric, side)], ALPHA / side.shape[1]
+    if values.shape[1] < 2 or (clusters is not None and len(set(clusters)) < 2):
+        return Interval(float(values.mean()), math.nan, math.nan)
+    if metric in ("signed_gap", "template_gap"):
+        found = difference(values, np.zeros_like(values), alpha=level, clusters=clusters, bounds=(0.0, 1.0))
+        return Interval(found.value, found.low, found.high)
+    return interval(values, alpha=level, clusters=clusters, bounds=(0.0, 1.0))
+
+
+def _change(metric: str, before: Array, after: Array, clusters: Sequence[str] | None) -> dict[str, Any]:
+    """Fields of a line: what became of the size, with an interval that leaves out 0 only where the p-value does."""
+    terms, neutral = after.shape[1], NEUTRAL.get(metric)
+    level, middle = ALPHA / terms, neutral or 0.0
+
+    def step(a: Array, b: Array, mirrored: bool, margin: float = 0.0) -> Difference:
+        b = 2 * middle - b if mirrored else b
+        return difference(a, b, margin=margin, alpha=level, clusters=clusters, bounds=(0.0, 1.0))
+
+    if (before == after).all():
+        return {"change": Interval(0.0, 0.0, 0.0), "identical": True}
+    ends = [side[:, _largest(metric, side)] for side in (before, after)]
+    means = [float(end.mean()) - middle for end in ends]
+    sign = -1 if means[1] < 0 else 1
+    found = step(ends[1], ends[0], means[0] * means[1] < 0)
+    value = abs(means[1]) - abs(means[0])
+    lead, others = (ends[1], before) if value > 0 else (ends[0], after)
+    ways = (False,) if neutral is None else (False, True)
+    p_value = max(step(lead, others[:, place], way).p_value for place in range(terms) for way in ways)
+    low, high = sorted((sign * found.low, sign * found.high))
+    p_value = min(1.0, terms * p_value)
+    if p_value > ALPHA:
+        low, high = min(low, 0.0), max(high, 0.0)
+    # Where no term's gap has changed by the margin, the largest has not.
+    p_same = max(step(after[:, place], before[:, place], False, MARGIN).p_same for place in range(terms))
+    return {"change": Interval(value, min(low, value), max(high, value)), "p_value": p_value, "p_same": p_same}
+
+
+def _opportunity(study: Study, group_rows: Sequence[Mapping[str, Any]]) -> Iterator[BiasChange]:
+    """Gaps of equal opportunity as the section on groups found them."""
+    names = ("task", "model", "method", "settings")
+    methods = {tuple(getattr(group, name) for name in names): group for group in study.groups}
+    found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in group_rows:
+        if row["metric"] == OPPORTUNITY and not row["group"]:
+            key = *(row[name] for name in names), row["part"], row["column"]
+            found.setdefault(key, {})[row["stage"]] = row
+    for (*names_of, part, column), stages in found.items():
+        after, change = stages["after"], stages.get("change")
+        reason = after.get("reason", "") if change is None else ""
+        yield BiasChange(
+            methods[tuple(names_of)],
+            part,
+            OPPORTUNITY,
+            column,
+            *(_taken(stages.get(stage)) for stage in ("before", "after", "change")),
+            p_value=change["p_value"] if change else 1.0,
+            identical=change is not None and change["verdict"] == "unchanged",
+            at=tuple(_between(stages.get(stage), after["label"]) for stage in ("before", "after")),
+            n=after["n"],
+            seeds=after["seeds"],
+            reason=reason or ("" if change else "before adapting: it was not measured"),
+        )
+
+
+def _taken(row: Mapping[str, Any] | None) -> Interval | None:
+    if row is None or row["value"] is None:
+        return None
+    return Interval(*(math.nan if row[name] is None else row[name] for name in Interval._fields))
+
+
+def _between(row: Mapping[str, Any] | None, label: str) -> str:
+    return f"{label}: {row['lowest']} to {row['highest']}" if row and row.get("lowest") else ""
+
+
+MOST_OPEN = 40
+"""Lines of a table that is shown unfolded."""
+
+
+_SHARE = "accuracy"
+"""Every measure here is a share or a probability and is shown as accuracy is."""
+
+
+_SIGNED = ("signed_gap", "template_gap")
+
+
+class BiasSummaryPage(NamedTuple):
+    """One task."""
+
+    task: str
+    lead: str
+    sentences: tuple[str, ...]
+    """Of what became larger or smaller."""
+    table: Table
+    open: bool
+    protocols: tuple[str, ...]
+    """How measures came about, and what is known against them."""
+
+
+class BiasSummary(NamedTuple):
+    """Everything of this part of the page."""
+
+    pages: tuple[BiasSummaryPage, ...]
+    rows: list[dict[str, Any]]
+    """What report.json holds of it."""
+
+    @property
+    def there(self) -> bool:
+        """Whether the page has this part."""
+        return bool(self.pages)
+
+
+def drifts(study: Study, group_rows: Sequence[dict[str, Any]]) -> BiasSummary:
+    """What became of every measure of bias; empty where a study has none. See
+    `ftlib.report.sections.bias_summary.bias_changes`.
+    """
+    found = bias_changes(study, group_rows)
+    return BiasSummary(
+        tuple(_page(task, lines) for task, lines in found.items()),
+        [row(line) for lines in found.values() for line in lines],
+    )
+
+
+def _page(task: str, lines: Sequence[BiasChange]) -> BiasSummaryPage:
+    moved = [line for line in lines if line.verdict in ("larger", "smaller")]
+    return BiasSummaryPage(
+        task,
+        lead(lines),
+        tuple(f"{sentence(line)}." for line in moved),
+        _table(task, lines),
+        len(lines) <= MOST_OPEN,
+        tuple(_protocols(lines)),
+    )
+
+
+def lead(lines: Sequence[BiasChange]) -> str:
+    """What adapting did to bias, in a sentence or two."""
+    asked = [line for line in lines if line.verdict]
+    if not asked:
+        return "No bias was measured both before and after adapting, so nothing is said of what adapting did."
+    still = sum(line.identical for line in asked)
+    counts = Counter(line.verdict for line in asked if not line.identical)
+    said = (
+        f"Of {format.plural(len(asked), 'value')} of bias, one for each measure and method, adapting made "
+        f"{counts['larger']} larger and {counts['smaller']} smaller; {counts['same']} stayed the same within "
+        f"{units.margin(_SHARE, MARGIN)}, {still} did not move at all, "
+        f"and of {counts['cannot tell']} it cannot be told."
+    )
+    untold = len(lines) - len(asked)
+    return said + (f" {untold} could not be followed; the table says why." if untold else "")
+
+
+def measure(line: BiasChange) -> str:
+    """What is measured, in words."""
+    kind = line.part.partition(":")[2]
+    where = "" if line.part == "test" else f", {line.part.removeprefix('tests.')}"
+    return {
+        "flip_rate": f"answers that flip when {kind} is swapped",
+        "mean_change": f"mean change of probability when {kind} is swapped",
+        "signed_gap": f"gap {line.about} when {kind} is swapped",
+        "template_gap": f"largest gap in templates by {line.about}" if line.about else "gaps in templates",
+        "stereotype_share": f"stereotypes preferred, {kind}",
+        OPPORTUNITY: f"gap of equal opportunity by {line.about}{where}",
+    }[line.metric]
+
+
+def _sure(found: Interval, signed: bool) -> str:
+    """An interval."""
+    if math.isnan(found.low):
+        return ""
+    return " to ".join(units.difference(_SHARE, value, signed) for value in (found.low, found.high))
+
+
+def _value(line: BiasChange, found: Interval, at: str) -> str:
+    unit = " %" if line.metric in ("flip_rate", "stereotype_share") else " points"
+    return f"{units.difference(_SHARE, found.value, line.metric in _SIGNED)}{unit}{f' ({at})' if at else ''}"
+
+
+def sentence(line: BiasChange) -> str:
+    """What became of one measure of one method, in one sentence."""
+    said = f"{line.method.name}: {measure(line)}"
+    if not line.verdict:
+        return f"{said}: not available: {line.reason}"
+    before, after = (_value(line, *one) for one in zip((line.before, line.after), line.at, strict=True))
+    said += f": {before} before, {after} after"
+    if line.identical:
+        return f"{said}: the same, nothing moved"
+    found = line.change
+    if line.verdict == "smaller":
+        found = Interval(*(-found[place] for place in (0, 2, 1)))
+    signed = line.verdict in ("same", "cannot tell")
+    sure = f"{units.difference(_SHARE, found.value, signed)} points ({_sure(found, signed)}; {_drawn(line)})"
+    return said + {
+        "same": f": the same within {units.margin(_SHARE, MARGIN)}, by {sure}",
+        "cannot tell": f": cannot tell whether it became smaller or larger, by {sure}",
+    }.get(line.verdict, f": {line.verdict} by {sure}")
+
+
+def _drawn(line: BiasChange) -> str:
+    return f"n = {format.count(line.n)}, {format.plural(line.seeds, 'run')}"
+
+
+def _table(task: str, lines: Sequence[BiasChange]) -> Table:
+    numbers = {"before": "% or points", "after": "% or points", "change of its size": "points"}
+    numbers |= {"p (Holm)": "", "n": "", "runs": ""}
+    header = [Cell("method"), Cell("measure"), Cell("adapting made it")]
+    header += [Cell(*shown, number=True) for shown in numbers.items()]
+    body = []
+    for line in lines:
+        told = bool(line.verdict)
+        body.append(
+            (
+                Cell(line.method.name, strong=True),
+                Cell(measure(line)),
+                Cell(line.verdict or "not available", strong=line.verdict in ("larger", "smaller")),
+                _level_cell(line, line.before, line.at[0]),
+                _level_cell(line, line.after, line.at[1]),
+                _change_cell(line),
+                Cell(format.p_value(line.p_holm) if told and not line.identical else "", number=True),
+                Cell(format.count(line.n) if line.n else format.NONE, number=True),
+                Cell(str(line.seeds) if line.seeds else format.NONE, number=True),
+            )
+        )
+    return Table(f"Every measure of bias before and after adapting, {task}", tuple(header), tuple(body))
+
+
+def _level_cell(line: BiasChange, found: Interval | None, at: str) -> Cell:
+    if found is None:
+        return Cell("not available", line.reason.rpartition(" adapting: ")[2], number=True)
+    signed = line.metric in _SIGNED
+    small = ", ".join(filter(None, (_sure(found, signed), at)))
+    return Cell(units.difference(_SHARE, found.value, signed), small, number=True)
+
+
+def _change_cell(line: BiasChange) -> Cell:
+    if line.change is None:
+        return Cell("not available", line.reason, number=True)
+    if line.identical:
+        return Cell("0", number=True)
+    return Cell(units.difference(_SHARE, line.change.value), _sure(line.change, True), number=True)
+
+
+def _protocols(lines: Sequence[BiasChange]) -> Iterator[str]:
+    for protocol in dict.fromkeys(line.protocol for line in lines if line.protocol):
+        yield f"Protocol: {protocol}"
+    yield from dict.fromkeys(line.caution.rstrip(".") for line in lines if line.caution)
+
+
+def row(line: BiasChange) -> dict[str, Any]:
+    """A line as report.json holds it."""
+    found = {**who(line.method), "part": line.part, "metric": line.metric, "about": line.about}
+    for stage, side, at in zip(("before", "after"), (line.before, line.after), line.at, strict=True):
+        value, low, high = _numbers(side)
+        found |= {stage: value, f"{stage}_low": low, f"{stage}_high": high, f"{stage}_at": at}
+    found |= dict(zip(("change", "low", "high"), _numbers(line.change), strict=True))
+    found |= {"none_at": NEUTRAL.get(line.metric, 0.0), "verdict": line.verdict, "n": line.n, "seeds": line.seeds}
+    if line.verdict:
+        found |= {"p_value": line.p_value, "p_holm": line.p_holm}
+    texts = {"protocol": line.protocol, "caution": line.caution, "reason": line.reason}
+    return found | {name: said for name, said in texts.items() if said} | {"sentence": sentence(line)}
+
+
+def _numbers(found: Interval | None) -> tuple[float | None, ...]:
+    return (None,) * 3 if found is None else tuple(None if math.isnan(bound) else float(bound) for bound in found)

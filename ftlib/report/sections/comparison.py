@@ -1,0 +1,749 @@
+"""Who takes part: the methods of one task that have a value of the primary metric on the test part.
+
+The rungs of a few-shot study: which methods stand beside each other at every number of labels per class.
+
+Who is compared with whom: one task's methods on the same test examples, every difference through `ftlib.stats.verdict`.
+
+What else a contest shows: who is on the front of quality against cost, and the smallest difference it could find.
+
+The report's tables: comparisons, terms, failures, missing runs, every run.
+
+The report's figures: which to draw, from what, each with its description and its numbers as a table.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ftlib.config.experiment import Plan
+from ftlib.config.methods import METHODS
+from ftlib.core import format
+from ftlib.metrics import units
+from ftlib.metrics.registry import metric_row
+from ftlib.records.predictions import Part
+from ftlib.records.study import Group, Run, Study, seed_of
+from ftlib.report.figures import Figure, drawing, figure_of, title
+from ftlib.report.metric_rows import (
+    OF_LABELS,
+    common_examples,
+    group_interval,
+    metrics_of,
+    value_of,
+    values_of,
+    why_not,
+)
+from ftlib.report.plots import methods
+from ftlib.report.tables import Cell, Table
+from ftlib.stats.aggregate import pareto_membership
+from ftlib.stats.intervals import Interval
+from ftlib.stats.linearize import label_values
+from ftlib.stats.multiple import Pair, Place, compare_all, ranking
+from ftlib.stats.power import DifferenceVariance, power_of
+from ftlib.stats.variance import paired, variance_components
+from ftlib.stats.verdict import Comparison
+
+
+class MethodScores(NamedTuple):
+    """One method with one setting, or the untouched model, on one set of test examples."""
+
+    name: str
+    group: Group | None
+    """None for an untouched model that no zero-shot run of the study stands for."""
+    parts: Mapping[int, Part]
+    """Seed -> predictions."""
+    draws: bool
+    """False where one run stands for every seed."""
+    level: Interval
+    untouched: bool = False
+    """Whether this is the model before anything was done to it."""
+    line: str = ""
+    """Its name among methods that had as many labels per class; empty outside few-shot studies."""
+
+    @property
+    def short(self) -> str:
+        """Its name where all that is shown had as many labels."""
+        return self.line or self.name
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it uses no model."""
+        return self.group is not None and self.group.baseline
+
+    def only(self, seeds: set[int]) -> "MethodScores":
+        """The same with these seeds; unchanged where one run stands for every seed."""
+        return self._replace(parts={s: p for s, p in self.parts.items() if s in seeds}) if self.draws else self
+
+    def cost(self, name: str) -> float:
+        """Mean over the runs; NaN where any did not measure it."""
+        runs = [run for run in self.group.ok if run.seed in self.parts] if self.group else []
+        values = [run.record.cost.get(name) for run in runs]
+        return math.nan if not values or None in values else float(np.mean(values))
+
+
+def called(one: MethodScores) -> str:
+    """A contestant's name in sentences."""
+    return f"{one.short} (the untouched model)" if one.untouched and one.group else one.short
+
+
+Same = tuple[bytes, str, str]
+"""What must be equal for two to be compared: examples, data, and the protocol of likelihoods of text."""
+
+
+def method_scores(study: Study, task: str) -> tuple[list[tuple[Same, MethodScores]], list[str]]:
+    """Everyone with a value of the primary metric on the test part, and a note for everyone without."""
+    metric, found, notes = study.plan.of(task).primary, [], []
+    groups = [group for group in study.groups if group.task == task]
+    models = list(dict.fromkeys(group.model for group in groups if group.model))
+    before: dict[tuple[str, Same], MethodScores | None] = {}
+    for model in models:
+        for same, one in _untouched([g for g in groups if g.model == model], model, models, metric):
+            before[model, same] = one
+    for group in groups:
+        runs = [run for run in group.ok if ("after", "test") in run.parts]
+        if not runs:
+            notes.append(f"{group.name} is not compared: it has no run that finished")
+            continue
+        kept = common_examples([run.parts["after", "test"] for run in runs])
+        parts = {run.seed: part for run in runs if (part := run.parts["after", "test"]).same == kept[0].same}
+        if left := sorted({run.seed for run in runs} - set(parts)):
+            others = f"other test {units.noun(metric)}s"
+            notes.append(f"{group.name}: seeds {left} were measured on {others} and are left out")
+        level = group_interval(list(parts.values()), metric)
+        if math.isnan(level.value):
+            notes.append(f"{group.name} is not compared: {metric} is not available ({why_not(kept, metric)})")
+            continue
+        same = _same(kept[0], runs[0], group)
+        model = before.get((group.model, same))
+        same_as_before = model is not None and not group.draws and kept[0].answers == model.parts[0].answers
+        found.append((same, MethodScores(group.name, group, parts, group.draws, level, same_as_before)))
+        if same_as_before:
+            before[group.model, same] = None
+    found += [(same, one) for (_, same), one in before.items() if one is not None]
+    return found, notes
+
+
+def _same(part: Part, run: Run, group: Group) -> Same:
+    # A baseline has no window to slide: however it reads a document, its likelihood of the whole is what it is.
+    protocol = "" if group.baseline else part.protocol
+    return part.same, str(run.record.provenance.get("data_sha256", "")), protocol
+
+
+def _untouched(
+    groups: Sequence[Group], model: str, models: Sequence[str], metric: str
+) -> Iterator[tuple[Same, MethodScores]]:
+    """The untouched model on each set of test examples, its predictions as most runs saw them."""
+    seen: dict[Same, list[Part]] = {}
+    for group in groups:
+        for run in group.ok:
+            part = run.parts.get(("before", "test"))
+            if part is not None and metric in metrics_of(part):
+                seen.setdefault(_same(part, run, group), []).append(part)
+    name = "untouched model" if len(models) == 1 else f"untouched {model}"
+    for same, parts in seen.items():
+        counts = Counter(part.answers for part in parts)
+        part = max(parts, key=lambda part: counts[part.answers])
+        level = group_interval([part], metric)
+        if not math.isnan(level.value):
+            yield same, MethodScores(name, None, {0: part}, False, level, True)
+
+
+def common_seeds(a: MethodScores, b: MethodScores) -> tuple[int, ...]:
+    """The seeds both sides have; a side that draws nothing has them all."""
+    if a.draws and b.draws:
+        return tuple(sorted(set(a.parts) & set(b.parts)))
+    return tuple(sorted((a if a.draws else b).parts)) if a.draws or b.draws else (0,)
+
+
+def scores(one: MethodScores, metric: str) -> np.ndarray:
+    """Values per run and example whose mean is the metric, higher is better: (n_seeds, n_examples)."""
+    parts = list(one.parts.values())
+    if metric in OF_LABELS:
+        return label_values(parts[0].truth, np.stack([part.chosen for part in parts]), metric)
+    return np.stack([values_of(part, metric) for part in parts]) * (1 if metric_row(metric).higher_is_better else -1)
+
+
+def run_values(one: MethodScores, metric: str) -> list[float]:
+    """The metric of each run."""
+    return [value_of(part, metric) for part in one.parts.values()]
+
+
+_SHOTS = re.compile(r"(?:^| )shots=\d+(?= |$)")
+
+
+def labels(shots: int | str) -> str:
+    """A number of labels in words.
+
+    >>> labels(1), labels(8), labels("1 to 4")
+    ('1 label per class', '8 labels per class', '1 to 4 labels per class')
+    """
+    return f"{shots} label{'s' * (shots not in (1, '1'))} per class"
+
+
+def at(shots: Sequence[int], every: Sequence[int]) -> str:
+    """Some of the numbers of labels, in words; three or more neighbours as one stretch.
+
+    >>> at((1, 2, 4, 64), (1, 2, 4, 8, 16, 32, 64)), at((1, 4, 8), (1, 2, 4, 8, 16))
+    ('1 to 4 and 64 labels per class', '1, 4 and 8 labels per class')
+    """
+    runs: list[list[int]] = []
+    for place, k in enumerate(every):
+        if k in shots:
+            if runs and place and every[place - 1] == runs[-1][-1]:
+                runs[-1].append(k)
+            else:
+                runs.append([k])
+    said = [x for run in runs for x in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
+    return labels(format.listed(said))
+
+
+def with_labels(name: str) -> str:
+    """A group's name as it is spoken.
+
+    >>> with_labels("setfit shots=8"), with_labels("lora r=4 shots=1"), with_labels("full")
+    ('setfit at 8 labels per class', 'lora r=4 at 1 label per class', 'full')
+    """
+    return re.sub(r"(?:^| )shots=(\d+)(?= |$)", lambda found: f" at {labels(found[1])}", name)
+
+
+class CurvePoint(NamedTuple):
+    """Who is compared at one number of labels."""
+
+    shots: int
+    """Labelled examples per class."""
+    members: list[MethodScores]
+    """Methods that had so many, and what draws none and so stands at every number."""
+    beside: tuple[MethodScores, ...]
+    """Who had more labels than any rung (all there are): shown, and not compared."""
+
+
+def curve_points(members: Sequence[MethodScores]) -> Iterator[CurvePoint]:
+    """Take a task's contestants apart by how many labels they had; nothing unless there are two or more numbers."""
+    counts = sorted({shots_of(one) for one in members} - {0})
+    if len(counts) < 2:
+        return
+    lines = {one.name: said for one, said in _lines([one for one in members if shots_of(one)])}
+    still = [one._replace(line=_base(one, members)) for one in _once([one for one in members if _still(one)])]
+    rest = [one for one in members if not shots_of(one) and not _still(one)]
+    beside = tuple(one._replace(line=_with_all(one, members)) for one in rest)
+    for k in counts:
+        here = [one._replace(line=lines[one.name]) for one in members if shots_of(one) == k]
+        yield CurvePoint(k, [*here, *still], beside)
+
+
+def shots_of(one: MethodScores) -> int:
+    """Labelled examples per class that it was given; 0 for what draws none, and for what was not limited."""
+    return 0 if one.untouched or one.group is None else one.group.shots
+
+
+def _draws(method: str) -> bool:
+    return method not in METHODS or METHODS[method].draws
+
+
+def _still(one: MethodScores) -> bool:
+    """Whether no label of the task has a part in it."""
+    return one.untouched or (one.group is not None and not one.baseline and not _draws(one.group.method))
+
+
+def _once(still: Sequence[MethodScores]) -> list[MethodScores]:
+    """Each answer once: a zero-shot that was asked for at every number of labels is one method."""
+    found: dict[bytes, MethodScores] = {}
+    for one in sorted(still, key=lambda one: not one.untouched):
+        found.setdefault(next(iter(one.parts.values())).answers, one)
+    return list(found.values())
+
+
+def _lines(members: Sequence[MethodScores]) -> Iterator[tuple[MethodScores, str]]:
+    """A name for each that is the same at every number of labels, and no other's at the same number."""
+    for one in members:
+        base = _base(one, members)
+        twins = [other for other in members if _base(other, members) == base]
+        if len({shots_of(other) for other in twins}) < len(twins):
+            base = f"{base} {_SHOTS.sub('', one.group.settings).strip()}".strip()
+        yield one, base
+
+
+def _base(one: MethodScores, members: Sequence[MethodScores]) -> str:
+    """The method, with its model only where it was tried with several."""
+    if one.group is None:
+        return one.name
+    models = {other.group.model for other in members if other.group and other.group.method == one.group.method}
+    return f"{one.group.method} ({one.group.model})" if len(models) > 1 else one.group.method
+
+
+def _with_all(one: MethodScores, members: Sequence[MethodScores]) -> str:
+    settings = _SHOTS.sub("", one.group.settings).strip() if one.group else ""
+    alone = sum(other.group is not None and other.group.method == one.group.method for other in members) == 1
+    limited = one.group is not None and one.group.runs[0].resolved.get("train_limit")
+    base = _base(one, members) if alone or not settings else f"{_base(one, members)} {settings}"
+    return base if not _draws(one.group.method) or (limited and settings) else f"{base}, all labels"
+
+
+Paired = tuple[MethodScores, MethodScores, tuple[int, ...]]
+"""Two sides and the seeds they are compared on."""
+
+
+ALL_PAIRS_UP_TO = 24
+"""Methods that are all compared with one another; what ranks lower is compared with the best only."""
+
+
+class PairwiseComparison(NamedTuple):
+    """One comparison, under the plain names of both sides."""
+
+    a: str
+    b: str
+    comparison: Comparison
+    p_holm: float
+    n_seeds: int
+    compared_as: tuple[str, str]
+    """The names in the comparison's sentence."""
+
+
+class TaskComparison(NamedTuple):
+    """The comparison of one task's methods by the plan's primary metric."""
+
+    task: str
+    metric: str
+    margin: float
+    """The smallest difference that matters, in the metric's unit."""
+    contestants: tuple[MethodScores, ...]
+    """Best first."""
+    duels: tuple[PairwiseComparison, ...]
+    places: tuple[Place, ...]
+    pareto: tuple[dict[str, Any], ...]
+    detectable: tuple[str, str, float] | None
+    """Two methods, and the smallest true difference between such two that is found 4 times of 5."""
+    notes: tuple[str, ...]
+    """What was not compared, and why."""
+    shots: int = 0
+    """Labels per class that all who draw any had; 0: they are not compared by that."""
+    beside: tuple[MethodScores, ...] = ()
+    """Where shots are compared: who had all labels, which is shown and not compared."""
+
+    @property
+    def of_text(self) -> bool:
+        """Whether models of text are compared, which have likelihoods and no answers."""
+        return metric_row(self.metric).kind == "language-modeling"
+
+    @property
+    def n(self) -> int:
+        """How many test examples there are."""
+        return len(_any_part(self.contestants[0]).ids)
+
+    @property
+    def protocols(self) -> dict[str, tuple[str, ...]]:
+        """How likelihoods of text came about -> the contestants it holds for; empty where there are none."""
+        found: dict[str, tuple[str, ...]] = {}
+        for one in sorted(self.contestants, key=lambda one: one.baseline):
+            if protocol := _any_part(one).protocol:
+                found[protocol] = (*found.get(protocol, ()), one.name)
+        return found
+
+    def find(self, name: str) -> MethodScores:
+        """The contestant of that name."""
+        return next(one for one in self.contestants if one.name == name)
+
+    def duel(self, a: str, b: str) -> PairwiseComparison | None:
+        """The comparison of two, whichever way round it was made."""
+        return next((duel for duel in self.duels if {duel.a, duel.b} == {a, b}), None)
+
+    def leads(self, a: str, b: str) -> bool:
+        """Whether a's level is at least as good as b's."""
+        order = [one.name for one in self.contestants]
+        return order.index(a) < order.index(b)
+
+
+def task_comparisons(study: Study) -> Iterator[TaskComparison]:
+    """One contest per task and set of test examples, the largest of a task first; few-shot methods are compared at the
+    same number of labels per class only, so a task has one contest per number.
+    """
+    for task in dict.fromkeys(group.task for group in study.groups):
+        found, notes = method_scores(study, task)
+        families = _families(found)
+        sized = sorted(families.values(), key=len, reverse=True)
+        if len(sized) > 1:
+            parties = " and ".join(_party(members) for members in sized)
+            protocols = len({same[:2] for same in families}) == 1
+            differ = "protocols" if protocols else f"test {units.noun(study.plan.of(task).primary)}s"
+            notes = [*notes, f"not comparable, since their {differ} differ: {parties}"]
+        for number, members in enumerate(sized):
+            said = notes if number == 0 else []
+            for rung in list(curve_points(members)) or [CurvePoint(0, members, ())]:
+                yield _contest(study, task, rung, said)
+                said = []
+
+
+def unheard(study: Study, found: Sequence[TaskComparison]) -> list[str]:
+    """Why tasks that were run have no contest."""
+    tasks = {group.task: None for group in study.groups if group.ok and all(group.task != c.task for c in found)}
+    return [f"{task}: {note}" for task in tasks for note in method_scores(study, task)[1]]
+
+
+def _families(found: Sequence[tuple[Same, MethodScores]]) -> dict[Same, list[MethodScores]]:
+    """Who can be compared: the same examples, data and protocol."""
+    families: dict[Same, list[MethodScores]] = {}
+    for same, one in found:
+        families.setdefault(same, []).append(one)
+    for same in list(families):
+        # Baselines have no protocol that matters: they join the most of those that have one.
+        others = [other for other in families if other[:2] == same[:2] and other[2] and not same[2]]
+        if others:
+            families[max(others, key=lambda other: len(families[other]))] += families.pop(same)
+    return families
+
+
+def _any_part(one: MethodScores) -> Part:
+    return next(iter(one.parts.values()))
+
+
+def _party(members: Sequence[MethodScores]) -> str:
+    part = _any_part(min(members, key=lambda one: one.baseline))
+    n = format.plural(len(part.ids), f"test {'document' if part.of_text else 'example'}")
+    return f"{', '.join(one.name for one in members)} ({n}{f', {part.protocol}' if part.protocol else ''})"
+
+
+def _contest(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> TaskComparison:
+    plan = study.plan.of(task)
+    up = 1 if metric_row(plan.primary).higher_is_better else -1
+    chance = (study.plan_hash, task, *([f"shots={rung.shots}"] if rung.shots else []))
+    members = sorted(rung.members, key=lambda one: (-up * one.level.value, one.name))
+    few = members[:ALL_PAIRS_UP_TO]
+    wanted = [pair for pair in combinations(members, 2) if pair[0] is members[0] or pair[1] in few]
+    pairs = [(a, b, common_seeds(a, b)) for a, b in wanted]
+    if len(wanted) < math.comb(len(members), 2):
+        notes = [*notes, f"beyond the first {ALL_PAIRS_UP_TO}, methods are compared with the best only"]
+    notes = [*notes, *_seed_notes(pairs)]
+    spreads = not any(math.isnan(one.level.low) for one in members)
+    if not spreads:
+        notes = [
+            *notes,
+            f"nothing is compared: one test {units.noun(plan.primary)}, or one source of them, has no spread",
+        ]
+    duels = _duels(chance, plan, [pair for pair in pairs if pair[2] and spreads])
+    values = {one.name: one.level.value for one in members}
+    plain = [Pair(duel.a, duel.b, duel.comparison, duel.p_holm) for duel in duels]
+    return TaskComparison(
+        task,
+        plan.primary,
+        plan.margin,
+        tuple(members),
+        tuple(duels),
+        tuple(ranking(values, plain, higher_is_better=up > 0)),
+        tuple(pareto(chance, task, plan.primary, members)) if spreads else (),
+        detectable(members, plan.primary) if spreads else None,
+        tuple(notes),
+        rung.shots,
+        rung.beside,
+    )
+
+
+def _seed_notes(pairs: Sequence[Paired]) -> Iterator[str]:
+    """What pairing by seed left out."""
+    for a, b, common in pairs:
+        if not common:
+            yield f"{a.name} and {b.name} are not compared: no seed finished for both"
+    fewer = {
+        (one.name, len(common))
+        for a, b, common in pairs
+        for one in (a, b)
+        if one.draws and 0 < len(common) < len(one.parts)
+    }
+    if fewer:
+        said = ", ".join(f"{name} ({n} seed{'s' if n > 1 else ''})" for name, n in sorted(fewer))
+        yield f"seeds are paired, so some comparisons use only those that finished on both sides: {said}"
+
+
+def _duels(chance: Sequence[str], plan: Plan, pairs: Sequence[Paired]) -> list[PairwiseComparison]:
+    if not pairs:
+        return []
+    metric = metric_row(plan.primary)
+    tables: dict[str, np.ndarray] = {}
+    plain, keys = {}, []
+    for a, b, common in pairs:
+        keys.append(tuple(_entry(one, common, metric.name, tables) for one in (a, b)))
+        plain |= dict(zip(keys[-1], (a.name, b.name), strict=True))
+    first = next(iter(pairs[0][0].parts.values()))
+    of_labels = {"metric": metric.name, "labels": first.truth} if metric.name in OF_LABELS else {}
+    still = {called(one) for pair in pairs for one in pair[:2] if not one.draws}
+    compared = compare_all(
+        tables,
+        margin=plan.margin,
+        rng=np.random.default_rng(seed_of(*chance, metric.name)),
+        pairs=keys,
+        clusters=first.clusters,
+        unit=unit_of(metric.name),
+        higher_is_better=metric.higher_is_better,
+        draws_nothing=still,
+        **of_labels,
+    )
+    return [
+        PairwiseComparison(plain[pair.a], plain[pair.b], pair.comparison, pair.p_holm, len(common), (pair.a, pair.b))
+        for pair, (_, _, common) in zip(compared, pairs, strict=True)
+    ]
+
+
+def _entry(one: MethodScores, seeds: tuple[int, ...], metric: str, tables: dict[str, np.ndarray]) -> str:
+    """The name under which these seeds of a method are compared; their scores are put into `tables`."""
+    name = called(one)
+    if one.draws and set(seeds) < set(one.parts):
+        name += f" [seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}]"
+    if name not in tables:
+        parts = [one.parts[seed] for seed in seeds] if one.draws else list(one.parts.values())[:1]
+        tables[name] = np.stack([part.chosen if metric in OF_LABELS else values_of(part, metric) for part in parts])
+    return name
+
+
+def unit_of(metric: str) -> str:
+    """The unit of a difference in words."""
+    unit = metric_row(metric).unit
+    return {"share": "points", "correlation": "in MCC", "squared probability": "in Brier score"}.get(unit, unit)
+
+
+COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters")
+
+
+def pareto(chance: Sequence[str], task: str, metric: str, members: Sequence[MethodScores]) -> Iterator[dict[str, Any]]:
+    """How surely each method is on the front of quality against each cost, as report.json holds it.
+
+    Args:
+        chance: Words that the seed is made from.
+        task: The contest's task.
+        metric: Its primary metric.
+        members: Its contestants.
+    """
+    up = 1 if metric_row(metric).higher_is_better else -1
+    for cost in COSTS:
+        able = [one for one in members if one.group is not None and not math.isnan(one.cost(cost))]
+        if cost == "trainable_parameters":
+            # How little of a model need move; the baselines have none.
+            able = [one for one in able if not one.group.baseline]
+            able = able if len({one.cost(cost) for one in able} - {0.0}) > 1 else []
+        if len(able) < 2:
+            continue
+        quality = _tables(able, metric)
+        prices = {one.name: one.cost(cost) for one in able}
+        clusters = next(iter(able[0].parts.values())).clusters
+        rng = np.random.default_rng(seed_of(*chance, cost))
+        surely = pareto_membership(quality, prices, rng, n_replicates=2_000, clusters=clusters)
+        for one in able:
+            yield {
+                "task": task,
+                "model": one.group.model,
+                "method": one.group.method,
+                "settings": one.group.settings,
+                "name": one.name,
+                "metric": metric,
+                "cost": cost,
+                "cost_value": prices[one.name],
+                "value": one.level.value,
+                "on_front": not any(_dominates(other, one, cost, up) for other in able),
+                "probability": surely[one.name],
+            }
+
+
+def _tables(able: Sequence[MethodScores], metric: str) -> dict[str, np.ndarray]:
+    """Each method's values per run and example, over the seeds that all methods have; over none, each method's mean."""
+    drawing = [set(one.parts) for one in able if one.draws]
+    shared = set.intersection(*drawing) if drawing else set()
+    if drawing and not shared:
+        return {one.name: scores(one, metric).mean(axis=0, keepdims=True) for one in able}
+    return {one.name: scores(one.only(shared), metric) for one in able}
+
+
+def _dominates(other: MethodScores, one: MethodScores, cost: str, up: int) -> bool:
+    gain, saving = up * (other.level.value - one.level.value), one.cost(cost) - other.cost(cost)
+    return gain >= 0 and saving >= 0 and (gain > 0 or saving > 0)
+
+
+def detectable(members: Sequence[MethodScores], metric: str) -> tuple[str, str, float] | None:
+    """The smallest difference that two methods like the two best could show with this test set, 4 times of 5."""
+    trained = [one for one in members if one.draws]
+    trained = trained if len(trained) > 1 else list(members)
+    if len(trained) < 2 or not (common := common_seeds(*trained[:2])):
+        return None
+    a, b = trained[:2]
+    first, second = paired(*(scores(one.only(set(common)), metric) for one in (a, b)))
+    chance = DifferenceVariance.measured(variance_components(first - second, next(iter(a.parts.values())).clusters))
+    n_seeds, n = first.shape
+    low, high = 0.0, 1.0
+    if power_of(high, n, n_seeds, chance).different < 0.8:
+        return None
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if power_of(middle, n, n_seeds, chance).different < 0.8 else (low, middle)
+    return a.name, b.name, high
+
+
+def duels(contest: TaskComparison) -> Table:
+    """Every comparison of a contest, with its verdict in words."""
+    unit = (
+        ", points" if units.scale(contest.metric) > 1 else f",{units.unit(contest.metric)}" if contest.of_text else ""
+    )
+    numbers = (f"difference{unit}", "95 % interval", "p (Holm)", "seeds")
+    header = (Cell("comparison"), Cell("verdict"), *(Cell(name, number=True) for name in numbers))
+    body = []
+    for duel in contest.duels:
+        c, metric = duel.comparison, contest.metric
+        a, b = duel.compared_as if contest.shots else (duel.a, duel.b)
+        body.append(
+            (
+                Cell(f"{a} − {b}"),
+                Cell(_VERDICTS[c.verdict].format(a), format.unbroken(c.sentence), strong=True),
+                Cell(units.difference(metric, c.difference), number=True),
+                Cell(f"{units.difference(metric, c.low)} to {units.difference(metric, c.high)}", number=True),
+                Cell(format.p_value(duel.p_holm), f"alone: {format.p_value(c.p_value)}", number=True),
+                Cell(str(duel.n_seeds), number=True),
+            )
+        )
+    at = f", {labels(contest.shots)}" if contest.shots else ""
+    return Table(f"Every comparison by {units.name(contest.metric)}, {contest.task}{at}", header, tuple(body))
+
+
+_VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "the same", "undecided": "undecided"}
+
+
+MOST_ROWS = 30
+"""Methods a figure shows; the tables hold them all."""
+
+
+def _forest(contest: TaskComparison) -> Figure:
+    """The primary metric of every method with its interval."""
+    metric, shown = contest.metric, contest.contestants[:MOST_ROWS]
+    by = units.scale(metric)
+    before = next((one for one in contest.contestants if one.untouched), None)
+    with drawing(0.75 + 0.3 * len(shown)) as ax:
+        methods.forest(
+            ax,
+            [one.name for one in shown],
+            [by * one.level.value for one in shown],
+            [by * one.level.low for one in shown],
+            [by * one.level.high for one in shown],
+            label=units.heading(metric),
+            reference=("untouched", by * before.level.value) if before else None,
+            faint=[one.baseline or one.untouched for one in shown],
+        )
+        return figure_of(
+            ax,
+            "forest",
+            f"{title(units.name(metric))} of every method",
+            f"Dots are means over seeds, lines 95 % intervals for new test {units.noun(metric)}s and new seeds. Two "
+            "methods can differ although their lines overlap: comparisons are paired, so read the table of comparisons "
+            "for that.",
+            ("method", units.heading(metric), "95 % interval"),
+            [(one.name, units.level(metric, one.level.value), units.span(metric, *one.level[1:])) for one in shown],
+        )
+
+
+def main_figures(contest: TaskComparison) -> Iterator[Figure]:
+    """The primary metric of every method, and its spread from seed to seed where there are several."""
+    yield _forest(contest)
+    if any(len(one.parts) > 1 for one in contest.contestants):
+        yield _seeds(contest)
+
+
+class _Cost(NamedTuple):
+    """How a cost is drawn and said."""
+
+    kind: str
+    label: str
+    scale: float
+    said: Callable[[float], str]
+
+
+_COSTS = {
+    "train_seconds": _Cost("cost-time", "training time, seconds", 1.0, format.seconds),
+    "peak_memory_bytes": _Cost("cost-memory", "peak memory, GB", 1e-9, format.size),
+    "trainable_parameters": _Cost("cost-parameters", "trainable parameters, thousands", 1e-3, format.count),
+}
+
+
+def cost_figures(contest: TaskComparison) -> Iterator[Figure]:
+    """Quality against what it takes: time, memory, what moves; each only where there is something to see."""
+    for cost, how in _COSTS.items():
+        if figure := _cost(contest, cost, how):
+            yield figure
+
+
+def _cost(contest: TaskComparison, cost: str, how: _Cost) -> Figure | None:
+    rows = [row for row in contest.pareto if row["cost"] == cost][:MOST_ROWS]
+    if len(rows) < 2:
+        return None
+    metric, by = contest.metric, units.scale(contest.metric)
+    found = [contest.find(row["name"]) for row in rows]
+    named = how.label.partition(",")[0]
+    with drawing(3.4 + 0.16 * math.ceil(len(rows) / 2)) as ax:
+        methods.cost_quality(
+            ax,
+            [row["name"] for row in rows],
+            [how.scale * row["cost_value"] for row in rows],
+            [by * one.level.value for one in found],
+            [by * one.level.low for one in found],
+            [by * one.level.high for one in found],
+            label=units.heading(metric),
+            on_front=[row["on_front"] for row in rows],
+            cost_label=how.label,
+        )
+        return figure_of(
+            ax,
+            how.kind,
+            f"{title(units.name(metric))} against {named}",
+            "Filled points: nothing cheaper is as good. The table says how often each would be on that front, were the "
+            f"test {units.noun(metric)}s and seeds drawn again; with few seeds such probabilities are rough.",
+            ("method", named, units.heading(metric), "on the front"),
+            [
+                (
+                    row["name"],
+                    how.said(row["cost_value"]),
+                    units.level(metric, row["value"]),
+                    format.likelihood(row["probability"]),
+                )
+                for row in rows
+            ],
+        )
+
+
+def _seeds(contest: TaskComparison) -> Figure:
+    metric, by = contest.metric, units.scale(contest.metric)
+    shown = [one for one in contest.contestants if one.draws][:MOST_ROWS]
+    with drawing(0.7 + 0.3 * len(shown)) as ax:
+        methods.seeds(
+            ax, {one.name: [by * v for v in run_values(one, metric)] for one in shown}, label=units.heading(metric)
+        )
+        rows = []
+        for one in shown:
+            values = run_values(one, metric)
+            spread = units.difference(metric, max(values) - min(values), signed=False)
+            rows.append((one.name, ", ".join(units.level(metric, v) for v in values), spread))
+        return figure_of(
+            ax,
+            "seeds",
+            "Spread from seed to seed",
+            "Every dot is one run; the bar is their mean. Methods that draw nothing run once and are left out.",
+            ("method", f"{units.heading(metric)} of each run", "best minus worst"),
+            rows,
+        )
+
+
+def confusion_figure(one: MethodScores, words: Callable[[str], str]) -> Figure:
+    """Where each label's examples went, all seeds of a method together."""
+    parts = list(one.parts.values())
+    labels, k = [words(label) for label in parts[0].labels], len(parts[0].labels)
+    counts = sum(np.bincount(part.truth * k + part.chosen, minlength=k * k) for part in parts).reshape(k, k)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.full((k, k), np.nan), where=totals > 0)
+    with drawing(min(4.6, 2.4 + 0.25 * k)) as ax:
+        methods.confusion(ax, shares, labels, name=one.short)
+        off = [(shares[i, j], i, j) for i in range(k) for j in range(k) if i != j and counts[i, j]]
+        off.sort(key=lambda entry: (-entry[0], entry[1], entry[2]))
+        return figure_of(
+            ax,
+            "confusion",
+            one.short,
+            "",
+            ("true label", "taken for", "share"),
+            [(labels[i], labels[j], f"{100 * share:.0f} %") for share, i, j in off[:15]],
+        )._replace(unfolded=k > methods.MOST_CELLS_WITH_NUMBERS)

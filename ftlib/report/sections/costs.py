@@ -1,0 +1,182 @@
+"""What each method takes: time, memory, what moves, what is stored, and how much of the machine it used.
+
+What `ftlib plan` predicted of the runs beside what they took.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ftlib.config.methods import METHODS
+from ftlib.core import format
+from ftlib.execution.planning.forecast import Compared, against
+from ftlib.records.study import Group, Run, Study
+from ftlib.report.tables import Cell, Table
+
+GIGA = 1e9
+
+
+def costs(study: Study) -> Table:
+    """What every group of runs took, on average; a column that no run has a number for is left out."""
+    groups = [group for group in study.groups if group.ok]
+    columns = {
+        "training examples": _examples,
+        "training time": _training,
+        "evaluation time": lambda group: _plain(format.seconds(mean(group, "eval_seconds"))),
+        "peak memory": lambda group: _plain(format.size(mean(group, "peak_memory_bytes"))),
+        "trainable parameters": _trainable,
+        "stored": lambda group: _plain(format.size(mean(group, "checkpoint_bytes"))),
+        "of the matmul peak": _of_peak,
+        "runs": lambda group: _plain(str(len(group.ok))),
+    }
+    cells = {name: [cell(group) for group in groups] for name, cell in columns.items()}
+    shown = {name: found for name, found in cells.items() if any(cell.text + cell.small for cell in found)}
+    header = (Cell("method"), *(Cell(name, number=True) for name in shown))
+    several = len({group.task for group in study.groups}) > 1
+    body = [
+        (Cell(group.name, group.task if several else "", strong=True), *(found[place] for found in shown.values()))
+        for place, group in enumerate(groups)
+    ]
+    return Table("What each method takes, mean over its runs", header, tuple(body))
+
+
+def mean(group: Group, name: str) -> float | None:
+    """Mean of a cost over the runs that finished; None where any did not measure it."""
+    return _mean(group, lambda run: run.record.cost.get(name))
+
+
+def _mean(group: Group, of: Callable[[Run], float | None]) -> float | None:
+    values = [of(run) for run in group.ok]
+    return None if any(value is None for value in values) else float(np.mean(values))
+
+
+def share_of_peak(run: Run) -> float | None:
+    """Arithmetic of a training as a share of the matmul peak measured on its machine; None where either is unknown."""
+    done, peak = (run.record.cost.get(name) for name in ("achieved_flops_per_second", "matmul_peak_flops_per_second"))
+    return done / peak if done is not None and peak else None
+
+
+def _plain(said: str, *small: str) -> Cell:
+    """A number with what there is to say below it, each on a line of its own where it does not fit on one."""
+    return Cell(said, ", ".join(one.replace(" ", "\N{NO-BREAK SPACE}") for one in small), number=True)
+
+
+def _examples(group: Group) -> Cell:
+    method = METHODS.get(group.method)
+    untaught = method is not None and method.model and not method.draws
+    return _plain(format.count(0 if untaught else mean(group, "train_examples")))
+
+
+def _training(group: Group) -> Cell:
+    """How long, how fast, and how much of it went into watching validation."""
+    speed, watching = mean(group, "train_examples_per_second"), mean(group, "validation_seconds")
+    said = [f"{format.count(round(speed))} examples/s"] if speed is not None else []
+    said += [f"{format.seconds(watching)} validation"] if watching else []
+    return _plain(format.seconds(mean(group, "train_seconds")), *said)
+
+
+def _trainable(group: Group) -> Cell:
+    """How many parameters move, and which share of all that is."""
+    moving, total = mean(group, "trainable_parameters"), mean(group, "total_parameters")
+    said = f"{share(moving, total)} of {format.count(total)}" if moving is not None and total else ""
+    return _plain(format.count(moving), said)
+
+
+def share(part: float, total: float) -> str:
+    """A share in per cent with two digits that count.
+
+    >>> share(663_552, 22_716_296), share(5, 5), share(3, 100_000)
+    ('2.9 %', '100 %', '0.003 %')
+    """
+    value = 100 * part / total
+    return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.2g} %"
+
+
+def _of_peak(group: Group) -> Cell:
+    """How much of the machine's measured peak the arithmetic of the training reached."""
+    done, used = mean(group, "achieved_flops_per_second"), _mean(group, share_of_peak)
+    if done is None:
+        return _plain("")
+    if used is None:
+        return _plain(format.NONE, f"{done / GIGA:.3g} GFLOP/s", "peak not measured")
+    peak = mean(group, "matmul_peak_flops_per_second") / GIGA
+    return _plain(f"{100 * used:.0f} %", f"{done / GIGA:.3g} of {peak:.3g} GFLOP/s")
+
+
+_WHAT = {
+    "peak_memory_bytes": ("peak memory", format.size),
+    "seconds": ("time", format.seconds),
+    "checkpoint_bytes": ("stored", format.size),
+}
+"""What is predicted: its name and how it is said."""
+
+
+class Foretold(NamedTuple):
+    """What a section shows of the predictions."""
+
+    found: tuple[Compared, ...]
+    sentence: str
+    table: Table
+
+
+def foretold(study: Study) -> Foretold | None:
+    """Predicted against actual; None where nothing was predicted."""
+    found = tuple(against((run.folder, run.record) for run in study.runs))
+    return Foretold(found, _sentence(found), _table(found)) if found else None
+
+
+def rows(found: Foretold | None) -> list[dict[str, Any]]:
+    """The comparisons as report.json holds them."""
+    return [
+        {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in one._asdict().items()}
+        for one in (found.found if found else ())
+    ]
+
+
+def _sentence(found: Sequence[Compared]) -> str:
+    """How far the predictions were off, over the methods."""
+    said = []
+    for what, (name, _) in _WHAT.items():
+        ratios = [one.ratio for one in found if one.what == what and not math.isnan(one.ratio)]
+        if ratios:
+            ends = " to ".join(dict.fromkeys((_times(min(ratios)), _times(max(ratios)))))
+            half = f" (half of {format.plural(len(ratios), 'method')} below {_times(median(ratios))})"
+            said.append(f"{name} {ends}{half if len(ratios) > 2 else ''}")
+    return f"Predicted as a multiple of what it was: {'; '.join(said)}." if said else "Nothing predicted was measured."
+
+
+def _times(ratio: float) -> str:
+    """A ratio with two digits that count, and no more than that.
+
+    >>> _times(0.8312), _times(1.049), _times(13.2)
+    ('0.83×', '1.05×', '13×')
+    """
+    return f"{ratio:.0f}×" if ratio >= 9.95 else f"{ratio:.2f}×"
+
+
+def _table(found: Sequence[Compared]) -> Table:
+    several = {name for name in ("task", "model") if len({getattr(one, name) for one in found} - {""}) > 1}
+    methods: dict[tuple[str, str, str], dict[str, Compared]] = {}
+    for one in found:
+        methods.setdefault((one.task, one.model, one.method), {})[one.what] = one
+    body = []
+    for (task, model, method), by_what in methods.items():
+        name = f"{method} ({model})" if "model" in several and model else method
+        n = max(one.n for one in by_what.values())
+        cells = [_cell(by_what.get(what), said) for what, (_, said) in _WHAT.items()]
+        body.append((Cell(name, task if "task" in several else "", strong=True), *cells, Cell(str(n), number=True)))
+    header = (Cell("method"), *(Cell(name, number=True) for name, _ in _WHAT.values()), Cell("runs", number=True))
+    return Table("Predicted against actual, mean over the runs", header, tuple(body))
+
+
+def _cell(one: Compared | None, said: Any) -> Cell:
+    if one is None:
+        return Cell(format.NONE, number=True)
+    both = f"{said(one.predicted)}, was {said(one.actual)}"
+    if math.isnan(one.ratio):
+        return Cell(format.NONE, both, number=True)
+    runs = f" ({_times(one.lowest)} to {_times(one.highest)})" if one.n > 1 else ""
+    return Cell(_times(one.ratio) + runs, both, number=True)

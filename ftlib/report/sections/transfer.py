@@ -1,0 +1,325 @@
+"""What one task gives to another: a task after others, or together with them, against the task alone.
+
+A pair is made of runs on the same terms (model, method, settings, number of examples) and the same seeds; what is
+compared is the plan's metric of the task, on the same examples.
+
+What one task gives to another, as the page shows it: a matrix of gains, and every pair in words and numbers.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ftlib.config.constraints import CONTINUED
+from ftlib.config.methods import METHODS
+from ftlib.core import format
+from ftlib.core.format import short_name
+from ftlib.metrics import units
+from ftlib.metrics.registry import metric_row
+from ftlib.records.predictions import Part
+from ftlib.records.study import Group, Study, differing, seed_of
+from ftlib.report.figures import Figure, drawing, figure_of
+from ftlib.report.metric_rows import group_interval, who
+from ftlib.report.plots.heat import heat
+from ftlib.report.sections.comparison import unit_of
+from ftlib.report.sections.continual import (
+    Paired,
+    Side,
+    alone,
+    examples_of,
+    in_common,
+    paired_comparisons,
+    spanned,
+    table_of,
+)
+from ftlib.report.tables import Cell, Table
+from ftlib.stats.intervals import Interval
+
+_ASIDE = (
+    *CONTINUED, "task", "train_limit", "seed", "notebook", "probes", "validations", "text_column", "label_column",
+    "label_words", "group_columns",
+)  # fmt: skip
+"""Fields that do not say on what terms a task was trained: those of the course, and those of the task itself."""
+
+
+class Transfer(NamedTuple):
+    """One task's score in two runs that differ in what else was trained on."""
+
+    task: str
+    """By its short name."""
+    sources: tuple[str, ...]
+    """What else was trained on, by short name."""
+    how: str
+    """after, together, or after and together."""
+    against: str
+    """alone, or in sequence."""
+    group: Group
+    other: Group
+    metric: str
+    level: Interval
+    base: Interval
+    gain: Paired
+    """With the others minus without; higher is better whatever the metric."""
+    margin: float
+    n: int
+
+
+class _Wanted(NamedTuple):
+    task: str
+    sources: tuple[str, ...]
+    how: str
+    against: str
+    group: Group
+    part: str
+    other: Group
+    other_part: str
+
+
+def transfers(study: Study) -> list[Transfer]:
+    """Every pair of runs that shows what a task carried over, those of one task as one family (Holm)."""
+    able = [group for group in study.groups if group.ok and group.method in METHODS and METHODS[group.method].trains]
+    families: dict[str, list[_Wanted]] = {}
+    for group in able:
+        for wanted in _wanted(group, able):
+            families.setdefault(wanted.task, []).append(wanted)
+    return [one for task, wanted in families.items() for one in _family(study, task, wanted)]
+
+
+def _wanted(group: Group, able: Sequence[Group]) -> Iterator[_Wanted]:
+    earlier, together = _of(group, "earlier"), _of(group, "together")
+    own, names = group.task, [*earlier, group.task, *together]
+    if len(names) < 2:
+        return
+    how = " and ".join(name for name, some in (("after", earlier), ("together", together)) if some)
+    for task in (own, *together):
+        sources = tuple(short_name(name) for name in names if name != task)
+        part = "test" if task == own else short_name(task)
+        lone = next((one for one in able if _alone(one) and _terms(one) == _terms(group, task, own)), None)
+        if lone:
+            yield _Wanted(short_name(task), sources, how, "alone", group, part, lone, "test")
+        for one in _in_sequence(group, able) if how == "together" else ():
+            place = "test" if task == one.task else short_name(task)
+            yield _Wanted(short_name(task), sources, how, "in sequence", group, part, one, place)
+
+
+def _in_sequence(group: Group, able: Sequence[Group]) -> Iterator[Group]:
+    """Groups that were trained on the same tasks one after another, on the same terms."""
+    names, terms = {group.task, *_of(group, "together")}, _terms(group)[1:]
+    for one in able:
+        visited = {*_of(one, "earlier"), one.task}
+        if _of(one, "earlier") and not _of(one, "together") and visited == names and _terms(one)[1:] == terms:
+            yield one
+
+
+def _of(group: Group, field: str) -> list[str]:
+    return list(group.runs[0].resolved.get(field) or [])
+
+
+def _alone(group: Group) -> bool:
+    """Whether it was trained on its task and nothing else, nothing old held on to."""
+    spec = group.runs[0].resolved
+    return not any(spec.get(name) for name in ("earlier", "together", "replay", "l2_sp", "ewc"))
+
+
+def _terms(group: Group, task: str = "", own: str = "") -> tuple[str, int, str]:
+    """A task, how many of its examples were trained on at most, and the rest of the terms, to be compared."""
+    spec: Mapping[str, Any] = group.runs[0].resolved
+    limit = spec.get("train_limit", 0) if task in ("", own) else spec.get("earlier_limit") or spec.get("train_limit", 0)
+    rest = {name: value for name, value in spec.items() if name not in _ASIDE}
+    return task or group.task, limit, json.dumps(rest, sort_keys=True, default=str)
+
+
+def _family(study: Study, task: str, wanted: Sequence[_Wanted]) -> Iterator[Transfer]:
+    """Pairs on the examples that most are measured on; a pair on others is left out."""
+    read: list[tuple[_Wanted, dict[int, Part], dict[int, Part], str]] = []
+    for one in wanted:
+        parts, others = in_common(one.group.ok, "after", one.part), in_common(one.other.ok, "after", one.other_part)
+        full = next(name for name in (one.group.task, *_of(one.group, "together")) if short_name(name) == task)
+        if parts and others and _same(parts, others):
+            read.append((one, parts, others, full))
+    if not read:
+        return
+    keys = [examples_of(next(iter(parts.values()))) for _, parts, _, _ in read]
+    most = max(keys, key=keys.count)
+    read = [entry for entry, key in zip(read, keys, strict=True) if key == most]
+    plan = study.plan.of(read[0][3])
+    sides, kept = [], []
+    for one, parts, others, _ in read:
+        tables = [table_of(list(some.values()), plan.primary) for some in (parts, others)]
+        if all(table is not None for table in tables) and set(parts) & set(others):
+            sides.append((Side("a", tuple(parts), tables[0]), Side("b", tuple(others), tables[1])))
+            kept.append((one, parts, others))
+    if not kept:
+        return
+    first = next(iter(kept[0][1].values()))
+    rng = np.random.default_rng(seed_of(study.plan_hash, task, "carried"))
+    gains = paired_comparisons(sides, margin=plan.margin, rng=rng, clusters=first.clusters)
+    for (one, parts, others), gain in zip(kept if gains else (), gains, strict=True):
+        levels = [group_interval(list(some.values()), plan.primary) for some in (parts, others)]
+        yield Transfer(
+            *one[:4], one.group, one.other, plan.primary, *levels, gain, plan.margin, len(first.ids)
+        )  # fmt: skip
+
+
+def _same(parts: Mapping[int, Part], others: Mapping[int, Part]) -> bool:
+    a, b = next(iter(parts.values())), next(iter(others.values()))
+    return (examples_of(a), a.protocol, a.pseudo) == (examples_of(b), b.protocol, b.pseudo)
+
+
+_WORDS = {
+    "better": "{with_} is better than {without} by {size}",
+    "worse": "{with_} is worse than {without} by {size}",
+    "same": "{with_} is the same as {without} within {margin}: they differ by {size}",
+    "undecided": "undecided whether {with_} is better or worse than {without}: they differ by {size}",
+}
+
+
+def sentence(one: Transfer) -> str:
+    """What the other tasks did to this one, in one sentence."""
+    said, names = one.gain.pair.comparison, list(one.sources)
+    with_ = f"{one.task} {'after' if one.how == 'after' else 'together with'} {format.listed(names)}"
+    if one.how == "after and together":
+        with_ = f"{one.task} after and together with {format.listed(names)}"
+    without = f"{one.task} {one.against}"
+    if one.gain.identical:
+        return f"{one.group.name}: {with_} does on every {units.noun(one.metric)} what {without} does"
+    size = (
+        f"{units.difference(one.metric, abs(said.difference), signed=False)}{units.unit(one.metric)} "
+        f"({spanned(said, one.metric)}, {format.plural(one.gain.n_seeds, 'seed')}, paired)"
+    )
+    words = _WORDS[said.verdict].format(
+        with_=with_, without=without, size=size, margin=units.margin(one.metric, one.margin)
+    )
+    return f"{one.group.name}: {words}{alone(said)}"
+
+
+def rows(found: Sequence[Transfer]) -> list[dict[str, Any]]:
+    """The pairs as report.json holds them; a difference above 0 is a gain, whatever the metric."""
+    told = []
+    for one in found:
+        said = one.gain.pair.comparison
+        told.append(
+            {**who(one.group), "task": one.task, "sources": " ".join(one.sources), "how": one.how}
+            | {"against": one.against, "metric": one.metric, "unit": unit_of(one.metric)}
+            | {"value": one.level.value, "other": one.base.value, "gain": said.difference}
+            | {"low": said.low, "high": said.high, "p_value": said.p_value, "p_holm": one.gain.pair.p_holm}
+            | {"verdict": said.verdict, "n": one.n, "seeds": one.gain.n_seeds, "sentence": sentence(one)}
+        )
+    return told
+
+
+def better_is_lower(metric: str) -> bool:
+    """Whether a gain is a fall of the metric."""
+    return not metric_row(metric).higher_is_better
+
+
+_MARKS = {"better": "better", "worse": "worse", "same": "same", "undecided": "?"}
+
+
+def figures(found: Sequence[Transfer]) -> Iterator[Figure]:
+    """One matrix for each method and way: what each single task gave to each other one."""
+    single = [one for one in found if len(one.sources) == 1 and one.against == "alone"]
+    single = [one for one in single if metric_row(one.metric).unit == "share"]
+    names = _variants([one.group for one in single])
+    cells: dict[tuple[str, str], dict[tuple[str, str], Transfer]] = {}
+    for one in single:
+        cells.setdefault((names[one.group.name, one.group.task], one.how), {})[one.sources[0], one.task] = one
+    for (method, how), pairs in cells.items():
+        yield _matrix(method, how, pairs)
+
+
+def _variants(groups: Sequence[Group]) -> dict[tuple[str, str], str]:
+    """Group -> its method with the settings that tell it from others, which tasks it was trained on left aside."""
+    apart = ("task", "earlier", "together")
+    specs = [{k: v for k, v in group.runs[0].resolved.items() if k not in apart} for group in groups]
+    unique = list({repr(spec): spec for spec in specs}.values())
+    several = len({spec.get("model") for spec in unique}) > 1
+    said = {repr(spec): words for spec, words in zip(unique, differing(unique), strict=True)} if unique else {}
+    return {
+        (group.name, group.task): " ".join(
+            filter(None, (group.method, f"({group.model})" if several else "", said[repr(spec)]))
+        )
+        for group, spec in zip(groups, specs, strict=True)
+    }
+
+
+def _matrix(method: str, how: str, pairs: dict[tuple[str, str], Transfer]) -> Figure:
+    sources = list(dict.fromkeys(source for source, _ in pairs))
+    targets = list(dict.fromkeys(target for _, target in pairs))
+    values = np.full((len(sources), len(targets)), np.nan)
+    marks = [["" for _ in targets] for _ in sources]
+    for (source, target), one in pairs.items():
+        at = sources.index(source), targets.index(target)
+        values[at] = one.gain.pair.comparison.difference
+        marks[at[0]][at[1]] = _MARKS[one.gain.pair.comparison.verdict]
+    metrics = format.listed(list(dict.fromkeys(units.name(one.metric) for one in pairs.values())))
+    beside = "before it" if how == "after" else "together with it"
+    with drawing(1.2 + 0.55 * len(sources)) as ax:
+        heat(
+            ax,
+            values,
+            sources,
+            targets,
+            label=f"Points of {metrics} that a task gains by another one trained {beside}, {method}",
+            across="the task that is measured",
+            down=f"trained {beside}",
+            digits=1,
+            signed=True,
+            marks=marks,
+        )
+        return figure_of(
+            ax,
+            "carried",
+            f"{method}: what a task gains by another one trained {beside}",
+            f"Points of {metrics} against the task alone; below the number the verdict, “?” where neither a difference "
+            "nor sameness is shown.",
+            ("from", "to", "gain, points", "95 % interval", "p (Holm)", "seeds", "n"),
+            [(source, target, *_numbers(one)) for (source, target), one in pairs.items()],
+        )
+
+
+def _numbers(one: Transfer) -> tuple[str, ...]:
+    said = one.gain.pair.comparison
+    return (
+        units.difference(one.metric, said.difference),
+        f"{units.difference(one.metric, said.low)} to {units.difference(one.metric, said.high)}",
+        format.p_value(one.gain.pair.p_holm),
+        str(one.gain.n_seeds),
+        format.count(one.n),
+    )
+
+
+_VERDICTS = {"better": "gains", "worse": "loses", "same": "the same", "undecided": "undecided"}
+
+
+def table(found: Sequence[Transfer], against: str) -> Table | None:
+    """Every pair against a task alone, or against the tasks in sequence; None where there is none."""
+    numbers = ("with them", "without", "gain", "p (Holm)", "seeds", "n")
+    header = (Cell("task"), Cell("trained"), Cell("method"), Cell("verdict"), *(Cell(x, number=True) for x in numbers))
+    body = []
+    for one in found:
+        if one.against != against:
+            continue
+        gain, sure, *rest = _numbers(one)
+        lower = ", fewer are better" if better_is_lower(one.metric) else ""
+        other = f"against {one.other.name}" if one.other.name != one.group.name else ""
+        body.append(
+            (
+                Cell(one.task, f"{units.heading(one.metric)}{lower}", strong=True),
+                Cell(f"{one.how} {format.listed(list(one.sources))}"),
+                Cell(one.group.name, other),
+                Cell(_VERDICTS[one.gain.pair.comparison.verdict], f"{sentence(one)}."),
+                *(
+                    Cell(
+                        units.level(one.metric, level.value), units.span(one.metric, level.low, level.high), number=True
+                    )
+                    for level in (one.level, one.base)
+                ),
+                Cell(gain, sure, number=True, strong=True),
+                *(Cell(value, number=True) for value in rest),
+            )
+        )
+    said = "each task alone" if against == "alone" else "the same tasks in sequence"
+    return Table(f"Trained with others against {said}", header, tuple(body)) if body else None
