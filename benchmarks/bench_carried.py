@@ -25,9 +25,9 @@ ASKED = {
         "distill epochs=12 soft=0",
     ),
     "is the student as good as its teacher?": (TAUGHT, "full"),
-    "is merging as good as learning at once?": ("merged combination=linear", "lora together=bios,reviews"),
+    "is merging as good as learning at once?": ("merged combination=linear", "lora joint_tasks=bios,reviews"),
     "is merging as good as an adapter of its own?": ("merged combination=linear", "lora"),
-    "does beginning at another task's adapter help?": ("lora earlier=bios", "lora"),
+    "does beginning at another task's adapter help?": ("lora sequential_tasks=bios", "lora"),
     "does standing on another task's adapter help?": ("stacked", "lora"),
 }
 """What transfer asks, and the two names in its report that answer."""

@@ -46,7 +46,7 @@ margin = 0.01
 seeds = {seeds}
 [defaults]
 task = "file:{folder}/sst2"
-earlier = ["file:{folder}/trec6", "file:{folder}/ag_news", "file:{folder}/banking10"]
+sequential_tasks = ["file:{folder}/trec6", "file:{folder}/ag_news", "file:{folder}/banking10"]
 model = "minilm"
 train_limit = 300
 eval_limit = 200

@@ -171,7 +171,6 @@ def paid_off(task, model, n, repeats=2):
     without = {"frozen": patch("ftlib.training.cpu.remembering", lambda module: contextlib.nullcontext(0))}
     cases = {
         "last_layers k=1, three passes: lower layers computed once": ("last_layers", {"epochs": 3.0}, "frozen", {}),
-        "full, one pass: torch_compile, compiling included": ("full", {}, None, {"torch_compile": True}),
     }
     lines = ["| option | without, examples/s, seed after seed | with |", "| --- | --- | --- |"]
     for name, (method, given, off, on) in cases.items():

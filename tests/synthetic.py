@@ -135,12 +135,12 @@ def write_study(
     """
     everything = [*made, *texts]
     seeds = sorted({seed for run in everything for seed in run.seeds})
-    plan = {"primary": "accuracy", "margin": 0.01, "seeds": seeds, "probes": [], "tuning": {}} | dict(plan or {})
+    plan = {"primary": "accuracy", "margin": 0.01, "seeds": seeds, "evaluations": [], "tuning": {}} | dict(plan or {})
     if texts:
         usual = USUAL["language-modeling"].model_dump()
         plan |= {"tasks": {text_task: usual}} if made else usual
     if any(run.general is not None for run in everything):
-        plan["probes"] = ["general"]
+        plan["evaluations"] = ["general"]
     if runs is None:
         runs = "".join(_run_table({"method": run.method, **run.fields}) for run in made)
         runs += "".join(_run_table(_text_fields(run, text_task)) for run in texts)
@@ -169,7 +169,7 @@ def write_study(
     for run in made:
         for seed in run.seeds:
             spec = Experiment(
-                **{"method": run.method, "tuning": {}, "probes": plan["probes"], **run.fields, "seed": seed}
+                **{"method": run.method, "tuning": {}, "evaluations": plan["evaluations"], **run.fields, "seed": seed}
             )
             skill = run.skill + (rng.normal(0, noise) if len(run.seeds) > 1 else 0)
             after = records.predictions_table(
@@ -208,7 +208,7 @@ def _write_texts(
     rng = np.random.default_rng(11)
     for run in texts:
         for seed in run.seeds:
-            fields = {"tuning": {}, "probes": plan["probes"], **_text_fields(run, task)}
+            fields = {"tuning": {}, "evaluations": plan["evaluations"], **_text_fields(run, task)}
             tables = []
             for part, examples, change in (("test", documents, run.change), ("general", excerpts, run.general)):
                 if change is not None:
@@ -352,11 +352,15 @@ def values(rows: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
     }
     if len(labels) == 2:
         found["f1_binary"] = classification.f1_binary(truth, chosen)
-    found |= {f"f1_{name}": classification.f1_of(truth, chosen, code) for code, name in enumerate(labels)}
+    by_label = {name: classification.f1_of(truth, chosen, code) for code, name in enumerate(labels)}
+    return _leaves(found, len(rows)) | {"f1": _leaves(by_label, len(rows))}
+
+
+def _leaves(found, n):
     return {
-        name: {"value": None, "low": None, "high": None, "n": len(rows), "reason": "nothing to divide by"}
+        name: {"value": None, "low": None, "high": None, "n": n, "reason": "nothing to divide by"}
         if np.isnan(value)
-        else {"value": value, "low": None, "high": None, "n": len(rows)}
+        else {"value": value, "low": None, "high": None, "n": n}
         for name, value in found.items()
     }
 

@@ -130,7 +130,7 @@ def test_text_from_data_is_no_markup(tmp_path):
 
     def hostile(metrics):
         test = dict(metrics["after"]["test"])
-        test |= {f"f1_{label}": leaf(0.5) for label in (*HOSTILE, "a|b\n---\nlicense: mit\n---", "![i](http://evil)")}
+        test["f1"] = {label: leaf(0.5) for label in (*HOSTILE, "a|b\n---\nlicense: mit\n---", "![i](http://evil)")}
         test["groups"] = {"<img src=x>": {"**bold**|": {"accuracy": leaf(0.5)}}}
         return metrics | {"after": metrics["after"] | {"test": test}}
 

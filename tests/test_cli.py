@@ -210,7 +210,7 @@ def test_a_study_that_is_not_there(here, capsys):
         ("sed=1", "did you mean 'seed'?"),
         ("max_length=1", "max_length: found 1"),
         ("seed=3", "[plan]"),
-        ('probes=["general"]', "[plan]"),
+        ('evaluations=["general"]', "[plan]"),
     ],
 )
 def test_set_is_checked_as_the_file_is(here, capsys, pair, said):

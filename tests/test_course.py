@@ -41,7 +41,7 @@ def weights(module):
 
 @pytest.mark.parametrize(("method", "model"), [("lora", "tiny"), ("lora", "writer"), ("dora", "writer")])
 def test_an_adapter_that_begins_at_zero_has_forgotten_exactly_nothing(method, model, at_home):
-    spec = Experiment(**SMALL | WORDS | {"model": model, "method": method, "probes": ["general"]})
+    spec = Experiment(**SMALL | WORDS | {"model": model, "method": method, "evaluations": ["general"]})
     task, base = opened(spec)
     adapted = METHODS[method].prepare()(base, spec, task, None)
     texts = [text for text, _ in toy.opinions()][:12]
@@ -59,7 +59,7 @@ def test_the_line_begins_at_the_untouched_model_and_ends_at_the_adapted_one_to_t
     monkeypatch.setattr(linear_probes, "_task", lambda name: ftlib.load_task("file:topics"))
     arguments = {"method_args": {"k": 1}} if method == "last_layers" else {}
     spec = Experiment(
-        **SMALL | WORDS | arguments, method=method, alphas=[0.0, 0.5, 1.0], probes=["features"], epochs=2.0,
+        **SMALL | WORDS | arguments, method=method, interpolation=[0.0, 0.5, 1.0], evaluations=["features"], epochs=2.0,
         learning_rate=0.01,
     )  # fmt: skip
     record = ftlib.run(spec)
@@ -71,7 +71,7 @@ def test_the_line_begins_at_the_untouched_model_and_ends_at_the_adapted_one_to_t
 
 
 def test_of_a_model_that_writes_the_beginning_of_the_line_is_the_untouched_model(at_home):
-    spec = Experiment(**TEXT, method="full", alphas=[0.0, 1.0], probes=["general"], learning_rate=0.01)
+    spec = Experiment(**TEXT, method="full", interpolation=[0.0, 1.0], evaluations=["general"], learning_rate=0.01)
     found = ftlib.run(spec).metrics
     assert found["alpha_0"] == found["before"] and found["alpha_100"] == found["after"]
     assert found["after"]["general"] != found["before"]["general"]
@@ -163,7 +163,7 @@ def told(at_home, tmp_path):
 
     def run(**fields):
         spec = Experiment(
-            **SMALL | WORDS | {"earlier": ["file:topics"], "epochs": 4.0, "learning_rate": 0.003} | fields
+            **SMALL | WORDS | {"sequential_tasks": ["file:topics"], "epochs": 4.0, "learning_rate": 0.003} | fields
         )
         folder = tmp_path / spec.run_id
         record = ftlib.run(spec, folder)
@@ -190,14 +190,14 @@ def test_a_sequence_measures_every_task_after_every_training(method, model, told
 
 def test_a_task_after_itself_forgets_nothing_beyond_noise(told, at_home):
     toy.write_task(at_home / "again")
-    record, _, _ = told(method="full", earlier=["file:again"], epochs=8.0)
+    record, _, _ = told(method="full", sequential_tasks=["file:again"], epochs=8.0)
     found = record.metrics["after"]["sequence"]["forgetting_first"]
     assert found["low"] <= 0 <= found["high"] or found["value"] < 0
 
 
 def test_old_examples_replayed_in_full_are_what_training_together_sees(told):
     _, _, events = told(method="full", replay=1.0)
-    _, _, at_once = told(method="full", earlier=[], together=["file:topics"])
+    _, _, at_once = told(method="full", sequential_tasks=[], joint_tasks=["file:topics"])
     last, only = ([entry for entry in one if entry["event"] == "fit"][-1] for one in (events, at_once))
     assert (last["n"], last["steps"]) == (only["n"], only["steps"]) == (160, 80)
     assert [entry["replayed"] for entry in events if entry["event"] == "leg"] == [0, 80]
@@ -217,7 +217,7 @@ def test_of_a_language_model_general_text_is_replayed(at_home, tmp_path):
 
 
 def test_tasks_at_once_have_rows_of_their_own(told):
-    record, table, _ = told(method="full", earlier=[], together=["file:topics"], sampling="equal")
+    record, table, _ = told(method="full", sequential_tasks=[], joint_tasks=["file:topics"], sampling="equal")
     assert set(record.metrics["after"]) == {"test", "topics"} and set(record.metrics) == {"before", "after"}
     topics = table[(table["stage"] == "after") & (table["part"] == "topics")]
     assert set(topics["prediction"]) <= {"object", "occasion"}
@@ -226,7 +226,7 @@ def test_tasks_at_once_have_rows_of_their_own(told):
 
 
 def test_the_loss_looks_at_a_tasks_own_labels_alone(at_home):
-    spec = Experiment(**SMALL | WORDS, method="full", together=["file:topics"], dtype="float32")
+    spec = Experiment(**SMALL | WORDS, method="full", joint_tasks=["file:topics"], dtype="float32")
     task, model = opened(spec)
     tasks = {"opinions": task, "topics": ftlib.load_task("file:topics")}
     shared = Shared(model, spec, tasks)
@@ -241,11 +241,13 @@ def test_the_loss_looks_at_a_tasks_own_labels_alone(at_home):
 
 def test_text_read_first_moves_the_model_that_then_learns_the_task(told, at_home):
     """By telling texts apart where the model has no masked layer, by guessing masked words where it has one."""
-    record, _, events = told(method="full", earlier=["file:notes.txt"], epochs=1.0)
+    record, _, events = told(method="full", sequential_tasks=["file:notes.txt"], epochs=1.0)
     assert [entry["tasks"] for entry in events if entry["event"] == "leg"] == [["notes"], ["opinions"]]
     assert "notes" not in record.metrics["after"] and "sequence" not in record.metrics["after"]
     tiny_models.tiny("bert", at_home / "masked") if not (at_home / "masked").exists() else None
-    record, _, events = told(method="full", model="masked", earlier=["file:notes.txt"], epochs=1.0, label_words={})
+    record, _, events = told(
+        method="full", model="masked", sequential_tasks=["file:notes.txt"], epochs=1.0, label_words={}
+    )
     losses = [entry["loss"] for entry in events if entry["event"] == "step"]
     assert np.isfinite(losses).all()
 
@@ -267,7 +269,7 @@ def test_stacking_changes_no_answer_and_begins_anew(at_home):
 
 def test_adapters_that_are_added_up_change_what_each_changes(at_home):
     spec = Experiment(
-        **SMALL | WORDS, method="merged", together=["file:topics"], method_args={"combination": "cat"}, epochs=2.0,
+        **SMALL | WORDS, method="merged", joint_tasks=["file:topics"], method_args={"combination": "cat"}, epochs=2.0,
         learning_rate=0.01, dtype="float32",
     )  # fmt: skip
     task, model = opened(spec)
@@ -281,7 +283,11 @@ def test_adapters_that_are_added_up_change_what_each_changes(at_home):
 @pytest.mark.parametrize("combination", ["linear", "ties", "dare_linear", "dare_ties"])
 def test_merged_adapters_answer_every_task(combination, told):
     record, _, _ = told(
-        method="merged", earlier=[], together=["file:topics"], method_args={"combination": combination}, epochs=1.0
+        method="merged",
+        sequential_tasks=[],
+        joint_tasks=["file:topics"],
+        method_args={"combination": combination},
+        epochs=1.0,
     )
     assert {"test", "topics"} <= set(record.metrics["after"])
 
@@ -334,17 +340,17 @@ def test_a_small_model_is_smaller(at_home):
 # What cannot be.
 
 IMPOSSIBLE = {
-    "probe trains for one task alone": {"method": "probe", "earlier": ["bios"]},
-    "pydocs more than once": {"method": "full", "earlier": ["pydocs"]},
-    "is not a classification task": {"method": "full", "together": ["pydocs_text"]},
+    "probe trains for one task alone": {"method": "probe", "sequential_tasks": ["bios"]},
+    "pydocs more than once": {"method": "full", "sequential_tasks": ["pydocs"]},
+    "is not a classification task": {"method": "full", "joint_tasks": ["pydocs_text"]},
     "there is nothing old": {"method": "full", "replay": 0.5},
-    "does not add to the untouched weights": {"method": "dora", "alphas": [0.5]},
-    "hundredths": {"method": "full", "alphas": [0.123]},
-    "needs earlier or together": {"method": "full", "earlier_limit": 5},
-    "not with earlier": {"method": "full", "earlier": ["bios"], "tuning": {"learning_rate": 3}},
+    "does not add to the untouched weights": {"method": "dora", "interpolation": [0.5]},
+    "hundredths": {"method": "full", "interpolation": [0.123]},
+    "needs earlier or together": {"method": "full", "other_task_limit": 5},
+    "not with earlier": {"method": "full", "sequential_tasks": ["bios"], "tuning": {"learning_rate": 3}},
     "merged needs the tasks": {"method": "merged"},
-    "trained apart": {"method": "merged", "together": ["bios"], "earlier": ["reviews"]},
-    "unknown 'reviws'": {"method": "full", "earlier": ["reviws"]},
+    "trained apart": {"method": "merged", "joint_tasks": ["bios"], "sequential_tasks": ["reviews"]},
+    "unknown 'reviws'": {"method": "full", "sequential_tasks": ["reviws"]},
     "0 to 1": {"method": "distill", "method_args": {"soft": 1.5}},
 }
 
@@ -358,6 +364,6 @@ def test_what_cannot_be_is_said_before_anything_loads(said):
 def test_a_run_of_one_task_is_what_it_was():
     spec = Experiment(method="lora")
     assert spec.resolved()["notebook"] == "12_run_adapter"
-    assert Experiment(method="lora", earlier=["bios"]).resolved()["notebook"] == "40_run_sequence"
-    assert Experiment(method="lora", alphas=[0.5]).resolved()["notebook"] == "40_run_sequence"
+    assert Experiment(method="lora", sequential_tasks=["bios"]).resolved()["notebook"] == "40_run_sequence"
+    assert Experiment(method="lora", interpolation=[0.5]).resolved()["notebook"] == "40_run_sequence"
     assert copy.deepcopy(spec).run_id == spec.run_id

@@ -279,7 +279,6 @@ def test_another_number_of_processes_is_one_clear_error(here, tmp_path, monkeypa
         ("FSDP_VERSION", "1", {}, "FSDP_VERSION: found 1, allowed .*: 2"),
         ("FSDP_OFFLOAD_PARAMS", "true", {}, "found true, allowed .*: false"),
         ("FSDP_ACTIVATION_CHECKPOINTING", "true", {}, "gradient_checkpointing = true does that"),
-        ("FSDP_VERSION", "2", {"torch_compile": True}, "not compiled"),
     ],
 )
 def test_what_cannot_be_divided_is_one_clear_error(here, tmp_path, monkeypatch, variable, said, fields, refused):

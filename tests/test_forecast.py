@@ -226,9 +226,9 @@ def test_a_trial_tells_what_a_run_needs(at_home, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "asked",
     [
-        {"method": "full", "model": "writer", "earlier": ["file:notes.txt"]},
-        {"method": "full", "together": ["file:topics"], "sampling": "equal", "l2_sp": 0.1},
-        {"method": "merged", "together": ["file:topics"]},
+        {"method": "full", "model": "writer", "sequential_tasks": ["file:notes.txt"]},
+        {"method": "full", "joint_tasks": ["file:topics"], "sampling": "equal", "l2_sp": 0.1},
+        {"method": "merged", "joint_tasks": ["file:topics"]},
     ],
 )
 def test_a_trial_goes_through_every_training_of_a_run(at_home, asked):
@@ -246,7 +246,9 @@ def test_a_trial_goes_through_every_training_of_a_run(at_home, asked):
     said = forecast.predicted(found, told, spec)
     assert said.train_seconds == told["course_seconds"]
     # The other task is read before and after, and with the own one after each training but the last.
-    read = 2 * found["others_eval_seconds"] + len(spec.earlier) * (said.eval_seconds + found["others_eval_seconds"])
+    read = 2 * found["others_eval_seconds"] + len(spec.sequential_tasks) * (
+        said.eval_seconds + found["others_eval_seconds"]
+    )
     around = sum(found[name] for name in ("start_seconds", "open_seconds", "before_seconds", "general_seconds"))
     assert said.wall_seconds == pytest.approx(around + said.train_seconds + said.eval_seconds + read)
 

@@ -77,7 +77,7 @@ def test_the_table_of_metrics_has_them():
 
 
 STAGES = ("before", "after_1", "after")
-SPEC = {"task": "pydocs", "earlier": ["file:data/opinions"]}
+SPEC = {"task": "pydocs", "sequential_tasks": ["file:data/opinions"]}
 
 
 def record(scores: np.ndarray, n: int = 40, seed: int = 0) -> tuple[pd.DataFrame, dict]:
@@ -105,7 +105,7 @@ def test_the_matrix_of_a_record_is_in_the_order_of_training():
     assert base(metrics, SPEC).tolist() == [0.4, 0.3]
     metrics["after_2"] = metrics.pop("after_1")
     metrics["after"]["poems"] = metrics["after_2"]["poems"] = {"bits_per_byte": {"value": 1.2}}
-    beside = SPEC | {"earlier": ["file:poems.csv", *SPEC["earlier"]]}
+    beside = SPEC | {"sequential_tasks": ["file:poems.csv", *SPEC["sequential_tasks"]]}
     assert matrix(metrics, beside).tolist() == [[0.9, 0.5], [0.6, 0.8]]
 
 
@@ -143,6 +143,6 @@ def test_a_record_without_zero_shot_answers_has_no_forward_transfer_and_says_why
 
 def test_fewer_than_two_tasks_in_sequence_have_no_summary():
     table, metrics = record(SCORES)
-    assert summary(table, metrics, {"task": "pydocs", "earlier": []}) == {}
+    assert summary(table, metrics, {"task": "pydocs", "sequential_tasks": []}) == {}
     assert summary(table, metrics, {"task": "pydocs"}) == {}
     assert summary(None, metrics, SPEC) == {}

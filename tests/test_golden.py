@@ -37,7 +37,23 @@ from ftlib.report import build
 
 GOLDEN = Path(__file__).parent / "golden"
 
-RENAMED: Mapping[str, str] = {}
+RENAMED: Mapping[str, str] = {
+    "earlier": "sequential_tasks",
+    "together": "joint_tasks",
+    "alphas": "interpolation",
+    "plan.probes": "evaluations",
+    "how: together": "joint_tasks",
+    "metric: f1_negative": "f1.negative",
+    "metric: f1_numpy": "f1.numpy",
+    "metric: f1_nurse": "f1.nurse",
+    "metric: f1_pandas": "f1.pandas",
+    "metric: f1_physician": "f1.physician",
+    "metric: f1_poet": "f1.poet",
+    "metric: f1_positive": "f1.positive",
+    "metric: f1_scipy": "f1.scipy",
+    "metric: f1_teacher": "f1.teacher",
+    "metric: f1_torch": "f1.torch",
+}
 """What is stored -> what it is called now.
 
 "key" is a key of report.json, a column, a table, or a field where settings name it ("key=8"); "table.key" is that key
@@ -107,17 +123,17 @@ def sequences_study(folder: Path) -> None:
     steps = {f"alpha_{100 * a:.0f}": {"test": 0.35 + 0.45 * a, "general": 0.3 * a} for a in (0, 0.5, 1)}
     bios = {"before": {"bios": None}, "after": {"bios": 0.85}}
     later = {"before": {"bios": None}, "after": {"bios": 0.6}}
-    three, two = {"earlier": ["reviews", "bios"]}, {"earlier": ["bios"]}
+    three, two = {"sequential_tasks": ["reviews", "bios"]}, {"sequential_tasks": ["bios"]}
     went = (
         Went("full", sequence(0.55, 0.6), fields=three, who="full in sequence"),
         Went("lora", sequence(0.7, 0.7), fields=three, who="lora in sequence"),
         Went("full", alone(0.7, **probed), who="with features"),
         Went("full", alone(0.85), fields={"task": "bios"}, who="bios"),
         Went("full", alone(0.88), fields={"task": "reviews"}, who="reviews"),
-        Went("full", alone(0.9, **bios), fields={"together": ["bios"]}, who="at once"),
+        Went("full", alone(0.9, **bios), fields={"joint_tasks": ["bios"]}, who="at once"),
         Went("full", alone(0.8, **later) | {"after_1": {"test": 0.4, "bios": 0.82}}, fields=two, who="two tasks"),
         Went("lora", alone(0.8, **before, after={"general": 0.3}) | steps,
-             fields={"alphas": [0.0, 0.5, 1.0]}, who="scale"),
+             fields={"interpolation": [0.0, 0.5, 1.0]}, who="scale"),
         Went("lora", alone(0.8, **before, after={"general": 0.05}), fields={"l2_sp": 0.1}, who="held back"),
     )  # fmt: skip
     write_courses(folder, went, n=90)
@@ -266,12 +282,12 @@ def test_a_report_says_what_it_said(name, tmp_path):
 
 def test_new_names_reach_every_place_they_stand_in():
     renamed = {
-        "earlier": "sequential_tasks",
+        "sequential_tasks": "sequential_tasks",
         "rows": "levels",
         "rows.part": "evaluation",
         "verdict: same": "equivalent",
     }
-    row = {"part": "test", "settings": "earlier=bios l2=0.1", "verdict": "same", "low": 1e-17}
+    row = {"part": "test", "settings": "sequential_tasks=bios l2=0.1", "verdict": "same", "low": 1e-17}
     said = json.loads(_json({"rows": [row], "dial": [{"part": "x"}]}, renamed, False))
     row = {"evaluation": "test", "settings": "sequential_tasks=bios l2=0.1", "verdict": "equivalent", "low": 0.0}
     assert said == {"levels": [row], "dial": [{"part": "x"}]}

@@ -18,7 +18,7 @@ from ftlib.training.trainer import fit
 
 SMALL = {
     "task": "file:opinions", "model": "tiny", "eval_limit": 20, "max_length": 24, "batch_size": 8, "dtype": "float32",
-    "head": "probe",
+    "head_init": "linear_probe",
 }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_reweighted_examples_are_weighed_in_the_head_too(at_home):
 
 
 def test_of_several_tasks_each_head_is_fitted_once_and_when_its_own_turn_comes(at_home):
-    spec = Experiment(**SMALL | {"method": "full", "earlier": ["file:topics"], "replay": 1.0})
+    spec = Experiment(**SMALL | {"method": "full", "sequential_tasks": ["file:topics"], "replay": 1.0})
     task, model = ftlib.open_task(spec), ftlib.open_model(spec)
     shared, drawn = continual.begun(spec, task, model)
     assert isinstance(shared, Shared)
@@ -114,7 +114,7 @@ def test_of_several_tasks_each_head_is_fitted_once_and_when_its_own_turn_comes(a
 
 @pytest.mark.parametrize("method", ["full", "lora", "stacked", "merged"])
 def test_a_run_of_several_tasks_can_start_so(method, at_home):
-    tasks = {"together": ["file:topics"]} if method == "merged" else {"earlier": ["file:topics"]}
+    tasks = {"joint_tasks": ["file:topics"]} if method == "merged" else {"sequential_tasks": ["file:topics"]}
     record = ftlib.run(Experiment(**SMALL | tasks, method=method, epochs=1.0))
     assert record.status == "ok" and record.metrics["after"]["topics"]["accuracy"]["n"] > 0
 
@@ -123,7 +123,7 @@ def test_training_goes_on_from_there_and_is_the_same_every_time(at_home):
     fields = SMALL | {"method": "full", "epochs": 1.0, "train_limit": 24}
     first, again = (ftlib.run(Experiment(**fields)) for _ in range(2))
     assert first.metrics == again.metrics
-    assert first.metrics["after"] != ftlib.run(Experiment(**fields | {"head": "new"})).metrics["after"]
+    assert first.metrics["after"] != ftlib.run(Experiment(**fields | {"head_init": "new"})).metrics["after"]
     spec = Experiment(**fields | {"learning_rate": 1e-12})
     task, model = ftlib.open_task(spec), ftlib.open_model(spec)
     predictor = METHODS["full"].prepare()(model, spec, task, None)
@@ -140,14 +140,14 @@ IMPOSSIBLE = {
     "distill trains no new head": {"method": "distill"},
     "no labels, so there is no head": {"method": "full", "task": "pydocs_text", "model": "tiny-lm"},
     "answers in words": {"method": "lora", "model": "tiny-lm"},
-    "'new' or 'probe'": {"method": "full", "head": "best"},
+    "'new' or 'linear_probe'": {"method": "full", "head_init": "best"},
 }
 
 
 @pytest.mark.parametrize("said", IMPOSSIBLE)
 def test_where_there_is_no_such_head_it_is_said_before_anything_loads(said):
     with pytest.raises(FtlibError, match=said):
-        Experiment(**{"head": "probe"} | IMPOSSIBLE[said])
+        Experiment(**{"head_init": "linear_probe"} | IMPOSSIBLE[said])
 
 
 def test_a_model_that_answers_in_words_is_refused_when_only_loading_it_tells(at_home, monkeypatch):

@@ -79,7 +79,7 @@ def test_full_fine_tuning_learns_the_words_of_the_labels(family, epochs, least):
 
 
 def test_zero_shot_of_an_untouched_decoder_is_the_same_before_and_after():
-    record = ftlib.run(Experiment(model="llama", method="zero_shot", **COMMON, probes=["general"]))
+    record = ftlib.run(Experiment(model="llama", method="zero_shot", **COMMON, evaluations=["general"]))
     assert record.metrics["before"] == record.metrics["after"]
     general = record.metrics["after"]["general"]["bits_per_byte"]
     assert general["value"] > 1 and general["n"] > 50 and "context 256" in general["protocol"]
@@ -197,7 +197,7 @@ def test_adapting_to_text_lowers_its_bits_per_byte(family, method):
         epochs=4.0,
         batch_size=8,
         learning_rate=0.01,
-        probes=["general"] if family == "llama" else [],
+        evaluations=["general"] if family == "llama" else [],
     )
     record = ftlib.run(spec)
     before, after = (record.value(f"{stage}.test.bits_per_byte") for stage in ("before", "after"))

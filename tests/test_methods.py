@@ -19,7 +19,7 @@ ON_AN_ENCODER = [
     for name, method in METHODS.items()
     if "encoder" in method.serves.get("classification", ()) and not method.groups
 ]
-ASKED = {"merged": {"together": ["file:topics"]}, "distill": {"method_args": {"layers": 1}}}
+ASKED = {"merged": {"joint_tasks": ["file:topics"]}, "distill": {"method_args": {"layers": 1}}}
 """What a method must be told beside its name."""
 
 
@@ -110,7 +110,7 @@ def test_a_setting_that_diverges_is_tried_and_not_taken(at_home, monkeypatch):
 
 
 def test_a_probe_general_of_an_encoder_is_null_with_a_reason(at_home):
-    record = ftlib.run(spec_of("probe", probes=["general"]))
+    record = ftlib.run(spec_of("probe", evaluations=["general"]))
     for stage in ("before", "after"):
         assert record.metrics[stage]["general"]["bits_per_byte"]["value"] is None
         assert "encoder" in record.metrics[stage]["general"]["bits_per_byte"]["reason"]

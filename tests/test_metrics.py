@@ -58,7 +58,7 @@ def test_measure_fills_value_interval_and_n_for_every_label(drawn):
     labels, predictions = drawn
     names = [f"label {k}" for k in range(labels.max() + 1)]
     found = measure(table_of(labels, predictions, names), names)
-    assert {f"f1_{name}" for name in names} <= set(found)
+    assert set(names) == set(found["f1"])
     assert ("f1_binary" in found) == (len(names) == 2)
     for leaf in found.values():
         assert leaf["low"] <= leaf["value"] <= leaf["high"]
@@ -81,9 +81,9 @@ def test_undefined_is_null_with_a_reason_and_never_zero():
     found = measure(table_of(labels, np.zeros(4, int), ["a", "b", "c"]), ["a", "b", "c"])
     assert found["mcc"]["value"] is None
     assert "only one label is ever predicted" in found["mcc"]["reason"]
-    assert found["f1_c"]["value"] is None
-    assert "'c'" in found["f1_c"]["reason"]
-    assert found["f1_b"]["value"] == 0.0
+    assert found["f1"]["c"]["value"] is None
+    assert "'c'" in found["f1"]["c"]["reason"]
+    assert found["f1"]["b"]["value"] == 0.0
 
 
 def test_nothing_to_measure_is_nan():
@@ -103,7 +103,7 @@ def test_every_row_says_direction_unit_range_and_source():
         low, high = metric.range
         assert high is None or low < high
         assert metric.unit and metric.source and metric.summary
-    assert metric_row("f1_some label").higher_is_better
+    assert metric_row("f1.some label").higher_is_better
 
 
 def test_metrics_serve_as_evaluate_metrics():

@@ -275,8 +275,8 @@ def test_the_runs_were_given_other_values_than_the_notebooks_hold(toy_study):
 SMALL = {"task": "file:opinions", "model": "tiny", "label_words": toy.LABEL_WORDS, "train_limit": 20}
 LESSONS = {
     "31_run_perplexity": {"task": "file:notes.txt", "model": "writer"},
-    "40_run_sequence": SMALL | {"earlier": ["file:topics"], "method": "lora", "alphas": [0.5]},
-    "41_run_domain": SMALL | {"earlier": ["file:notes.txt"], "model": "writer"},
+    "40_run_sequence": SMALL | {"sequential_tasks": ["file:topics"], "method": "lora", "interpolation": [0.5]},
+    "41_run_domain": SMALL | {"sequential_tasks": ["file:notes.txt"], "model": "writer"},
     "51_run_misuse": {
         "task": "file:notes.txt",
         "model": "writer",
@@ -284,7 +284,7 @@ LESSONS = {
         "canaries": [0, 4],
         "epochs": 1.0,
     },
-    "42_run_multitask": SMALL | {"together": ["file:topics"]},
+    "42_run_multitask": SMALL | {"joint_tasks": ["file:topics"]},
 }
 """What each lesson whose method is another notebook's own is given here."""
 

@@ -24,9 +24,9 @@ def test_a_run_in_training_says_its_step_and_what_is_left():
 
 
 def test_a_run_is_named_by_what_else_it_learns_and_what_holds_it_back():
-    spec = Experiment(method="full", earlier=["reviews", "bios"], replay=0.2, ewc=1e5, train_limit=300)
+    spec = Experiment(method="full", sequential_tasks=["reviews", "bios"], replay=0.2, ewc=1e5, train_limit=300)
     said = progress.title(State(Path("run"), spec, "waiting"))
-    assert said == "pydocs full train_limit=300 earlier=reviews,bios replay=0.2 ewc=100000.0 seed=0"
+    assert said == "pydocs full train_limit=300 sequential_tasks=reviews,bios replay=0.2 ewc=100000.0 seed=0"
 
 
 def test_a_waiting_run_is_judged_by_finished_runs_like_it():

@@ -114,7 +114,7 @@ def test_every_value_is_what_scikit_learn_gives_from_the_predictions(ladder):
                 found.setdefault("f1_macro", []).append(sklearn_metrics.f1_score(truth, given, average="macro"))
                 found.setdefault("mcc", []).append(sklearn_metrics.matthews_corrcoef(truth, given))
                 each = sklearn_metrics.f1_score(truth, given, average=None, labels=["torch"])
-                found.setdefault("f1_torch", []).append(each[0])
+                found.setdefault("f1.torch", []).append(each[0])
         for metric, values in found.items():
             row = rows.loc[(method, "after", metric)]
             assert row["value"] == pytest.approx(np.mean(values), abs=1e-12)

@@ -24,7 +24,7 @@ def test_nobody_is_behind_where_training_helped(tmp_path):
 def test_who_is_behind_the_probe_is_named_with_what_to_try(tmp_path):
     (line,) = said(tmp_path, *FROZEN, Made("full", 1.8, SEEDS), Made("lora", 0.2, SEEDS))
     assert line.startswith("lora ended behind probe, which took no training of the model")
-    assert 'Before setting it aside, try head = "probe"' in line and line.endswith("or a tuning budget.")
+    assert 'Before setting it aside, try head_init = "linear_probe"' in line and line.endswith("or a tuning budget.")
 
 
 def test_who_is_behind_the_untouched_model_too_is_said_once(tmp_path):
@@ -34,8 +34,8 @@ def test_who_is_behind_the_untouched_model_too_is_said_once(tmp_path):
     assert "setting them aside" in line and "tfidf" not in line
 
 
-@pytest.mark.parametrize("other", [{"head": "probe"}, {"model": "tiny-lm"}])
+@pytest.mark.parametrize("other", [{"head_init": "linear_probe"}, {"model": "tiny-lm"}])
 def test_a_head_is_no_remedy_where_it_was_fitted_or_there_is_none(tmp_path, other):
     runs = [Made("zero_shot", 1.0, fields=other, as_before=True)] if "model" in other else FROZEN
     (line,) = said(tmp_path, *runs, Made("lora", -1.6, SEEDS, fields=other))
-    assert "head" not in line and "try more epochs" in line
+    assert "head_init" not in line and "try more epochs" in line

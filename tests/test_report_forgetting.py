@@ -23,7 +23,7 @@ from ftlib.report.sections.forgetting_page import forgetting_section
 from ftlib.stats.paired import difference
 from ftlib.stats.variance import variance_components
 
-EARLIER = {"earlier": ["reviews", "bios"]}
+EARLIER = {"sequential_tasks": ["reviews", "bios"]}
 BEFORE = {"test": 0.35, "reviews": 0.5, "bios": None}
 
 
@@ -60,10 +60,10 @@ def study(tmp_path_factory):
         Went("full", plain(0.7, **probed)),
         Went("full", plain(0.85), fields={"task": "bios"}),
         Went("full", plain(0.88), fields={"task": "reviews"}),
-        Went("full", plain(0.9, before={"bios": None}, after={"bios": 0.85}), fields={"together": ["bios"]}),
+        Went("full", plain(0.9, before={"bios": None}, after={"bios": 0.85}), fields={"joint_tasks": ["bios"]}),
         Went("full", plain(0.8, before={"bios": None}, after={"bios": 0.6}) | {"after_1": {"test": 0.4, "bios": 0.82}},
-             fields={"earlier": ["bios"]}),
-        Went("lora", plain(0.8, **way) | steps, fields={"alphas": [0.0, 0.25, 0.5, 0.75, 1.0]}),
+             fields={"sequential_tasks": ["bios"]}),
+        Went("lora", plain(0.8, **way) | steps, fields={"interpolation": [0.0, 0.25, 0.5, 0.75, 1.0]}),
         Went("lora", plain(0.8, before={"general": 0.0}, after={"general": 0.05}), fields={"l2_sp": 0.1}),
     ]  # fmt: skip
     folder = write_courses(tmp_path_factory.mktemp("forgetting") / "study", went)
@@ -120,7 +120,7 @@ def test_what_was_learned_is_shown_beside_what_is_forgotten(study):
         left = learned["value"] - rows["forgetting_first"]["value"] * 2 / 3
         assert left == pytest.approx(rows["average_accuracy"]["value"])
     # 0.85, 0.8 and 0.75, but for chance.
-    assert found["lora", "earlier=reviews,bios"]["learned"]["value"] == pytest.approx(0.8, abs=0.02)
+    assert found["lora", "sequential_tasks=reviews,bios"]["learned"]["value"] == pytest.approx(0.8, abs=0.02)
     assert "right after own training" in words and "Whoever learned little has little to forget" in words
 
 
@@ -132,7 +132,7 @@ def test_a_method_that_learned_nothing_is_seen_to_have_nothing_to_forget(tmp_pat
         "after": {"test": 0.35, "reviews": 0.5},
     }
     much = nothing | {"after_1": {"test": 0.35, "reviews": 0.9}, "after": {"test": 0.75, "reviews": 0.7}}
-    fields = {"earlier": ["reviews"]}
+    fields = {"sequential_tasks": ["reviews"]}
     went = [Went("lora", nothing, fields=fields, noise=0), Went("full", much, fields=fields, noise=0)]
     page = forgetting_section(read_study(write_courses(tmp_path / "s", went)), ())
     table = page.sequences[0].levels
@@ -292,16 +292,16 @@ def test_gains_are_paired_with_the_task_alone_on_the_same_terms(study):
         (row["task"], row["sources"], row["how"], row["against"], row["settings"]): row
         for row in read(study)["carried"]
     }
-    joint = rows["pydocs", "bios", "together", "alone", "together=bios"]
+    joint = rows["pydocs", "bios", "joint_tasks", "alone", "joint_tasks=bios"]
     assert joint["verdict"] == "better" and joint["gain"] == pytest.approx(0.2, abs=0.03) and joint["seeds"] == 3
     assert joint["low"] < joint["gain"] < joint["high"] and joint["n"] == N
-    after = rows["pydocs", "bios", "after", "alone", "earlier=bios"]
+    after = rows["pydocs", "bios", "after", "alone", "sequential_tasks=bios"]
     assert (
         after["gain"] == pytest.approx(0.1, abs=0.02)
         and "pydocs after bios is better than pydocs alone by 1" in after["sentence"]
     )
-    assert rows["bios", "pydocs", "together", "alone", "together=bios"]["gain"] == pytest.approx(0, abs=0.02)
-    sequence = rows["bios", "pydocs", "together", "in sequence", "together=bios"]
+    assert rows["bios", "pydocs", "joint_tasks", "alone", "joint_tasks=bios"]["gain"] == pytest.approx(0, abs=0.02)
+    sequence = rows["bios", "pydocs", "joint_tasks", "in sequence", "joint_tasks=bios"]
     assert sequence["gain"] == pytest.approx(0.25, abs=0.02) and sequence["verdict"] == "better"
     assert not any(row["method"] == "lora" for row in rows.values() if row["sources"] == "bios")
     words = " ".join(Page(study / "report.html").text.split())
@@ -314,7 +314,7 @@ def test_runs_on_other_terms_are_not_paired(tmp_path, quick):
         Went(
             "full",
             plain(0.8, after={"bios": 0.8}) | {"after_1": {"test": 0.4, "bios": 0.8}},
-            fields={"earlier": ["bios"]},
+            fields={"sequential_tasks": ["bios"]},
         ),
     ]
     assert transfer.transfers(read_study(write_courses(tmp_path / "s", went))) == []
@@ -328,7 +328,7 @@ def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path, quick)
             "full",
             {"before": {"test": 0.0, "reviews": 0.5}, "after_1": {"test": 0.1, "reviews": 0.8}}
             | {"after": {"test": -0.3, "reviews": 0.6}},
-            fields=texts | {"earlier": ["reviews"]},
+            fields=texts | {"sequential_tasks": ["reviews"]},
         ),
     ]
     study = read_study(write_courses(tmp_path / "s", went))
@@ -383,5 +383,8 @@ def test_a_study_without_such_runs_has_no_such_part(tmp_path):
 
 
 def test_tasks_of_a_sequence_are_named_without_their_folders():
-    specs = [{"earlier": [], "seed": 0}, {"earlier": ["file:/somewhere/else/trec6", "bios"], "seed": 0}]
-    assert differing(specs) == ["", "earlier=trec6,bios"]
+    specs = [
+        {"sequential_tasks": [], "seed": 0},
+        {"sequential_tasks": ["file:/somewhere/else/trec6", "bios"], "seed": 0},
+    ]
+    assert differing(specs) == ["", "sequential_tasks=trec6,bios"]

@@ -166,7 +166,7 @@ def test_groups_leave_every_other_row_alone(study):
         "f1_macro",
         "mcc",
         "brier",
-        *(f"f1_{x}" for x in LABELS),
+        *(f"f1.{x}" for x in LABELS),
     }
     assert all(row["source"] == "predictions" for row in rows_of(whole))
     runs = records.read_runs(study)

@@ -130,7 +130,7 @@ def test_a_study_that_compares_needs_a_plan(tmp_path):
         ("seeds = [0, -1]", "found -1"),
         ("seeds = [0, 4294967296]", "found 4294967296"),
         ("seeds = [0.5]", "found 0.5"),
-        ('probes = ["generall"]', "did you mean 'general'"),
+        ('evaluations = ["generall"]', "did you mean 'general'"),
         ("tuning = {lr = 3}", "learning_rate"),
         ("tuning = {learning_rate = 99}", "1 to 9"),
         ("seeds = []", "seeds"),
@@ -146,7 +146,7 @@ def test_a_plan_that_cannot_stand_is_refused(tmp_path, plan, said):
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("field", ["seed = 3", 'probes = ["general"]', "tuning = {learning_rate = 3}"])
+@pytest.mark.parametrize("field", ["seed = 3", 'evaluations = ["general"]', "tuning = {learning_rate = 3}"])
 def test_what_the_plan_settles_cannot_be_set_for_one_method(tmp_path, field):
     with pytest.raises(FtlibError, match=r"belongs to \[plan\]"):
         read(tmp_path, f'[[runs]]\nmethod = "lora"\n{field}\n')
@@ -192,33 +192,32 @@ OTHER = {
     "eval_limit": 100,
     "epochs": 3.0,
     "min_steps": 50,
-    "head": "probe",
+    "head_init": "linear_probe",
     "validations": 3,
     "patience": 2,
     "gradient_accumulation": 2,
     "gradient_checkpointing": True,
-    "torch_compile": True,
     "processes": 2,
     "learning_rate": 0.01,
     "batch_size": 8,
     "max_length": 64,
     "context": 256,
     "stride": 64,
-    "probes": ["general"],
+    "evaluations": ["general"],
     "text_column": "body",
     "label_column": "topic",
     "label_words": {"a": "b"},
     "group_columns": ["author"],
     "tuning": {"learning_rate": 3},
-    "earlier": ["bios"],
-    "together": ["reviews"],
+    "sequential_tasks": ["bios"],
+    "joint_tasks": ["reviews"],
     "replay": 0.5,
     "l2_sp": 0.1,
     "ewc": 10.0,
-    "earlier_limit": 50,
+    "other_task_limit": 50,
     "sampling": "equal",
     "ewc_samples": 16,
-    "alphas": [0.5],
+    "interpolation": [0.5],
     "canaries": [0, 4],
     "mitigation": "balance",
     "mitigation_column": "author",
@@ -230,10 +229,11 @@ OTHER = {
 NEEDED = {
     "canaries": {"task": "pydocs_text", "model": "tiny-lm"},
     "mitigation_column": {"mitigation": "balance"},
-    "replay": {"earlier": ["bios"]},
-    "ewc": {"earlier": ["bios"]},
+    "replay": {"sequential_tasks": ["bios"]},
+    "ewc": {"sequential_tasks": ["bios"]},
 } | dict.fromkeys(
-    ("earlier_limit", "sampling", "ewc_samples"), {"earlier": ["bios"], "together": ["reviews"], "ewc": 1.0}
+    ("other_task_limit", "sampling", "ewc_samples"),
+    {"sequential_tasks": ["bios"], "joint_tasks": ["reviews"], "ewc": 1.0},
 )
 """What else a field asks for."""
 

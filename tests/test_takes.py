@@ -36,7 +36,7 @@ def more_models(toy_home):
 
 def asked(method, model, **fields):
     """An experiment that asks for a method and a model; merging is of several tasks."""
-    more = {"together": ["file:topics"]} if method == "merged" else {}
+    more = {"joint_tasks": ["file:topics"]} if method == "merged" else {}
     return Experiment(task="file:opinions", method=method, model=model, **{"max_length": 24} | more | fields)
 
 
@@ -158,10 +158,10 @@ def test_text_is_not_measured_by_a_model_that_cannot_say_how_likely_it_is(at_hom
 def test_the_plan_warns_of_what_measures_nothing_or_something_else(at_home):
     (at_home / "pairs.csv").write_text("sent_more,sent_less\na,b\n", encoding="utf-8")
     specs = [
-        asked("lora", "tiny", probes=["pairs:pairs.csv"], earlier=["file:notes.txt"]),
-        asked("lora", "bare", probes=["pairs:pairs.csv"], earlier=["file:notes.txt"]),
-        asked("probe", "bare", probes=["pairs:pairs.csv"]),
-        asked("lora", "writer", probes=["pairs:pairs.csv"], label_words=toy.LABEL_WORDS),
+        asked("lora", "tiny", evaluations=["pairs:pairs.csv"], sequential_tasks=["file:notes.txt"]),
+        asked("lora", "bare", evaluations=["pairs:pairs.csv"], sequential_tasks=["file:notes.txt"]),
+        asked("probe", "bare", evaluations=["pairs:pairs.csv"]),
+        asked("lora", "writer", evaluations=["pairs:pairs.csv"], label_words=toy.LABEL_WORDS),
     ]
     lines = takes.cautions(SimpleNamespace(jobs=[SimpleNamespace(spec=spec) for spec in specs]))
     assert [line.partition(": ")[2] for line in lines] == [

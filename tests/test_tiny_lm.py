@@ -77,7 +77,7 @@ def test_adapting_it_to_documentation_lowers_its_bits_per_byte_by_far():
         epochs=1.0,
         learning_rate=1e-3,
         eval_limit=60,
-        probes=["general"],
+        evaluations=["general"],
     )
     record = ftlib.run(spec)
     assert record.value("after.test.bits_per_byte") < 0.85 * record.value("before.test.bits_per_byte")

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -438,20 +437,6 @@ def test_the_same_experiment_twice_is_the_same_record(kind):
     one, other = ftlib.run(spec), ftlib.run(spec)
     assert one.metrics == other.metrics
     assert one.provenance == other.provenance
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["encoder", "decoder"])
-def test_compiled_training_learns_the_same(kind):
-    how = {"epochs": 1.0, "batch_size": 16, "learning_rate": 0.003, "gradient_accumulation": 2}
-    plain, compiled = (fitted(kind, torch_compile=flag, **how) for flag in (False, True))
-    for event in ("step", "validation"):
-        one, other = ([entry["loss"] for entry in of(found[2], event)] for found in (plain, compiled))
-        np.testing.assert_allclose(one, other, atol=0.05 if kind == "encoder" and event == "step" else 0.02)
-    module = compiled[0].trainable.module
-    assert not any(part._compiled_call_impl for part in module.modules())
 
 
 # Frozen layers.

@@ -76,16 +76,16 @@ TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
 
 
 HOW = (
-    "head", "validations", "patience", "gradient_accumulation", "gradient_checkpointing", "torch_compile", "processes",
+    "head_init", "validations", "patience", "gradient_accumulation", "gradient_checkpointing", "processes",
 )  # fmt: skip
 """Fields of methods that train, the same for all of them: how the training begins, is watched and carried out."""
 
 
-COURSE = ("earlier", "together", "replay", "l2_sp", "ewc")
+COURSE = ("sequential_tasks", "joint_tasks", "replay", "l2_sp", "ewc")
 """Fields that make a training more than one task's own: at their defaults it is just that."""
 
 
-CONTINUED = (*COURSE, "earlier_limit", "sampling", "ewc_samples", "alphas")
+CONTINUED = (*COURSE, "other_task_limit", "sampling", "ewc_samples", "interpolation")
 """Fields of methods whose training goes on, in the notebook of those runs alone."""
 
 
@@ -158,16 +158,16 @@ def _method_problems(method: Method, values: Mapping[str, Any], given: Collectio
             "patience: with shots the loss on validation is not measured, since those labels would be more than the "
             "shots; say validations = 5 to use them all the same"
         )
-    if method.trains and values["head"] != "new":
+    if method.trains and values["head_init"] != "new":
         problems += _head_problems(method, values)
     if values["mitigation"] and (method.module not in MITIGATED or kind_of(values["task"]) != CLASSIFICATION):
         able = [m.name for m in METHODS.values() if m.module in MITIGATED and m.name != "majority"]
         problems.append(f"mitigation: {method.name} on {values['task']}: allowed with {', '.join(able)}, on labels")
     if values["mitigation_column"] and values["mitigation"] not in ("reweight", "balance") and not method.groups:
         problems.append("mitigation_column: only reweight, balance, threshold and exponentiated go by a group column")
-    if method.groups == "prediction" and any(p == "templates" or p.startswith("swaps") for p in values["probes"]):
+    if method.groups == "prediction" and any(p == "templates" or p.startswith("swaps") for p in values["evaluations"]):
         problems.append(
-            f"probes: {method.name} must be told the group of every text, and these are made up; use exponentiated"
+            f"evaluations: {method.name} must be told the group of every text, and these are made up; use exponentiated"
         )
     if method.name in ("majority", "zero_shot") and values["shots"]:
         problems.append(f"shots: {method.name} draws no examples; leave it out")
@@ -178,7 +178,7 @@ def _method_problems(method: Method, values: Mapping[str, Any], given: Collectio
 
 def _head_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
     """Whether there is a new head that could start at a probe."""
-    said = f'head: found "{values["head"]}"'
+    said = f'head_init: found "{values["head_init"]}"'
     if method.module not in HEADED:
         able = [m.name for m in METHODS.values() if m.module in HEADED and ENCODER in m.serves.get(CLASSIFICATION, ())]
         return [f"{said}; {method.name} trains no new head with the model; allowed with {', '.join(able)}"]
@@ -215,32 +215,36 @@ def _course_problems(method: Method, values: Mapping[str, Any], given: Collectio
     """Whether a training on several tasks, or with what is known kept, can be carried out."""
     problems = []
     asked = [name for name in COURSE if name in given]
-    if bad := [alpha for alpha in values["alphas"] if round(100 * alpha) != round(100 * alpha, 6)]:
-        problems.append(f"alphas: found {bad}; allowed: hundredths from 0 to 1")
-    if values["alphas"] and not (method.trains and method.interpolates):
+    if bad := [alpha for alpha in values["interpolation"] if round(100 * alpha) != round(100 * alpha, 6)]:
+        problems.append(f"interpolation: found {bad}; allowed: hundredths from 0 to 1")
+    if values["interpolation"] and not (method.trains and method.interpolates):
         able = [m.name for m in METHODS.values() if m.trains and m.interpolates]
-        problems.append(f"alphas: {method.name} does not add to the untouched weights; allowed with {', '.join(able)}")
-    if method.name == "merged" and not values["together"]:
-        return ["together: merged needs the tasks whose adapters are merged with that of task"]
+        said = f"interpolation: {method.name} does not add to the base model's weights; allowed with"
+        problems.append(f"{said} {', '.join(able)}")
+    if method.name == "merged" and not values["joint_tasks"]:
+        return ["joint_tasks: merged needs the tasks whose adapters are merged with that of task"]
     if not asked:
-        lone = [name for name in CONTINUED if name != "alphas" and name in given]
+        lone = [name for name in CONTINUED if name != "interpolation" and name in given]
         return problems + [f"{name}: needs {' or '.join(COURSE[:2])}, or ewc" for name in lone]
     if not (method.trains and method.continues):
         able = [m.name for m in METHODS.values() if m.trains and m.continues]
         return [*problems, f"{', '.join(asked)}: {method.name} trains for one task alone; allowed: {', '.join(able)}"]
-    if method.name == "merged" and (values["earlier"] or values["replay"] or values["ewc"] or values["alphas"]):
+    if method.name == "merged" and (
+        values["sequential_tasks"] or values["replay"] or values["ewc"] or values["interpolation"]
+    ):
         problems.append("merged: its adapters are trained apart; name the tasks with together, nothing else")
-    tasks = [values["task"], *values["earlier"], *values["together"]]
+    tasks = [values["task"], *values["sequential_tasks"], *values["joint_tasks"]]
     names = [short_name(task) for task in tasks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"earlier, together: {', '.join(twice)} more than once; each task of a run once")
+        problems.append(f"sequential_tasks, joint_tasks: {', '.join(twice)} more than once; each task of a run once")
     taken = ("test", "validation", "general", "sequence", "groups", "gaps")
     if clash := [name for name in names[1:] if name in taken or ":" in name or name.startswith("tests.")]:
-        problems.append(f"earlier, together: {', '.join(clash)} is what a record calls something else; rename the file")
+        said = f"sequential_tasks, joint_tasks: {', '.join(clash)} is what a record calls something else"
+        problems.append(f"{said}; rename the file")
     kind, kinds = kind_of(values["task"]), {task: kind_of(task) for task in tasks}
-    if other := [task for task in values["together"] if kinds[task] != kind]:
-        problems.append(f"together: {', '.join(other)} is not a {kind} task as {values['task']} is")
-    old = [task for task in values["earlier"] if kinds[task] == kind]
+    if other := [task for task in values["joint_tasks"] if kinds[task] != kind]:
+        problems.append(f"joint_tasks: {', '.join(other)} is not a {kind} task as {values['task']} is")
+    old = [task for task in values["sequential_tasks"] if kinds[task] == kind]
     for name in ("replay", "ewc"):
         if values[name] and not old and kind == CLASSIFICATION:
             problems.append(f"{name}: there is nothing old; name earlier tasks of the same kind")

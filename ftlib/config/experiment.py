@@ -52,10 +52,10 @@ class Fields(BaseModel):
     )
     learning_rate: float = Field(0.0, ge=0, le=1, description="peak learning rate; 0: the method's default")
     batch_size: int = Field(0, ge=0, le=4096, description="examples per training step; 0: the method's default")
-    head: Literal["new", "probe"] = Field(
+    head_init: Literal["new", "linear_probe"] = Field(
         "new",
-        description="where an encoder's new head starts: new, from the seed; probe, at logistic regression on what the "
-        "model gives it before training (Kumar et al. 2022)",
+        description="where an encoder's new head starts: new, from the seed; linear_probe, at logistic regression on "
+        "what the model gives it before training (Kumar et al. 2022)",
     )
     validations: int = Field(
         0, ge=0, le=1000, description="times the loss on validation is measured while training; 0: 5, none with shots"
@@ -69,17 +69,14 @@ class Fields(BaseModel):
     gradient_checkpointing: bool = Field(
         False, description="compute activations again instead of keeping them: less memory, more time"
     )
-    torch_compile: bool = Field(
-        False, description="compile the model before training: a minute or more at first; no gain measured on a CPU"
-    )
     processes: int = Field(1, ge=1, le=1024, description="processes that share each step of one training (torchrun)")
-    earlier: list[str] = Field(
+    sequential_tasks: list[str] = Field(
         default_factory=list, description="tasks, named as task is, that the model is trained on before, in this order"
     )
-    together: list[str] = Field(
+    joint_tasks: list[str] = Field(
         default_factory=list, description="tasks, named as task is, that the model is trained on at the same time"
     )
-    earlier_limit: int = Field(
+    other_task_limit: int = Field(
         0, ge=0, description="training examples of each earlier or joint task, at most; 0: as train_limit says, or all"
     )
     sampling: Literal["proportional", "equal", "temperature"] = Field(
@@ -93,7 +90,7 @@ class Fields(BaseModel):
         0.0, ge=0, description="strength of elastic weight consolidation for the earlier tasks, no unit; 0: off"
     )
     ewc_samples: int = Field(128, ge=1, description="old examples whose gradients say which weights matter to them")
-    alphas: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+    interpolation: list[Annotated[float, Field(ge=0, le=1)]] = Field(
         default_factory=list,
         description="shares of the way from untouched to adapted weights, also measured; in hundredths",
     )
@@ -106,7 +103,10 @@ class Fields(BaseModel):
         0, ge=0, description="tokens a language model sees at once when measured; 0: 512, or what it can see"
     )
     stride: int = Field(0, ge=0, description="tokens from one such window to the next; 0: half the context")
-    probes: list[str] = Field(default_factory=list, description="measured before and after beside the task")
+    evaluations: list[str] = Field(
+        default_factory=list,
+        description="what else is measured before and after: general text, linear probes, bias sets",
+    )
     text_column: str = Field("", description="column holding the text; empty: guessed from the usual names")
     label_column: str = Field("", description="column holding the label; empty: guessed from the usual names")
     label_words: dict[str, str] = Field(
@@ -164,11 +164,13 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
         problems.append(str(unknown("method", values["method"], METHODS)))
     if check_files:
         problems += task_name_problems(values["task"]) + model_name_problems(values["model"])
-        for name in ("earlier", "together"):
+        for name in ("sequential_tasks", "joint_tasks"):
             problems += [f"{name}: {said}" for task in values[name] for said in task_name_problems(task)]
     known = [*PROBES, *BIASES]
-    problems += [str(unknown("probes", p, known)) for p in values["probes"] if p not in PROBES and not is_bias(p)]
-    problems += probe_problems([p for p in values["probes"] if is_bias(p)], check_files=check_files)
+    problems += [
+        str(unknown("evaluations", p, known)) for p in values["evaluations"] if p not in PROBES and not is_bias(p)
+    ]
+    problems += probe_problems([p for p in values["evaluations"] if is_bias(p)], check_files=check_files)
     for name, count in values["tuning"].items():
         if name != "learning_rate":
             problems.append(str(unknown("tuning", name, ["learning_rate"])))
@@ -186,8 +188,31 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
     return problems
 
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the record's meaning; part of every run_id."""
+
+RENAMED: Mapping[str, str] = {
+    "earlier": "sequential_tasks",
+    "together": "joint_tasks",
+    "earlier_limit": "other_task_limit",
+    "alphas": "interpolation",
+    "head": "head_init",
+    "probes": "evaluations",
+}
+"""Fields of schema 1 that have another name now."""
+
+
+def renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with the names of today, from fields that may have those of schema 1.
+
+    >>> renamed({"earlier": ["reviews"], "head": "probe", "seed": 1, "torch_compile": False})
+    {'sequential_tasks': ['reviews'], 'head_init': 'linear_probe', 'seed': 1}
+    """
+    # Compiling changed no result, and is no field any more.
+    found = {RENAMED.get(name, name): value for name, value in fields.items() if name != "torch_compile"}
+    if found.get("head_init") == "probe":
+        found["head_init"] = "linear_probe"
+    return found
 
 
 DRAWS = 10
@@ -284,7 +309,7 @@ prefix_tuning, probe, prompt_tuning, qlora, rslora, setfit, stacked, tfidf, thre
             name: type(default)(self.method_args.get(name, default)) for name, (default, _) in method.arguments.items()
         }
         own = MISUSE if self.canaries else method.notebook
-        values["notebook"] = self.notebook or (SEQUENCE if self.continued or self.alphas else own)
+        values["notebook"] = self.notebook or (SEQUENCE if self.continued or self.interpolation else own)
         if not method.model:
             values["model"] = ""
         return values
@@ -342,7 +367,7 @@ class Plan(BaseModel):
         exclude_if=lambda target: target is None,
         description="level of the primary metric that is wanted; the report says how many labels each method needs",
     )
-    probes: list[str] = Field(default_factory=list, description="measured before and after in every run")
+    evaluations: list[str] = Field(default_factory=list, description="what else every run measures before and after")
     tuning: dict[str, int] = Field(
         default_factory=dict, description="settings every trained method may try on validation"
     )

@@ -3,12 +3,14 @@
 import itertools
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ftlib.config.experiment import (
+    RENAMED,
     USUAL,
     Added,
     Experiment,
@@ -19,6 +21,7 @@ from ftlib.config.experiment import (
     field_problems,
     hash_of,
     model_problems,
+    renamed,
 )
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError, several, unknown
@@ -66,9 +69,19 @@ def _parsed(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FtlibError(f"{path}: no such suite file; a study is a folder with a suite.toml (see reports/demo)")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        file = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FtlibError(f"{path}: not valid TOML: {error}") from None
+    tables = [file.get("plan"), file.get("defaults"), *(file["runs"] if isinstance(file.get("runs"), list) else [])]
+    for table in (table for table in tables if isinstance(table, dict)):
+        old = {name: RENAMED[name] for name in table if name in RENAMED}
+        if old:
+            said = ", ".join(f"{name} is {new}" for name, new in old.items())
+            print(f"ftlib: {path}: names of schema 1 are read under those of schema 2: {said}", file=sys.stderr)
+            now = renamed(table)
+            table.clear()
+            table |= now
+    return file
 
 
 def _settled(file: Mapping[str, Any]) -> tuple[str, Plan, list[str]]:
@@ -145,7 +158,7 @@ def _cells(file: Mapping[str, Any], overrides: dict[str, Any]) -> tuple[list[Cel
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         problems.append('[[runs]]: none; write at least one, e.g. [[runs]] method = "zero_shot"')
         runs = []
-    for field in ("seed", "probes", "tuning"):
+    for field in ("seed", "evaluations", "tuning"):
         if any(field in fields for fields in (defaults, *runs, overrides)):
             problems.append(f"{field}: belongs to [plan], so that it is the same for every method")
     cells: list[Cell] = []
@@ -178,7 +191,7 @@ def _experiments(cells: list[Cell], plan: Plan, check_files: bool) -> tuple[tupl
     experiments: dict[str, Experiment] = {}
     wrong: dict[str, list[str]] = {}
     for where, cell in cells:
-        cell = {**cell, "seed": plan.seeds[0], "probes": plan.probes, "tuning": plan.tuning}
+        cell = {**cell, "seed": plan.seeds[0], "evaluations": plan.evaluations, "tuning": plan.tuning}
         method = METHODS.get(str(cell.get("method")))
         if method and not method.trains:
             cell["tuning"] = {}
@@ -195,7 +208,7 @@ def _experiments(cells: list[Cell], plan: Plan, check_files: bool) -> tuple[tupl
 _SECTIONS = ("study", "plan", "defaults", "runs")
 
 
-_LISTS = {"probes", "group_columns", "earlier", "together", "alphas", "canaries"}
+_LISTS = {"evaluations", "group_columns", "sequential_tasks", "joint_tasks", "interpolation", "canaries"}
 
 
 def _table(file: Mapping[str, Any], name: str) -> dict[str, Any]:

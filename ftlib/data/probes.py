@@ -63,23 +63,25 @@ def problems(names: Iterable[str], *, check_files: bool = True) -> list[str]:
         check_files: Whether the files they name must be there.
 
     >>> print(problems(["swaps:age", "templates"])[0])
-    probes: swaps:age: kind of identity terms: unknown 'age'. Known: gender, nationality, religion
+    evaluations: swaps:age: kind of identity terms: unknown 'age'. Known: gender, nationality, religion
     >>> problems(["pairs:a/test.csv", "pairs:b/a.tsv"], check_files=False)
-    ['probes: pairs:a/test.csv and pairs:b/a.tsv would both be called pairs:a; rename a file']
+    ['evaluations: pairs:a/test.csv and pairs:b/a.tsv would both be called pairs:a; rename a file']
     """
     found, parts = [], {}
     for name in names:
         if (other := parts.setdefault(part_of(name), name)) != name:
-            found.append(f"probes: {other} and {name} would both be called {part_of(name)}; rename a file")
+            found.append(f"evaluations: {other} and {name} would both be called {part_of(name)}; rename a file")
         if name.startswith("pairs:"):
             path = Path(name.removeprefix("pairs:"))
             if path.suffix.lower() not in SUFFIXES or (check_files and not path.is_file()):
-                found.append(f"probes: {name}: no such table; allowed: pairs:PATH of a file in {', '.join(SUFFIXES)}")
+                found.append(
+                    f"evaluations: {name}: no such table; allowed: pairs:PATH of a file in {', '.join(SUFFIXES)}"
+                )
         elif name.startswith("swaps:"):
             kind, path = swaps_of(name)
             try:
                 if check_files or not path:
                     load_terms(path).kind(kind)
             except FtlibError as error:
-                found.append(f"probes: {name}: {error}")
+                found.append(f"evaluations: {name}: {error}")
     return found

@@ -50,9 +50,9 @@ def evaluate_others(
     found: dict[str, tuple[dict, pd.DataFrame | None]] = {}
     for name, (other, answers) in predictor.members.items():
         found[name] = of_examples(stage, name, other, other.test_set(spec.eval_limit), answers)
-    if "general" in spec.probes:
+    if "general" in spec.evaluations:
         found["general"] = _general(stage, model, predictor.likelihood)
-    if "features" in spec.probes:
+    if "features" in spec.evaluations:
         from ftlib.evaluation import linear_probes
 
         found |= linear_probes.evaluate_linear_probes(stage, spec, model, predictor)
@@ -60,7 +60,7 @@ def evaluate_others(
         from ftlib.evaluation import memorization
 
         found |= memorization.evaluate_memorization(stage, spec, task, model, predictor)
-    for name in filter(is_bias, spec.probes):
+    for name in filter(is_bias, spec.evaluations):
         from ftlib.evaluation import bias_probes
 
         found |= bias_probes.evaluate_bias(stage, spec, task, model, predictor, name)

@@ -35,7 +35,7 @@ def names(spec: Experiment) -> list[str]:
     >>> names(Experiment(task="pydocs"))
     ['reviews', 'bios']
     """
-    own = {spec.task, *spec.earlier, *spec.together}
+    own = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}
     return [name for name in TASKS if kind_of(name) == CLASSIFICATION and name not in own]
 
 

@@ -27,8 +27,7 @@ SIZES = {"cuda": (2048, 4096, 8192), "cpu": (512, 1024, 2048)}
 
 
 SETTINGS = (
-    "method", "method_args", "batch_size", "max_length", "gradient_accumulation", "gradient_checkpointing",
-    "torch_compile", "seed",
+    "method", "method_args", "batch_size", "max_length", "gradient_accumulation", "gradient_checkpointing", "seed",
 )  # fmt: skip
 """Fields of an experiment that its speed depends on, beside task, model, device, dtype and threads."""
 

@@ -52,18 +52,18 @@ class TrainedSequence(NamedTuple):
 def phases(spec: Experiment) -> list[list[str]]:
     """The trainings in order: for each, the tasks that it is on, by short name.
 
-    >>> phases(Experiment(task="pydocs", method="full", earlier=["reviews"], together=["bios"]))
+    >>> phases(Experiment(task="pydocs", method="full", sequential_tasks=["reviews"], joint_tasks=["bios"]))
     [['reviews'], ['pydocs', 'bios']]
 
     Adapters that are merged are trained apart:
 
-    >>> phases(Experiment(task="pydocs", method="merged", together=["bios"]))
+    >>> phases(Experiment(task="pydocs", method="merged", joint_tasks=["bios"]))
     [['pydocs'], ['bios']]
     """
-    together = [[spec.task, *spec.together]]
+    together = [[spec.task, *spec.joint_tasks]]
     if spec.method == "merged":
         together = [[name] for name in together[0]]
-    trainings = [*([name] for name in spec.earlier), *together]
+    trainings = [*([name] for name in spec.sequential_tasks), *together]
     return [[short_name(name) for name in names] for names in trainings]
 
 
@@ -73,7 +73,7 @@ def others(spec: Experiment) -> dict[str, Task]:
     Raises:
         FtlibError: See `ftlib.data.registry.load_task`.
     """
-    return {short_name(name): load_task(name) for name in (*spec.earlier, *spec.together)}
+    return {short_name(name): load_task(name) for name in (*spec.sequential_tasks, *spec.joint_tasks)}
 
 
 def zero_shot_baselines(spec: Experiment, model: "Model") -> dict[str, tuple[Task, Predictor]]:
@@ -95,9 +95,9 @@ def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events)
 
     shared, drawn = begun(spec, task, model)
     own, tasks = short_name(spec.task), shared.tasks
-    line = Line(shared.module, shared.new) if spec.alphas else None
+    line = Line(shared.module, shared.new) if spec.interpolation else None
     anchors = _anchored(spec, shared)
-    if spec.ewc and not spec.earlier:
+    if spec.ewc and not spec.sequential_tasks:
         _consolidate(spec, shared, own, _old_text(own), anchors, events)
     between, trainings, seen = {}, [], []
     for number, names in enumerate(phases(spec), 1):
@@ -138,7 +138,7 @@ def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events)
 def begun(spec: Experiment, task: Task, model: "Model") -> tuple[Shared, dict[str, "pd.DataFrame"]]:
     """The model for all of a run's tasks, and the examples of each that it is trained on, both by short name."""
     own, beside = short_name(spec.task), others(spec)
-    tasks = {**{name: beside[name] for name in map(short_name, spec.earlier)}, own: task, **beside}
+    tasks = {**{name: beside[name] for name in map(short_name, spec.sequential_tasks)}, own: task, **beside}
     return Shared(model, spec, tasks), {name: _draw(spec, name == own, one, name) for name, one in tasks.items()}
 
 
@@ -146,7 +146,7 @@ def _draw(spec: Experiment, own: bool, task: Task, name: str) -> "pd.DataFrame":
     if own:
         found = task.draw(**spec.drawing())
     else:
-        most = spec.earlier_limit or spec.train_limit
+        most = spec.other_task_limit or spec.train_limit
         found = task.draw(train_limit=min(most, len(task.splits["train"])), seed=spec.seed)
     return found.assign(task=name)
 

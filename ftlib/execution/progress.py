@@ -22,10 +22,11 @@ def title(state: "State") -> str:
     """The run in a few words: method, what was set beside the defaults, seed."""
     passed = state.spec.passed()
     shown = (
-        "shots", "train_limit", "learning_rate", "epochs", "method_args", "head", "earlier", "earlier_limit",
-        "together", "sampling", "replay", "l2_sp", "ewc", "mitigation",
+        "shots", "train_limit", "learning_rate", "epochs", "method_args", "head_init",
+        "sequential_tasks", "other_task_limit",
+        "joint_tasks", "sampling", "replay", "l2_sp", "ewc", "mitigation",
     )  # fmt: skip
-    of_tasks = {name: ",".join(map(short_name, passed.get(name) or ())) for name in ("earlier", "together")}
+    of_tasks = {name: ",".join(map(short_name, passed.get(name) or ())) for name in ("sequential_tasks", "joint_tasks")}
     extra = [f"{name}={of_tasks.get(name, passed[name])}" for name in shown if passed.get(name)]
     return " ".join([state.spec.task, state.spec.method, *extra, f"seed={state.spec.seed}"])
 

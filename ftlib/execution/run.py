@@ -137,7 +137,7 @@ def measure_before(spec: Experiment, task: Task, model: "Model | None", events: 
     if task.kind != LANGUAGE_MODELING and not task.label_words:
         missing = metric_value(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))
         silent = Predictor(0, 0, 0, members=others)
-        if "general" in spec.probes and model.speaks:
+        if "general" in spec.evaluations and model.speaks:
             from ftlib.models.inference import untouched_likelihood
 
             silent.likelihood = untouched_likelihood(model.speaker(), model, spec)
@@ -205,7 +205,7 @@ def _settings(spec: Experiment) -> list[Experiment]:
     if budget == 1:
         return [spec]
     rate = spec.resolved()["learning_rate"]
-    return [spec.model_copy(update={"learning_rate": rate * one, "probes": []}) for one in FACTORS[:budget]]
+    return [spec.model_copy(update={"learning_rate": rate * one, "evaluations": []}) for one in FACTORS[:budget]]
 
 
 def _tune(settings: list[Experiment], task: Task, train: "pd.DataFrame", model: "Model | None", events: Events):
@@ -237,7 +237,7 @@ def _fit_once(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model
         return predictor, None, None
     from ftlib.training.trainer import fit
 
-    line = _line(spec, predictor) if spec.alphas else None
+    line = _line(spec, predictor) if spec.interpolation else None
     training = fit(predictor.trainable, model, spec, train, events, task.splits["validation"])
     if predictor.trainable.finish:
         predictor.trainable.finish()
@@ -263,10 +263,10 @@ def measure_after(
     """Measure the adapted model; here, once, at the end, the test split is read."""
     events = events or Events()
     events.say("stage", name="after")
-    if spec.alphas:
+    if spec.interpolation:
         from ftlib.training import weight_interpolation
     after, also = evaluate("after", spec, task, model, adapted.predictor), dict(adapted.between)
-    for alpha in spec.alphas:
+    for alpha in spec.interpolation:
         events.say("stage", name=f"alpha {alpha:g}")
         with adapted.line.at(alpha):
             name = weight_interpolation.stage_of(alpha)

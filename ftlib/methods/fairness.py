@@ -69,7 +69,7 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
         groups = group_of(texts) if group_of else None
         return head.probabilities(features(model, texts, spec.max_length), groups)
 
-    likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.probes and model.speaks else None
+    likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.evaluations and model.speaks else None
     return Predictor(head.learned, count(model) + head.learned, 8 * head.learned, probabilities, likelihood)
 
 

@@ -41,7 +41,7 @@ def new_parameters(module: torch.nn.Module) -> list[str]:
     return [name for name, p in module.named_parameters() if not getattr(p, "_is_hf_initialized", False)]
 
 
-PROBE = "probe"
+PROBE = "linear_probe"
 """The start that is fitted; the other one is drawn from the seed."""
 
 
@@ -94,8 +94,8 @@ def start(head: torch.nn.Linear, inputs: np.ndarray, labels: Sequence[int], weig
     known = np.unique(labels)
     if len(known) < 2:
         raise FtlibError(
-            f'head: "{PROBE}" starts it at logistic regression, which needs two labels; found {len(known)} among '
-            f'{len(labels)} training examples: take more of them, or head = "new"'
+            f'head_init: "{PROBE}" starts it at logistic regression, which needs two labels; found {len(known)} among '
+            f'{len(labels)} training examples: take more of them, or head_init = "new"'
         )
     strength = STRENGTH / np.square(inputs).sum(axis=1).mean()
     with_bias = head.bias is not None
@@ -127,7 +127,9 @@ def _read(
             layer, read = seen[-1]
             if read.ndim != 2:
                 kind = type(module).__name__
-                raise FtlibError(f'head: {model.name} ({kind}) does not end in a linear layer over texts; head = "new"')
+                raise FtlibError(
+                    f'head_init: {model.name} ({kind}) does not end in a linear layer over texts; head_init = "new"'
+                )
             rows = np.zeros((len(examples), read.shape[1])) if rows is None else rows
             rows[batch] = read.float().cpu().numpy()
             seen.clear()
@@ -171,9 +173,9 @@ def build_predictor(module: torch.nn.Module, model: Model, spec: Experiment, tas
         FtlibError: A head is to be fitted, and the model answers in words.
     """
     sizes = parameters(module)
-    if spec.head == PROBE and model.family != ENCODER:
+    if spec.head_init == PROBE and model.family != ENCODER:
         raise FtlibError(
-            f'head: found "{spec.head}"; {model.name} is of the family {model.family} and answers in words, '
+            f'head_init: found "{spec.head_init}"; {model.name} is of the family {model.family} and answers in words, '
             "without a head; leave it out"
         )
 
@@ -213,7 +215,7 @@ def _of_codes(module: torch.nn.Module, model: Model, spec: Experiment, task: Tas
         return [{**one, "weight": float(weight)} for one, weight in zip(found, weights, strict=True)]
 
     collate = transformers.DataCollatorWithPadding(model.tokenizer)
-    begin = fitted(model) if spec.head == PROBE else None
+    begin = fitted(model) if spec.head_init == PROBE else None
     return Trainable(Weighted(module) if weighted else module, encode, collate, alone=True, begin=begin)
 
 

@@ -26,7 +26,7 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
 
     learned = train["label"].nunique() * (inputs.shape[1] + 1)
     # The model itself is left as it was, so its likelihood of text is too; it is loaded only where a probe asks.
-    likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.probes and model.speaks else None
+    likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.evaluations and model.speaks else None
     return Predictor(learned, count(model) + learned, 8 * learned, probabilities, likelihood)
 
 

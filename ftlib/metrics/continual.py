@@ -27,10 +27,10 @@ def tasks_of(metrics: Mapping[str, Any], resolved: Mapping[str, Any], metric: st
     """The tasks of a record's sequence that have a metric, as parts, in order, each with the stage that trained it.
 
     >>> after = {"after": {"test": {"accuracy": {}}, "bios": {"accuracy": {}}, "poems": {"bits_per_byte": {}}}}
-    >>> tasks_of(after, {"earlier": ["bios", "poems"]})
+    >>> tasks_of(after, {"sequential_tasks": ["bios", "poems"]})
     {'bios': 'after_1', 'test': 'after'}
     """
-    earlier = [short_name(name) for name in resolved.get("earlier") or []]
+    earlier = [short_name(name) for name in resolved.get("sequential_tasks") or []]
     stages = {name: f"after_{number}" for number, name in enumerate(earlier, 1)} | {"test": "after"}
     return {
         name: stage
@@ -44,14 +44,14 @@ def matrix(metrics: Mapping[str, Any], resolved: Mapping[str, Any], metric: str 
 
     Args:
         metrics: Of the record: stage -> part -> metric -> {"value", ...}.
-        resolved: Its spec; `earlier` is read.
+        resolved: Its spec; `sequential_tasks` is read.
         metric: Tasks that do not have it, such as those of text, are left out with their trainings.
 
     Returns:
-        `(T, T)`, in the order of `earlier`, the run's own task last; NaN where there is no value.
+        `(T, T)`, in the order of `sequential_tasks`, the run's own task last; NaN where there is no value.
 
     >>> stage = lambda a, b: {"bios": {"accuracy": {"value": a}}, "test": {"accuracy": {"value": b}}}
-    >>> matrix({"after_1": stage(0.9, None), "after": stage(0.7, 0.8)}, {"earlier": ["bios"]}).tolist()
+    >>> matrix({"after_1": stage(0.9, None), "after": stage(0.7, 0.8)}, {"sequential_tasks": ["bios"]}).tolist()
     [[0.9, nan], [0.7, 0.8]]
     """
     tasks = tasks_of(metrics, resolved, metric)

@@ -37,8 +37,8 @@ def measure(table: "pd.DataFrame", labels: Sequence[str], alpha: float = 0.05) -
         alpha: 1 minus the level of the intervals.
 
     Returns:
-        metric -> {"value", "low", "high", "n"}, and "reason" where the value is None; where the predictions have
-        groups, "groups" and "gaps" too (`ftlib.metrics.fairness.measure_groups`).
+        metric -> {"value", "low", "high", "n"}, and "reason" where the value is None; "f1" -> label -> the same; where
+        the predictions have groups, "groups" and "gaps" too (`ftlib.metrics.fairness.measure_groups`).
     """
     code = {name: number for number, name in enumerate(labels)}
     truth = table["label"].map(code).to_numpy()
@@ -55,10 +55,12 @@ def measure(table: "pd.DataFrame", labels: Sequence[str], alpha: float = 0.05) -
         )
     terms = classification.brier_terms(truth, probabilities)
     found["brier"] = metric_value(*interval(terms, alpha=alpha, clusters=clusters, bounds=(0.0, 2.0)), len(truth), "")
+    # By label below one key: a label may be called as a metric is.
+    found["f1"] = {}
     for number, label in enumerate(labels):
         bounds = metric_interval(truth, chosen[None], "f1_binary", alpha=alpha, positive=number, clusters=clusters)
         reason = f"no example has the label {label!r} and none was given it"
-        found[f"f1_{label}"] = metric_value(
+        found["f1"][label] = metric_value(
             classification.f1_of(truth, chosen, number), bounds.low, bounds.high, len(truth), reason
         )
     if columns_of(table):
@@ -258,8 +260,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType({row.name: row for row in _ROWS
 
 
 def metric_row(name: str) -> Metric:
-    """The table's row for a key of a record; `f1_<label>` is the row of one label's F1."""
+    """The table's row for a key of a record; `f1.<label>` is the row of one label's F1."""
     if name in METRICS:
         return METRICS[name]
-    summary = f"F1 of the label {name.removeprefix('f1_')!r}"
+    summary = f"F1 of the label {name.removeprefix('f1.')!r}"
     return replace(METRICS["f1_binary"], name=name, summary=summary, function=classification.f1_of)

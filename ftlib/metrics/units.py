@@ -52,7 +52,7 @@ def heading(metric: str) -> str:
 
 def scale(metric: str) -> float:
     """What a metric's values are multiplied by for readers: shares are shown in per cent."""
-    known = metric in METRICS or metric.startswith("f1_")
+    known = metric in METRICS or metric.startswith("f1.")
     return 100.0 if known and metric_row(metric).unit == "share" else 1.0
 
 

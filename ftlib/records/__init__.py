@@ -4,8 +4,10 @@ A run is done when its record is there and complete; nothing else (no notebook, 
 report can be recomputed from the predictions.
 """
 
+import functools
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ftlib.config.experiment import SCHEMA
+from ftlib.config.experiment import SCHEMA, renamed
 from ftlib.core.atomic import write_atomically, write_json
 from ftlib.core.errors import FtlibError
+from ftlib.metrics.registry import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,13 +198,36 @@ def read_record(run_dir: str | Path) -> RunRecord:
     path = Path(run_dir) / "record.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["schema"] == 1:
+            fields = _of_schema_1(fields)
         if fields["schema"] != SCHEMA:
-            raise FtlibError(f"{path}: schema {fields['schema']}; this ftlib reads schema {SCHEMA}")
+            raise FtlibError(f"{path}: schema {fields['schema']}; this ftlib reads schemas 1 and {SCHEMA}")
         return RunRecord(**fields)
     except FileNotFoundError:
         raise FtlibError(f"{path}: no record; the run has not finished") from None
     except (ValueError, KeyError, TypeError) as error:
         raise FtlibError(f"{path}: not a record ({error}); move its folder away to run it again") from None
+
+
+@functools.cache
+def _say_once(said: str) -> None:
+    print(said, file=sys.stderr)
+
+
+def _of_schema_1(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of schema 1 in the words of this one: fields that have another name, F1 of labels below one key."""
+    _say_once("ftlib: records of schema 1 are read under the names of schema 2; the files stay as they are")
+    metrics: dict[str, dict[str, Any]] = {}
+    for stage, parts in fields["metrics"].items():
+        metrics[stage] = {}
+        for part, kept in parts.items():
+            labels = {name: leaf for name, leaf in kept.items() if name.startswith("f1_") and name not in METRICS}
+            found = {name: leaf for name, leaf in kept.items() if name not in labels}
+            if labels:
+                found["f1"] = {name.removeprefix("f1_"): leaf for name, leaf in labels.items()}
+            metrics[stage][part] = found
+    spec = {name: renamed(given) for name, given in fields["spec"].items()}
+    return {**fields, "schema": SCHEMA, "metrics": metrics, "spec": spec}
 
 
 def complete_record(run_dir: str | Path) -> RunRecord | None:

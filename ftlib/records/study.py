@@ -62,10 +62,10 @@ def differing(specs: list[Mapping[str, Any]]) -> list[str]:
 
 
 def _said(name: str, value: Any) -> str:
-    if name in ("earlier", "together"):
+    if name in ("sequential_tasks", "joint_tasks"):
         # A task named by a path would say more about the machine than about the run.
         return ",".join(map(short_name, value))
-    if name == "alphas":
+    if name == "interpolation":
         return ",".join(f"{alpha:g}" for alpha in value)
     if isinstance(value, float):
         return f"{value:g}"

@@ -83,7 +83,7 @@ def metrics_of(part: Part) -> tuple[str, ...]:
     if part.truth is None:
         return ()
     names = ["accuracy", "f1_macro", *(["f1_binary"] if len(part.labels) == 2 else []), "mcc"]
-    return (*names, *(["brier"] if part.brier is not None else []), *(f"f1_{label}" for label in part.labels))
+    return (*names, *(["brier"] if part.brier is not None else []), *(f"f1.{label}" for label in part.labels))
 
 
 def group_interval(parts: Sequence[Part], metric: str) -> Interval:
@@ -123,7 +123,7 @@ def _disagreements(run: Run) -> Iterator[Disagreement]:
     for stage, parts in run.record.metrics.items():
         for part_name, kept in parts.items():
             part = run.parts.get((stage, part_name))
-            for metric, leaf in kept.items():
+            for metric, leaf in flat(_without_groups(kept)).items():
                 where = f"{stage}.{part_name}.{metric}"
                 if part is None or metric not in metrics_of(part):
                     continue
@@ -134,6 +134,11 @@ def _disagreements(run: Run) -> Iterator[Disagreement]:
                     yield Disagreement(run.record.run_id, where, said, None if math.isnan(again) else again)
                 elif leaf.get("n") != len(part.ids):
                     yield Disagreement(run.record.run_id, f"{where}, n", leaf.get("n"), len(part.ids))
+
+
+def _without_groups(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of one evaluation; groups and gaps have rows of their own (`ftlib.report.sections.fairness`)."""
+    return {name: leaf for name, leaf in kept.items() if name not in ("groups", "gaps")}
 
 
 def _group_rows(group: Group, memory: dict[tuple[Any, ...], Interval]) -> Iterator[dict[str, Any]]:
@@ -164,9 +169,7 @@ def _recorded_rows(group: Group, seen: set[tuple[str, str]]) -> Iterator[dict[st
         for stage, parts in run.record.metrics.items():
             for part_name, kept in parts.items():
                 part = run.parts.get((stage, part_name))
-                # Groups and gaps have rows of their own (`ftlib.report.sections.fairness`).
-                plain = {name: leaf for name, leaf in kept.items() if name not in ("groups", "gaps")}
-                for metric, leaf in flat(plain).items():
+                for metric, leaf in flat(_without_groups(kept)).items():
                     if part is None or metric not in metrics_of(part):
                         found.setdefault((stage, part_name, metric), []).append(leaf)
     for (stage, part_name, metric), leaves in found.items():
@@ -200,7 +203,7 @@ def why_not(parts: Sequence[Part], metric: str) -> str:
         return "there are no labels to compare with"
     if metric == "brier":
         return "there are no probabilities"
-    label = metric.removeprefix("f1_")
+    label = metric.removeprefix("f1.")
     if metric == "f1_binary" and len(part.labels) != 2:
         reason = f"there are {len(part.labels)} labels, and it is about two"
     elif label == metric and metric not in OF_LABELS:
@@ -246,8 +249,8 @@ def _constant(counts: NDArray[np.float64]) -> bool:
 
 
 def _positive(part: Part, metric: str) -> int | None:
-    """The label that a metric is about: the second for F1 (binary), its own for `f1_<label>`."""
+    """The label that a metric is about: the second for F1 (binary), its own for `f1.<label>`."""
     if metric in OF_LABELS:
         return 1
-    label = metric.removeprefix("f1_")
+    label = metric.removeprefix("f1.")
     return part.labels.index(label) if label in part.labels else None

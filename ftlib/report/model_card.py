@@ -22,7 +22,7 @@ from ftlib.data.canaries import levels as planted_levels
 from ftlib.data.registry import kind_of
 from ftlib.data.task import read_card
 from ftlib.metrics.registry import METRICS
-from ftlib.records import RunRecord, read_record, records_of
+from ftlib.records import RunRecord, flat, read_record, records_of
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -57,7 +57,7 @@ def of_test(record: RunRecord, stage: str = "after") -> Iterator[tuple[str, Leaf
 
 def leaves(part: Mapping[str, Any]) -> Iterator[tuple[str, Leaf]]:
     """The metrics of a part of a record, without what it holds of groups."""
-    yield from ((name, leaf) for name, leaf in part.items() if "value" in leaf)
+    yield from flat({name: leaf for name, leaf in part.items() if name not in ("groups", "gaps")}).items()
 
 
 def _number(value: float | None) -> str:
@@ -94,7 +94,7 @@ def use(record: RunRecord, kind: str) -> list[str]:
     """What the model was adapted to do, and what it is not for."""
     spec, task = record.spec["resolved"], inert(record.spec["resolved"]["task"])
     if kind == CLASSIFICATION:
-        labels = [name.removeprefix("f1_") for name, _ in of_test(record) if name not in METRICS]
+        labels = list(record.metrics.get("after", {}).get("test", {}).get("f1", {}))
         words = spec.get("label_words") or {}
         said = [inert(one) + (f" ({inert(words[one])})" if words.get(one) else "") for one in labels]
         use = f"To say which of these labels a text like those of {task} has: {', '.join(said) or UNKNOWN}."

@@ -287,7 +287,7 @@ def _label_rows(contest: TaskComparison) -> Table:
         (
             Cell(words(label)),
             Cell(format.count(n), number=True),
-            *(Cell(units.level(f"f1_{label}", v), number=True) for v in values),
+            *(Cell(units.level(f"f1.{label}", v), number=True) for v in values),
         )
         for label, n, values in found
     ]

@@ -139,8 +139,6 @@ def divided(spec: Experiment) -> bool:
     for name, (allowed, advice) in _KNOWN.items():
         if (found := _said(name) or allowed) != allowed:
             raise FtlibError(f"{name}: found {found}, allowed with ACCELERATE_USE_FSDP=true: {allowed}; {advice}")
-    if spec.torch_compile:
-        raise FtlibError("torch_compile: found true; a model divided by FSDP is not compiled. Leave out one of the two")
     if spec.method == "qlora":
         raise FtlibError(
             "method: qlora keeps weights in four bits, which FSDP does not divide; lora, or leave out FSDP"

@@ -47,7 +47,6 @@ class Steps(transformers.Trainer):
         parts: In how many parts each process computes its share; 0: two on a processor where that saves padding.
         separable: Whether the loss is a mean over examples or tokens, so that a batch can be taken apart.
         sliced: Whether the loss of a causal model is taken a few positions at a time.
-        compiled: Whether the model is compiled for training.
         pull: Adds to the gradients of a step what is no loss of examples.
         more: What `transformers.Trainer` takes.
     """
@@ -60,13 +59,12 @@ class Steps(transformers.Trainer):
         parts: int,
         separable: bool,
         sliced: bool,
-        compiled: bool = False,
         pull: Callable[[], None] | None = None,
         **more: Any,
     ) -> None:
         super().__init__(**more)
         self.chosen, self.collate, self.parts, self.separable = chosen, collate, parts, separable
-        self.compiled, self.pull, self.divided = compiled, pull, False
+        self.pull, self.divided = pull, False
         self.rank, self.world = self.args.process_index, self.args.world_size
         # Only the wrapper's own forward pass tells other processes that a backward pass will follow.
         self.sliced = sliced and self.world == 1
@@ -134,8 +132,7 @@ class Steps(transformers.Trainer):
         # The first process has the most; another one goes through something that counts for nothing beside it.
         most = -(-len(examples) // self.world)
         total, n = 0.0, 0
-        # Compiling takes longer than these few passes forwards ever would.
-        with torch.compiler.set_stance("force_eager") if self.compiled else nullcontext(), self._autocast():
+        with self._autocast():
             for start in range(0, most, size):
                 some = order[start : start + size]
                 weight = sum(map(counted, some))
@@ -270,7 +267,6 @@ def fit(
             parts=spec.gradient_accumulation if spec.gradient_accumulation > 1 else by_itself,
             separable=trainable.separable,
             sliced=model.family == DECODER and in_slices(module),
-            compiled=spec.torch_compile,
             pull=trainable.pull,
             model=module,
             train_dataset=examples,
@@ -340,7 +336,7 @@ def fit(
 def _reads_rows(trainable: Trainable, spec: Experiment) -> bool:
     """Whether every row of a batch is a text as it is: not masked, nothing before it; and the model not compiled."""
     plain = trainable.alone and not hasattr(trainable.module, "peft_config")
-    return plain and not spec.torch_compile and not spec.gradient_checkpointing
+    return plain and not spec.gradient_checkpointing
 
 
 def validation_steps(spec: Experiment, steps: int) -> list[int]:
@@ -379,15 +375,11 @@ def _as_asked(module: torch.nn.Module, called: torch.nn.Module, spec: Experiment
     models = [part for part in module.modules() if isinstance(part, transformers.PreTrainedModel)]
     if spec.gradient_checkpointing:
         models[0].activation_checkpointing_enable({"use_reentrant": False})
-    if spec.torch_compile:
-        called.compile(dynamic=True)
     try:
         yield
     finally:
         if spec.gradient_checkpointing:
             models[0].activation_checkpointing_disable()
-        if spec.torch_compile:
-            called._compiled_call_impl = None
 
 
 def mixed_lengths(lengths: Sequence[int], size: int, steps: int, rng: np.random.Generator) -> list[list[int]]:

@@ -74,7 +74,7 @@ def reading(spec: Experiment, task: Task, model: "Model | None", predictor: Pred
     for name, examples in (("eval_seconds", test), ("validation_seconds", task.splits["validation"])):
         read = (1 + len(predictor.orders or ())) * pace.seconds(tokens(examples, model, spec).lengths)
         found[name] = read + _metrics_seconds(task, examples, predictor)
-    if "general" in spec.probes and model is not None and predictor.likelihood is not None:
+    if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
         texts = tokens(bundled.load_general(), model, spec)
         own = pace if modelled else Pace(predictor.likelihood.score, texts, 8)
         found["general_seconds"] = own.seconds(texts.lengths)

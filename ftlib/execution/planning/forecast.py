@@ -101,7 +101,7 @@ def predicted(answer: Mapping[str, Any], told: Mapping[str, Any], spec: Experime
     around += found["general_seconds"] if method.trains else 0.0
     # Every task between the trainings, and once more for every state on the way; the others before and after, too.
     evaluate, others = found["eval_seconds"], found.get("others_eval_seconds", 0.0)
-    around += (len(spec.earlier) + len(spec.alphas)) * (evaluate + others) + 2 * others
+    around += (len(spec.sequential_tasks) + len(spec.interpolation)) * (evaluate + others) + 2 * others
     return Predicted(
         int(found["peak_memory_bytes"]),
         train,

@@ -99,7 +99,7 @@ def cautions(planned: "Planned") -> list[str]:
         config = read_config(weights.find(spec.model).folder)
         if family_of(config) != ENCODER:
             continue
-        pairs = [name for name in spec.probes if name.startswith("pairs:")]
+        pairs = [name for name in spec.evaluations if name.startswith("pairs:")]
         if pairs and not has_lm_head(config):
             said[f"caution: {', '.join(pairs)}: {spec.model} was stored without its masked-word layer: no value"] = None
         elif pairs and METHODS[spec.method].trains:
@@ -107,7 +107,9 @@ def cautions(planned: "Planned") -> list[str]:
                 f"caution: {', '.join(pairs)}: {spec.method} trains a head in place of {spec.model}'s masked-word "
                 "layer: a value before, none after"
             ] = None
-        texts = [short_name(name) for name in (*spec.earlier, *spec.together) if kind_of(name) != CLASSIFICATION]
+        texts = [
+            short_name(name) for name in (*spec.sequential_tasks, *spec.joint_tasks) if kind_of(name) != CLASSIFICATION
+        ]
         if texts and not has_lm_head(config):
             said[
                 f"caution: {', '.join(texts)}: {spec.model} was stored without its masked-word layer, so it reads text "

@@ -120,7 +120,7 @@ def task_sequence(group: Group) -> TaskSequence | None:
     Seeds that lack a score on a task from its own training on, or were measured on other examples than most, are left
     out.
     """
-    runs = [run for run in group.ok if run.resolved.get("earlier")]
+    runs = [run for run in group.ok if run.resolved.get("sequential_tasks")]
     stages = tasks_of(runs[0].record.metrics, runs[0].resolved) if runs else {}
     if len(stages) < 2:
         return None
@@ -269,8 +269,8 @@ def in_common(runs: Sequence[Run], stage: str, part: str) -> dict[int, Part]:
 def shortened(names: Sequence[str], field: str) -> dict[str, str]:
     """Name -> the same without what it says of a field, where they stay apart without it.
 
-    >>> shortened(["full earlier=bios", "full earlier=bios replay=0.2"], "earlier")
-    {'full earlier=bios': 'full', 'full earlier=bios replay=0.2': 'full replay=0.2'}
+    >>> shortened(["full sequential_tasks=bios", "full sequential_tasks=bios replay=0.2"], "sequential_tasks")
+    {'full sequential_tasks=bios': 'full', 'full sequential_tasks=bios replay=0.2': 'full replay=0.2'}
     """
     found = {name: re.sub(rf" {field}=\S+", "", name) for name in names}
     return found if len(set(found.values())) == len(found) else {name: name for name in names}
@@ -304,7 +304,7 @@ class Sequences(NamedTuple):
     @property
     def names(self) -> dict[str, str]:
         """What to call the methods where all went through these tasks."""
-        return shortened([one.group.name for one in self.courses], "earlier")
+        return shortened([one.group.name for one in self.courses], "sequential_tasks")
 
 
 def sequences(study: Study) -> list[Sequences]:

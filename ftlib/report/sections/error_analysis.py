@@ -45,7 +45,7 @@ def per_label(contest: TaskComparison) -> tuple[tuple[str, ...], list[tuple[str,
     counts = np.bincount(first.truth, minlength=len(first.labels))
     rows = []
     for code, label in enumerate(first.labels):
-        values = tuple(float(np.mean([value_of(part, f"f1_{label}") for part in one.parts.values()])) for one in shown)
+        values = tuple(float(np.mean([value_of(part, f"f1.{label}") for part in one.parts.values()])) for one in shown)
         rows.append((label, int(counts[code]), values))
     rows.sort(key=lambda row: (np.nan_to_num(row[2][0], nan=2.0), row[0]))
     return tuple(one.short for one in shown), rows

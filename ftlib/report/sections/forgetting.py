@@ -483,7 +483,7 @@ SETTINGS = ("replay", "l2_sp", "ewc", "learning_rate", "r")
 """Fields that turn the dial, the method's own among them; so does the way from untouched to adapted weights."""
 
 
-_NO_SETTING = ("seed", "notebook", "alphas", "ewc_samples", "probes")
+_NO_SETTING = ("seed", "notebook", "interpolation", "ewc_samples", "evaluations")
 
 
 class TradeoffPoint(NamedTuple):
@@ -525,7 +525,7 @@ def tradeoff(study: Study, contest: TaskComparison) -> Tradeoff | None:
     """The dial of a contest's trained methods; None where no two points differ in a setting that turns it."""
     groups = [one.group for one in contest.contestants if one.group and one.group.method in METHODS]
     turned = [group for some in _families(groups) for group in some if METHODS[group.method].trains]
-    names = shortened([group.name for group in turned], "alphas")
+    names = shortened([group.name for group in turned], "interpolation")
     for measure in MEASURES:
         points = [point for group in turned for point in _points(group, contest, measure, names[group.name])]
         kept = _of_most(points)
@@ -542,13 +542,13 @@ def _families(groups: Sequence[Group]) -> Iterator[list[Group]]:
         own = {k: v for k, v in spec.get("method_args", {}).items() if k not in SETTINGS}
         left = {k: v for k, v in spec.items() if k not in (*SETTINGS, *_NO_SETTING)}
         found.setdefault(repr(sorted((left | {"method_args": sorted(own.items())}).items())), []).append(group)
-    return (some for some in found.values() if len(some) > 1 or some[0].runs[0].resolved.get("alphas"))
+    return (some for some in found.values() if len(some) > 1 or some[0].runs[0].resolved.get("interpolation"))
 
 
 def _points(group: Group, contest: TaskComparison, measure: str, name: str) -> Iterator[TradeoffPoint]:
     """The adapted model, and the steps on the way to it."""
-    alphas = [alpha for alpha in group.runs[0].resolved.get("alphas") or [] if alpha < 1]
-    stages: dict[str, float | None] = {"after": None} | {f"alpha_{round(100 * alpha)}": alpha for alpha in alphas}
+    shares = [alpha for alpha in group.runs[0].resolved.get("interpolation") or [] if alpha < 1]
+    stages: dict[str, float | None] = {"after": None} | {f"alpha_{round(100 * alpha)}": alpha for alpha in shares}
     for stage, alpha in stages.items():
         loss = MEASURES[measure](group, stage)
         parts = in_common(group.ok, stage, "test") if loss else {}

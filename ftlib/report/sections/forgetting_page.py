@@ -107,7 +107,7 @@ def beside_rows(study: Study, all_rows: Sequence[dict[str, Any]]) -> list[dict[s
     trained = {
         short_name(name)
         for run in study.runs
-        for field in ("earlier", "together")
+        for field in ("sequential_tasks", "joint_tasks")
         for name in run.resolved.get(field) or []
     }
     return [

@@ -124,7 +124,7 @@ def beside_table(contest: TaskComparison, forgot: Sequence[Forgot], all_rows: Se
     for row in all_rows:
         here = row["task"] == contest.task and row["part"] not in ("test", "validation")
         # Probes for bias are in the ledger; of other tasks one metric is enough here, and all are in tables/rows.csv.
-        here = here and not is_bias(row["part"]) and not row["metric"].startswith(("f1_", "mcc", "brier"))
+        here = here and not is_bias(row["part"]) and not row["metric"].startswith(("f1", "mcc", "brier"))
         if here and tuple(row[name] for name in ("model", "method", "settings", "part", "metric")) not in said:
             where = (" ".join(filter(None, (row["method"], row["settings"]))), row["part"], row["metric"])
             found.setdefault(where, {})[row["stage"]] = row

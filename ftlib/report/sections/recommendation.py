@@ -27,7 +27,7 @@ def sentences(contest: TaskComparison) -> list[str]:
     them = "it" if len(late) == 1 else "them"
     remedies = ["more epochs", "a higher learning_rate", "a tuning budget"]
     if any(_at_random(one) for one, _ in late):
-        remedies.insert(0, 'head = "probe", which starts the new head where a probe would')
+        remedies.insert(0, 'head_init = "linear_probe", which starts the new head where a probe would')
     return [
         f"{names} ended behind {format.listed(list(rivals.values()), 'or')}, which took no training of the model: more "
         f"often a sign of too little training than of a worse method. Before setting {them} aside, "
@@ -54,7 +54,7 @@ def _ahead(contest: TaskComparison, one: MethodScores) -> Iterator[MethodScores]
 
 def _at_random(one: MethodScores) -> bool:
     fields = one.group.runs[0].resolved
-    return fields.get("head", "new") == "new" and known_family(one.group.model) in ("", ENCODER)
+    return fields.get("head_init", "new") == "new" and known_family(one.group.model) in ("", ENCODER)
 
 
 MOST_RANKS = 10

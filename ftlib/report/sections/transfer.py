@@ -38,7 +38,7 @@ from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval
 
 _ASIDE = (
-    *CONTINUED, "task", "train_limit", "seed", "notebook", "probes", "validations", "text_column", "label_column",
+    *CONTINUED, "task", "train_limit", "seed", "notebook", "evaluations", "validations", "text_column", "label_column",
     "label_words", "group_columns",
 )  # fmt: skip
 """Fields that do not say on what terms a task was trained: those of the course, and those of the task itself."""
@@ -88,28 +88,33 @@ def transfers(study: Study) -> list[Transfer]:
 
 
 def _wanted(group: Group, able: Sequence[Group]) -> Iterator[_Wanted]:
-    earlier, together = _of(group, "earlier"), _of(group, "together")
+    earlier, together = _of(group, "sequential_tasks"), _of(group, "joint_tasks")
     own, names = group.task, [*earlier, group.task, *together]
     if len(names) < 2:
         return
-    how = " and ".join(name for name, some in (("after", earlier), ("together", together)) if some)
+    how = " and ".join(name for name, some in (("after", earlier), ("joint_tasks", together)) if some)
     for task in (own, *together):
         sources = tuple(short_name(name) for name in names if name != task)
         part = "test" if task == own else short_name(task)
         lone = next((one for one in able if _alone(one) and _terms(one) == _terms(group, task, own)), None)
         if lone:
             yield _Wanted(short_name(task), sources, how, "alone", group, part, lone, "test")
-        for one in _in_sequence(group, able) if how == "together" else ():
+        for one in _in_sequence(group, able) if how == "joint_tasks" else ():
             place = "test" if task == one.task else short_name(task)
             yield _Wanted(short_name(task), sources, how, "in sequence", group, part, one, place)
 
 
 def _in_sequence(group: Group, able: Sequence[Group]) -> Iterator[Group]:
     """Groups that were trained on the same tasks one after another, on the same terms."""
-    names, terms = {group.task, *_of(group, "together")}, _terms(group)[1:]
+    names, terms = {group.task, *_of(group, "joint_tasks")}, _terms(group)[1:]
     for one in able:
-        visited = {*_of(one, "earlier"), one.task}
-        if _of(one, "earlier") and not _of(one, "together") and visited == names and _terms(one)[1:] == terms:
+        visited = {*_of(one, "sequential_tasks"), one.task}
+        if (
+            _of(one, "sequential_tasks")
+            and not _of(one, "joint_tasks")
+            and visited == names
+            and _terms(one)[1:] == terms
+        ):
             yield one
 
 
@@ -120,13 +125,15 @@ def _of(group: Group, field: str) -> list[str]:
 def _alone(group: Group) -> bool:
     """Whether it was trained on its task and nothing else, nothing old held on to."""
     spec = group.runs[0].resolved
-    return not any(spec.get(name) for name in ("earlier", "together", "replay", "l2_sp", "ewc"))
+    return not any(spec.get(name) for name in ("sequential_tasks", "joint_tasks", "replay", "l2_sp", "ewc"))
 
 
 def _terms(group: Group, task: str = "", own: str = "") -> tuple[str, int, str]:
     """A task, how many of its examples were trained on at most, and the rest of the terms, to be compared."""
     spec: Mapping[str, Any] = group.runs[0].resolved
-    limit = spec.get("train_limit", 0) if task in ("", own) else spec.get("earlier_limit") or spec.get("train_limit", 0)
+    limit = (
+        spec.get("train_limit", 0) if task in ("", own) else spec.get("other_task_limit") or spec.get("train_limit", 0)
+    )
     rest = {name: value for name, value in spec.items() if name not in _ASIDE}
     return task or group.task, limit, json.dumps(rest, sort_keys=True, default=str)
 
@@ -136,7 +143,7 @@ def _family(study: Study, task: str, wanted: Sequence[_Wanted]) -> Iterator[Tran
     read: list[tuple[_Wanted, dict[int, Part], dict[int, Part], str]] = []
     for one in wanted:
         parts, others = in_common(one.group.ok, "after", one.part), in_common(one.other.ok, "after", one.other_part)
-        full = next(name for name in (one.group.task, *_of(one.group, "together")) if short_name(name) == task)
+        full = next(name for name in (one.group.task, *_of(one.group, "joint_tasks")) if short_name(name) == task)
         if parts and others and _same(parts, others):
             read.append((one, parts, others, full))
     if not read:
@@ -232,7 +239,7 @@ def figures(found: Sequence[Transfer]) -> Iterator[Figure]:
 
 def _variants(groups: Sequence[Group]) -> dict[tuple[str, str], str]:
     """Group -> its method with the settings that tell it from others, which tasks it was trained on left aside."""
-    apart = ("task", "earlier", "together")
+    apart = ("task", "sequential_tasks", "joint_tasks")
     specs = [{k: v for k, v in group.runs[0].resolved.items() if k not in apart} for group in groups]
     unique = list({repr(spec): spec for spec in specs}.values())
     several = len({spec.get("model") for spec in unique}) > 1
