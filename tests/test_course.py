@@ -225,11 +225,12 @@ def test_of_a_language_model_general_text_is_replayed(at_home, tmp_path):
 
 
 def test_tasks_at_once_have_rows_of_their_own(told):
-    record, table, _ = told(method="full", earlier=[], together=["file:topics"], sampling="equal")
+    record, table, _ = told(method="full", earlier=[], together=["file:topics"], sampling="equal", epochs=12.0)
     assert set(record.metrics["after"]) == {"test", "topics"} and set(record.metrics) == {"before", "after"}
     topics = table[(table["stage"] == "after") & (table["part"] == "topics")]
     assert set(topics["prediction"]) <= {"object", "occasion"}
     assert topics["score_good"].isna().all() and np.allclose(topics[["score_object", "score_occasion"]].sum(axis=1), 1)
+    # Over 12 seeds at least 0.8, in float32 and in bfloat16.
     assert record.metrics["after"]["topics"]["accuracy"]["value"] > 0.6
 
 
@@ -328,8 +329,8 @@ def test_an_adapter_goes_on_from_another_tasks(method, still, monkeypatch):
         below = [name for name in began[1] if name.endswith("query.base_layer.weight")]
         assert below and all(not torch.equal(ended[0][name], began[1][name]) for name in below)
     assert all(not torch.equal(began[1][name], ended[1][name]) for name in new)
-    # One answer for all texts has a loss of 0.69, which is where each begins. Over 12 seeds, in float32 and bfloat16, the
-    # first training takes off at least 0.34 and the second, whose head is new and whose adapter is not, 0.08.
+    # One answer for all texts has a loss of 0.69, which is where each begins. Over 12 seeds, in float32 and bfloat16,
+    # the first training takes off at least 0.34 and the second, whose head is new and whose adapter is not, 0.08.
     assert all(after < before - 0.03 for before, after in losses)
 
 
