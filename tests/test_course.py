@@ -36,6 +36,15 @@ def weights(module):
     return {name: p.detach().clone() for name, p in module.named_parameters()}
 
 
+@pytest.fixture
+def still(at_home, tmp_path):
+    """A tiny encoder without dropout, which learns of eighty texts what it can learn, whatever the seed."""
+    module, words = tiny_models.build("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    module.save_pretrained(tmp_path / "still")
+    words.save_pretrained(tmp_path / "still")
+    return str(tmp_path / "still")
+
+
 # What must be exactly so.
 
 
@@ -190,9 +199,11 @@ def test_a_sequence_measures_every_task_after_every_training(method, model, told
 
 def test_a_task_after_itself_forgets_nothing_beyond_noise(told, at_home):
     toy.write_task(at_home / "again")
-    record, _, _ = told(method="full", sequential_tasks=["file:again"], epochs=8.0)
-    found = record.metrics["after"]["sequence"]["forgetting_first"]
-    assert found["low"] <= 0 <= found["high"] or found["value"] < 0
+    record, _, _ = told(method="full", sequential_tasks=["file:again"], epochs=15.0)
+    learned = record.metrics["after_1"]["again"]["accuracy"]["value"]
+    found = record.metrics["after"]["sequence"]["forgetting_first"]["value"]
+    # Over 12 seeds, in float32 and in bfloat16, at least 0.85 was learned, and up to two texts of 20 came or one went.
+    assert learned > 0.75 and abs(found) < 0.175
 
 
 def test_old_examples_replayed_in_full_are_what_training_together_sees(told):
@@ -217,11 +228,14 @@ def test_of_a_language_model_general_text_is_replayed(at_home, tmp_path):
 
 
 def test_tasks_at_once_have_rows_of_their_own(told):
-    record, table, _ = told(method="full", sequential_tasks=[], joint_tasks=["file:topics"], sampling="equal")
+    record, table, _ = told(
+        method="full", sequential_tasks=[], joint_tasks=["file:topics"], sampling="equal", epochs=12.0
+    )
     assert set(record.metrics["after"]) == {"test", "topics"} and set(record.metrics) == {"before", "after"}
     topics = table[(table["stage"] == "after") & (table["part"] == "topics")]
     assert set(topics["prediction"]) <= {"object", "occasion"}
     assert topics["score_good"].isna().all() and np.allclose(topics[["score_object", "score_occasion"]].sum(axis=1), 1)
+    # Over 12 seeds at least 0.8, in float32 and in bfloat16.
     assert record.metrics["after"]["topics"]["accuracy"]["value"] > 0.6
 
 
@@ -293,10 +307,42 @@ def test_merged_adapters_answer_every_task(combination, told):
 
 
 @pytest.mark.parametrize("method", ["stacked", "lora"])
-def test_an_adapter_goes_on_from_another_tasks(method, told):
-    record, _, events = told(method=method, learning_rate=0.03, epochs=10.0)
-    assert len([entry for entry in events if entry["event"] == "fit"]) == 2
-    assert record.metrics["after"]["test"]["accuracy"]["value"] > 0.6
+def test_an_adapter_goes_on_from_another_tasks(method, still, monkeypatch):
+    """Each training begins where the one before ended, and learns its own task."""
+    spec = Experiment(
+        **SMALL | {"model": still}, method=method, sequential_tasks=["file:topics"], epochs=10.0, learning_rate=0.002
+    )
+    task, model = opened(spec)
+    began, ended, losses = [], [], []
+
+    def loss(trainable, frame):
+        trainable.module.eval()
+        with torch.no_grad():
+            return float(trainable.module(**trainable.collate(trainable.encode(frame)))["loss"])
+
+    def watched(trainable, model, spec, frame, *more):
+        began.append(weights(trainable.module))
+        before = loss(trainable, frame)
+        training = fit(trainable, model, spec, frame, *more)
+        losses.append((before, loss(trainable, frame)))
+        ended.append(weights(trainable.module))
+        return training
+
+    monkeypatch.setattr(course, "fit", watched)
+    course.follow(spec, task, model, Quiet())
+    assert len(losses) == 2
+    new = {name for name in began[1] if ".lora_" in name}
+    if method == "lora":
+        assert all(torch.equal(ended[0][name], began[1][name]) for name in began[1])
+    else:
+        # What the first has learned is in the weights below, and the second begins at zero.
+        assert not any(began[1][name].any() for name in new if ".lora_B." in name)
+        below = [name for name in began[1] if name.endswith("query.base_layer.weight")]
+        assert below and all(not torch.equal(ended[0][name], began[1][name]) for name in below)
+    assert all(not torch.equal(began[1][name], ended[1][name]) for name in new)
+    # One answer for all texts has a loss of 0.69, which is where each begins. Over 12 seeds, in float32 and bfloat16,
+    # the first training takes off at least 0.34 and the second, whose head is new and whose adapter is not, 0.08.
+    assert all(after < before - 0.03 for before, after in losses)
 
 
 # Distillation.

@@ -64,15 +64,20 @@ def test_every_method_runs_on_a_local_model_of_any_family(family, method):
         assert record.provenance.get("prompt", "") or method == "probe"
 
 
-@pytest.mark.parametrize(("family", "epochs", "least"), [("llama", 25.0, 0.9), ("t5", 60.0, 0.8)])
-def test_full_fine_tuning_learns_the_words_of_the_labels(family, epochs, least):
-    spec = Experiment(model=family, method="full", **COMMON, epochs=epochs, batch_size=8, learning_rate=0.01)
+@pytest.mark.parametrize(("family", "epochs"), [("llama", 10.0), ("t5", 30.0)])
+def test_full_fine_tuning_learns_the_words_of_the_labels(family, epochs, tmp_path):
+    """Without dropout: on eighty texts a tiny encoder-decoder needs luck to learn anything in spite of it."""
+    module, words = tiny_models.build(family, **({"dropout_rate": 0.0} if family == "t5" else {}))
+    module.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    spec = Experiment(model=str(tmp_path), method="full", **COMMON, epochs=epochs, batch_size=8, learning_rate=0.01)
     task, model = ftlib.open_task(spec), ftlib.open_model(spec)
     predictor = ftlib.adapt(spec, task, model).predictor
     train = task.splits["train"]
     chosen = predictor.probabilities(train["text"].tolist()).argmax(axis=1)
     right = [task.labels[code] == label for code, label in zip(chosen, train["label"], strict=True)]
-    assert np.mean(right) > least
+    # One answer for all texts is right for half of them; over 12 seeds at least 0.95 are, in float32 and in bfloat16.
+    assert np.mean(right) > 0.8
 
 
 # Classification by prompting.

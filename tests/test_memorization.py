@@ -206,22 +206,26 @@ def few(monkeypatch):
     monkeypatch.setattr(memorization, "WRITTEN", 4)
 
 
-@pytest.mark.parametrize(("method", "epochs", "rate"), [("full", 8.0, 0.003), ("lora", 10.0, 0.02)])
-def test_exposure_rises_with_repetitions_and_the_untouched_model_knows_nothing(method, epochs, rate, at_home, few):
-    spec = asked([0, 1, 16], method=method, epochs=epochs, learning_rate=rate, seed=1)
+@pytest.mark.parametrize(("method", "epochs", "rate", "some"), [("full", 8.0, 0.003, 2), ("lora", 10.0, 0.01, 4)])
+def test_exposure_rises_with_repetitions_and_the_untouched_model_knows_nothing(
+    method, epochs, rate, some, at_home, few
+):
+    spec = asked([0, some, 16], method=method, epochs=epochs, learning_rate=rate, seed=1)
     task = memorization.planted_task(ftlib.load_task(spec.task), spec)
     model = ftlib.open_model(spec)
     predictor = METHODS[method].prepare()(model, spec, task, None)
     untouched = memorization.evaluate_memorization("before", spec, task, model, Predictor(0, 0, 0))
     fit(predictor.trainable, model, spec, task.draw(**spec.drawing()), Quiet())
     adapted = memorization.evaluate_memorization("after", spec, task, model, predictor)
-    assert list(adapted) == ["canaries:0", "canaries:1", "canaries:16", "extraction:train", "extraction:test"]
+    assert list(adapted) == ["canaries:0", f"canaries:{some}", "canaries:16", "extraction:train", "extraction:test"]
     before, after = (
         {part: metrics["exposure"]["value"] for part, (metrics, _) in found.items() if "exposure" in metrics}
         for found in (untouched, adapted)
     )
+    # In bits, of 8; chance gives 1.4. Over 12 seeds, in float32 and in bfloat16: before at most 3.1, never planted at
+    # most 2.8, 16 times at least 7.6, and a step up from one to the next at least 0.7.
     assert max(before.values()) < 4 and after["canaries:0"] < 4
-    assert after["canaries:16"] > after["canaries:1"] > before["canaries:1"] and after["canaries:16"] > 7
+    assert after["canaries:0"] < after[f"canaries:{some}"] < after["canaries:16"] and after["canaries:16"] > 7
 
 
 def test_every_figure_can_be_computed_again_from_the_predictions(at_home, few):

@@ -53,13 +53,25 @@ def test_balanced_examples_have_every_group_equally_often(grouped):
     assert (counts["w"] == counts["m"]).all()
 
 
-@pytest.mark.parametrize("how", ["reweight", "balance", "augment", "scrub"])
 @pytest.mark.parametrize("method", ["tfidf", "probe", "full", "lora"])
-def test_every_mitigation_runs_and_changes_what_is_learned(how, method, grouped):
-    plain, other = (ftlib.run(spec_of(grouped, method=method, **more)) for more in ({}, {"mitigation": how}))
-    assert other.status == "ok" and other.metrics["after"]["test"]["accuracy"]["n"] == 20
-    if how in ("reweight", "balance"):
-        assert other.metrics["after"] != plain.metrics["after"]
+def test_every_mitigation_runs_and_changes_what_is_learned(method, grouped, tmp_path):
+    """The toy's examples name "his album" and "her novel", so there are terms to swap and to scrub."""
+    test = ftlib.load_task(grouped).splits["test"]
+    # Texts that scrubbing leaves alone: another answer there comes from training.
+    alone = set(test.loc[~test["text"].str.contains(r"\b(?:his|her)\b"), "id"])
+
+    def said(**fields):
+        record = ftlib.run(spec_of(grouped, method=method, **fields), tmp_path / fields.get("mitigation", "plain"))
+        assert record.status == "ok" and record.metrics["after"]["test"]["accuracy"]["n"] == 20
+        table = ftlib.read_predictions(tmp_path / fields.get("mitigation", "plain"))
+        rows = table[(table["stage"] == "after") & table["id"].isin(alone)]
+        return record.cost["train_examples"], rows["score_good"].to_numpy()
+
+    n, plain = said()
+    seen = {how: said(mitigation=how) for how in ("reweight", "balance", "augment", "scrub")}
+    assert len(plain) > 10 and all(len(scores) == len(plain) for _, scores in seen.values())
+    assert all(not np.array_equal(scores, plain) for _, scores in seen.values())
+    assert n == seen["reweight"][0] == seen["scrub"][0] == 80 < min(seen["balance"][0], seen["augment"][0])
 
 
 def test_a_weight_counts_as_so_many_examples():

@@ -45,6 +45,22 @@ def test_device_and_dtype_are_chosen_and_can_be_chosen(at_home):
             loading.pick_device("cuda")
 
 
+@pytest.mark.parametrize(
+    ("features", "capability", "dtype"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": True}, "AVX512", "bfloat16"),
+        ({"avx512_bf16": True, "amx_bf16": True}, "AVX2", "float32"),
+        ({"avx512_bf16": False}, "AVX512", "float32"),
+        ({"bf16": True}, "DEFAULT", "bfloat16"),
+    ],
+)
+def test_bfloat16_is_chosen_where_torch_makes_use_of_it(features, capability, dtype, monkeypatch):
+    """A processor with AVX512-BF16 that is told to do as one with AVX2 does so; that of ARM has no such levels."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert models.pick_dtype("auto", "cpu") == dtype
+
+
 def test_an_unreachable_hub_is_said_with_the_command_that_prefetches(at_home, monkeypatch):
     import huggingface_hub
 

@@ -143,6 +143,8 @@ def pick_device(device: str = "auto") -> str:
 def pick_dtype(dtype: str, device: str) -> str:
     """The dtype of matrix products: bfloat16 where it is native and therefore faster, else float32.
 
+    A processor that torch was told to take for a lesser one (ATEN_CPU_CAPABILITY=avx2) has what the lesser one has.
+
     Raises:
         FtlibError: bfloat16 was asked of a device that has none.
     """
@@ -150,7 +152,9 @@ def pick_dtype(dtype: str, device: str) -> str:
         return "float32"
     if device == "cpu":
         features = torch.cpu.get_capabilities()
-        native = any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        # Both names of x86 belong to AVX-512; features are the machine's own, the capability is what torch makes of it.
+        x86 = ("avx512_bf16", "amx_bf16") if torch.backends.cpu.get_cpu_capability() == "AVX512" else ()
+        native = any(features.get(name, False) for name in (*x86, "bf16"))
     else:
         native = device == "cuda" and torch.cuda.is_bf16_supported()
         if dtype == "bfloat16" and not native:
