@@ -328,8 +328,8 @@ def test_an_adapter_goes_on_from_another_tasks(method, still, monkeypatch):
         ended.append(weights(trainable.module))
         return training
 
-    monkeypatch.setattr(course, "fit", watched)
-    course.follow(spec, task, model, Quiet())
+    monkeypatch.setattr(continual, "fit", watched)
+    continual.train_sequence(spec, task, model, Quiet())
     assert len(losses) == 2
     new = {name for name in began[1] if ".lora_" in name}
     if method == "lora":

@@ -58,7 +58,7 @@ def test_bfloat16_is_chosen_where_torch_makes_use_of_it(features, capability, dt
     """A processor with AVX512-BF16 that is told to do as one with AVX2 does so; that of ARM has no such levels."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert models.pick_dtype("auto", "cpu") == dtype
+    assert loading.pick_dtype("auto", "cpu") == dtype
 
 
 def test_an_unreachable_hub_is_said_with_the_command_that_prefetches(at_home, monkeypatch):
