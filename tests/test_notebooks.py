@@ -331,7 +331,7 @@ def test_the_runs_were_given_other_values_than_the_notebooks_hold(toy_study):
             assert record.spec["passed"][field] != own[field], f"{method}: {field}"
 
 
-SMALL = {"task": "file:opinions", "model": "tiny", "label_words": toy.LABEL_WORDS, "train_limit": 20}
+SMALL = {"task": "file:opinions", "model": "tiny", "label_words": toy.LABEL_WORDS, "train_limit": 20, "epochs": 1.0}
 LESSONS = {
     "31_run_perplexity": {"task": "file:notes.txt", "model": "writer"},
     "40_run_sequence": SMALL | {"sequential_tasks": ["file:topics"], "method": "lora", "interpolation": [0.5]},
