@@ -85,7 +85,7 @@ def assist(spec: Experiment) -> None:
         import torch
 
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    train, settings = _drawn(spec, task), _settings(spec)
+    train, settings = drawn_examples(spec, task), _settings(spec)
     for setting in settings:
         try:
             _fit_once(setting, task, train, model, events)
@@ -166,7 +166,7 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     """
     events = events or Events()
     events.say("stage", name="adapt")
-    train = _drawn(spec, task)
+    train = drawn_examples(spec, task)
     start = clock()
     between: Mapping[str, Evaluated] = {}
     tuned: dict[str, object] = {}
@@ -190,7 +190,8 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     return Adapted(predictor, cost, tuned, training.others if training else (0, 0), between, line)
 
 
-def _drawn(spec: Experiment, task: Task) -> "pd.DataFrame":
+def drawn_examples(spec: Experiment, task: Task) -> "pd.DataFrame":
+    """The examples a run is adapted to: drawn from the task, and mitigated as the experiment says."""
     train = task.draw(**spec.drawing())
     return mitigated(task, train, spec.mitigation, spec.mitigation_column, spec.seed)
 

@@ -20,7 +20,7 @@ from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.engines import base
-from ftlib.execution.planning import forecast
+from ftlib.execution.planning import estimate
 from ftlib.models import weights
 from ftlib.models.prompts import no_words
 from ftlib.records import RunRecord, provenance
@@ -159,7 +159,7 @@ def prepare_folder(job: Job, planned: Planned) -> None:
         for path in made:
             path.unlink()
     notebook = notebook_exec.find(job.spec.resolved()["notebook"])
-    said = forecast.read(planned.suite.folder).get(job.spec.run_id)
+    said = estimate.read(planned.suite.folder).get(job.spec.run_id)
     atomic.write_json(
         job.run_dir / "spec.json",
         {

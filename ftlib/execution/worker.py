@@ -96,6 +96,20 @@ def memory_advice(spec: Experiment) -> str:
     return "what helps: " + ", ".join([*helps, "fewer runs at a time (--jobs)"])
 
 
+def main(run_dir: str | Path) -> int:
+    """Carry out what a run's folder asks for, and return the exit code of the process."""
+    try:
+        record = run_one(run_dir)
+    except FtlibError as error:
+        print(f"ftlib: {error}", file=sys.stderr)
+        return 2
+    if record is None:
+        # One of several processes of a run, and not the one that speaks for them.
+        return 0
+    print(f"{record.status}: {record.run_id}" + (f": {record.reason}" if record.reason else ""))
+    return 0 if record.status == "ok" else 1
+
+
 def run_one(run_dir: str | Path) -> RunRecord | None:
     """Execute the notebook of one prepared run folder and return its record, whatever became of it.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import DRAWS, FEW, draws
 from ftlib.config.methods import CLASSIFICATION
-from ftlib.execution.planning.takes import cautions
+from ftlib.execution.planning.compatibility import cautions
 from ftlib.records.study import read_study
 from ftlib.report.metric_rows import show_as_per_cent
 from ftlib.report.sections.comparison import labels, task_comparisons
