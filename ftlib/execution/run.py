@@ -227,6 +227,8 @@ def _tune(settings: list[Experiment], task: Task, train: "pd.DataFrame", model: 
             entry["reason"] = str(error)
         tried.append(entry)
         events.say("tried", **entry)
+        # The best so far is held beside the one that is trained next; a third would be held for nothing.
+        predictor = training = line = None
     if best is None:
         raise Diverged(f"all {len(tried)} learning rates diverged: {[entry['learning_rate'] for entry in tried]}")
     return *best[1:4], {"learning_rate": best[4], "tried": tried}

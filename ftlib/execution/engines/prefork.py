@@ -2,8 +2,8 @@
 
 Importing costs a run seconds twice, in its own process and in its kernel's, and many runs have little else to do. So
 the study starts a warm parent for each kind of run, which imports once and then forks
-(`python -m ftlib.execution.engines.prefork`, the second half of this file). Folders go to it, process ids and exit codes
-come back, each a line of JSON.
+(`python -m ftlib.execution.engines.prefork`, the second half of this file). Folders go to it, process ids and exit
+codes come back, each a line of JSON.
 
 The warm parent has one thread and has opened nothing when it forks, and so has a run when it forks the process that
 will be its kernel: before anything else. So the kernel is the run's own, as it is when both are started cold. Nothing

@@ -1,6 +1,6 @@
 """What the runs of a plan will need: memory, time and disk; and what is done where that is more than there is.
 
-It is told from a trial of a few steps (`ftlib.execution.planning.dry_run`) or, where there was none, counted from files.
+It is told from a trial of a few steps (`ftlib.execution.planning.dry_run`) or, without one, counted from files.
 """
 
 import json
@@ -33,7 +33,7 @@ from ftlib.records import provenance
 if TYPE_CHECKING:
     from ftlib.execution.scheduler import Planned
 
-VERSION = 3
+VERSION = 4
 """Of what a trial does and says; another one does not read what this one kept."""
 
 
