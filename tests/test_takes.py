@@ -15,7 +15,7 @@ from ftlib.config.methods import METHODS
 from ftlib.execution import scheduler
 from ftlib.execution.planning import compatibility, estimate
 from ftlib.models.loading import load_model
-from ftlib.report.plan_power import outlook
+from ftlib.report.plan_power import cautions, outlook
 
 HERE = [name for name, method in METHODS.items() if method.module in compatibility.ASKED and not method.needs]
 VIRTUAL = {"prompt_tuning", "prefix_tuning", "p_tuning"}
@@ -165,14 +165,16 @@ def test_the_plan_warns_of_what_measures_nothing_or_something_else(at_home):
         asked("probe", "bare", evaluations=["pairs:pairs.csv"]),
         asked("lora", "writer", evaluations=["pairs:pairs.csv"], label_words=toy.LABEL_WORDS),
     ]
-    lines = compatibility.cautions(SimpleNamespace(jobs=[SimpleNamespace(spec=spec) for spec in specs]))
+    lines = cautions(SimpleNamespace(jobs=[SimpleNamespace(spec=spec) for spec in specs]))
     assert [line.partition(": ")[2] for line in lines] == [
         "pairs:pairs.csv: tiny was stored without its masked-word layer: no value",
         "notes: tiny was stored without its masked-word layer, so it reads text by telling each from the others "
         "(SimCSE), not by guessing masked words",
         "pairs:pairs.csv: lora trains a head in place of bare's masked-word layer: a value before, none after",
     ]
-    study = written(at_home, '[[runs]]\nmodel = "tiny"\nmethod = "full"\nearlier = ["file:notes.txt"]\n', "text-first")
+    study = written(
+        at_home, '[[runs]]\nmodel = "tiny"\nmethod = "full"\nsequential_tasks = ["file:notes.txt"]\n', "text-first"
+    )
     assert any("SimCSE" in line for line in outlook(scheduler.plan(study)))
 
 

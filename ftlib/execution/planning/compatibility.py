@@ -35,8 +35,6 @@ from ftlib.config.methods import (
 )
 from ftlib.core.atomic import cache_folder, write_json
 from ftlib.core.errors import FtlibError
-from ftlib.core.format import short_name
-from ftlib.data.registry import kind_of
 from ftlib.data.task import Task
 from ftlib.execution.planning.memory_model import FLOAT, distinct_costs
 from ftlib.models import weights
@@ -145,33 +143,6 @@ def has_lm_head(config: Mapping[str, Any]) -> bool:
     """
     names = config.get("architectures") or []
     return family_of(config) != ENCODER or any(name.endswith("ForMaskedLM") for name in names)
-
-
-def cautions(planned: "Planned") -> list[str]:
-    """What runs without an error and yet measures nothing, or something else than one may think; a line for each kind
-    of model.
-    """
-    said: dict[str, None] = {}
-    for spec in (job.spec for job in planned.jobs if METHODS[job.spec.method].model):
-        config = read_config(weights.find(spec.model).folder)
-        if family_of(config) != ENCODER:
-            continue
-        pairs = ", ".join(name for name in spec.evaluations if name.startswith("pairs:"))
-        if pairs and not has_lm_head(config):
-            said[f"caution: {pairs}: {spec.model} was stored without its masked-word layer: no value"] = None
-        elif pairs and METHODS[spec.method].trains:
-            said[
-                f"caution: {pairs}: {spec.method} trains a head in place of {spec.model}'s masked-word layer: a value "
-                "before, none after"
-            ] = None
-        others = (*spec.sequential_tasks, *spec.joint_tasks)
-        texts = ", ".join(short_name(name) for name in others if kind_of(name) != CLASSIFICATION)
-        if texts and not has_lm_head(config):
-            said[
-                f"caution: {texts}: {spec.model} was stored without its masked-word layer, so it reads text by telling "
-                "each from the others (SimCSE), not by guessing masked words"
-            ] = None
-    return list(said)
 
 
 def without_weights(model: "Model") -> "Model":

@@ -27,12 +27,12 @@ from ftlib.core.atomic import write_json
 from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
 from ftlib.data.task import Task
+from ftlib.evaluation.examples import of_examples
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.planning.compatibility import Refused, in_words
 from ftlib.execution.planning.memory_model import FLOAT
 from ftlib.execution.run import drawn_examples, open_model, open_task
-from ftlib.metrics.registry import measure, measure_text
-from ftlib.records import likelihoods_table, predictions_table, provenance
+from ftlib.records import provenance
 from ftlib.records.events import Events
 from ftlib.training.contract import Predictor, Trainable
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
     from ftlib.models.loading import Model
 
-MEASURED, SECONDS = 3, 3.0
-"""Training steps, and blocks of texts, that are timed after a first one; seconds after which no further block is."""
+MEASURED = 3
+"""Training steps, and blocks of texts, that are timed after a first one."""
 
 
 SAMPLE, WITHOUT_A_MODEL = 96, 5000
@@ -60,16 +60,6 @@ def middle(n: int, k: int = MEASURED) -> list[int]:
     ([1, 4, 7], [0, 1], [0])
     """
     return sorted({int((i + 0.5) * n / k) for i in range(k)})
-
-
-def padded(lengths: np.ndarray) -> int:
-    """Tokens of a training batch with its padding: its longer and its shorter half each padded to its longest text.
-
-    >>> padded(np.array([3, 9, 5, 1]))
-    24
-    """
-    halves = np.array_split(np.sort(lengths)[::-1], 2)
-    return int(sum(len(half) * half[0] for half in halves if len(half)))
 
 
 def blocks_of(lengths: np.ndarray, size: int) -> list[np.ndarray]:
@@ -91,6 +81,15 @@ def read_at(lengths: np.ndarray, size: int) -> int:
     return int(sum(len(block) * lengths[block[0]] for block in blocks_of(lengths, size)))
 
 
+def batch_tokens(lengths: np.ndarray) -> int:
+    """Tokens of a training batch: its longer and its shorter half are each padded to its longest text.
+
+    >>> batch_tokens(np.array([3, 9, 5, 1]))
+    24
+    """
+    return read_at(lengths, -(-len(lengths) // 2))
+
+
 def timed(work: Callable[[], Any]) -> float:
     """Seconds that some work takes."""
     start = time.perf_counter()
@@ -106,75 +105,37 @@ def text_lengths(texts: Sequence[str], model: "Model | None", max_length: int | 
     return np.array([len(ids) for ids in model.tokenizer(list(texts), verbose=False, **cut)["input_ids"]])
 
 
-class _Reader(NamedTuple):
-    """A predictor that was timed on a few blocks of texts."""
+def _seconds_per_token(read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFrame", lengths: np.ndarray, size: int):
+    """Time what reads texts on a few blocks of them.
 
-    size: int
-    """Texts that it reads at a time."""
-    seconds_per_token: float
-
-    def seconds(self, lengths: np.ndarray) -> float:
-        return self.seconds_per_token * read_at(lengths, self.size)
-
-
-def _reader(answers: Callable[[list[str]], Any], texts: list[str], lengths: np.ndarray, size: int) -> _Reader:
-    """Time a predictor. The longest texts are read first and not timed: their memory shows, and a first call has more
-    to do than later ones.
+    The longest are read first and not timed: their memory shows, and a first call has more to do than later ones.
     """
     blocks = blocks_of(lengths, size)
-    answers([texts[i] for i in blocks[0]])
-    took, tokens = 0.0, 0
-    for place in middle(len(blocks)):
-        block = blocks[place]
-        took += timed(partial(answers, [texts[i] for i in block]))
-        tokens += len(block) * int(lengths[block[0]])
-        if took > SECONDS:
-            break
-    return _Reader(size, took / max(1, tokens))
+    read(texts.iloc[blocks[0]])
+    some = np.concatenate([blocks[place] for place in middle(len(blocks))])
+    return timed(partial(read, texts.iloc[some])) / max(1, read_at(lengths[some], size))
 
 
 def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Predictor) -> dict[str, Any]:
     """Seconds that measuring takes, by what is measured: the test part, the validation part, the general text."""
     modelled = task.kind == LANGUAGE_MODELING
-    longest = None if modelled else spec.max_length
-    answers = predictor.likelihood.score if modelled else predictor.probabilities
-    test, validation = (
-        examples["text"].tolist() for examples in (task.test_set(spec.eval_limit), task.splits["validation"])
-    )
-    lengths = text_lengths(test, model, longest)
+    longest, test = None if modelled else spec.max_length, task.test_set(spec.eval_limit)
     size = len(test) if model is None else TOGETHER if model.family == ENCODER and not modelled else 8
-    reader, orders = _reader(answers, test, lengths, size), 1 + len(predictor.orders or ())
-    metrics = _metrics_seconds(task, task.test_set(spec.eval_limit), predictor)
-    read = orders * reader.seconds(text_lengths(validation, model, longest)) + metrics * len(validation) / len(test)
-    found = {"eval_seconds": orders * reader.seconds(lengths) + metrics, "validation_seconds": read}
+    lengths = text_lengths(test["text"], model, longest)
+    measure = partial(of_examples, "after", "test", task, predictor=predictor)
+    rate = _seconds_per_token(measure, test, lengths, size)
+    others = text_lengths(task.splits["validation"]["text"], model, longest)
+    found = {"eval_seconds": rate * read_at(lengths, size), "validation_seconds": rate * read_at(others, size)}
     found |= {"checkpoint_bytes": predictor.checkpoint_bytes, "general_seconds": 0.0}
     found["model_bytes"] = FLOAT * predictor.total_parameters if model else 0
     if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
-        texts = bundled.load_general()["text"].tolist()
-        lengths = text_lengths(texts, model)
-        own = reader if modelled else _reader(predictor.likelihood.score, texts, lengths, 8)
-        found["general_seconds"] = own.seconds(lengths)
+        general = bundled.load_general()
+        lengths = text_lengths(general["text"], model)
+        if not modelled:
+            score = predictor.likelihood.score
+            rate = _seconds_per_token(lambda some: score(some["text"].tolist()), general, lengths, 8)
+        found["general_seconds"] = rate * read_at(lengths, 8)
     return found
-
-
-def _metrics_seconds(task: Task, examples: "pd.DataFrame", predictor: Predictor) -> float:
-    """Seconds that the metrics and their intervals take, with answers made up."""
-    import pandas as pd
-
-    rng = np.random.default_rng(0)
-
-    def work() -> None:
-        if task.kind == LANGUAGE_MODELING:
-            sizes = examples["text"].map(len).to_numpy()
-            made = pd.DataFrame({"nats": rng.gamma(2.0, size=len(sizes)) * sizes, "n_tokens": sizes, "n_bytes": sizes})
-            table = likelihoods_table("after", "test", examples, made)
-            measure_text(table, protocol=predictor.likelihood.protocol, pseudo=predictor.likelihood.pseudo)
-        else:
-            made = rng.dirichlet(np.ones(len(task.labels)), len(examples))
-            measure(predictions_table("after", "test", examples, task.labels, made), task.labels)
-
-    work()
-    return timed(work)
 
 
 class _Watch(Events):
@@ -252,18 +213,10 @@ def _phase(
     tasks: Mapping[str, Task],
     trainable: Trainable,
     train: "pd.DataFrame",
-    size_of: Callable[[np.ndarray], int],
     own: bool,
 ) -> _Phase:
-    """What a training consists of.
-
-    Args:
-        spec: The run.
-        tasks: That it is on, by short name.
-        trainable: What is trained.
-        train: Its examples.
-        size_of: Tokens of a batch from its lengths.
-        own: Whether they are those that the method was prepared on, which may have batches of its own.
+    """What a training on tasks consists of; `own`: on the examples that the method was prepared on, for which it may
+    have batches of its own.
     """
     from ftlib.training.trainer import mixed_lengths
 
@@ -273,14 +226,14 @@ def _phase(
     steps = max(int(np.ceil(per_pass * settings["epochs"])), settings["min_steps"])
     usual = partial(mixed_lengths, lengths.tolist(), rng=np.random.default_rng(spec.seed))
     choose = trainable.batches if own and trainable.batches else usual
-    batches = sorted(choose(size, min(steps, per_pass)), key=lambda batch: size_of(lengths[batch]))
+    batches = sorted(choose(size, min(steps, per_pass)), key=lambda batch: batch_tokens(lengths[batch]))
     some = []
     if len(examples) == len(train) and "label" in train:
         kinds = [name for name in ("task", "label") if name in train]
         some = train.reset_index(drop=True).groupby(kinds).head(2).index.tolist()
     typical = [batches[place] for place in middle(len(batches))]
     longest, *typical, some = ([examples[i] for i in places] for places in (batches[-1], *typical, some))
-    mean = float(np.mean([size_of(lengths[batch]) for batch in batches]))
+    mean = float(np.mean([batch_tokens(lengths[batch]) for batch in batches]))
     looked, look = _looked_at(spec, tasks, trainable, steps)
     return _Phase(steps, mean, read_at(lengths, TOGETHER), looked, look, longest, typical, some)
 
@@ -292,7 +245,6 @@ def _stepped(
     train: "pd.DataFrame",
     first: Sequence[list[dict]],
     phase: _Phase,
-    size_of: Callable[[np.ndarray], int],
 ) -> _Stepped:
     """Make training steps: the first, in which memory is laid out, are not timed, the typical ones are."""
     from ftlib.training.trainer import fit
@@ -317,7 +269,7 @@ def _stepped(
     held = provenance.peak_memory()["peak_memory_bytes"] + 3 * FLOAT * moving
     watch, start = _Watch(), time.perf_counter()
     fit(given, model, spec.model_copy(update=few), train, watch, phase.look)
-    sizes = [size_of(_lengths(batch)) for batch in made]
+    sizes = [batch_tokens(_lengths(batch)) for batch in made]
     per_token = (watch.ends[-1] - watch.ends[len(first) - 1]) / sum(sizes[len(first) :])
     until_first = watch.ends[0] - start - begun[0] - per_token * sizes[0]
     read = read_at(_lengths(examples), TOGETHER)
@@ -401,15 +353,15 @@ def _training(
         # What is done once the module is trained takes as long as there are examples: tried with some of them.
         train = train.groupby("label").head(max(2, SAMPLE // len(task.labels)))
         predictor = _prepared(spec, task, model, train)
-    trainable, size_of = predictor.trainable, np.sum if task.kind == LANGUAGE_MODELING else padded
+    trainable = predictor.trainable
     planned = [
-        _phase(one, {task.name: task}, trainable, drawn, size_of, drawn is train)
+        _phase(one, {task.name: task}, trainable, drawn, drawn is train)
         for one, drawn in zip(specs, draws, strict=True)
     ]
     # The variants with the least memory first, since its high-water mark only rises.
-    order = sorted(range(len(specs)), key=lambda i: size_of(_lengths(planned[i].longest)))
+    order = sorted(range(len(specs)), key=lambda i: batch_tokens(_lengths(planned[i].longest)))
     first = [planned[i].longest for i in order]
-    stepped = _stepped(trainable, model, spec, train, first, planned[largest], size_of)
+    stepped = _stepped(trainable, model, spec, train, first, planned[largest])
     if trainable.finish:
         read = read_at(text_lengths(train["text"], model, spec.max_length), TOGETHER)
         finish_seconds_per_token = timed(trainable.finish) / read
@@ -431,10 +383,8 @@ def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
     seconds, grown = 0.0, 0
     for number, names in enumerate(continual.phases(spec), 1):
         trainable, frame = continual.phase_of(spec, shared, number, drawn)
-        modelled = shared.tasks[names[0]].kind == LANGUAGE_MODELING
-        size_of = np.sum if modelled and model.family == DECODER else padded
-        phase = _phase(spec, {name: shared.tasks[name] for name in names}, trainable, frame, size_of, own=True)
-        stepped = _stepped(trainable, model, spec, frame, [phase.longest], phase, size_of)
+        phase = _phase(spec, {name: shared.tasks[name] for name in names}, trainable, frame, own=True)
+        stepped = _stepped(trainable, model, spec, frame, [phase.longest], phase)
         seconds, grown = seconds + stepped.seconds(phase), max(grown, stepped.grown(0, phase))
     peaks = provenance.peak_memory()
     return {"train_seconds": seconds} | peaks | {"peak_memory_bytes": peaks["peak_memory_bytes"] + grown}

@@ -178,7 +178,7 @@ def needs(planned: "Planned", at_once: int, show: Show | None) -> list[Need]:
     fit = at_a_time([counts[i].total for i in tried], available, at_once)
     found = dict(zip(tried, answers([trials[i] for i in tried], max(1, fit), show) if tried else [], strict=True))
     for i, answer in found.items():
-        if "failed" not in answer or answer["refused"]:
+        if "failed" not in answer or answer.get("refused"):
             compatibility.keep(trials[i].specs[0], trials[i].task, answer.get("failed", ""))
     if problems := compatibility.incompatible_runs(planned, ask=False):
         raise several(problems)
