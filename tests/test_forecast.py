@@ -257,12 +257,12 @@ def test_a_trial_goes_through_every_training_of_a_run(at_home, asked):
     spec = Experiment(**given | asked)
     found = dry_run.run_trial([spec]) | {"start_seconds": 1.0, "kernel_bytes": 0}
     told = found["variants"][0]
-    assert told["train_seconds"] > 0 and found["others_eval_seconds"] > 0
+    assert told["train_seconds"] > 0 and told["others_eval_seconds"] > 0
     said = estimate.predicted(found, told, spec)
     assert said.train_seconds == told["train_seconds"]
     # The other task is read before and after, and with the own one after each training but the last.
-    read = 2 * found["others_eval_seconds"] + len(spec.sequential_tasks) * (
-        said.eval_seconds + found["others_eval_seconds"]
+    read = 2 * told["others_eval_seconds"] + len(spec.sequential_tasks) * (
+        said.eval_seconds + told["others_eval_seconds"]
     )
     around = sum(found[name] for name in ("start_seconds", "open_seconds", "before_seconds", "general_seconds"))
     assert said.wall_seconds == pytest.approx(around + said.train_seconds + said.eval_seconds + read)

@@ -288,14 +288,7 @@ def save(
 ) -> RunRecord:
     """Put the record together and write it: predictions first, record last.
 
-    Args:
-        spec: What was asked.
-        task: Its data.
-        model: Its base model, if it has one.
-        before: The untouched model, measured.
-        adapted: The adapted model and its cost.
-        after: The adapted model, measured.
-        run_dir: The run's folder; empty: `reports/exploration/runs/<run_id>`; None: nothing is written.
+    The run's folder is `reports/exploration/runs/<run_id>` if empty; None: nothing is written.
 
     Raises:
         FtlibError: The folder belongs to another spec, or has a complete record already.

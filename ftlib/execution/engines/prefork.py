@@ -222,9 +222,7 @@ def _serve(answers: int, interrupted: Any) -> None:
 def fork(name: str, work: Callable[[], int]) -> int:
     """Fork a process that does some work, exits with its result, and does not outlive this one; its process id.
 
-    Args:
-        name: What `ps` and `top` show.
-        work: What it does.
+    `ps` and `top` show its name.
     """
     parent = os.getpid()
     sys.stdout.flush()
@@ -284,13 +282,7 @@ class WaitingKernel:
         os.close(command)
 
     def begin(self, command: Sequence[str], environment: dict[str, str], cwd: str) -> None:
-        """Let it become the kernel that a command would start.
-
-        Args:
-            command: The interpreter, "-m", a module and its arguments.
-            environment: All variables it shall have.
-            cwd: Where it shall work.
-        """
+        """Let it become the kernel that a command would start: the interpreter, "-m", a module and its arguments."""
         environment = environment | {"JPY_PARENT_PID": str(os.getpid())}
         with os.fdopen(self._command, "w") as pipe:
             arguments = [*command[2:], f"--IPKernelApp.parent_handle={os.getpid()}"]

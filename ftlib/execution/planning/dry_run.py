@@ -331,7 +331,6 @@ def run_trial(specs: Sequence[Experiment]) -> dict[str, Any]:
         tried = _training if METHODS[spec.method].trains else _fitting
         more, variants = tried(specs, task, model, draws)
     if spec.continued:
-        more["others_eval_seconds"] = _reading_others(spec, task, model)
         variants = [told | _course(one, task, model) for told, one in zip(variants, specs, strict=True)]
     peaks, device = provenance.peak_memory(), None
     if model is not None and model.device == "cuda":
@@ -376,7 +375,9 @@ def _training(
 
 
 def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
-    """Of a run that is trained more than once, or on more than its task: the seconds and the memory of all of it."""
+    """Of a run that is trained more than once, or on more than its task: the seconds and the memory of all of it, and
+    the seconds that measuring its other tasks takes, once; text that an encoder reads is not measured.
+    """
     from ftlib.execution import continual
 
     shared, drawn = continual.begun(spec, task, model)
@@ -386,20 +387,14 @@ def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
         phase = _phase(spec, {name: shared.tasks[name] for name in names}, trainable, frame, own=True)
         stepped = _stepped(trainable, model, spec, frame, [phase.longest], phase)
         seconds, grown = seconds + stepped.seconds(phase), max(grown, stepped.grown(0, phase))
-    peaks = provenance.peak_memory()
-    return {"train_seconds": seconds} | peaks | {"peak_memory_bytes": peaks["peak_memory_bytes"] + grown}
-
-
-def _reading_others(spec: Experiment, task: Task, model: "Model") -> float:
-    """Seconds that measuring the tasks beside a run's own takes, once; text that an encoder reads is not measured."""
-    from ftlib.execution import continual
-
-    shared, _ = continual.begun(spec, task, model)
-    return sum(
+    others = sum(
         _reading(spec, other, model, shared.answers(name))["eval_seconds"]
         for name, other in continual.others(spec).items()
         if other.kind != LANGUAGE_MODELING or model.family == DECODER
     )
+    peaks = provenance.peak_memory()
+    peaks["peak_memory_bytes"] += grown
+    return {"train_seconds": seconds, "others_eval_seconds": others} | peaks
 
 
 def _fitting(

@@ -157,12 +157,8 @@ Show = Callable[[int, int, Sequence[str], float | None], None]
 
 
 def needs(planned: "Planned", at_once: int, show: Show | None) -> list[Need]:
-    """What the runs that are not recorded will need.
-
-    Args:
-        planned: From `ftlib.execution.scheduler.plan`.
-        at_once: Runs at a time, and so trials.
-        show: None: nothing is tried, all is counted from files.
+    """What the runs that are not recorded will need, told by trials, as many at once as there will be runs; without
+    anybody to show them to, nothing is tried, and all is counted from files.
 
     Raises:
         FtlibError: There are runs whose model does not take their method.
@@ -320,10 +316,7 @@ def runs_that_do_not_fit(planned: "Planned", ask: bool = False) -> list[str]:
     """Runs that cannot be on this machine, whatever else is going on there: what they hold for certain is too much, or
     their model does not take their method.
 
-    Args:
-        planned: From `ftlib.execution.scheduler.plan`.
-        ask: See `compatibility.incompatible_runs`; without it a study starts at once, and knows what `ftlib plan`
-            found out.
+    Whether a model takes a method is asked only if `ask`: a study starts at once, and knows what a plan found out.
     """
     problems = []
     for cell in distinct_costs(job.spec for job in planned.jobs if not job.done):

@@ -124,12 +124,6 @@ def footprint(spec: Experiment, shape: Shape | None, kind: str, family: str) -> 
     (Rajbhandari et al. 2020, section 3.1, without their half-precision copies). Activations: see `activations`, of a
     batch of texts as long as `max_length` allows.
 
-    Args:
-        spec: What is asked.
-        shape: Of its base model; None for a method without one.
-        kind: Of its task.
-        family: Of its model.
-
     A model of one layer, 1,000 parameters, all of which move: 16,000 bytes beside activations and the process itself.
 
     >>> spec = Experiment(method="full", batch_size=2, max_length=10, dtype="float32")
@@ -221,14 +215,7 @@ def longest_text(texts: Iterable[str]) -> int:
 
 
 def advice(spec: Experiment, task: "Task", needed: int, available: int) -> str:
-    """What to change so that a run fits, in words: the least change that does.
-
-    Args:
-        spec: The run.
-        task: Its data.
-        needed: Bytes, as predicted.
-        available: Bytes there are for it.
-    """
+    """What to change so that a run fits, in words: the least change that does."""
     shape = _model_of(spec)
     if shape is None:
         return "free memory, or take a machine with more"
