@@ -238,6 +238,15 @@ def test_a_tuned_run_holds_another_model_and_trains_once_per_setting():
     assert other.train_seconds == 3 * (one.train_seconds + ANSWER["validation_seconds"])
 
 
+def test_a_trial_trains_on_what_mitigation_makes_of_the_examples(at_home, monkeypatch):
+    planned, seen = dry_run._phase, {}
+    monkeypatch.setattr(dry_run, "_phase", lambda spec, *more: seen.setdefault(spec.mitigation, planned(spec, *more)))
+    given = {"task": "file:opinions", "model": "tiny", "method": "full", "eval_limit": 20, "max_length": 24}
+    for mitigation in ("", "augment"):
+        dry_run.run_trial([Experiment(**given, mitigation=mitigation, label_words=toy.LABEL_WORDS)])
+    assert seen["augment"].train_tokens > seen[""].train_tokens
+
+
 @pytest.mark.parametrize(
     "asked",
     [
