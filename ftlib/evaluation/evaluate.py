@@ -8,7 +8,7 @@ from ftlib.data.probes import is_bias
 from ftlib.data.task import Task, limited
 from ftlib.evaluation.examples import Evaluated, _of_text, clock, joined, of_examples
 from ftlib.metrics import metric_value
-from ftlib.models.inference import Likelihood
+from ftlib.metrics.language import Likelihood
 from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from ftlib.config.methods import LANGUAGE_MODELING
 from ftlib.core.atomic import saved_seconds
 from ftlib.data.task import Task
 from ftlib.metrics import metric_value
-from ftlib.metrics.language import order_sd, values
+from ftlib.metrics.language import Likelihood, order_sd, values
 from ftlib.metrics.registry import measure, measure_text
-from ftlib.models.inference import Likelihood
 from ftlib.records import RunRecord
 from ftlib.stats.verdict import compare
 from ftlib.training.contract import Predictor
