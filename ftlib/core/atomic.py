@@ -59,9 +59,7 @@ def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.nda
     """The array of that key: from the cache, or computed and put there.
 
     Args:
-        kind: Subfolder of the cache.
         key: Names the array; must change with everything its values depend on.
-        compute: Makes the array.
     """
     global _saved
     path = cache_folder() / kind / f"{key}.npy"

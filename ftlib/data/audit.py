@@ -18,10 +18,8 @@ from ftlib.data.task import SPLITS, Task
 SHORT_BYTES = 50
 """A shorter document is a heading or a remnant."""
 
-
 LONG_BYTES = 4000
 """About 1,000 tokens of English."""
-
 
 # A first byte of UTF-8 read as Latin-1 or Windows-1252, and what may follow it there.
 _MOJIBAKE = re.compile(
@@ -29,9 +27,7 @@ _MOJIBAKE = re.compile(
     "|\u00e2\u20ac|\u00e2\u0080|\u00ef\u00bb\u00bf"
 )
 
-
 _LOST = re.compile("\ufffd")
-
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -61,11 +57,7 @@ def broken(table: pd.DataFrame) -> Iterator[str]:
 
 
 def sizes(table: pd.DataFrame) -> Iterator[str]:
-    """Documents too short to say much, or so long that they are read in pieces, a sentence for each split.
-
-    Args:
-        table: A row per document, with `text` and `split`.
-    """
+    """Documents too short to say much, or so long that they are read in pieces, a sentence for each split."""
     for split, texts in table.groupby("split", sort=False)["text"]:
         n_bytes = texts.map(lambda text: len(text.encode()))
         if short := int((n_bytes < SHORT_BYTES).sum()):
@@ -88,14 +80,11 @@ def example(text: str) -> str:
 FEW_EXAMPLES = 30
 """A label with fewer in a split has a score of its own that says little."""
 
-
 MANY_WORDS = 90
 """About where 128 tokens of English, the default `max_length`, end."""
 
-
 SHIFT = 0.1
 """Difference of a label's share between train and test that is worth a word."""
-
 
 PURE, OFTEN, NEARLY_ALWAYS = 0.99, 0.3, 0.9
 """A word that is found with one label only, and often there, may be a leak; nearly always there, it is one."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 LICENCE = "Apache-2.0, as the repository"
 
-
 SOURCE = "written for this project in 2026 by a language model in thirteen roles (see the card); invented people"
 
 
@@ -68,10 +67,6 @@ def load(
     """Read reviews or bios.
 
     Args:
-        name: A key of `WRITTEN`.
-        label_words: Other words for the labels than their names.
-        text_column: Empty or "text"; the columns are fixed.
-        label_column: Empty or "label".
         group_columns: Which of the task's group columns to take; empty: those it comes with.
 
     Returns:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _COMMIT = r"[0-9a-f]{40}"
 
-
 _NO_DATA = ("README.md", ".gitattributes", "dataset_infos.json", ".huggingface.yaml")
 
 
@@ -73,10 +72,6 @@ def cached_folders(asked: Name, commit: str) -> list[_Folder]:
 
 def from_cache(asked: Name, why: str) -> tuple[str, Mapping[str, "Dataset"]]:
     """The commit and splits that the cache holds for a revision.
-
-    Args:
-        asked: The data set.
-        why: Why the Hub itself was not asked.
 
     Raises:
         FtlibError: The cache does not hold it; says how to fetch it.
@@ -163,7 +158,6 @@ def load(name: str, **asked: Unpack[Asked]) -> Task:
 
     Args:
         name: "hub:" and the data set's id; "/configuration" where it has several; "@revision" to pin one.
-        **asked: See `ftlib.data.files.Asked`.
 
     Raises:
         FtlibError: There is no such data set, it is not in the cache and the Hub cannot be reached, or its rows are

@@ -160,11 +160,7 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(where: str, name: str, table: Mapping[str, Any]) -> Kind:
-    """A kind from its table.
-
-    Raises:
-        FtlibError: A side, row or member is not as it should be.
-    """
+    """A kind from its table."""
     sides = table.get("sides")
     if not _words(sides, 2):
         raise FtlibError(f"{where}: [{name}] sides: found {sides!r}; allowed: two names, one for each side")
@@ -242,7 +238,6 @@ def swapped(text: str, terms: Terms, kind: str) -> str | None:
 
     Args:
         text: Of any length; one that names both sides has both exchanged.
-        terms: See `ftlib.data.identity_terms.load_terms`.
         kind: "gender", "nationality", "religion", or another of the terms.
 
     Raises:
@@ -281,8 +276,6 @@ def scrubbed(text: str, terms: Terms, kinds: Iterable[str] = ()) -> str:
     """The text with identity terms replaced by neutral words; verbs are left as they are ("they was").
 
     Args:
-        text: Of any length.
-        terms: See `ftlib.data.identity_terms.load_terms`.
         kinds: Which kinds; none: all.
 
     Raises:

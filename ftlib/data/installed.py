@@ -33,7 +33,6 @@ SKIPPED_FOLDERS = frozenset(
 )
 """Folders that hold tests, or another project's code."""
 
-
 MASK = "_"
 """What stands where code or a name was: one token for most tokenizers, none for TF-IDF."""
 
@@ -89,9 +88,7 @@ HEADING = re.compile(
 )
 """A line that opens a section of a docstring."""
 
-
 _UNDERLINE = re.compile(r"^\s*([-=~^*#+])\1{2,}\s*$")
-
 
 _NOT_PROSE = re.compile(r"^\s*(?:>>>|\.\.|[-*+|]\s|\d+[.)]\s|[-=+|]{3,}|[@#|]|\$\$|```|\w+\s\(.*\)?:|.*\*optional\*)")
 
@@ -148,15 +145,12 @@ _CODE = re.compile(
     """
 )
 
-
 _ABBREVIATION = re.compile(r"(?i)\b(e)\.g\.|\b(i)\.e\.")
-
 
 # "Read more in the _." is one library's habit, and says nothing once the place is masked.
 _POINTER = re.compile(
     r"(?i)(?:^|(?<=[.!?:_] ))(?:(?:for|to) [^.!?]*?)?(?:please )?\b(?:read more in|see|refer to)\b[^.!?]*(?:[.!?]\s*|$)"
 )
-
 
 # Neighbouring marks, and the quotes, stars or brackets around one, say no more than one mark.
 _MASKS = re.compile(rf"[\[*'\"]*(?:{MASK}[\s\]\[*'\"/:=,-]*)*{MASK}[\]*'\"]*(?!\w)")
@@ -210,7 +204,6 @@ class NearDuplicates:
 
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
-
 _SLOW_SECONDS = 2.0
 
 
@@ -252,10 +245,6 @@ class Recipe:
 
 def library_versions(name: str, libraries: Iterable[str]) -> dict[str, str]:
     """Installed version of each library.
-
-    Args:
-        name: The task that asks, for the error.
-        libraries: Import names.
 
     Raises:
         FtlibError: Some library is not installed.

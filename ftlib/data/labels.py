@@ -17,7 +17,6 @@ from ftlib.metrics.fairness import BLANK_GROUP
 
 MOST_LABELS = 1000
 
-
 _FEW_ROWS = 20
 
 
@@ -180,13 +179,10 @@ TEXT_NAMES = (
 )
 """Usual names of a text column. "title" counts only where none of these is there, or with a "description"."""
 
-
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "topic", "sentiment", "coarse_label")
 """Usual names of a label column."""
 
-
 _TITLE = "title+description"
-
 
 _BESIDE = {"context", "passage", "answer", "hypothesis"}
 """A question beside one of these is half of what is to be read, so it is not guessed alone."""

@@ -34,15 +34,11 @@ LIBRARIES: Mapping[str, str] = {
 }
 """The labels (a library's import name), and what each library is for, in words that do not name it."""
 
-
 TEMPLATE = "Documentation of a Python library for {label}."
-
 
 LICENCE = "each docstring under its own library's licence (see the card); read in place, not redistributed"
 
-
 FEWEST_WORDS, ENOUGH_WORDS, MOST_WORDS = 8, 30, 60
-
 
 _NAMES = re.compile(
     r"(?i)\w*(?:torch|numpy|scipy|pandas|sklearn|scikit|matplotlib|networkx|sympy|hugging\s?face)\w*(?:[- ]?learn\b)?"
@@ -61,11 +57,7 @@ def load(
     """Read pydocs, from the cache or from the packages themselves.
 
     Args:
-        name: "pydocs".
         label_words: Other words for the libraries than `LIBRARIES` has.
-        text_column: Empty or "text"; the columns are fixed.
-        label_column: Empty or "label".
-        group_columns: Empty; the examples belong to no groups of people.
 
     Raises:
         FtlibError: A library is not installed, or a column was asked for that pydocs does not have.
@@ -114,31 +106,23 @@ RECIPE = Recipe(
     seconds="15 to 45 s",
 )
 
-
 FEWEST_BYTES, MOST_BYTES = 300, 2000
-
 
 OPENING_WORDS = 5
 """A document opens with this much prose at least; what starts with a list of arguments is a fragment."""
 
-
 _ADDRESS = re.compile(r"(?i)[\w.+-]+\s?(?:@|\bat\b|\(at\))\s?[\w-]+\.(?:com|org|net|edu|gov|io|de|fr|uk|ch|ca|jp)\b")
-
 
 _NOTICE = re.compile(
     r"(?i)\bcopyright\b|©|\ball rights reserved\b|\blicen[sc]ed under\b|\bauthors?\s*(?::|\n\s*[-=]{3})"
     r"|\b(?:thanks to|courtesy of|(?:written|contributed|provided|maintained) by) [A-Z]"
 )
 
-
 _HEADING_ONLY = re.compile(r".*(?::|\n\s*[-=~^]{3,})\s*", re.DOTALL)
 
 
 def load_text(name: str = "pydocs_text") -> Task:
     """Read pydocs_text, from the cache or from the packages themselves.
-
-    Args:
-        name: "pydocs_text".
 
     Raises:
         FtlibError: A library is not installed.

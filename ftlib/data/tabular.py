@@ -12,9 +12,7 @@ from ftlib.core.errors import FtlibError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
-
 MOST_REPORTED = 5
-
 
 _FIELD_LIMIT = 2**31 - 1
 
@@ -69,7 +67,6 @@ def read_rows(path: Path, where: str = "") -> Table:
     """Read one file strictly; its suffix says the format.
 
     Args:
-        path: The file.
         where: What to call it in errors; its name where empty.
 
     Raises:
@@ -93,10 +90,6 @@ def read_rows(path: Path, where: str = "") -> Table:
 
 def decoded(path: Path, where: str) -> str:
     """The text of a file in strict UTF-8, without the byte order mark.
-
-    Args:
-        path: The file.
-        where: What to call it in errors.
 
     Raises:
         FtlibError: It cannot be read, or is not text in UTF-8; says the line.

@@ -52,10 +52,6 @@ def looked_at(versions: ArrayLike) -> NDArray[np.float64]:
 def flip_rate(before: ArrayLike, after: ArrayLike) -> float:
     """Share of texts whose predicted label is another one after swapping; 0: none (Garg et al. 2019).
 
-    Args:
-        before: (n_texts, n_labels) probabilities of the texts as they are.
-        after: The same texts, swapped.
-
     >>> flip_rate([[0.9, 0.1], [0.6, 0.4]], [[0.8, 0.2], [0.3, 0.7]])
     0.5
     """
@@ -86,7 +82,6 @@ def template_gap(scores: ArrayLike, term: int) -> float:
 
     Args:
         scores: (n_frames, n_terms) probabilities.
-        term: Which column.
 
     >>> template_gap([[0.5, 0.25, 0.25], [1.0, 0.5, 0.5]], 0)  # (0.25 + 0.5) / 2
     0.375
@@ -107,19 +102,11 @@ def measure_swaps(
     """What swapping changes, with intervals over texts.
 
     Args:
-        before: (n_texts, n_labels) probabilities of the texts as they are.
-        after: The same texts, swapped.
         sides: (n_texts,) the side that a text named as it was: 0, 1, or -1 for both.
-        names: Of the two sides.
-        clusters: (n_texts,): texts of one source count as one draw.
-        alpha: 1 - confidence.
 
     Returns:
         flip_rate and mean_change of all texts, and signed_gap of those that name one side, second minus first, with
         the "p_value" of a paired test that it is 0; each {"value", "low", "high", "n"}, or value null and "reason".
-
-    Raises:
-        FtlibError: Shapes that do not fit.
 
     >>> found = measure_swaps([[0.9, 0.1], [0.4, 0.6]], [[0.8, 0.2], [0.6, 0.4]], [0, 1], ["men", "women"])
     >>> found["flip_rate"]["value"], round(found["signed_gap"]["value"], 3)  # (0.2 - 0.1 + 0.6 - 0.4) / 2
@@ -163,7 +150,6 @@ def measure_templates(
     Args:
         probabilities: (n_frames, n_terms, n_labels), terms in the order of `terms`.
         terms: Kind of identity -> its terms, two or more.
-        alpha: 1 - confidence.
 
     Returns:
         Kind -> term -> "template_score" (mean probability) and "template_gap", the latter with "p_value" and "p_holm"
@@ -263,20 +249,13 @@ def measure_pairs(
     """The share in all and for every type of bias, with Wilson's interval.
 
     Args:
-        more: See `stereotype_share`.
-        less: See `stereotype_share`.
         types: (n_pairs,) type of bias of each pair.
         protocol: How the likelihoods came about; part of what a value means.
         caution: What is known against the pairs; shown with every value.
-        clusters: (n_pairs,): pairs of one source count as one draw.
-        alpha: 1 - confidence.
 
     Returns:
         {"stereotype_share": leaf, "groups": {"bias_type": {type: {"stereotype_share": leaf}}}}; a leaf is {"value",
         "low", "high", "n", "ties", "protocol"}, the first with "caution" too.
-
-    Raises:
-        FtlibError: See `stereotype_share`.
 
     >>> types = ["age", "age", "race", "race"]
     >>> found = measure_pairs([-1, -2, -3, -4], [-2, -1, -4, -5], types, protocol="", caution="")

@@ -84,16 +84,6 @@ def drawn(
 ) -> NDArray[np.float64]:
     """Sums of label counts of every group, of examples drawn anew within it, or by cluster.
 
-    Args:
-        truth: (n_examples,) numbers of the true labels.
-        chosen: (n_examples,) numbers of the predicted ones.
-        code: (n_examples,) numbers of the groups.
-        n_groups: How many there are.
-        n_labels: K, how many labels there are.
-        clusters: (n_examples,): examples that share a source are drawn together.
-        replicates: How often everything is drawn.
-        rng: Draws.
-
     Returns:
         (n_replicates, n_groups, 3 K), as `ftlib.stats.linearize.label_counts` counts.
     """
@@ -117,10 +107,6 @@ def drawn(
 def independent(clusters: ArrayLike | None, some: NDArray) -> int:
     """How many independent draws some of the examples are: themselves, or the clusters they come from.
 
-    Args:
-        clusters: (n_examples,) what examples share a source with; None: nothing.
-        some: (n_examples,) which are meant.
-
     >>> some = np.array([True, True, True, False])
     >>> independent(None, some), independent(["x", "x", "y", "z"], some)
     (3, 2)
@@ -131,7 +117,6 @@ def independent(clusters: ArrayLike | None, some: NDArray) -> int:
 FEWEST = 10
 """A group with fewer examples for a rate to divide by takes part in no gap: one example more or less would move its
 rate by 10 points and more, and the largest difference of several such groups is mostly chance."""
-
 
 REPLICATES = 2000
 
@@ -146,7 +131,6 @@ class Gap(NamedTuple):
 
 
 _BOTH = ("difference", "ratio")
-
 
 GAPS: Mapping[str, Gap] = MappingProxyType(
     {
@@ -233,11 +217,8 @@ def smallest_gap(n_a: float, n_b: float, rate: float, comparisons: int = 1, alph
     paired comparison (`ftlib.stats.power`) of as many examples as the harmonic mean of the groups' sizes.
 
     Args:
-        n_a: Independent examples of one group.
-        n_b: Of the other.
         rate: Of both together, above 0 and below 1.
         comparisons: Pairs of groups, times labels, that were looked at.
-        alpha: Level of the two-sided test.
 
     Returns:
         The difference as a share; infinite where none would be established.
@@ -269,16 +250,8 @@ def gaps(
     """Every gap of one column of groups, with its interval.
 
     Args:
-        truth: (n_examples,) numbers of the true labels.
-        chosen: (n_examples,) numbers of the predicted ones.
-        code: (n_examples,) numbers of the groups.
-        names: Of the groups.
         labels: The labels looked at, each against the rest, and their numbers; one where there are two labels.
-        n_labels: How many there are.
         unnamed: The group that takes part in no gap, since it is nobody's name.
-        rng: Draws the replicates.
-        clusters: (n_examples,): examples that share a source are drawn together.
-        alpha: 1 - confidence.
 
     Returns:
         Name -> {"value", "low", "high", "n"} and, where there is a value: "smallest" (the smallest difference, of a
@@ -362,7 +335,6 @@ def _leaf(families: Sequence[Sequence[Rate]], ratio: bool, alpha: float) -> dict
 
 PREFIX = "group_"
 
-
 SEED = 0
 """Of the replicates: the same predictions give the same intervals."""
 
@@ -406,8 +378,6 @@ def measure_groups(
 
     Args:
         table: Predictions of one stage and part, `group_<column>` among their columns; a missing group counts as blank.
-        labels: The task's label names, in order.
-        alpha: 1 minus the level of the intervals.
         rng: Draws the replicates of the gaps; None: seeded.
 
     Returns:
@@ -445,12 +415,6 @@ def by_group(truth: NDArray, chosen: NDArray, groups: Sequence[str], n_labels: i
 
     Its own rates are not used: they take several times as long, one after another, and say 0 where they divide by
     nothing.
-
-    Args:
-        truth: (n_examples,) numbers of the true labels.
-        chosen: (n_examples,) numbers of the predicted ones.
-        groups: (n_examples,) names.
-        n_labels: How many labels there are.
     """
     # It loads scikit-learn, which takes a second, and only data with groups need it.
     from fairlearn.metrics import MetricFrame

@@ -46,7 +46,6 @@ def exposures(ranks: ArrayLike, candidates: int) -> NDArray[np.float64]:
 
     Args:
         ranks: Any shape; 1 to candidates.
-        candidates: |R|, the secret itself counted.
 
     Raises:
         FtlibError: A rank outside 1 to candidates.
@@ -65,10 +64,6 @@ def exposure(ranks: ArrayLike, candidates: int) -> float:
 
     Args:
         ranks: `(n_secrets,)`.
-        candidates: |R|.
-
-    Raises:
-        FtlibError: See `exposures`.
 
     >>> exposure([1, 16], 16)
     2.0
@@ -82,14 +77,9 @@ def exposure_interval(ranks: ArrayLike, candidates: int, alpha: float = 0.05) ->
 
     Args:
         ranks: `(n_seeds, n_secrets)` or `(n_secrets,)`.
-        candidates: |R|.
-        alpha: 1 - confidence.
 
     Returns:
         Mean, low, high, all within 0 and log2 candidates; NaN bounds of a single secret.
-
-    Raises:
-        FtlibError: See `exposures`.
 
     Where all five are found first the interval ends at the most that can be seen:
 
@@ -121,7 +111,6 @@ def extraction(matched: ArrayLike, length: int) -> float:
 
     Args:
         matched: `(n_documents,)` tokens written as they stand in the document, up to the first that is not.
-        length: Tokens that the continuation has.
 
     Raises:
         FtlibError: More tokens matched than there are.

@@ -41,7 +41,6 @@ class Likelihood(NamedTuple):
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts that say nothing: what a prompt answers to them is its bias (Zhao et al. 2021, section 5.2)."""
 
-
 CONTEXT = 512
 """Tokens a language model sees at once when it is measured, unless the spec says otherwise or it can see fewer."""
 
@@ -82,10 +81,7 @@ def prompted(
     """The function texts -> (n_texts, n_labels) of a language model: a softmax over the likelihood of labels' words.
 
     Args:
-        module: A decoder or an encoder-decoder.
-        model: Its tokenizer and device.
         spec: max_length (tokens of a text) and dtype are read.
-        prompt: How the question is put.
         prefix: What stands before every question: instructions, examples.
         calibration: "contextual" divides by the mean probabilities that CONTENT_FREE texts get (Zhao et al. 2021,
             section 4, with a diagonal matrix and no bias); "none" leaves them.
@@ -209,10 +205,7 @@ def by_protocol(
     """The same model and texts, measured in several ways.
 
     Args:
-        model: A decoder, as it is.
-        texts: (n_texts,) documents.
         windows: (context, stride) in tokens, each one way of measuring.
-        bos: Whether BOS stands before each document.
 
     Returns:
         One row per way: context, stride, perplexity, bits_per_byte, low, high (of bits per byte, over documents), n,

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 STATUS = ("ok", "failed", "diverged", "timeout")
 
-
 COLUMNS = ("stage", "part", "id", "label", "prediction", "cluster", "nats", "n_tokens", "n_bytes", "text_out")
 """Columns of every predictions table, beside `score_<label>` and `group_<column>`."""
 
@@ -139,8 +138,6 @@ def likelihoods_table(stage: str, part: str, examples: "pd.DataFrame", likelihoo
     """One row per document, in the columns the contract names.
 
     Args:
-        stage: "before" or "after".
-        part: "test", "validation", or a probe's name.
         examples: Documents, in the order of `likelihoods`.
         likelihoods: (n_documents,) nats, n_tokens, n_bytes.
 

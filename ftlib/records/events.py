@@ -97,9 +97,6 @@ class Fit(NamedTuple):
 def fits(events: Iterable[Mapping[str, Any]]) -> list[Fit]:
     """The trainings of a run, in the order they were made.
 
-    Args:
-        events: See `ftlib.records.events.read_events`.
-
     >>> diary = [{"event": "fit", "learning_rate": 0.1}, {"event": "step", "step": 5, "loss": 2.0}]
     >>> fits([*diary, {"event": "validation", "step": 5, "loss": 2.5, "n": 40}])
     [Fit(learning_rate=0.1, train=((5, 2.0),), validation=((5, 2.5),), n=40, kept=None)]
@@ -144,9 +141,6 @@ def _number(value: Any) -> bool:
 
 def read_curve(run_dir: str | Path) -> "pd.DataFrame":
     """A run's losses, one row each.
-
-    Args:
-        run_dir: The run's folder.
 
     Returns:
         Columns `fit` (1, 2, ... in the order made), `learning_rate` (NaN where the diary does not say), `part` ("train"
@@ -193,7 +187,6 @@ def rise(losses: ArrayLike, *, alpha: float = 0.05) -> Rise:
 
     Args:
         losses: `(n_seeds, n_validations)`, the last one at the end of training.
-        alpha: 1 - confidence.
 
     Raises:
         FtlibError: No such table, or losses that are not finite.

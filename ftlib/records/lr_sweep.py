@@ -117,7 +117,6 @@ def read_sweeps(study: str | Path, task: str = "", methods: Sequence[str] = ()) 
     A run that diverged gives no answer, so all of its examples count as wrong; one that failed otherwise is missing.
 
     Args:
-        study: Its folder.
         task: One of its tasks, with labels; empty: that of the first run at several rates.
         methods: Those that are wanted, in this order; empty: all.
 
@@ -174,7 +173,6 @@ def read_sweeps(study: str | Path, task: str = "", methods: Sequence[str] = ()) 
 DRAWS = 4000
 """Times chance is drawn anew for an interval."""
 
-
 AROUND = 2
 """Rates on either side of the best whose seeds say how much training varies: farther off it varies otherwise."""
 
@@ -219,11 +217,6 @@ class Ratio(NamedTuple):
 def best_rate(sweep: Sweep, *, rng: np.random.Generator, alpha: float = 0.05) -> Best:
     """Find the learning rate at which a method learns best.
 
-    Args:
-        sweep: The method at three or more rates.
-        rng: Draws chance anew.
-        alpha: 1 - confidence.
-
     Returns:
         The rate with its interval; NaN with a reason where the best of those tried is the lowest or the highest (then
         the interval says on which side it may lie), and where there are fewer than 3 rates or 2 seeds.
@@ -267,12 +260,9 @@ def ratio_of_best(
     """Find how many times the best learning rate of a the best rate of b is, and whether a claim about that holds.
 
     Args:
-        a: A method.
         b: Another, measured on the same test examples.
-        rng: Draws chance anew, the same test examples for both.
         claim: The ratio that is claimed.
         within: The factor, above 1, by which a ratio may miss the claim and still be called as claimed.
-        alpha: 1 - confidence.
 
     Returns:
         The claim "holds" where the interval lies within claim / within and claim * within, "does not hold" where it

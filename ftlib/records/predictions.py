@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 Codes = NDArray[np.int32]
 
-
 _CODED = ("stage", "part", "label", "prediction")
-
 
 _NUMBERS = ("nats", "n_tokens", "n_bytes")
 
@@ -76,7 +74,6 @@ def read_parts(path: Path, metrics: Mapping[str, Any], cache: dict[bytes, Any]) 
     """Read one run's predictions.
 
     Args:
-        path: A predictions.parquet.
         metrics: Of the run's record: says under which protocol likelihoods of text came about.
         cache: Arrays that are equal in many runs are kept here once.
 

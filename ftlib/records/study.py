@@ -25,7 +25,6 @@ from ftlib.records.predictions import Examples, Part, read_parts
 _OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
 """Fields that are no settings: they have a column of their own, or do not change what is asked."""
 
-
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 
 

@@ -22,12 +22,6 @@ def resampling_counts(
 ) -> Iterator[NDArray[np.floating]]:
     """Draw n of n with replacement, many times, and yield how often each was drawn, a block of replicates at a time.
 
-    Args:
-        n: Examples, seeds or clusters.
-        n_replicates: Replicates in all.
-        rng: Source of chance.
-        dtype: Of the counts, float32 or float64.
-
     Yields:
         `(block, n)` counts; each row sums to n.
 
@@ -63,9 +57,6 @@ def bootstrap_means(
 
     Args:
         scores: `(n_methods, n_seeds, n_examples)`.
-        rng: Source of chance.
-        n_replicates: Replicates.
-        clusters: `(n_examples,)`: examples of one source are drawn together.
         resample_seeds: False keeps the seeds as they are.
 
     Returns:
@@ -119,19 +110,6 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of a mean by the two-level bootstrap; see `bootstrap_means` for where it is too narrow.
 
-    Args:
-        scores: `(n_seeds, n_examples)`; give differences for a paired interval.
-        rng: Source of chance.
-        n_replicates: Replicates.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`.
-
-    Returns:
-        Lower and upper bound, in the unit of the scores.
-
-    Raises:
-        FtlibError: See `ftlib.stats.variance.as_scores`.
-
     >>> bootstrap_interval([[2.0, 2.0, 2.0]], np.random.default_rng(0), n_replicates=10)
     (2.0, 2.0)
     """
@@ -159,17 +137,10 @@ def swap_test(
     Args:
         a: `(n_examples, n_counts)`: what each example adds to the sums, first run
             (`ftlib.stats.linearize.label_counts`).
-        b: The same for the second run.
         metric: Sums `(..., n_counts)` to values `(...)`.
-        rng: Source of chance.
-        n_permutations: Random swaps.
-        clusters: `(n_examples,)`: examples of one source are swapped together.
 
     Returns:
         Two-sided p-value, at least 1 / (n_permutations + 1).
-
-    Raises:
-        FtlibError: Shapes that do not fit.
 
     >>> x = np.array([[1.0], [0.0]])
     >>> swap_test(x, x, lambda sums: sums[..., 0], np.random.default_rng(0))
@@ -198,17 +169,6 @@ def swap_test(
 
 def sign_flip_test(differences: ArrayLike, rng: np.random.Generator, *, n_permutations: int = 4_000) -> float:
     """Sign-flip test that paired differences of one run are as likely to fall one way as the other.
-
-    Args:
-        differences: `(n_examples,)`.
-        rng: Source of chance.
-        n_permutations: Random flips; all 2^n of them are tried instead where that is fewer.
-
-    Returns:
-        Two-sided p-value.
-
-    Raises:
-        FtlibError: See `ftlib.stats.variance.as_scores`; or more than one run.
 
     Of the 8 ways to sign (1, 1, 1) two are as extreme:
 

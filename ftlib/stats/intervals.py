@@ -36,17 +36,10 @@ def interval(
     number of examples that seeds and clusters leave (`ftlib.stats.paired.squeeze`); other scores get Student's t.
 
     Args:
-        values: `(n_seeds, n_examples)` or `(n_examples,)`.
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`, see `compare`.
         bounds: Least and greatest possible mean; 0 and 1 where all scores are 0 or 1.
 
     Returns:
         Value, low, high, with low <= value <= high within the bounds.
-
-    Raises:
-        FtlibError: See `ftlib.stats.variance.as_scores`.
 
     >>> [round(x, 4) for x in interval([0] * 10)]  # Wilson, none of 10
     [0.0, 0.0, 0.2775]
@@ -76,19 +69,11 @@ def metric_interval(
     """A metric of labels with its interval, averaged over seeds.
 
     Args:
-        labels: `(n_examples,)` class numbers.
-        predictions: `(n_seeds, n_examples)` class numbers.
         metric: `accuracy`, `f1_macro`, `f1_binary` (of class `positive`) or `mcc`.
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
         positive: Class of `f1_binary`; pass each class in turn for F1 per class.
-        clusters: `(n_examples,)`, see `compare`.
 
     Returns:
         Value, low, high, within the metric's range; all NaN for the F1 of a class that occurs nowhere.
-
-    Raises:
-        FtlibError: See `ftlib.stats.linearize.label_values`.
 
     >>> metric_interval([1, 1, 0], [1, 0, 0], "f1_binary").value.__round__(4)
     0.6667
@@ -119,18 +104,11 @@ def ratio_interval(
     """Sum of numerators / sum of denominators with its interval, averaged over seeds (bits per byte, nats per token).
 
     Args:
-        numerators: `(n_seeds, n_examples)`.
         denominators: `(n_seeds, n_examples)`, or `(n_examples,)` for all seeds.
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`, see `compare`.
 
     Returns:
         Value, low, high in the unit of the ratio; never below 0 where no numerator is.
         A perplexity is the exp of all three.
-
-    Raises:
-        FtlibError: See `ftlib.stats.linearize.ratio_values`.
 
     >>> ratio_interval([2.0, 4.0], [1.0, 2.0])
     Interval(value=2.0, low=2.0, high=2.0)

@@ -66,9 +66,6 @@ class Curve(NamedTuple):
 def tables_of(*curves: Curve) -> list[dict[int, Array]]:
     """Check curves that belong together.
 
-    Args:
-        curves: One or more, over the same draws and test examples.
-
     Returns:
         For each curve: number of labels -> `(n_draws, n_examples)`, or one row.
 
@@ -115,8 +112,6 @@ def last_change(values: Array, logs: Array, *, touching: bool = False) -> float:
     """Where a curve, straight between its points, rises above 0 for good.
 
     Args:
-        values: `(n_points,)`.
-        logs: `(n_points,)` ascending places.
         touching: Whether 0 itself counts as above.
 
     Returns:
@@ -157,9 +152,6 @@ class Band:
 
         Args:
             tables: Number of labels, ascending, at least two -> `(n_draws, n_examples)` values, higher is better.
-            target: In the unit of the values.
-            alpha: 1 - confidence.
-            clusters: `(n_examples,)`: test examples that share a source count as one draw.
             touching: Whether the target itself counts as above it.
         """
         values = np.stack([by_cluster(table, clusters) for table in tables.values()])
@@ -194,9 +186,6 @@ class Band:
 
     def errors(self, weights: Array) -> tuple[Array, Array, Array]:
         """Standard errors of weighted means of the numbers of labels: see `ftlib.stats.variance.standard_errors`.
-
-        Args:
-            weights: `(n_points, n_numbers)`.
 
         Returns:
             From examples, from draws, and the least: each `(n_points,)`.
@@ -279,20 +268,12 @@ def crossing(
     """Find the number of labels per class from which on b is better than a.
 
     Args:
-        a: The method that may be overtaken.
         b: The method that may overtake it, on the same draws and test examples. A number of labels at which only one of
             the two was measured is left out.
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`: test examples that share a source count as one draw.
-        higher_is_better: False for losses.
 
     Returns:
         The crossing with its interval; NaN with a reason where the two share fewer than 2 numbers of labels, or where
         there are fewer than 2 draws of what draws.
-
-    Raises:
-        FtlibError: See `ftlib.stats.learning_curve.tables_of` and `ftlib.stats.variance.by_cluster`; or alpha.
 
     b - a is -0.2 at 4 labels and 0.2 at 16: nothing half way between 2 and 4 doublings, at 8.
 
@@ -335,19 +316,11 @@ def label_budget(
     """Find the number of labels per class from which on a method's mean stays at or above a target.
 
     Args:
-        curve: The method's scores.
         target: In the unit of the scores (accuracy: 0.7 is 70 points).
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
-        clusters: See `crossing`.
-        higher_is_better: False for losses, which are to stay at or below the target.
         unit: `points` shows the target times 100; any other unit shows it as it is.
 
     Returns:
         The number of labels with its interval; NaN with a reason as in `crossing`.
-
-    Raises:
-        FtlibError: See `crossing`; or a target that is not finite.
 
     0.5 at 4 labels and 0.7 at 16: 0.6 half way, at 8.
 

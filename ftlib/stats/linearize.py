@@ -23,7 +23,6 @@ def as_predictions(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray, 
     """Check labels and predicted labels, and number the classes that occur from 0.
 
     Args:
-        labels: `(n_examples,)` integers, none negative.
         predictions: `(n_seeds, n_examples)` or `(n_examples,)` integers, none negative.
 
     Returns:
@@ -68,16 +67,10 @@ def label_values(labels: ArrayLike, predictions: ArrayLike, metric: str, *, posi
     only one class was given or labelled.
 
     Args:
-        labels: `(n_examples,)` class numbers.
-        predictions: `(n_seeds, n_examples)` class numbers.
-        metric: `accuracy`, `f1_macro`, `f1_binary` or `mcc`.
         positive: The class that `f1_binary` is about; with another class number, the F1 of that class.
 
     Returns:
         `(n_seeds, n_examples)`; a row is NaN where its metric is undefined (F1 of a class that occurs nowhere).
-
-    Raises:
-        FtlibError: Unknown metric, or see `as_predictions`.
 
     One of two positives found, nothing else given: F1 = 2 / 3. Without the first example it is 0, without the second 1,
     without the third as before: influences 4/3, -2/3 and 0, less their mean 2/9.
@@ -143,11 +136,7 @@ def ratio_values(numerators: ArrayLike, denominators: ArrayLike) -> Array:
     (numerator - ratio * denominator) / (sum of the other denominators) (Cochran 1977, chapter 6).
 
     Args:
-        numerators: `(n_seeds, n_examples)`.
         denominators: `(n_seeds, n_examples)`, or `(n_examples,)` where every seed has the same.
-
-    Returns:
-        `(n_seeds, n_examples)`, in the unit of the ratio.
 
     Raises:
         FtlibError: Shapes that do not fit, or denominators that are negative or sum to 0.
@@ -179,10 +168,6 @@ def sum_values(counts: ArrayLike, metric: Callable[[NDArray], NDArray]) -> Array
 
     Args:
         counts: `(n_seeds, n_examples, n_counts)`: what each example adds to the sums (matches, lengths, tokens).
-        metric: Sums `(..., n_counts)` to values `(...)`.
-
-    Returns:
-        `(n_seeds, n_examples)`, in the unit of the metric.
 
     Raises:
         FtlibError: Wrong number of axes, or a metric that is not finite.
@@ -209,11 +194,6 @@ def sum_values(counts: ArrayLike, metric: Callable[[NDArray], NDArray]) -> Array
 def label_counts(labels: ArrayLike, predictions: ArrayLike, n_classes: int) -> NDArray[np.float64]:
     """What an example adds to the counts that every metric of labels is a function of.
 
-    Args:
-        labels: `(n_examples,)` class numbers below `n_classes`.
-        predictions: `(n_examples,)` class numbers of one run.
-        n_classes: K.
-
     Returns:
         `(n_examples, 3 K)`: rightly given class k, given class k, labelled class k.
 
@@ -230,14 +210,6 @@ def metric_of_counts(counts: NDArray, metric: str, *, positive: int = 1) -> NDAr
 
     Args:
         counts: `(..., 3 K)` sums (whole or weighted) of `label_counts`.
-        metric: `accuracy`, `f1_macro`, `f1_binary` or `mcc`.
-        positive: Class of `f1_binary`.
-
-    Returns:
-        `(...)`.
-
-    Raises:
-        FtlibError: Unknown metric.
 
     >>> sums = label_counts([1, 1, 0], [1, 0, 0], 2).sum(axis=0)
     >>> [round(float(metric_of_counts(sums, m)), 4) for m in ("accuracy", "f1_binary", "f1_macro", "mcc")]

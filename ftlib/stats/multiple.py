@@ -58,24 +58,15 @@ def compare_all(
     Args:
         scores: Method -> `(n_seeds, n_examples)` scores; with `metric`, class numbers that were predicted. For ratios
             give `ftlib.stats.linearize.ratio_values`.
-        margin: Smallest difference that matters.
         alpha: 1 - confidence, and the chance of any wrong "better" or "worse" in the whole family.
-        rng: Draws the permutations where a metric with one seed needs them.
         pairs: The plan's comparisons; all pairs where left out.
-        clusters: `(n_examples,)`, see `ftlib.stats.verdict.compare`.
-        unit: See `ftlib.stats.verdict.compare`.
-        higher_is_better: False for losses.
         labels: `(n_examples,)` class numbers, with `metric`.
         metric: A metric of labels, see `ftlib.stats.verdict.compare_metric`; None: the mean of the scores.
-        positive: Class of `f1_binary`.
         draws_nothing: Methods without chance of their own (majority, zero-shot), whose single row is all there is to
             know. None: where some method has several seeds, those with a single row.
 
     Returns:
         One `Pair` for each comparison, in the order of `pairs`.
-
-    Raises:
-        FtlibError: See `ftlib.stats.verdict.compare`; or a pair names a method that is not in `scores`.
 
     >>> right, wrong = np.ones(50), np.zeros(50)
     >>> found = compare_all({"x": right, "y": wrong, "z": right}, margin=0.01, rng=np.random.default_rng(0))
@@ -133,10 +124,6 @@ def ranking(values: Mapping[str, float], pairs: Iterable[Pair], *, higher_is_bet
     Args:
         values: Method -> value, which orders methods of one rank.
         pairs: From `compare_all`. Pairs that were not compared count as ties.
-        higher_is_better: Direction of the values.
-
-    Returns:
-        Places, best rank first.
 
     Raises:
         FtlibError: A pair names a method without a value.

@@ -18,7 +18,6 @@ from ftlib.stats.variance import Array, VarianceComponents, half_width, standard
 MOST_EXAMPLES = 10_000_000
 """A comparison that needs more examples than this is called one that examples do not decide."""
 
-
 MOST_SEEDS = 200
 """The same for seeds."""
 
@@ -87,16 +86,8 @@ def power_of(
     """Chance that a comparison will establish a difference, or equivalence.
 
     Args:
-        difference: True difference, in the unit of the score.
-        n_examples: Test examples, shared by both methods.
-        n_seeds: Runs of each method.
-        chance: Variances of the paired difference.
-        alpha: Level of the two-sided test; the equivalence test runs at alpha on each side.
         margin: Smallest difference that matters; 0 leaves equivalence out.
         comparisons: Size of the family; a difference must hold at alpha / comparisons, Holm's strictest step.
-
-    Returns:
-        The three probabilities; see `Power`.
 
     Raises:
         FtlibError: Fewer than 2 examples or 1 seed, or alpha outside (0, 0.5).
@@ -141,14 +132,9 @@ def minimum_detectable_difference(
     """Smallest true difference in accuracy that a comparison will establish with the wanted power.
 
     Args:
-        n_examples: Test examples.
-        n_seeds: Runs of each method.
         discordance: Share of examples that exactly one of the two gets right; often 0.1 to 0.2, less for near twins.
         seed_sd: Standard deviation over seeds of the difference, as a fraction.
         repeated: Share of the discordance that falls on the same examples with every seed.
-        power: Wanted chance of establishing the difference.
-        alpha: Level of the two-sided test.
-        comparisons: Size of the family, see `power_of`.
 
     Returns:
         The difference as a fraction (0.029 = 2.9 points); infinite where no difference up to 1 is detectable.
@@ -227,20 +213,8 @@ def examples_needed(
 ) -> int | None:
     """Fewest examples with which a true difference is settled: established, or shown to be within the margin.
 
-    Args:
-        difference: True difference, in the unit of the score.
-        n_seeds: Runs of each method, kept as they are.
-        chance: Variances of the paired difference.
-        margin: Smallest difference that matters; 0 leaves equivalence out.
-        power: Wanted chance of a settled comparison.
-        alpha: Level of the test.
-        comparisons: Size of the family, see `power_of`.
-
     Returns:
         Number of examples, or None where `MOST_EXAMPLES` would not be enough.
-
-    Raises:
-        FtlibError: See `power_of`.
 
     ((1.96 + 0.84) / 0.02)^2 * 0.2 = 3 925, and a little for Student's t:
 
@@ -265,9 +239,6 @@ def seeds_needed(
 
     Returns:
         Number of seeds, or None where `MOST_SEEDS` would not be enough: the examples are what is missing.
-
-    Raises:
-        FtlibError: See `power_of`.
 
     Two methods that differ by 1 point on 100 examples are not settled by any number of seeds:
 

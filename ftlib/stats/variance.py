@@ -34,10 +34,6 @@ def as_scores(scores: ArrayLike, name: str = "scores") -> Array:
 
     Args:
         scores: `(n_seeds, n_examples)`, or `(n_examples,)` for one run. Booleans count as 0 and 1.
-        name: What to call the array in an error.
-
-    Returns:
-        `(n_seeds, n_examples)` float64.
 
     Raises:
         FtlibError: Not numbers, not one or two axes, fewer than 2 examples, no seed, or a value that is not finite.
@@ -89,16 +85,7 @@ def paired(a: ArrayLike, b: ArrayLike, name_a: str = "a", name_b: str = "b") -> 
     One row against several stands for every seed: a method that draws nothing (majority, zero-shot) runs once.
 
     Args:
-        a: `(n_seeds, n_examples)` or `(n_examples,)`.
         b: The same examples in the same order; the same seeds, or one row.
-        name_a: What to call `a` in an error.
-        name_b: What to call `b` in an error.
-
-    Returns:
-        Both as `(n_seeds, n_examples)`.
-
-    Raises:
-        FtlibError: See `as_scores`; or the numbers of examples or of seeds do not fit.
 
     >>> x, y = paired([[1, 0], [1, 1]], [0, 1])
     >>> x.shape, y.tolist()
@@ -126,7 +113,6 @@ def by_cluster(values: Array, clusters: ArrayLike | None) -> Array:
     means stay what they were and unequal clusters are handled as a ratio estimate (Miller 2024, section 2.2).
 
     Args:
-        values: `(n_seeds, n_examples)`.
         clusters: `(n_examples,)`, anything that can be compared; None: every example is its own cluster.
 
     Returns:
@@ -231,16 +217,6 @@ class VarianceComponents:
 def variance_components(values: ArrayLike, clusters: ArrayLike | None = None) -> VarianceComponents:
     """Split the chance in a table of scores into seeds, examples and rest.
 
-    Args:
-        values: `(n_seeds, n_examples)` scores, or differences of two methods' scores.
-        clusters: `(n_examples,)`: examples that share a source count as one draw.
-
-    Returns:
-        The mean with its standard errors; see `VarianceComponents`.
-
-    Raises:
-        FtlibError: See `as_scores` and `by_cluster`.
-
     One seed gives the textbook standard error, sd / sqrt(n): here sqrt(0.5 / 2) = 0.5.
 
     >>> s = variance_components([[0.0, 1.0]])
@@ -276,13 +252,6 @@ def standard_errors(
     """Standard errors of the mean of a two-way table from its mean squares; see `VarianceComponents`.
 
     Works on arrays of mean squares, so that `ftlib.stats.power` asks the very same formula what it will do.
-
-    Args:
-        ms_seeds: Mean square between seeds; ignored with one seed.
-        ms_examples: Mean square between examples.
-        ms_rest: Mean square of the rest.
-        n_seeds: S.
-        n_examples: n.
 
     Returns:
         `examples_se`, `seeds_se` and `least_se` of `VarianceComponents`.
@@ -356,7 +325,6 @@ def between(rates: ArrayLike, flips: ArrayLike) -> float:
     """Variance of what a seed does to one group and not to the others (Paule and Mandel 1982).
 
     Args:
-        rates: (n_seeds, n_groups).
         flips: (n_groups,) variance of a group's rate from seed to seed that its examples alone explain.
 
     Returns:
@@ -388,10 +356,8 @@ def gap_spread(
     """The spread of a weighted sum of groups' rates.
 
     Args:
-        values: (n_seeds, n_examples) whose mean it is (`ftlib.report.sections.fairness.linear`).
         sides: What it sums: before and after adapting, or one of them. Of each the tables of all groups, every one
             (n_seeds, n_examples) values whose mean is the group's rate, and (n_groups,) weights.
-        clusters: (n_examples,) what examples share a source with; None: nothing.
     """
     found = variance_components(values, clusters)
     if found.n_seeds == 1:

@@ -96,14 +96,7 @@ def in_words(
     """Decide, and say it.
 
     Args:
-        found: The difference in numbers.
-        voice: Names, unit and direction.
-        p_family: Its p-value after correction for the family.
-        n_comparisons: Size of the family.
         forecast: Says what would decide, where the variances of a paired table are not to be had.
-
-    Returns:
-        The comparison with its verdict and sentence.
     """
     a, b, alpha = voice.a, voice.b, found.alpha
     run = voice.aside
@@ -232,8 +225,6 @@ def compare(
         alpha: 1 - confidence; equivalence is tested at alpha on each side.
         rng: Source of chance of every comparison's signature; a mean has a formula and draws nothing.
         clusters: `(n_examples,)`: examples that share a source count as one draw.
-        name_a: Name in the sentence.
-        name_b: Name in the sentence.
         unit: `points` shows scores times 100; any other unit shows them as they are.
         higher_is_better: False for losses. The difference stays a - b, the verdict follows the direction.
         seeded: False where neither method draws anything, so that one run is all there is to know.
@@ -280,22 +271,7 @@ def compare_metric(
     permutation test, and the interval is widened to hold 0 where the two disagree.
 
     Args:
-        labels: `(n_examples,)` class numbers.
         predictions_a: `(n_seeds, n_examples)` class numbers.
-        predictions_b: The same examples and seeds, or one row.
-        metric: `accuracy`, `f1_macro`, `f1_binary` or `mcc`.
-        margin: Smallest difference that matters (0.01 is 1 point).
-        rng: Draws the permutations.
-        alpha: 1 - confidence.
-        positive: Class of `f1_binary`.
-        clusters: `(n_examples,)`, see `compare`.
-        name_a: Name in the sentence.
-        name_b: Name in the sentence.
-        unit: See `compare`.
-        seeded: See `compare`.
-
-    Returns:
-        See `compare`.
 
     Raises:
         FtlibError: See `compare` and `ftlib.stats.linearize.label_values`; or the metric is undefined.
@@ -347,23 +323,10 @@ def compare_sums(
 
     Args:
         a: `(n_seeds, n_examples, n_counts)`: what each example adds to the sums.
-        b: The same examples and seeds, or one seed.
         metric: Sums `(..., n_counts)` to values `(...)`.
-        margin: Smallest difference that matters, in the unit of the metric.
-        rng: Draws the permutations.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`, see `compare`.
-        name_a: Name in the sentence.
-        name_b: Name in the sentence.
-        unit: See `compare`.
-        higher_is_better: False for losses.
-        seeded: See `compare`.
 
     Returns:
         See `compare`; the difference is a - b, so a negative one is an improvement of a loss.
-
-    Raises:
-        FtlibError: See `compare` and `ftlib.stats.linearize.sum_values`.
 
     >>> counts = [[[1.0, 2.0], [3.0, 4.0]]]
     >>> compare_sums(counts, counts, lambda s: s[..., 0] / s[..., 1], margin=0.1, rng=np.random.default_rng(0)).verdict
@@ -392,16 +355,8 @@ def compare_ratio(
 
     Args:
         a: Numerators and denominators, each `(n_seeds, n_examples)`; one row of denominators serves all seeds.
-        b: The same examples and seeds.
-        unit: Unit of the ratio.
         higher_is_better: True for ratios such as hits per attempt.
         how: `margin`, `rng` and the rest of `compare_sums`.
-
-    Returns:
-        See `compare_sums`.
-
-    Raises:
-        FtlibError: See `compare_sums` and `ftlib.stats.linearize.ratio_values`.
 
     >>> text = ([8.0, 12.0], [4.0, 6.0])
     >>> compare_ratio(text, text, margin=0.01, rng=np.random.default_rng(0)).verdict

@@ -39,12 +39,9 @@ def score_continuations(
         model: A causal or an encoder-decoder language model of transformers, or a peft model around one.
         tokenizer: Its tokenizer; it need not have a padding token.
         prefix: What stands before every query, such as the shots; may be empty.
-        queries: (n_queries,)
         continuations: (n_continuations,) such as label words, each with the space that separates it.
         bos: Put BOS (EOS where there is none) before the text. An encoder-decoder gets its tokenizer's special tokens
             around prefix + query whatever this says; no end of text is scored after a continuation.
-        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
-        budget: Tokens in one pass; by default what the free memory allows. It changes speed, not results.
 
     Returns:
         (n_queries, n_continuations) float64: summed log-probabilities, nats.
@@ -52,7 +49,6 @@ def score_continuations(
     Raises:
         FtlibError: No continuations; one that is empty or has no tokens of its own; a text longer than the model reads;
             a model without an output layer.
-        Diverged: A score that is not a finite number.
     """
     for name, value in (("queries", queries), ("continuations", continuations)):
         if isinstance(value, str):
@@ -108,15 +104,10 @@ def score_text(
     before it.
 
     Args:
-        model: A causal language model of transformers, or a peft model around one.
-        tokenizer: Its tokenizer.
-        texts: (n_texts,) documents.
         context: Tokens that the model sees at most, BOS counted.
         stride: Tokens by which a window advances, 1 to context.
         bos: Put BOS (EOS where there is none) before each text. Without it the first token has nothing before it and
             is not scored: neither it nor its bytes are counted.
-        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
-        budget: Tokens in one pass; by default what the free memory allows. It changes speed, not results.
 
     Returns:
         One row per text: nats (summed negative log-likelihood), n_tokens (scored), n_bytes (UTF-8, of the text whose
@@ -125,7 +116,6 @@ def score_text(
     Raises:
         FtlibError: A context that is longer than the model reads, or a stride that leaves tokens out; a model that is
             not causal.
-        Diverged: A score that is not a finite number.
     """
     if isinstance(texts, str):
         raise FtlibError("texts: a list of texts is needed, not one text")
@@ -163,19 +153,14 @@ def score_masked(
     context is cut into consecutive pieces that do not see each other.
 
     Args:
-        model: A masked language model of transformers, or a peft model around one.
         tokenizer: Its tokenizer, with a mask token.
-        texts: (n_texts,) documents.
         context: Tokens of a piece, special tokens counted.
-        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
-        budget: Tokens in one pass; by default what the free memory allows. It changes speed, not results.
 
     Returns:
         One row per text: nats, n_tokens (special ones not counted), n_bytes (UTF-8).
 
     Raises:
         FtlibError: No mask token, or a context longer than the model reads.
-        Diverged: A score that is not a finite number.
     """
     if isinstance(texts, str):
         raise FtlibError("texts: a list of texts is needed, not one text")

@@ -28,11 +28,8 @@ def score_decoded(
     """Add up the log-probabilities of continuations.
 
     Args:
-        model: The model, at rest.
         contexts: (n_queries,) tokens for the encoder.
         continuations: (n_queries, n_continuations) tokens for the decoder; no end of text is put behind them.
-        budget: Tokens in one pass, the encoder's counted for every row of the decoder.
-        totals: (n_queries * n_continuations,) float64, nats; added to.
 
     Raises:
         FtlibError: The configuration does not say which token the decoder starts with.
@@ -101,13 +98,9 @@ def matched(
     """Tokens of each text, after its prefix, that greedy decoding writes as they stand there, before it first errs.
 
     Args:
-        model: A causal language model of transformers, or a peft model around one.
-        tokenizer: Its tokenizer.
         texts: (n_texts,) documents; BOS is put before each.
         prefix: Tokens that are given, BOS not counted.
         length: Tokens that are to be written.
-        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
-        budget: Tokens in one pass; by default what the free memory allows.
 
     Returns:
         (n_texts,) float64, 0 to length; NaN for a text of fewer than prefix + length tokens.

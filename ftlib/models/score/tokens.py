@@ -48,9 +48,6 @@ def pairs(
     context and continuation, encoded together, have beyond as many tokens as the context has.
 
     Args:
-        tokenizer: Of the model.
-        texts: (n_texts,) contexts.
-        continuations: (n_continuations,)
         bos: Whether BOS stands before every context; without effect for an encoder.
         encoder: The context goes to an encoder, with the tokenizer's own special tokens, and the continuation to its
             decoder: each is encoded alone.
