@@ -14,11 +14,16 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from ftlib.core.errors import FtlibError
 from ftlib.stats.multiple import compare_all, ranking
 from ftlib.stats.paired import mcnemar
-from ftlib.stats.verdict import Comparison, compare, compare_metric, compare_ratio, compare_sums
+from ftlib.stats.verdict import Comparison, compare, compare_sums
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def compare_metric(labels, a, b, metric, **how):
+    """Two methods by a metric of labels, as a family of one pair."""
+    return compare_all({"a": a, "b": b}, labels=labels, metric=metric, **how)[0].comparison
 
 
 def runs(n_seeds, n_examples, ease, seed=1, seed_sd=0.0):
@@ -200,10 +205,16 @@ def test_accuracy_is_one_thing_by_whichever_door():
 def test_bits_per_byte():
     n_bytes = rng(0).integers(50, 500, 150)
     base = n_bytes * rng(1).normal(1.2, 0.2, (3, 150))
-    found = compare_ratio((base * 0.98, n_bytes), (base, n_bytes), margin=0.001, rng=rng(), name_a="tuned")
+    tuned, untuned = (np.stack([nats, np.broadcast_to(n_bytes, nats.shape)], -1) for nats in (base * 0.98, base))
+    how = {"margin": 0.001, "rng": rng(), "unit": "bits per byte", "higher_is_better": False, "name_a": "tuned"}
+
+    def ratio(sums):
+        return sums[..., 0] / sums[..., 1]
+
+    found = compare_sums(tuned, untuned, ratio, **how)
     assert found.difference == pytest.approx(-0.02 * (base.sum(axis=1) / n_bytes.sum()).mean())
     assert found.verdict == "better" and "bits per byte" in found.sentence
-    one = compare_ratio((base[0] * 0.98, n_bytes), (base[0], n_bytes), margin=0.001, rng=rng())
+    one = compare_sums(tuned[:1], untuned[:1], ratio, **how)
     assert one.verdict == "better" and one.p_value < 0.01
 
 

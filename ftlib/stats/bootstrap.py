@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ftlib.core.errors import FtlibError
-from ftlib.stats.variance import Array, as_scores
+from ftlib.stats.variance import Array
 
 CELLS = 2_000_000
 """Resampling counts held at once; 16 MB of float64 whatever the number of replicates."""
@@ -100,25 +100,6 @@ def bootstrap_means(
     return np.concatenate(replicates)
 
 
-def bootstrap_interval(
-    scores: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    n_replicates: int = 10_000,
-    alpha: float = 0.05,
-    clusters: ArrayLike | None = None,
-) -> tuple[float, float]:
-    """Percentile interval of a mean by the two-level bootstrap; see `bootstrap_means` for where it is too narrow.
-
-    >>> bootstrap_interval([[2.0, 2.0, 2.0]], np.random.default_rng(0), n_replicates=10)
-    (2.0, 2.0)
-    """
-    table = as_scores(scores)
-    means = bootstrap_means(table[None], rng, n_replicates=n_replicates, clusters=clusters)[:, 0]
-    low, high = np.quantile(means, [alpha / 2, 1 - alpha / 2])
-    return float(low), float(high)
-
-
 def swap_test(
     a: ArrayLike,
     b: ArrayLike,
@@ -164,28 +145,4 @@ def swap_test(
         swapped = rng.integers(0, 2, size=(size, len(step)), dtype=np.uint8).astype(float) @ step
         differences = np.abs(metric(sum_a + swapped) - metric(sum_b - swapped))
         as_far += int((differences >= found - 1e-12 * max(1.0, found)).sum())
-    return (as_far + 1) / (n_permutations + 1)
-
-
-def sign_flip_test(differences: ArrayLike, rng: np.random.Generator, *, n_permutations: int = 4_000) -> float:
-    """Sign-flip test that paired differences of one run are as likely to fall one way as the other.
-
-    Of the 8 ways to sign (1, 1, 1) two are as extreme:
-
-    >>> sign_flip_test([1, 1, 1], np.random.default_rng(0))
-    0.25
-    """
-    table = as_scores(differences, "differences")
-    if len(table) != 1:
-        raise FtlibError(f"differences: found {len(table)} runs; allowed: one, shape (n_examples,)")
-    steps = table[0][table[0] != 0]
-    found = abs(float(steps.sum())) - 1e-12 * float(np.abs(steps).sum())
-    if len(steps) < 63 and 2 ** len(steps) <= n_permutations:
-        signs = 1.0 - 2.0 * ((np.arange(2 ** len(steps))[:, None] >> np.arange(len(steps))) & 1)
-        return float((np.abs(signs @ steps) >= found).mean())
-    as_far, block = 0, max(1, CELLS // len(steps))
-    for start in range(0, n_permutations, block):
-        size = min(block, n_permutations - start)
-        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(size, len(steps)), dtype=np.uint8)
-        as_far += int((np.abs(signs @ steps) >= found).sum())
     return (as_far + 1) / (n_permutations + 1)

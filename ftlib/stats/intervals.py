@@ -1,7 +1,7 @@
 """A value with its interval: what every row of a report shows.
 
-For new examples and, from two seeds on, new seeds (`ftlib.stats.variance.VarianceComponents`). With one seed an
-interval covers chance in the examples only: it is about that one training run and says nothing of another seed's.
+The interval is for new examples and, from two seeds on, new seeds (`ftlib.stats.variance.VarianceComponents`). With one
+seed it covers chance in the examples only: it is about that one training run and says nothing of another seed's.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,6 @@ class Interval(NamedTuple):
 
 def interval(
     values: ArrayLike,
-    rng: np.random.Generator | None = None,
     *,
     alpha: float = 0.05,
     clusters: ArrayLike | None = None,
@@ -60,7 +59,6 @@ def metric_interval(
     labels: ArrayLike,
     predictions: ArrayLike,
     metric: str,
-    rng: np.random.Generator | None = None,
     *,
     alpha: float = 0.05,
     positive: int = 1,
@@ -96,7 +94,6 @@ def metric_interval(
 def ratio_interval(
     numerators: ArrayLike,
     denominators: ArrayLike,
-    rng: np.random.Generator | None = None,
     *,
     alpha: float = 0.05,
     clusters: ArrayLike | None = None,

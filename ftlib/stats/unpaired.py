@@ -24,7 +24,6 @@ def compare_unpaired(
     name_b: str = "b",
     unit: str = "points",
     higher_is_better: bool = True,
-    rng: np.random.Generator | None = None,
 ) -> Comparison:
     """Compare the means of two lists of runs that share neither draws nor seeds (Welch 1947).
 
