@@ -104,7 +104,7 @@ def test_within_the_margin_is_the_same_even_where_it_is_surely_not_zero():
     a = rng(0).normal(size=2_000)
     found = compare(a + 0.1 + 0.01 * rng(1).normal(size=2_000), a, margin=1.0, unit="nats", rng=rng())
     assert found.low > 0 and found.verdict == "same"
-    assert "are the same within 1 nats" in found.sentence and "real, but smaller than what matters" in found.sentence
+    assert "are equivalent within 1 nats" in found.sentence and "real, but smaller than what matters" in found.sentence
 
 
 def test_better_by_what_may_be_less_than_matters_says_so():
@@ -120,7 +120,7 @@ def test_sentences():
     said = compare(b, a, margin=0.01, rng=rng(), name_a="full", name_b="LoRA").sentence
     assert re.fullmatch(r"full is worse than LoRA by \d+\.\d points \(\d+\.\d to \d+\.\d\)", said), said
     said = compare(a, runs(5, 900, 1.5, 7), margin=0.1, rng=rng()).sentence
-    assert said.startswith("a and b are the same within 10 points: they differ by "), said
+    assert said.startswith("a and b are equivalent within 10 points: they differ by "), said
     said = compare(a, runs(5, 900, 1.5, 7), margin=0.01, rng=rng()).sentence
     assert said.startswith("undecided: about ") and "more examples" in said and "more seeds" in said, said
     assert said.endswith(")"), said

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     """A row of a ranking."""
 
     rank: int
-    """1 + the number of methods established to be better: methods that cannot be told apart share ranks."""
+    """1 + the number of methods established to be better: methods not shown to differ share ranks."""
     name: str
     value: float
     tied_with: tuple[str, ...]
@@ -50,7 +50,10 @@ def compare_all(
     positive: int = 1,
     draws_nothing: Collection[str] | None = None,
 ) -> list[Pair]:
-    """Compare every pair of methods, corrected for being many (Holm).
+    """Compare every pair of methods by a mean or by a metric of labels, corrected for being many (Holm).
+
+    A metric of labels is compared in its linear form (`ftlib.stats.linearize`), as a mean is. With one seed its p-value
+    comes from a permutation test, and the interval is widened to hold 0 where the two disagree.
 
     Intervals stay at 1 - alpha each; a "better" or "worse" must survive the correction, and where it does not the
     sentence says so. A verdict of "same" is one claim at alpha and is not corrected.
@@ -61,7 +64,7 @@ def compare_all(
         alpha: 1 - confidence, and the chance of any wrong "better" or "worse" in the whole family.
         pairs: The plan's comparisons; all pairs where left out.
         labels: `(n_examples,)` class numbers, with `metric`.
-        metric: A metric of labels, see `ftlib.stats.verdict.compare_metric`; None: the mean of the scores.
+        metric: `accuracy`, `f1_macro`, `f1_binary` or `mcc`; None: the mean of the scores.
         draws_nothing: Methods without chance of their own (majority, zero-shot), whose single row is all there is to
             know. None: where some method has several seeds, those with a single row.
 
@@ -118,7 +121,7 @@ def compare_all(
 def ranking(values: Mapping[str, float], pairs: Iterable[Pair], *, higher_is_better: bool = True) -> list[Place]:
     """Rank methods so that ties show as ties.
 
-    A method's rank is 1 + the number of methods established to be better than it. "Cannot be told apart" does not
+    A method's rank is 1 + the number of methods established to be better than it. "Not shown to differ" does not
     carry over from pair to pair (x ties y, y ties z, x beats z), so every place names whom it ties with.
 
     Args:

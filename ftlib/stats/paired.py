@@ -1,9 +1,8 @@
-"""Intervals, paired tests and corrections: arrays in, numbers out.
+"""The difference of two methods in numbers: interval, p-value, and how surely it lies within the margin.
 
-Shapes are `(n_seeds, n_examples)` as in `ftlib.stats.variance`, which holds the intervals that cover seeds as well as
-examples; `ftlib.stats.bootstrap` has the bootstrap and the permutation tests, `ftlib.stats.power` what a plan can show.
-
-The difference of two methods in numbers: interval, p-value, and how surely it lies within the margin.
+And what it is made of: Wilson's interval, McNemar's test, Student's t, Holm's correction. Variances that cover seeds as
+well as examples are in `ftlib.stats.variance`, permutation tests in `ftlib.stats.bootstrap`, what a plan can show in
+`ftlib.stats.power`.
 """
 
 from dataclasses import replace
@@ -111,20 +110,6 @@ def holm(p_values: ArrayLike) -> Array:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
-
-
-def equivalence(a: ArrayLike, b: ArrayLike, margin: float, *, clusters: ArrayLike | None = None) -> float:
-    """P-value of two one-sided tests: small means a and b differ by less than `margin` (Schuirmann 1987).
-
-    Differences 0.1 and -0.1: mean 0, standard error 0.1, so t = 10 with one degree of freedom on both sides.
-
-    >>> round(equivalence([0.1, 0.0], [0.0, 0.1], margin=1.0), 4)  # 1/2 - arctan(10) / pi
-    0.0317
-    """
-    if not margin > 0:
-        raise FtlibError(f"margin: found {margin}; allowed: a positive number, in the unit of the scores")
-    a, b = paired(a, b)
-    return variance_components(a - b, clusters).p_equivalent(margin)
 
 
 def t_interval(values: ArrayLike, alpha: float = 0.05) -> tuple[float, float, float]:

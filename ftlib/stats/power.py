@@ -171,47 +171,35 @@ def planning_sentence(
     discordance: float,
     seed_sd: float = 0.0,
     power: float = 0.8,
-    alpha: float = 0.05,
     comparisons: int = 1,
 ) -> str:
     """Say what a plan can show, before anything trains; arguments as `minimum_detectable_difference`.
 
     >>> said = planning_sentence(872, 1, discordance=0.1)
     >>> said.partition(" (80 %")[0]
-    'with 872 examples and 1 seed, differences under 3.0 points cannot be told apart'
+    'with 872 examples and 1 seed, differences under 3.0 points will not be shown'
     """
-    least = minimum_detectable_difference(
-        n_examples,
-        n_seeds,
-        discordance=discordance,
-        seed_sd=seed_sd,
-        power=power,
-        alpha=alpha,
-        comparisons=comparisons,
-    )
+    plan = {"discordance": discordance, "seed_sd": seed_sd, "power": power, "comparisons": comparisons}
+    least = minimum_detectable_difference(n_examples, n_seeds, **plan)
     number = "of any size" if np.isinf(least) else f"under {100 * least:.1f} points"
     seeds = f"{n_seeds} seed{'s' if n_seeds > 1 else ''}"
     spread = f" and seeds spread by {100 * seed_sd:g} points" if seed_sd and n_seeds > 1 else ""
     family = f" among {comparisons} comparisons" if comparisons > 1 else ""
     caution = "; one seed speaks for that training run only" if n_seeds == 1 else ""
     return (
-        f"with {grouped(n_examples)} examples and {seeds}, differences {number} cannot be told apart{family} "
+        f"with {grouped(n_examples)} examples and {seeds}, differences {number} will not be shown{family} "
         f"({100 * power:g} % power, if the two disagree in being right on {100 * discordance:g} % of the "
         f"examples{spread}){caution}"
     )
 
 
 def examples_needed(
-    difference: float,
-    n_seeds: int,
-    chance: DifferenceVariance,
-    *,
-    margin: float = 0.0,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    comparisons: int = 1,
+    difference: float, n_seeds: int, chance: DifferenceVariance, *, power: float = 0.8, **rules: float
 ) -> int | None:
     """Fewest examples with which a true difference is settled: established, or shown to be within the margin.
+
+    Args:
+        **rules: `margin`, `alpha` and `comparisons` of `power_of`.
 
     Returns:
         Number of examples, or None where `MOST_EXAMPLES` would not be enough.
@@ -221,19 +209,11 @@ def examples_needed(
     >>> examples_needed(0.02, 1, DifferenceVariance.planned(0.2))
     3927
     """
-    rules = {"alpha": alpha, "margin": margin, "comparisons": comparisons}
     return _fewest(lambda n: power_of(difference, n, n_seeds, chance, **rules).settled >= power, 2, MOST_EXAMPLES)
 
 
 def seeds_needed(
-    difference: float,
-    n_examples: int,
-    chance: DifferenceVariance,
-    *,
-    margin: float = 0.0,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    comparisons: int = 1,
+    difference: float, n_examples: int, chance: DifferenceVariance, *, power: float = 0.8, **rules: float
 ) -> int | None:
     """Fewest seeds (at least 2) with which a true difference is settled; arguments as `examples_needed`.
 
@@ -245,7 +225,6 @@ def seeds_needed(
     >>> seeds_needed(0.01, 100, DifferenceVariance.planned(0.2)) is None
     True
     """
-    rules = {"alpha": alpha, "margin": margin, "comparisons": comparisons}
     return _fewest(lambda s: power_of(difference, n_examples, s, chance, **rules).settled >= power, 2, MOST_SEEDS)
 
 

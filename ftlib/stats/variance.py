@@ -5,24 +5,14 @@ examples in every row. Two sources of chance are kept apart throughout: which ex
 which seeds the runs happened to draw. With three seeds a bootstrap over runs is far too narrow (measured in
 `docs/calibration.md`), so every interval of ftlib comes from the variance components of this table and Student's t.
 
-How far chance may have moved a gap between groups over few seeds: what seeds do is learned from all groups.
-
-Two of twelve groups are 66 pairs to pick from, and three seeds leave two degrees of freedom: an interval from one
-pair's seeds alone, widened for 66 picks, says "0 to 100 points" of everything. But all groups met the same seeds. So a
-group's rate is read as mean + seed + group and seed together + flips of single examples. The variance of the flips is
-known from the examples; that of group and seed together, one number for all groups, is estimated with
-(groups - 1) (seeds - 1) degrees of freedom by the equation of Paule and Mandel (1982). What a seed does to all groups
-alike cancels in a gap. With two groups it is much what `ftlib.stats.variance` says. `tests/test_report_groups.py`
-simulates how often it is right.
+`gap_spread` says the same of a gap between groups of people, where what seeds do is learned from all groups.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import stdtrit
 
 from ftlib.core.errors import FtlibError
 
@@ -170,6 +160,8 @@ class VarianceComponents:
     """Variance between examples that is the same for every seed; with one seed all of it."""
     var_rest: float
     """Variance of an example from seed to seed; 0 with one seed."""
+    seeds_df: int | None = None
+    """Degrees of freedom of `seeds_se` and `least_se` where they are not n_seeds - 1."""
 
     @property
     def se(self) -> float:
@@ -178,7 +170,8 @@ class VarianceComponents:
 
     def half_width(self, alpha: float = 0.05) -> float:
         """Half the width of the 1 - alpha interval."""
-        return float(half_width(self.examples_se, self.seeds_se, self.least_se, self.n_seeds, self.n_examples, alpha))
+        errors = self.examples_se, self.seeds_se, self.least_se
+        return float(half_width(*errors, self.n_seeds, self.n_examples, alpha, self.seeds_df))
 
     def tail(self, null: float, side: int) -> float:
         """One-sided p-value: the chance, were the mean `null`, of one at least this far to `side` (+1 or -1)."""
@@ -277,9 +270,9 @@ def half_width(
     n_seeds: int,
     n_examples: int,
     alpha: float,
+    seeds_df: int | None = None,
 ) -> Array | float:
-    """Half the width of the 1 - alpha interval of a two-way mean; see `VarianceComponents`, whose fields the arguments
-    are.
+    """Half the width of the 1 - alpha interval of a two-way mean, from the fields of `VarianceComponents`.
 
     One seed: Student's t, here 12.706 with one degree of freedom.
 
@@ -292,7 +285,7 @@ def half_width(
     t_examples = -float(stdtrit(n_examples - 1, alpha / 2))
     if n_seeds == 1:
         return t_examples * examples_se
-    t_seeds = -float(stdtrit(n_seeds - 1, alpha / 2))
+    t_seeds = -float(stdtrit(n_seeds - 1 if seeds_df is None else seeds_df, alpha / 2))
     return np.maximum(np.hypot(t_examples * examples_se, t_seeds * seeds_se), t_seeds * least_se)
 
 
@@ -305,30 +298,13 @@ def is_binary(scores: Array) -> bool:
     return bool(((scores == 0) | (scores == 1)).all())
 
 
-@dataclass(frozen=True)
-class Pooled(VarianceComponents):
-    """A spread whose part from seeds was learned from several groups."""
-
-    seeds_df: int
-    """Degrees of freedom of `seeds_se` and `least_se`."""
-
-    def half_width(self, alpha: float = 0.05) -> float:
-        """Half the width of the 1 - alpha interval; as `Spread.half_width` but for the degrees of freedom."""
-        examples = -float(stdtrit(self.n_examples - 1, alpha / 2)) * self.examples_se
-        if self.n_seeds == 1:
-            return examples
-        t = -float(stdtrit(self.seeds_df, alpha / 2))
-        return float(max(np.hypot(examples, t * self.seeds_se), t * self.least_se))
-
-
 def between(rates: ArrayLike, flips: ArrayLike) -> float:
     """Variance of what a seed does to one group and not to the others (Paule and Mandel 1982).
 
     Args:
-        flips: (n_groups,) variance of a group's rate from seed to seed that its examples alone explain.
-
-    Returns:
-        0 where the flips explain all.
+        rates: `(n_seeds, n_groups)`.
+        flips: `(n_groups,)` variance of a group's rate from seed to seed that its examples alone explain; where they
+            explain all, the variance is 0.
 
     Two groups, two seeds, nothing flips: the four rates are 0.05 from their groups' means, which is
     4 * 0.05^2 / ((2 - 1) * (2 - 1)) = 0.01.
@@ -336,6 +312,8 @@ def between(rates: ArrayLike, flips: ArrayLike) -> float:
     >>> round(between([[0.5, 0.5], [0.6, 0.4]], [0.0, 0.0]), 6)
     0.01
     """
+    from scipy.optimize import brentq
+
     rates, flips = np.asarray(rates, dtype=float), np.asarray(flips, dtype=float)
     off, df = rates - rates.mean(axis=0), (rates.shape[0] - 1) * (rates.shape[1] - 1)
 
@@ -353,11 +331,20 @@ def between(rates: ArrayLike, flips: ArrayLike) -> float:
 def gap_spread(
     values: Array, sides: Sequence[tuple[Sequence[Array], Array]], clusters: Sequence[str] | None
 ) -> VarianceComponents:
-    """The spread of a weighted sum of groups' rates.
+    """Variances of a weighted sum of groups' rates, such as a gap; what seeds do is learned from all groups.
+
+    Two of twelve groups are 66 pairs to pick from, and three seeds leave two degrees of freedom: an interval from one
+    pair's seeds alone, widened for 66 picks, says "0 to 100 points" of everything. But all groups met the same seeds.
+    So a group's rate is read as mean + seed + group and seed together + flips of single examples. The variance of the
+    flips is known from the examples; that of group and seed together, one number for all groups, is estimated with
+    (groups - 1) (seeds - 1) degrees of freedom (`between`). What a seed does to all groups alike cancels in a gap. With
+    two groups it is much what `variance_components` says. `tests/test_report_groups.py` simulates how often it is
+    right.
 
     Args:
+        values: Their mean is the sum.
         sides: What it sums: before and after adapting, or one of them. Of each the tables of all groups, every one
-            (n_seeds, n_examples) values whose mean is the group's rate, and (n_groups,) weights.
+            `(n_seeds, n_examples)` values whose mean is the group's rate, and `(n_groups,)` weights.
     """
     found = variance_components(values, clusters)
     if found.n_seeds == 1:
@@ -372,5 +359,5 @@ def gap_spread(
         seeds += float((weights**2).sum()) * shared / found.n_seeds
         alone += float((weights**2 * flips).sum()) / found.n_seeds
     groups = len(sides[0][1])
-    pooled = {"seeds_se": seeds**0.5, "least_se": (seeds + alone) ** 0.5}
-    return Pooled(**asdict(found) | pooled, seeds_df=(groups - 1) * (found.n_seeds - 1))
+    seeds_df = (groups - 1) * (found.n_seeds - 1)
+    return replace(found, seeds_se=seeds**0.5, least_se=(seeds + alone) ** 0.5, seeds_df=seeds_df)

@@ -1,4 +1,4 @@
-"""From scores to words: better, worse, the same within the margin, or undecided and what would decide it.
+"""From scores to words: better, worse, equivalent within the margin, or undecided and what would decide it.
 
 Every comparison of ftlib ends here. Differences are paired on examples and seeds; the interval covers new examples
 and, from two seeds on, new seeds (`ftlib.stats.variance.VarianceComponents`); `docs/calibration.md` measures how often
@@ -108,7 +108,7 @@ def in_words(
     elif found.p_same <= alpha:
         verdict = "same"
         sure = f"{show.sized(found.low_same, found.high_same)} at {100 - 200 * alpha:g} %"
-        sentence = f"{a} and {b} are the same within {show.margin()}: they differ by {show.size()} ({sure}){run}"
+        sentence = f"{a} and {b} are equivalent within {show.margin()}: they differ by {show.size()} ({sure}){run}"
         if found.p_value <= alpha:
             sentence += "; a difference this small is real, but smaller than what matters"
     elif p_family <= alpha:
