@@ -1,10 +1,14 @@
-"""Whether a classifier answers otherwise when only the person changes: swapped texts, and sentences with one term each.
+"""Whether a model answers otherwise when only the person changes.
 
-Probabilities are those of one label: of two the second; of more the one with the larger mean over the versions that are
-compared. Taking the label that was predicted for the text as written would favour, by selection, the version that was
-written; two versions of one text have to be treated alike.
+Classifiers: texts whose identity terms are swapped, and sentences that differ in one term. `before` and `after` are
+`(n_texts, n_labels)` probabilities of the texts as they are and swapped. Probabilities of one label are compared: of
+two the second; of more the one with the larger mean over the versions. The label that was predicted for the text as
+written would favour, by selection, the version that was written; two versions of one text have to be treated alike.
 
-How often a language model finds the more stereotyping of two sentences likelier.
+Language models: pairs of sentences, and how often the more stereotyping one is likelier. `more` and `less` are
+`(n_pairs,)` log-likelihoods, in nats.
+
+`clusters` and `alpha` are as in `ftlib.stats`.
 """
 
 import math
@@ -18,6 +22,9 @@ from ftlib.core.errors import FtlibError
 from ftlib.metrics import metric_value
 from ftlib.stats.intervals import interval
 from ftlib.stats.paired import difference, holm, wilson
+
+DECIMALS = 3
+"""Log-likelihoods are compared rounded to so many decimals, as CrowS-Pairs' metric.py does; equal ones are ties."""
 
 
 def looked_at(versions: ArrayLike) -> NDArray[np.float64]:
@@ -198,10 +205,6 @@ def _changes(before: ArrayLike, after: ArrayLike) -> NDArray[np.float64]:
 def _too_few(groups: NDArray, what: str) -> str:
     n = len(np.unique(groups))
     return "" if n > 1 else f"{n or 'no'} text{'s' * (n != 1)} {what}; two or more are needed"
-
-
-DECIMALS = 3
-"""Scores are compared rounded to so many decimals, as CrowS-Pairs' metric.py does; equal ones are ties."""
 
 
 def stereotype_share(more: ArrayLike, less: ArrayLike) -> float:

@@ -1,10 +1,9 @@
-"""What a run that was trained on one task after another scored, read off its record for `ftlib.metrics.continual`.
-
-What a model that is trained on one task after another forgets, and what one task gives to the next.
+"""What a model that is trained on one task after another forgets, and what one task gives to the next.
 
 All of it is read off R of shape `(..., T, T)`: R[i, j] is the score on task j after training i, both in the order of
-training. Leading axes are runs or replicates. NaN where a score that is needed is not there, and for fewer than two
-tasks.
+training. Leading axes are runs or replicates. Results have the shape `(...)`: NaN where a score that is needed is not
+there, and for fewer than two tasks. An R whose last two axes differ is refused with an `FtlibError`. `matrix` and
+`base` read R and the untouched model's scores off a record.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,9 @@ from ftlib.stats.variance import Array
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+REPLICATES = 2_000
 
 
 def tasks_of(metrics: Mapping[str, Any], resolved: Mapping[str, Any], metric: str = "accuracy") -> dict[str, str]:
@@ -71,9 +73,6 @@ def base(metrics: Mapping[str, Any], resolved: Mapping[str, Any], metric: str = 
 def _value(metrics: Mapping[str, Any], stage: str, part: str, metric: str) -> float:
     value = metrics.get(stage, {}).get(part, {}).get(metric, {}).get("value")
     return np.nan if value is None else float(value)
-
-
-REPLICATES = 2_000
 
 
 def average_accuracy(R: ArrayLike) -> Array:

@@ -1,24 +1,20 @@
-"""Columns: which hold the text, the label and the groups, and the frame of a split made from them.
+"""Who is treated worse by a classifier: its rates for each group of people, and how far the groups lie apart.
 
-What the rates of groups are made of: what they divide, drawn anew too, and how many independent draws that is.
+Groups are taken apart by fairlearn's MetricFrame, and the definitions are fairlearn's. Its gap functions are not
+called: they say 0, "perfectly fair", of labels that are text, look at one label where there are three, and take a group
+without positives for one that is never got right. A rate that divides by nothing is not available here, with the
+reason, where fairlearn says 0. Of two labels the second is the positive one; three or more are taken one against the
+rest.
 
-Gaps between groups: how far the group that fares best lies from the one that fares worst, and how sure that is.
+A gap is a largest rate minus a smallest. It is never below 0, and neither is that of any replicate, so an interval of
+replicates would say "unfair" of every classifier. Here the interval is value ± q, q being the 1 - alpha quantile over
+replicates of the farthest that any two groups' difference lies from the one found: it holds for every two groups at
+once (as Tukey's for means), and for every label where the largest over labels is taken. Examples are drawn anew within
+their group, or by cluster; while drawing, every rate has one imagined hit and one imagined miss (Agresti and Caffo
+2000), so that 10 of 10 is not taken for certainty. `tests/test_fairness.py` simulates how often the interval is right.
 
-The definitions are fairlearn's. Its gap functions are not called: they say 0, "perfectly fair", of labels that are
-text, look at one label where there are three, and take a group without positives for one that is never got right.
-
-A largest rate minus a smallest is never below 0, and neither is that of any replicate, so an interval of replicates
-would say "unfair" of every classifier. Here the interval is value ± q, q being the 1 - alpha quantile over replicates
-of the farthest that any two groups' difference lies from the one found: it holds for every two groups at once (as
-Tukey's for means), and for every label where the largest over labels is taken. Examples are drawn anew within their
-group, or by cluster; while drawing, every rate has one imagined hit and one imagined miss (Agresti and Caffo 2000), so
-that 10 of 10 is not taken for certainty. `tests/test_fairness.py` simulates how often the interval is right.
-
-Whom a classifier treats worse: its rates for each group of people, and how far the groups lie apart.
-
-Groups are taken apart by fairlearn's MetricFrame, and values are fairlearn's but for one: a rate that divides by
-nothing is not available, with the reason, where fairlearn says 0. Of two labels the second is the positive one; three
-or more are taken one against the rest. `ftlib.metrics.fairness` says what a gap is and how sure it is.
+Throughout, `truth`, `chosen` and `code` are `(n_examples,)` numbers of the true labels, the predicted ones and the
+groups; `clusters` and `alpha` are as in `ftlib.stats`.
 """
 
 import math
@@ -28,7 +24,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ftlib.metrics import metric_value
@@ -42,8 +37,20 @@ from ftlib.stats.power import minimum_detectable_difference
 if TYPE_CHECKING:
     import pandas as pd
 
+PREFIX = "group_"
+"""Before the name of a column of groups, in predictions."""
+
 BLANK_GROUP = "(blank)"
-"""How a group that is left blank is named."""
+"""How a group that is left blank is named; it is nobody's name, and takes part in no gap."""
+
+FEWEST = 10
+"""A group with fewer examples for a rate to divide by takes part in no gap: one example more or less would move its
+rate by 10 points and more, and the largest difference of several such groups is mostly chance."""
+
+REPLICATES = 2000
+
+SEED = 0
+"""Of the replicates: the same predictions give the same intervals."""
 
 
 def counted(sums: ArrayLike, rate: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -112,13 +119,6 @@ def independent(clusters: ArrayLike | None, some: NDArray) -> int:
     (3, 2)
     """
     return int(some.sum()) if clusters is None else len(set(np.asarray(clusters)[some]))
-
-
-FEWEST = 10
-"""A group with fewer examples for a rate to divide by takes part in no gap: one example more or less would move its
-rate by 10 points and more, and the largest difference of several such groups is mostly chance."""
-
-REPLICATES = 2000
 
 
 class Gap(NamedTuple):
@@ -275,9 +275,9 @@ def gaps(
     for name, gap in GAPS.items():
         for kind in gap.kinds:
             families = {label: [rates[rate][label] for rate in gap.rates] for label in rates[gap.rates[0]]}
-            found[f"{name}_{kind}"] = _leaf(list(families.values()), kind == "ratio", alpha)
+            found[f"{name}_{kind}"] = _largest_gap(list(families.values()), kind == "ratio", alpha)
             for label, family in families.items() if len(families) > 1 else ():
-                found[f"{name}_{kind}_{label}"] = _leaf([family], kind == "ratio", alpha)
+                found[f"{name}_{kind}_{label}"] = _largest_gap([family], kind == "ratio", alpha)
     return found
 
 
@@ -302,7 +302,7 @@ def _rate(
     return Rate(label, tuple(names[place] for place in kept), hits[kept], tried[kept], draws[kept], again, counts)
 
 
-def _leaf(families: Sequence[Sequence[Rate]], ratio: bool, alpha: float) -> dict[str, Any]:
+def _largest_gap(families: Sequence[Sequence[Rate]], ratio: bool, alpha: float) -> dict[str, Any]:
     """The largest gap (smallest ratio) of all labels' rates; a label that lacks one of its rates is left out."""
     whole = [rate for family in families if not any(one.why_not(ratio) for one in family) for rate in family]
     if not whole:
@@ -333,16 +333,8 @@ def _leaf(families: Sequence[Sequence[Rate]], ratio: bool, alpha: float) -> dict
     return metric_value(value, low, high, int(at.tried.sum()), "") | more
 
 
-PREFIX = "group_"
-
-SEED = 0
-"""Of the replicates: the same predictions give the same intervals."""
-
-
 def unnamed() -> str:
-    """How a group that was left blank is named; it is nobody's name, and takes part in no gap."""
-    # The module loads pandas, which a report without groups does without.
-
+    """How a group that was left blank is named."""
     return BLANK_GROUP
 
 
@@ -438,10 +430,10 @@ def _levels(
     found = {}
     for place, name in enumerate(names):
         own, values = code == place, frame.loc[name]
-        rate = partial(_recorded_rate, clusters=clusters, alpha=alpha)
+        rate = partial(_rate_with_interval, clusters=clusters, alpha=alpha)
         found[name] = {
             "accuracy": rate(values["accuracy"], truth == chosen, own),
-            "f1_macro": _f1(values["f1_macro"], truth, chosen, own, clusters, alpha),
+            "f1_macro": _f1_with_interval(values["f1_macro"], truth, chosen, own, clusters, alpha),
         }
         for label, number in shown.items():
             given, has, counts = chosen == number, truth == number, values["confusion"]
@@ -458,7 +450,7 @@ def _levels(
     return found
 
 
-def _recorded_rate(
+def _rate_with_interval(
     value: float, hits: NDArray, among: NDArray, *, clusters: NDArray | None, alpha: float, reason: str = ""
 ) -> dict[str, Any]:
     """A rate with its interval, from which examples are hits and which it is about."""
@@ -475,7 +467,7 @@ def _recorded_rate(
     return metric_value(float(value), low, high, n, "")
 
 
-def _f1(
+def _f1_with_interval(
     value: float, truth: NDArray, chosen: NDArray, own: NDArray, clusters: NDArray | None, alpha: float
 ) -> dict[str, Any]:
     n, sources = int(own.sum()), None if clusters is None else clusters[own]

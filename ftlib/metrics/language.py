@@ -2,7 +2,8 @@
 
 `nats` are negative log-likelihoods, one sum per document; `n_tokens` and `n_bytes` what that document was scored on:
 tokens of the model's tokenizer and UTF-8 bytes. A corpus has one value: sums are divided by sums, no document's own
-value is averaged. Every function returns NaN where its definition divides nothing by nothing.
+value is averaged. Every function returns NaN where its definition divides nothing by nothing, and refuses likelihoods
+that are not finite. `clusters` and `alpha` are as in `ftlib.stats`.
 """
 
 import math
@@ -16,7 +17,6 @@ from ftlib.stats.linearize import ratio_values
 
 PREFIX = "pseudo_"
 """Before the names of metrics of masked models, whose likelihoods are no likelihoods of text."""
-
 SIZES = {"bits_per_byte": "n_bytes", "perplexity": "n_tokens"}
 """What each metric divides by."""
 

@@ -6,7 +6,7 @@ model tells of the secret: a guesser who knows none of it needs |R| / 2 guesses 
 A secret that was never seen has a rank by chance, and 1.44 bits in the mean (`by_chance`), not 0.
 
 Where R is a sample of all secrets the exposure is an estimate: a secret that is likelier than all others of the sample
-has log2 |R| bits at least, and no more can be seen.
+has log2 |R| bits at least, and no more can be seen. `candidates` is |R|, the secret itself counted.
 """
 
 import math
