@@ -1,23 +1,16 @@
-"""What a run leaves behind: one record and its predictions, written once, atomically, the record last.
-
-A run is done when its record is there and complete; nothing else (no notebook, no log) says so. Every figure of a
-report can be recomputed from the predictions.
-
-What ftlib computed once and keeps in the user's cache folder, with the seconds it took.
-"""
+"""Files written in one step, and arrays kept in the user's cache folder with the seconds they took."""
 
 import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import platformdirs
 
-if TYPE_CHECKING:
-    pass
+_saved = 0.0
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -37,9 +30,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN is refused, since JSON has none."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-_saved = 0.0
 
 
 def cache_folder() -> Path:

@@ -1,9 +1,8 @@
-"""The run's diary: what it is doing now, and what it did.
+"""The run's diary, `events.jsonl`: what the run is doing now, and how training went.
 
-How training went: the losses of a run's diary, fit by fit, and whether validation says that it was too long.
-
-A run that tries several settings fits once for each. Old diaries have no entry that begins a fit: there a step that
-does not come after the one before it begins the next.
+The losses of a diary are read fit by fit, and `rise` says whether validation shows that training was too long. A run
+that tries several settings fits once for each. Old diaries have no entry that begins a fit: there a step that does not
+come after the one before it begins the next.
 """
 
 import json
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """The run's diary, `events.jsonl`: what it is doing now, one JSON object a line, appended as it happens.
+    """The diary as it is written: one JSON object a line, appended as it happens.
 
     With no folder somebody is watching: training steps are shown on one line, with an estimate of what is left.
     """
