@@ -1,6 +1,6 @@
-"""file:PATH: a classification task from a CSV, TSV, JSONL or Parquet file, or a folder with one file per split.
+"""file:PATH: a task from files of the user's, one file that is divided or a folder with one file per split.
 
-file:PATH.txt: text to be modelled, from one file or from a folder with one file per split.
+CSV, TSV, JSONL and Parquet give a classification task; .txt gives text to be modelled.
 """
 
 import hashlib
@@ -38,7 +38,10 @@ SET_ASIDE = 0.1
 """Share of train that becomes validation where there is none."""
 
 SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
-"""How one file is divided."""
+"""How one file of rows is divided."""
+
+TEXT_SET_ASIDE = 0.1
+"""Share of the documents that becomes validation, and test, where there is none; one document at least."""
 
 
 class Asked(TypedDict, total=False):
@@ -214,13 +217,6 @@ def normal(text: str) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-TEXT_SET_ASIDE = 0.1
-"""Share of the documents that becomes validation, and test, where there is none; one document at least."""
-
-FEWEST = 3
-"""One document for each split."""
 
 
 def load_texts(name: str) -> Task:

@@ -1,6 +1,7 @@
-"""Docstrings of an installed package, read from its source and stripped of what names the package.
+"""Texts from the docstrings of installed packages: read from source, cleaned, split by file, balanced, kept in the
+cache.
 
-Texts read from the packages installed here: split by source file, balanced over the libraries, kept in the cache.
+What names a package is masked, so that a text does not give its own label away.
 """
 
 import ast
@@ -105,11 +106,7 @@ def description(docstring: str, *, enough: int, most: int) -> str:
     for paragraph in re.split(r"\n[ \t]*\n", docstring.replace("\t", "    ")):
         lines = paragraph.strip("\n").splitlines()
         if len(lines) > 1 and _UNDERLINE.match(lines[1]):
-            if words and lines[0].strip().lower() not in (
-                "explanation",
-                "description",
-                "introduction",
-            ):
+            if words and lines[0].strip().lower() not in ("explanation", "description", "introduction"):
                 break
             lines = lines[2:]
         prose = []
@@ -260,7 +257,7 @@ def library_versions(name: str, libraries: Iterable[str]) -> dict[str, str]:
     if missing:
         raise FtlibError(
             f"{name}: reads the docstrings of installed packages; missing: {', '.join(missing)}; "
-            f"do: pip install {' '.join(missing)}"
+            f"do: pip install {' '.join(missing)}, or 'ftlib[data]'"
         )
     return versions
 
@@ -298,10 +295,8 @@ def collect(recipe: Recipe) -> Collected:
                     left[split] -= 1
             if not told and time.monotonic() - start > _SLOW_SECONDS:
                 told = True
-                print(
-                    f"{recipe.name}: reading docstrings of installed packages, once ({recipe.seconds}) ...",
-                    file=sys.stderr,
-                )
+                said = f"{recipe.name}: reading docstrings of installed packages, once ({recipe.seconds}) ..."
+                print(said, file=sys.stderr)
     return Collected(_balanced(examples, recipe.libraries), unparsed)
 
 
@@ -346,10 +341,8 @@ def cached(recipe: Recipe, versions: Mapping[str, str]) -> Collected:
     try:
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
     except OSError as error:
-        print(
-            f"{recipe.name}: not kept for the next time, {path.parent} cannot be written: {error.strerror}",
-            file=sys.stderr,
-        )
+        said = f"{recipe.name}: not kept for the next time, {path.parent} cannot be written: {error.strerror}"
+        print(said, file=sys.stderr)
     return collected
 
 

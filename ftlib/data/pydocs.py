@@ -1,16 +1,18 @@
-"""pydocs: which Python library does this docstring describe? Real text, read from the packages installed here.
+"""pydocs and pydocs_text: real text from the documentation of Python libraries, read from the packages installed here.
 
-pydocs_text: documentation of Python libraries, to be modelled. Real text, read from the packages installed here.
+pydocs asks which library a docstring describes; pydocs_text is text to be modelled.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ftlib.core.errors import FtlibError
 from ftlib.data.installed import (
     HEADING,
     MASK,
+    Collected,
     Recipe,
     cached,
     description,
@@ -67,21 +69,13 @@ def load(
     versions = library_versions("pydocs", LIBRARIES)
     found = cached(RECIPE, versions)
     labels = tuple(sorted(LIBRARIES))
-    read = ", ".join(f"{library} {version}" for library, version in versions.items())
     return make_task(
         "pydocs",
         splits_of(found.examples, ("text", "label", "cluster")),
         labels,
         words_for("pydocs", labels, label_words or LIBRARIES),
         template=TEMPLATE,
-        licence=LICENCE,
-        source=f"docstrings of {read}",
-        card=read_card("pydocs"),
-        stated={
-            "libraries": dict(versions),
-            "files_not_parsed": found.unparsed,
-            "splits": "by source file, seeded by its path",
-        },
+        **_provenance("pydocs", versions, found),
     )
 
 
@@ -133,15 +127,22 @@ def load_text(name: str = "pydocs_text") -> Task:
         name,
         splits_of(found.examples, ("text", "cluster")),
         kind="language-modeling",
-        licence=LICENCE,
-        source="docstrings of " + ", ".join(f"{library} {version}" for library, version in versions.items()),
-        card=read_card(name),
-        stated={
-            "libraries": versions,
+        **_provenance(name, versions, found),
+    )
+
+
+def _provenance(name: str, versions: Mapping[str, str], found: Collected) -> dict[str, Any]:
+    """Where the texts of a task are from."""
+    return {
+        "licence": LICENCE,
+        "source": "docstrings of " + ", ".join(f"{library} {version}" for library, version in versions.items()),
+        "card": read_card(name),
+        "stated": {
+            "libraries": dict(versions),
             "files_not_parsed": found.unparsed,
             "splits": "by source file, seeded by its path",
         },
-    )
+    }
 
 
 def documents(source: str) -> list[str]:

@@ -197,10 +197,11 @@ def _jsonl(text: str, where: str) -> Table:
     columns = tuple(dict.fromkeys(key for row in rows for key in row))
     if not columns:
         raise FtlibError(f"{where}: every line is an empty object {{}}; a row has a text and a label")
-    return Table(where, "line", lines, columns, lambda name: [_known(row.get(name)) for row in rows])
+    return Table(where, "line", lines, columns, lambda name: [known(row.get(name)) for row in rows])
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
+    """The value, or MISSING for null and NaN."""
     return MISSING if value is None or value != value else value  # NaN differs from itself.
 
 
@@ -229,6 +230,6 @@ def _parquet(path: Path, where: str) -> Table:
         raise all_of(problems)
 
     def column(name: str) -> list[Any]:
-        return [_known(value) for value in table.column(name).to_pylist()]
+        return [known(value) for value in table.column(name).to_pylist()]
 
     return Table(where, "row", range(1, table.num_rows + 1), tuple(table.column_names), column)
