@@ -1,8 +1,4 @@
-"""What every method yields, and what training is given.
-
-Any model -> what is measured: a probability per label, or how likely it finds a text.
-"""
-
+"""Any model -> what is measured: a probability per label, or how likely it finds a text."""
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -22,9 +18,13 @@ from ftlib.models.score import protocol, score_continuations, score_masked, scor
 from ftlib.models.score.tokens import text_tokens
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    import torch
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""Texts that say nothing: what a prompt answers to them is its bias (Zhao et al. 2021, section 5.2)."""
+
+CONTEXT = 512
+"""Tokens a language model sees at once when it is measured, unless the spec says otherwise or it can see fewer."""
 
 
 class Likelihood(NamedTuple):
@@ -36,13 +36,6 @@ class Likelihood(NamedTuple):
     """What each token was given before it; printed beside every value."""
     pseudo: bool = False
     """Whether tokens were masked in turn, as for models that read both ways."""
-
-
-CONTENT_FREE = ("N/A", "", "[MASK]")
-"""Texts that say nothing: what a prompt answers to them is its bias (Zhao et al. 2021, section 5.2)."""
-
-CONTEXT = 512
-"""Tokens a language model sees at once when it is measured, unless the spec says otherwise or it can see fewer."""
 
 
 def module_probabilities(

@@ -4,6 +4,11 @@ What is common to many texts is computed once. The texts of `score_continuations
 prefix: the prefix is read once, and many trees go through the model in one pass, each token seeing its own past only.
 Models for which that is not right, or not known to be, are run row by row and give the same numbers; `fast_path` says
 which, and why.
+
+In all functions, `model` is a language model of transformers or a peft model around one, and `tokenizer` its tokenizer;
+`dtype` is "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast; `budget` is the number
+of tokens in one pass, by default what the free memory allows: it changes speed, not results. A score that is not a
+finite number raises `Diverged`.
 """
 
 from collections.abc import Sequence
@@ -50,9 +55,7 @@ def score_continuations(
         FtlibError: No continuations; one that is empty or has no tokens of its own; a text longer than the model reads;
             a model without an output layer.
     """
-    for name, value in (("queries", queries), ("continuations", continuations)):
-        if isinstance(value, str):
-            raise FtlibError(f"{name}: a list of texts is needed, not one text")
+    _check_list(queries=queries, continuations=continuations)
     if not len(continuations):
         raise FtlibError("continuations: at least one is needed")
     encoder = facts.is_encoder_decoder(model)
@@ -117,8 +120,7 @@ def score_text(
         FtlibError: A context that is longer than the model reads, or a stride that leaves tokens out; a model that is
             not causal.
     """
-    if isinstance(texts, str):
-        raise FtlibError("texts: a list of texts is needed, not one text")
+    _check_list(texts=texts)
     facts.check_causal(model, "score_text")
     most = facts.limit(model)
     problems = []
@@ -162,8 +164,7 @@ def score_masked(
     Raises:
         FtlibError: No mask token, or a context longer than the model reads.
     """
-    if isinstance(texts, str):
-        raise FtlibError("texts: a list of texts is needed, not one text")
+    _check_list(texts=texts)
     most = facts.limit(model)
     if most is not None and context > most:
         raise FtlibError(f"context: {context} tokens, but the model reads at most {most}")
@@ -206,6 +207,12 @@ def _score_rows(
     if facts.one_at_a_time(model):
         most = 1
     passes.score_rows(model, facts.row_logits(model, known.sliced), rows, most, totals)
+
+
+def _check_list(**given: Sequence[str]) -> None:
+    for name, value in given.items():
+        if isinstance(value, str):
+            raise FtlibError(f"{name}: a list of texts is needed, not one text")
 
 
 def _check_lengths(model: torch.nn.Module, contexts: list[list[int]], labels: list[list[list[int]]]) -> None:

@@ -1,9 +1,7 @@
-"""Encoder-decoder models: every query is encoded once, its continuations are scored in the decoder.
+"""Encoder-decoder models, whose continuations are scored in the decoder; and what greedy decoding would write.
 
-What a causal model writes by greedy decoding, compared with what stands in a text; nothing is generated.
-
-Up to the first token that differs, greedy decoding has before it just what stands in the text. So the tokens it would
-write can be read off one pass over the text itself.
+Every query is encoded once. Nothing is generated: up to the first token that differs, greedy decoding has before it
+just what stands in the text, so the tokens that a causal model would write are read off one pass over the text itself.
 """
 
 from collections.abc import Sequence

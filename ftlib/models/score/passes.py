@@ -2,6 +2,9 @@
 
 Padding needs no mask, since no token sees what stands after it; so rows serve every causal model. Trees need a model
 that takes a mask of any shape, explicit positions and a key/value cache; `ftlib.models.score.facts` finds out.
+
+Throughout the package, `model` is at rest (`at_rest`), `budget` is the number of tokens in one pass, padding counted,
+and `totals` is `(n_places,)` float64, nats, to which log-probabilities are added.
 """
 
 import copy

@@ -9,11 +9,9 @@ from ftlib.core.errors import FtlibError, several
 def encode(tokenizer: Any, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
     """Token ids of every text, without the tokenizer's own special tokens unless they are asked for."""
     # verbose: it would warn of texts longer than the model reads, which are looked after here.
-    return (
-        tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)["input_ids"]
-        if len(texts)
-        else []
-    )
+    if not len(texts):
+        return []
+    return tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)["input_ids"]
 
 
 def first_token(tokenizer: Any) -> int:
