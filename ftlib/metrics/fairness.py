@@ -1,8 +1,8 @@
 """Who is treated worse by a classifier: its rates for each group of people, and how far the groups lie apart.
 
-Groups are taken apart by fairlearn's MetricFrame, and the definitions are fairlearn's. Its gap functions are not
-called: they say 0, "perfectly fair", of labels that are text, look at one label where there are three, and take a group
-without positives for one that is never got right. A rate that divides by nothing is not available here, with the
+The definitions are fairlearn's, and so are the values, which tests compare with its MetricFrame. Its gap functions are
+not called: they say 0, "perfectly fair", of labels that are text, look at one label where there are three, and take a
+group without positives for one that is never got right. A rate that divides by nothing is not available here, with the
 reason, where fairlearn says 0. Of two labels the second is the positive one; three or more are taken one against the
 rest.
 
@@ -402,19 +402,6 @@ def measure_groups(
     return found
 
 
-def by_group(truth: NDArray, chosen: NDArray, groups: Sequence[str], n_labels: int) -> "pd.DataFrame":
-    """Accuracy, macro F1 and confusion of every group, by fairlearn's MetricFrame: a row per group.
-
-    Its own rates are not used: they take several times as long, one after another, and say 0 where they divide by
-    nothing.
-    """
-    # It loads scikit-learn, which takes a second, and only data with groups need it.
-    from fairlearn.metrics import MetricFrame
-
-    metrics = {"accuracy": accuracy, "f1_macro": f1_macro, "confusion": partial(confusion, n_labels=n_labels)}
-    return MetricFrame(metrics=metrics, y_true=truth, y_pred=chosen, sensitive_features=np.asarray(groups)).by_group
-
-
 def _levels(
     truth: NDArray,
     chosen: NDArray,
@@ -426,17 +413,18 @@ def _levels(
     alpha: float,
 ) -> dict[str, dict[str, Any]]:
     """Every group's metrics."""
-    frame = by_group(truth, chosen, np.asarray(names)[code], n_labels)
     found = {}
     for place, name in enumerate(names):
-        own, values = code == place, frame.loc[name]
+        own = code == place
+        said = truth[own], chosen[own]
+        counts = confusion(*said, n_labels)
         rate = partial(_rate_with_interval, clusters=clusters, alpha=alpha)
         found[name] = {
-            "accuracy": rate(values["accuracy"], truth == chosen, own),
-            "f1_macro": _f1_with_interval(values["f1_macro"], truth, chosen, own, clusters, alpha),
+            "accuracy": rate(accuracy(*said), truth == chosen, own),
+            "f1_macro": _f1_with_interval(*said, None if clusters is None else clusters[own], alpha),
         }
         for label, number in shown.items():
-            given, has, counts = chosen == number, truth == number, values["confusion"]
+            given, has = chosen == number, truth == number
             hit, n_given, n_has, n = counts[number, number], counts[:, number].sum(), counts[number].sum(), counts.sum()
             none = f"no example of this group has the label {label!r}"
             every = f"every example of this group has the label {label!r}"
@@ -467,16 +455,15 @@ def _rate_with_interval(
     return metric_value(float(value), low, high, n, "")
 
 
-def _f1_with_interval(
-    value: float, truth: NDArray, chosen: NDArray, own: NDArray, clusters: NDArray | None, alpha: float
-) -> dict[str, Any]:
-    n, sources = int(own.sum()), None if clusters is None else clusters[own]
+def _f1_with_interval(truth: NDArray, chosen: NDArray, clusters: NDArray | None, alpha: float) -> dict[str, Any]:
+    n = len(truth)
     if n < 2:
         return metric_value(math.nan, math.nan, math.nan, n, "an F1 takes two examples or more, and this group has one")
-    if sources is not None and len(set(sources)) < 2:
-        return metric_value(float(value), math.nan, math.nan, n, "")
-    _, low, high = metric_interval(truth[own], chosen[own][None], "f1_macro", alpha=alpha, clusters=sources)
-    return metric_value(float(value), low, high, n, "")
+    value = f1_macro(truth, chosen)
+    if clusters is not None and len(set(clusters)) < 2:
+        return metric_value(value, math.nan, math.nan, n, "")
+    _, low, high = metric_interval(truth, chosen[None], "f1_macro", alpha=alpha, clusters=clusters)
+    return metric_value(value, low, high, n, "")
 
 
 def _worst(levels: Mapping[str, Mapping[str, Any]], unnamed: str) -> dict[str, Any]:

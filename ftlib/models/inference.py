@@ -1,4 +1,5 @@
 """Any model -> what is measured: a probability per label, or how likely it finds a text."""
+
 import hashlib
 import json
 from collections.abc import Callable, Sequence

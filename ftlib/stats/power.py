@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ftlib.core.errors import FtlibError
-from ftlib.stats.variance import Array, VarianceComponents, half_width, standard_errors
+from ftlib.stats.variance import Array, VarianceComponents, check_alpha, half_width, standard_errors
 
 MOST_EXAMPLES = 10_000_000
 """A comparison that needs more examples than this is called one that examples do not decide."""
@@ -240,8 +240,7 @@ def grouped(number: int) -> str:
 def _check(n_examples: int, n_seeds: int, alpha: float) -> None:
     if n_examples < 2 or n_seeds < 1:
         raise FtlibError(f"found {n_examples} examples and {n_seeds} seeds; allowed: at least 2 examples and 1 seed")
-    if not 0 < alpha < 0.5:
-        raise FtlibError(f"alpha: found {alpha}; allowed: between 0 and 0.5, usually 0.05")
+    check_alpha(alpha)
 
 
 def _standard_deviation(n_examples: int, n_seeds: int, chance: DifferenceVariance) -> float:
