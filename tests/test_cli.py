@@ -262,7 +262,7 @@ def test_a_plan_says_what_will_run_and_what_the_test_set_can_show(here, capsys):
     said = capsys.readouterr().out
     assert "accuracy, margin 0.01, seeds 0, 1\n" in said
     assert "2 labels; train 80, validation 16, test 24; 24 test examples are used" in said
-    assert "cannot be told apart" in said and "file:opinions lora: 2 runs" in said
+    assert "will not be shown" in said and "file:opinions lora: 2 runs" in said
     assert [path.name for path in (here / "study").iterdir()] == ["suite.toml"]
 
 

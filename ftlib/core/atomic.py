@@ -1,23 +1,16 @@
-"""What a run leaves behind: one record and its predictions, written once, atomically, the record last.
-
-A run is done when its record is there and complete; nothing else (no notebook, no log) says so. Every figure of a
-report can be recomputed from the predictions.
-
-What ftlib computed once and keeps in the user's cache folder, with the seconds it took.
-"""
+"""Files written in one step, and arrays kept in the user's cache folder with the seconds they took."""
 
 import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import platformdirs
 
-if TYPE_CHECKING:
-    pass
+_saved = 0.0
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -39,9 +32,6 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-_saved = 0.0
-
-
 def cache_folder() -> Path:
     """The user's cache folder for ftlib; the environment variable FTLIB_CACHE names another."""
     return Path(os.environ.get("FTLIB_CACHE") or platformdirs.user_cache_dir("ftlib", appauthor=False))
@@ -59,9 +49,7 @@ def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.nda
     """The array of that key: from the cache, or computed and put there.
 
     Args:
-        kind: Subfolder of the cache.
         key: Names the array; must change with everything its values depend on.
-        compute: Makes the array.
     """
     global _saved
     path = cache_folder() / kind / f"{key}.npy"

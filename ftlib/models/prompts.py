@@ -53,7 +53,6 @@ def prompt_of(task: Task, template: str = "") -> Prompt:
     r"""The prompt of a task.
 
     Args:
-        task: A classification task whose labels have words.
         template: With {text} and {label}; without {text}, the text is put on a line before it. Empty: the task's own.
 
     Raises:
@@ -76,10 +75,6 @@ def prompt_of(task: Task, template: str = "") -> Prompt:
 
 def label_descriptions(task: Task, template: str = "") -> list[str]:
     """One sentence per label, in the task's order: the template with the label's words in it.
-
-    Args:
-        task: The task; its own template is used where none is given.
-        template: A sentence with `{label}` in it.
 
     Raises:
         FtlibError: The template has no `{label}`; or the labels have no words.
@@ -125,7 +120,6 @@ def as_seen(spec: Experiment, task: Task, model: Any, train: Any = None) -> str:
 
     Args:
         spec: The experiment: method, method_args and max_length are read.
-        task: Its data.
         model: Its base model (`ftlib.models.loading.Model`); None for a method without one.
         train: The examples of a prompt with shots.
     """

@@ -1,4 +1,8 @@
-"""Predictions as arrays: one run's answers on one part, labels as numbers, examples in the order of their ids."""
+"""The one reader of predictions.parquet: as a table, or as arrays for a report.
+
+As arrays (`Part`), labels are numbers, examples stand in the order of their ids, and what is equal in many runs is kept
+once.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,15 +19,40 @@ from ftlib.metrics.fairness import unnamed
 from ftlib.metrics.language import METRICS_OF_TEXT, PREFIX
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow
 
 Codes = NDArray[np.int32]
 
-
 _CODED = ("stage", "part", "label", "prediction")
 
-
 _NUMBERS = ("nats", "n_tokens", "n_bytes")
+
+
+def read_predictions(run_dir: str | Path) -> "pd.DataFrame":
+    """One row per stage, part and example of a run.
+
+    Raises:
+        FtlibError: The run has none.
+    """
+    import pandas as pd
+
+    path = Path(run_dir) / "predictions.parquet"
+    if not path.exists():
+        raise FtlibError(f"{path}: no predictions; the run has not finished, or it failed")
+    return pd.read_parquet(path)
+
+
+def is_whole(run_dir: Path) -> bool:
+    """Whether a run has predictions that were written to their end."""
+    import pyarrow.parquet
+
+    try:
+        # The end of the file says what is in it; a file that was cut has none.
+        pyarrow.parquet.read_metadata(run_dir / "predictions.parquet")
+    except (OSError, pyarrow.ArrowException):
+        return False
+    return True
 
 
 class Part(NamedTuple):
@@ -76,7 +105,6 @@ def read_parts(path: Path, metrics: Mapping[str, Any], cache: dict[bytes, Any]) 
     """Read one run's predictions.
 
     Args:
-        path: A predictions.parquet.
         metrics: Of the run's record: says under which protocol likelihoods of text came about.
         cache: Arrays that are equal in many runs are kept here once.
 
@@ -109,7 +137,7 @@ def read_parts(path: Path, metrics: Mapping[str, Any], cache: dict[bytes, Any]) 
 
 
 def _with_protocol(part: Part, leaves: Mapping[str, Any], cache: dict[bytes, Any]) -> Part:
-    """A part of text, told apart by its bytes, likelihoods and protocol rather than by labels."""
+    """A part of text, which its bytes, likelihoods and protocol identify rather than labels."""
     named = next((name for name in METRICS_OF_TEXT if name in leaves), "")
     protocol, pseudo = str(leaves.get(named, {}).get("protocol", "")), named.startswith(PREFIX)
     same = hashlib.sha256(part.same + part.numbers["n_bytes"].tobytes()).digest()

@@ -1,6 +1,6 @@
-"""What tells runs apart beside task, model, method and seed: the fields in which their specs differ, in words.
+"""A study's folder, read: its runs, grouped into what the plan compares, and whether the plan stood before them.
 
-A study's folder, read: its runs, grouped into what the plan compares, and whether the plan stood before them.
+`differing` says how groups of one task, model and method differ: the fields in which their specs do, in words.
 """
 
 import hashlib
@@ -24,8 +24,6 @@ from ftlib.records.predictions import Examples, Part, read_parts
 
 _OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
 """Fields that are no settings: they have a column of their own, or do not change what is asked."""
-
-
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 
 

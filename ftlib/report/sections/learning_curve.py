@@ -178,7 +178,7 @@ class LearningCurves:
         """How its curves are compared: the named arguments of `ftlib.stats.learning_curve.crossing`."""
         first = next(iter(self.rungs[0].contestants[0].parts.values()))
         better = metric_row(self.metric).higher_is_better
-        return {"rng": np.random.default_rng(0), "clusters": first.clusters, "higher_is_better": better}
+        return {"clusters": first.clusters, "higher_is_better": better}
 
 
 def learning_curves(found: Sequence[TaskComparison], study: Study) -> Iterator[TaskComparison | LearningCurves]:
