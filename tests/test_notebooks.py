@@ -29,8 +29,7 @@ READ = [path for path in FILES if "_run_" not in path.stem]
 TYPES = {"str": str, "int": int, "float": (float, int), "bool": bool, "list": list, "dict": dict}
 # Of the adapters one of each file: the others differ in what peft is told, and tests/test_adapters.py trains each. The
 # toy study's task has no groups; tests/test_fair.py runs the methods that need them.
-MANY = ("adapters", "partial", "merged", "fair")
-STUDIED = [m.name for m in METHODS.values() if m.module not in MANY or m.name in ("lora", "bitfit")]
+STUDIED = [m.name for m in METHODS.values() if not (m.peft or m.moves == "some" or m.groups)] + ["lora", "bitfit"]
 ONLY_TRAINED = {*TRAINING, *HOW, "tuning"}
 """Fields that make no sense for a method that does not train, so that its notebook may do without them."""
 

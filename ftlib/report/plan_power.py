@@ -4,7 +4,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import DRAWS, FEW, draws
-from ftlib.config.methods import CLASSIFICATION
 from ftlib.execution.planning.takes import cautions
 from ftlib.records.study import read_study
 from ftlib.report.metric_rows import show_as_per_cent
@@ -28,7 +27,7 @@ def outlook(planned: "Planned") -> list[str]:
     lines = []
     for task, n in sizes.values():
         splits = ", ".join(f"{name} {len(table)}" for name, table in task.splits.items())
-        if task.kind == CLASSIFICATION:
+        if task.has_labels:
             lines += [
                 f"{task.name}: {len(task.labels)} labels; {splits}; {n} test examples are used",
                 f"  assumed: {planning_sentence(n, seeds, discordance=ASSUMED_DISCORDANCE)}",

@@ -21,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 
 
@@ -139,9 +140,9 @@ def divided(spec: Experiment) -> bool:
     for name, (allowed, advice) in _KNOWN.items():
         if (found := _said(name) or allowed) != allowed:
             raise FtlibError(f"{name}: found {found}, allowed with ACCELERATE_USE_FSDP=true: {allowed}; {advice}")
-    if spec.method == "qlora":
+    if METHODS[spec.method].quantised:
         raise FtlibError(
-            "method: qlora keeps weights in four bits, which FSDP does not divide; lora, or leave out FSDP"
+            f"method: {spec.method} keeps weights in four bits, which FSDP does not divide; lora, or leave out FSDP"
         )
     return True
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import DECODER, ENCODER, LANGUAGE_MODELING, METHODS
+from ftlib.config.methods import DECODER, ENCODER, METHODS
 from ftlib.core.atomic import write_json
 from ftlib.data import bundled
 from ftlib.data.task import Task
@@ -65,7 +65,7 @@ def reading(spec: Experiment, task: Task, model: "Model | None", predictor: Pred
 
     The longest texts are read first, as many at once as a run reads: its memory shows.
     """
-    modelled = task.kind == LANGUAGE_MODELING
+    modelled = not task.has_labels
     answers = predictor.likelihood.score if modelled else predictor.probabilities
     test = task.test_set(spec.eval_limit)
     together = 64 if model is None or (model.family == ENCODER and not modelled) else 8
@@ -138,7 +138,7 @@ def _metrics_seconds(task: Task, examples: "pd.DataFrame", predictor: Predictor)
     rng = np.random.default_rng(0)
 
     def work() -> None:
-        if task.kind == LANGUAGE_MODELING:
+        if not task.has_labels:
             sizes = examples["text"].map(len).to_numpy()
             made = pd.DataFrame({"nats": rng.gamma(2.0, size=len(sizes)) * sizes, "n_tokens": sizes, "n_bytes": sizes})
             table = likelihoods_table("after", "test", examples, made)
@@ -304,7 +304,7 @@ def run_trial(specs: Sequence[Experiment]) -> dict[str, Any]:
     found: dict[str, Any] = {"open_seconds": time.perf_counter() - start, "before_seconds": 0.0}
     draws = [task.draw(**one.drawing()) for one in specs]
     with _own_cache():
-        if model is not None and (task.kind == LANGUAGE_MODELING or task.label_words):
+        if model is not None and (not task.has_labels or task.label_words):
             found["before_seconds"] = timed(partial(METHODS["zero_shot"].prepare(), model, spec, task, None))
         measure = _training if METHODS[spec.method].trains else _fitting
         more, variants = measure(specs, task, model, draws)
@@ -339,7 +339,7 @@ def _training(
         predictor = prepare(model, spec, task, train)
         trainable = predictor.trainable
     lengths = _lengths(trainable, train)
-    size_of = np.sum if task.kind == LANGUAGE_MODELING else padded
+    size_of = padded if task.has_labels else np.sum
     variants, batches = [], []
     for one, drawn in zip(specs, draws, strict=True):
         mine = _lengths(trainable, drawn)
@@ -398,7 +398,7 @@ def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
     seconds = 0.0
     for number, names in enumerate(continual.phases(spec), 1):
         trainable, frame = continual.phase_of(spec, shared, number, drawn)
-        size_of = np.sum if shared.tasks[names[0]].kind == LANGUAGE_MODELING and model.family == DECODER else padded
+        size_of = np.sum if not shared.tasks[names[0]].has_labels and model.family == DECODER else padded
         lengths = _lengths(trainable, frame)
         batches, steps = _batches(spec, lengths)
         wanted = [max(batches, key=size_of), *batches[: STEPS // 2]]
@@ -422,7 +422,7 @@ def _reading_others(spec: Experiment, task: Task, model: "Model") -> dict[str, f
     shared, _ = continual.begun(spec, task, model)
     seconds = 0.0
     for name, other in continual.others(spec).items():
-        if other.kind != LANGUAGE_MODELING or model.family == DECODER:
+        if other.has_labels or model.family == DECODER:
             seconds += reading(spec, other, model, shared.answers(name))["eval_seconds"]
     return {"others_eval_seconds": seconds}
 
@@ -442,7 +442,7 @@ def _looked_at(spec: Experiment, tasks: Mapping[str, Task], trainable: Any, step
         return 0
     watched = pd.concat([task.splits["validation"].assign(task=name) for name, task in tasks.items()])
     found = np.sort(_lengths(trainable, looked_at(watched, spec, steps * size, times)))[::-1]
-    if next(iter(tasks.values())).kind == LANGUAGE_MODELING:
+    if not next(iter(tasks.values())).has_labels:
         return int(times * found.sum())
     return int(times * sum(len(part) * part[0] for part in np.split(found, range(4 * size, len(found), 4 * size))))
 

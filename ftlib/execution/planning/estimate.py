@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import CLASSIFICATION, ENCODER, METHODS, family_of, read_config
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.core.atomic import write_json
 from ftlib.core.errors import several
 from ftlib.core.format import clock
@@ -86,7 +86,7 @@ def _count(spec: Experiment, task: "Task") -> tuple[Footprint, Shape | None, str
     shape, family = shape_of(folder), family_of(read_config(folder))
     # A token is two bytes at least, as a rule; no text is longer than max_length.
     longest = int(task.splits["train"]["text"].str.len().max()) // 2 + 2
-    shorter = {"max_length": min(spec.max_length, max(8, longest))} if task.kind == CLASSIFICATION else {}
+    shorter = {"max_length": min(spec.max_length, max(8, longest))} if task.has_labels else {}
     return footprint(spec.model_copy(update=shorter), shape, task.kind, family), shape, family
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import CLASSIFICATION, METHODS
-from ftlib.execution.planning.memory_model import ALL_MOVE, Shape, footprint
+from ftlib.config.methods import METHODS
+from ftlib.data.kinds import KINDS
+from ftlib.execution.planning.memory_model import Shape, footprint
 from ftlib.records import RunRecord
 
 VARIANT = ("shots", "short_classes", "train_limit", "epochs", "min_steps", "validations", "patience")
@@ -156,13 +157,13 @@ def advice(spec: Experiment, shape: Shape | None, kind: str, family: str, needed
         parts = [2**power for power in range(1, 12) if 2**power <= size and 2**power > spec.gradient_accumulation]
         tries += [{"gradient_accumulation": n} for n in parts] + [{"gradient_checkpointing": True}]
         tries += [{"gradient_accumulation": n, "gradient_checkpointing": True} for n in parts]
-    field = "max_length" if kind == CLASSIFICATION else "context"
+    field = KINDS[kind].cut_by
     tries += [{field: n} for n in (256, 128, 64, 32) if n < (getattr(spec, field) or 512)]
     for changed in tries:
         if (bytes_ := with_(**changed)) <= available:
             said = ", ".join(f"{name} = {str(value).lower()}" for name, value in changed.items())
             return f"{said} would fit, with about {gigabytes(bytes_)}"
-    if spec.method in ALL_MOVE:
+    if METHODS[spec.method].moves == "all":
         smallest = {"method": "lora", "gradient_accumulation": int(spec.resolved()["batch_size"])}
         if (bytes_ := with_(**smallest, gradient_checkpointing=True)) <= available:
             return f"no smaller batch would fit; lora would, with about {gigabytes(bytes_)}"

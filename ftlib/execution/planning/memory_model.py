@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import CLASSIFICATION, ENCODER, LANGUAGE_MODELING, METHODS, read_config
+from ftlib.config.methods import ENCODER, METHODS, read_config
+from ftlib.data.kinds import KINDS
 from ftlib.models import weights
 
 FLOOR = {"none": 230 * 10**6, "model": 420 * 10**6, "trains": 480 * 10**6}
@@ -109,8 +110,8 @@ def footprint(spec: Experiment, shape: Shape | None, kind: str, family: str) -> 
     if shape is None:
         return Footprint(FLOOR["none"], 0, 0, 0, 0)
     moving = moved(spec, shape) if method.trains else 0
-    adapters = 0 if spec.method in (*ALL_MOVE, "last_layers", "bitfit") else moving
-    length = spec.max_length if kind == CLASSIFICATION else spec.context or WINDOW
+    adapters = moving if method.moves == "added" else 0
+    length = getattr(spec, KINDS[kind].cut_by) or WINDOW
     # Arithmetic in float32 keeps numbers of twice the size.
     wide = 2 if spec.dtype == "float32" else 1
     if method.trains:
@@ -121,14 +122,11 @@ def footprint(spec: Experiment, shape: Shape | None, kind: str, family: str) -> 
             # Each layer's input stays, and one layer at a time is computed again (Korthikanti et al. 2022, section 5).
             kept = shape.layers * 2 * texts * length * shape.hidden + each
     else:
-        texts = EVALUATED if kind != LANGUAGE_MODELING and family == ENCODER else 1
+        texts = EVALUATED if KINDS[kind].has_labels and family == ENCODER else 1
         kept = activations(texts * length, shape.hidden, shape.inner)
     floor = FLOOR["trains" if method.trains else "model"]
     held = FLOAT * (shape.parameters + adapters)
     return Footprint(floor, held, FLOAT * moving, 2 * FLOAT * moving, wide * kept)
-
-
-ALL_MOVE = ("full", "setfit")
 
 
 def moved(spec: Experiment, shape: Shape) -> int:
@@ -141,12 +139,12 @@ def moved(spec: Experiment, shape: Shape) -> int:
     >>> moved(Experiment(method="lora", method_args={"r": 2}), Shape(1000, ((8, 8), (8, 8)), 1, 8, 32))
     64
     """
-    if spec.method in ALL_MOVE:
+    if METHODS[spec.method].moves == "all":
         return shape.parameters
     arguments = spec.resolved()["method_args"]
     if "lora_alpha" in arguments:
         return arguments["r"] * sum(map(sum, shape.linear))
-    if spec.method == "last_layers":
+    if "k" in arguments:
         return math.ceil(shape.parameters * min(1.0, arguments["k"] / shape.layers))
     return shape.parameters // 100
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlib.config.experiment import Experiment, digest
-from ftlib.config.methods import CLASSIFICATION, ENCODER, LANGUAGE_MODELING, METHODS, family_of, read_config
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.core.atomic import cache_folder, write_json
 from ftlib.core.format import short_name
+from ftlib.data.kinds import KINDS
 from ftlib.data.registry import kind_of
 from ftlib.execution.planning import forecast
 from ftlib.models import weights
@@ -26,10 +27,6 @@ from ftlib.records import provenance
 if TYPE_CHECKING:
     from ftlib.data.task import Task
     from ftlib.execution.scheduler import Planned
-
-ASKED = ("finetune", "peft_adapters", "distillation")
-"""Files of methods that change the model, and so may not fit it; preparing them reads no text."""
-
 
 READ = ("method", "method_args", "max_length", "context", "stride")
 """Fields that an answer depends on, beside the model and the number of labels."""
@@ -57,8 +54,7 @@ def incompatible_runs(planned: "Planned", ask: bool = True) -> list[str]:
         {
             key: {"passed": cell[0].passed(), "labels": len(task.labels)}
             for key, (cell, task) in zip(keys, cells, strict=True)
-            # 4 bits cannot be tried without the weights that they stand for.
-            if METHODS[cell[0].method].module in ASKED and not METHODS[cell[0].method].needs
+            if METHODS[cell[0].method].tried_on_model
         },
         ask,
     )
@@ -72,7 +68,7 @@ def incompatible_runs(planned: "Planned", ask: bool = True) -> list[str]:
 def _unspoken(spec: Experiment, task: "Task") -> str:
     """Text can be modelled only by what was stored with the layer that predicts tokens."""
     config = read_config(weights.find(spec.model).folder)
-    if task.kind != LANGUAGE_MODELING or has_lm_head(config):
+    if task.has_labels or has_lm_head(config):
         return ""
     return (
         f"model: {spec.method} on text needs the layer that predicts tokens, and {spec.model} was stored without it; "
@@ -108,7 +104,9 @@ def cautions(planned: "Planned") -> list[str]:
                 "layer: a value before, none after"
             ] = None
         texts = [
-            short_name(name) for name in (*spec.sequential_tasks, *spec.joint_tasks) if kind_of(name) != CLASSIFICATION
+            short_name(name)
+            for name in (*spec.sequential_tasks, *spec.joint_tasks)
+            if not KINDS[kind_of(name)].has_labels
         ]
         if texts and not has_lm_head(config):
             said[
