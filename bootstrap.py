@@ -4,6 +4,7 @@ usage: python bootstrap.py [setup | demo | test | test-all | bench | lint | lab]
 """
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,11 +21,11 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 COMMANDS = {
     "setup": [],
     "demo": [["-m", "ftlib", "run", "reports/demo"]],
-    "test": [["-m", "pytest", "-m", "not slow"]],
-    "test-all": [["-m", "pytest"]],
+    "test": [["-m", "pytest", "-n", "auto", "--dist", "worksteal", "-m", "not slow"]],
+    "test-all": [["-m", "pytest", "-n", "auto", "--dist", "worksteal"]],
     "bench": [["-m", "benchmarks"]],
     "lint": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]],
-    "lab": [["-m", "jupyterlab", "notebooks/00_start_here.ipynb"]],
+    "lab": [["-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]],
 }
 
 EXTRAS = {"bench": "bench"}
@@ -61,10 +62,15 @@ def set_up() -> None:
     wanted = _wanted()
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
-    if not PYTHON.exists() or _version_of(PYTHON) != sys.version_info[:2]:
+    if not PYTHON.exists() or _version_with_pip(PYTHON) != sys.version_info[:2]:
         print(f"making a virtual environment in {VENV}", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
-        venv.create(VENV, with_pip=True)
+        try:
+            make_environment()
+        except BaseException:
+            # What is half made would be taken for an environment the next time.
+            shutil.rmtree(VENV, ignore_errors=True)
+            raise
     stamp.unlink(missing_ok=True)
     if _wants_cpu_torch():
         torch = next(line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith("torch=="))
@@ -75,6 +81,34 @@ def set_up() -> None:
     _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     # Last, so that an interrupted installation is done again.
     stamp.write_text(wanted)
+
+
+def make_environment() -> None:
+    """Make the virtual environment, with pip in it, by whatever this machine has for it.
+
+    Plain Debian and Ubuntu, and Colab, have a Python without ensurepip, which `venv` needs to put pip into it.
+    """
+    if importlib.util.find_spec("ensurepip"):
+        venv.create(VENV, with_pip=True)
+    elif uv := shutil.which("uv"):
+        _must([uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(VENV)])
+    elif importlib.util.find_spec("virtualenv"):
+        _must([sys.executable, "-m", "virtualenv", "--quiet", str(VENV)])
+    elif importlib.util.find_spec("pip"):
+        venv.create(VENV, with_pip=False)
+        _must([sys.executable, "-m", "pip", "--python", str(PYTHON), "install", "--quiet", "pip"])
+    else:
+        minor = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        sys.exit(
+            f"{sys.executable} has no ensurepip, so no environment with pip can be made. Debian, Ubuntu: "
+            f"apt install {minor}-venv. Elsewhere: install uv or virtualenv. Then run the same command again; "
+            "nothing was left behind."
+        )
+
+
+def _must(command: list[str]) -> None:
+    if code := subprocess.call(command):
+        sys.exit(f"{' '.join(command)} failed with code {code}; its own message is above. The same command continues.")
 
 
 def add_extra(name: str) -> None:
@@ -94,8 +128,9 @@ def _wanted() -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def _version_of(python: Path) -> tuple[int, ...]:
-    code = "import sys; print(*sys.version_info[:2])"
+def _version_with_pip(python: Path) -> tuple[int, ...]:
+    """The version of an interpreter; empty where it does not run or has no pip."""
+    code = "import pip, sys; print(*sys.version_info[:2])"
     found = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
     return tuple(map(int, found.stdout.split())) if found.returncode == 0 else ()
 

@@ -6,7 +6,7 @@ Every name below is loaded when it is first used, so that importing ftlib costs 
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Curve": "ftlib.stats.learning_curve",

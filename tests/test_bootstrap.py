@@ -32,7 +32,7 @@ def bootstrap(tmp_path, monkeypatch):
     monkeypatch.setattr(module.venv, "create", create)
     monkeypatch.setattr(module.subprocess, "call", call)
     monkeypatch.setattr(module, "_pip", lambda *arguments: module.done.append("pip " + " ".join(arguments)))
-    monkeypatch.setattr(module, "_version_of", lambda python: sys.version_info[:2])
+    monkeypatch.setattr(module, "_version_with_pip", lambda python: sys.version_info[:2])
     monkeypatch.setattr(module, "_wants_cpu_torch", lambda: False)
     return module
 
@@ -52,7 +52,7 @@ def test_from_nothing_it_makes_the_environment_and_installs_the_lock_file_then_f
 
 def test_a_second_time_it_does_nothing_and_asks_nothing(bootstrap, monkeypatch):
     set_up(bootstrap)
-    monkeypatch.setattr(bootstrap, "_version_of", lambda python: pytest.fail("a process was started"))
+    monkeypatch.setattr(bootstrap, "_version_with_pip", lambda python: pytest.fail("a process was started"))
     monkeypatch.setattr(bootstrap, "_wants_cpu_torch", lambda: pytest.fail("the network was asked"))
     assert set_up(bootstrap) == []
 
@@ -77,9 +77,41 @@ def test_it_installs_again_when_the_checkout_was_moved(bootstrap, monkeypatch, t
 def test_an_environment_of_another_python_is_made_anew(bootstrap, monkeypatch):
     set_up(bootstrap)
     bootstrap.LOCK.write_text("numpy==2.4.7\n")
-    monkeypatch.setattr(bootstrap, "_version_of", lambda python: (3, 1))
+    monkeypatch.setattr(bootstrap, "_version_with_pip", lambda python: (3, 1))
     (bootstrap.VENV / "old").touch()
     assert set_up(bootstrap)[0] == "venv" and not (bootstrap.VENV / "old").exists()
+
+
+def without(monkeypatch, *gone):
+    """A Python that lacks some modules, on a machine without uv."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in gone else real(name))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+
+def test_a_python_without_ensurepip_uses_the_pip_it_runs_with(bootstrap, monkeypatch):
+    without(monkeypatch, "ensurepip", "virtualenv")
+    made, borrowed, *_ = set_up(bootstrap)
+    assert made == "venv" and borrowed == f"-m pip --python {bootstrap.PYTHON} install --quiet pip"
+
+
+def test_a_python_with_nothing_to_make_an_environment_says_so_and_leaves_nothing(bootstrap, monkeypatch):
+    without(monkeypatch, "ensurepip", "virtualenv", "pip")
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="no ensurepip.*apt install python3.*-venv.*nothing was left behind"):
+            bootstrap.set_up()
+        assert not bootstrap.VENV.exists()
+
+
+def test_an_environment_that_is_half_made_is_taken_away(bootstrap, monkeypatch):
+    def breaks(folder, **options):
+        (folder / "bin").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bootstrap.venv, "create", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap.set_up()
+    assert not bootstrap.VENV.exists()
 
 
 def test_an_installation_that_broke_off_is_done_again(bootstrap, monkeypatch):
@@ -113,7 +145,7 @@ def test_a_command_sets_up_and_then_does_its_steps(bootstrap, monkeypatch):
     assert bootstrap.done[0] == "venv" and bootstrap.done[-1] == "-m ftlib run reports/demo --jobs 1"
     bootstrap.done.clear()
     assert run(bootstrap, monkeypatch, "test") == 0
-    assert bootstrap.done == ["-m pytest -m not slow"]
+    assert bootstrap.done == ["-m pytest -n auto --dist worksteal -m not slow"]
 
 
 def test_the_first_step_that_fails_is_the_last(bootstrap, monkeypatch):

@@ -53,7 +53,7 @@ EACH = """
 import json, sys
 import ftlib
 for name, fields in json.loads(sys.argv[1]).items():
-    record = ftlib.execution.run(ftlib.Experiment(**fields), sys.argv[2] + "/" + name)
+    record = ftlib.run(ftlib.Experiment(**fields), sys.argv[2] + "/" + name)
     assert (record is None) == (__import__("os").environ.get("RANK", "0") != "0")
 """
 

@@ -13,8 +13,11 @@ from ftlib.data.canaries import EACH
 from ftlib.metrics.memorization import exposure, exposure_interval
 from ftlib.records.study import read_study
 from ftlib.report import build
+from ftlib.report.blocks import Fold, Note, Sentences, figures_of
+from ftlib.report.build import Reading
 from ftlib.report.sections import memorization
-from ftlib.report.sections.memorization import memories, memorised
+from ftlib.report.sections.memorization import SECTION, memories
+from ftlib.report.tables import Table
 
 KNOWN = {"full": {0: 0.0, 1: 2.0, 4: 6.0, 16: 12.0}, "lora": {0: 0.0, 1: 0.0, 4: 2.0, 16: 12.0}}
 """Method -> repetitions -> bits above chance."""
@@ -72,6 +75,12 @@ def quick(monkeypatch):
     monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
+def section_of(study):
+    """What the section reads, its rows and its blocks."""
+    items = SECTION.read(Reading(read_study(study)))
+    return items and (SECTION.rows(items), list(SECTION.blocks(items)))
+
+
 def test_exposures_are_those_of_the_ranks_in_the_predictions(study):
     (found,) = memories(read_study(study))
     assert [(one.group.method, one.repetitions) for one in found.kept] == [
@@ -88,7 +97,7 @@ def test_exposures_are_those_of_the_ranks_in_the_predictions(study):
 
 
 def test_lora_against_full_is_put_in_a_verdict_at_each_number_of_repetitions(study):
-    told = memorised(read_study(study)).rows["memorised_verdicts"]
+    told = section_of(study)[0]["memorised_verdicts"]
     duels = {row["repetitions"]: row for row in told if row["question"] == "methods"}
     assert set(duels) == {1, 4, 16}, "canaries that were not planted are no question"
     assert {(row["a"], row["b"]) for row in duels.values()} == {("full", "lora")}
@@ -100,7 +109,7 @@ def test_lora_against_full_is_put_in_a_verdict_at_each_number_of_repetitions(stu
 
 
 def test_a_family_of_comparisons_is_corrected_as_one(study):
-    told = memorised(read_study(study)).rows["memorised_verdicts"]
+    told = section_of(study)[0]["memorised_verdicts"]
     for question in ("methods", "memorised", "repeated"):
         rows = [row for row in told if row["question"] == question]
         assert all(row["p_holm"] >= row["p_value"] for row in rows)
@@ -108,7 +117,7 @@ def test_a_family_of_comparisons_is_corrected_as_one(study):
 
 
 def test_exposure_rises_with_repetitions_and_the_control_does_not(study):
-    told = memorised(read_study(study)).rows["memorised_verdicts"]
+    told = section_of(study)[0]["memorised_verdicts"]
     risen = {row["a"]: row for row in told if row["question"] == "repeated"}
     assert {row["verdict"] for row in risen.values()} == {"more"}
     assert "full: planted 16 times against planted once" in risen["full"]["sentence"]
@@ -118,7 +127,7 @@ def test_exposure_rises_with_repetitions_and_the_control_does_not(study):
 
 
 def test_documents_written_out_stand_beside_those_never_seen(study):
-    told = [row for row in memorised(read_study(study)).rows["memorised"] if row["metric"] == "extraction"]
+    told = [row for row in section_of(study)[0]["memorised"] if row["metric"] == "extraction"]
     found = {(row["method"], row["part"], row["stage"]): row for row in told}
     full = found["full", "extraction:train", "after"]
     assert full["value"] == pytest.approx(6 / 40) and full["n"] == 40 and full["seeds"] == 3
@@ -127,12 +136,16 @@ def test_documents_written_out_stand_beside_those_never_seen(study):
 
 
 def test_the_page_has_a_figure_with_its_table_and_says_the_protocol(study):
-    found = memorised(read_study(study))
-    (page,) = found.pages
-    assert found.there and "chance" in page.figure.alt and "10.00 bits at 16" in page.figure.alt
-    assert len(page.figure.rows) == len(page.levels.rows) == 8 and len(page.extracted.rows) == 4
-    assert page.figure.svg.startswith("<") and page.protocols == ("1,024 candidates", "32 tokens given, 16 written")
-    assert all("bits" in line for line in page.sentences) and len(page.duels.rows) == len(page.sentences) == 5
+    _, blocks = section_of(study)
+    (drawn,) = figures_of(blocks)
+    (said,) = (block.lines for block in blocks if isinstance(block, Sentences))
+    levels, extracted = (block for block in blocks if isinstance(block, Table))
+    (folded,) = (block.blocks[0] for block in blocks if isinstance(block, Fold))
+    assert "chance" in drawn.alt and "10.00 bits at 16" in drawn.alt and drawn.svg.startswith("<")
+    assert len(drawn.rows) == len(levels.rows) == 8 and len(extracted.rows) == 4
+    notes = [block.text for block in blocks if isinstance(block, Note)][1:]
+    assert notes == ["1,024 candidates.", "32 tokens given, 16 written."]
+    assert all("bits" in line for line in said) and len(folded.rows) == len(said) == 5
 
 
 def test_the_report_holds_it_in_every_form(study):
@@ -147,14 +160,15 @@ def test_the_report_holds_it_in_every_form(study):
 
 def test_a_study_without_canaries_has_no_such_part(tmp_path, quick):
     plain = write_study(tmp_path / "study", (), texts=(MadeText("full", -0.2),))
-    found = memorised(read_study(plain))
-    assert not found.there and found.figures == () and found.rows == {"memorised": [], "memorised_verdicts": []}
+    assert section_of(plain) is None
+    content = json.loads((build.build(plain).parent / "report.json").read_text(encoding="utf-8"))
+    assert content["memorised"] == content["memorised_verdicts"] == []
 
 
 def test_one_seed_is_enough_to_say_something(tmp_path, quick):
     texts = (MadeText("full", -0.2), MadeText("lora", -0.1))
-    told = memorised(read_study(with_canaries(write_study(tmp_path / "study", (), texts=texts))))
-    assert told.there and all(row["seeds"] == 1 for row in told.rows["memorised_verdicts"])
+    told, _ = section_of(with_canaries(write_study(tmp_path / "study", (), texts=texts)))
+    assert told["memorised_verdicts"] and all(row["seeds"] == 1 for row in told["memorised_verdicts"])
 
 
 def test_numbers_are_shown_with_their_sign():

@@ -352,7 +352,7 @@ def _peak_memory(others: tuple[int, int]) -> dict[str, int | None]:
 
 
 class _Page(types.ModuleType):
-    """Importing this module puts it where `ftlib.execution.run(spec)` is looked up; so it can be called as well."""
+    """Importing this module puts it where `ftlib.run(spec)` is looked up; so it can be called as well."""
 
     def __call__(self, spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None:
         return run(spec, run_dir)

@@ -10,6 +10,8 @@ From a study's folder to its files: read, compare, draw, write; each file in one
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ from ftlib.metrics import units
 from ftlib.metrics.registry import METRICS
 from ftlib.records.study import Study, read_study
 from ftlib.report import metric_rows, page, tables
+from ftlib.report.blocks import Block, Section, figures_of
 from ftlib.report.figures import Figure
-from ftlib.report.page import Section
+from ftlib.report.metric_rows import WHO
+from ftlib.report.page import Section as TaskSection
 from ftlib.report.sections import (
     across_tasks,
     costs,
     degenerate_runs,
     error_analysis,
     forgetting,
+    memorization,
     provenance,
     runs,
     training,
@@ -38,8 +43,26 @@ from ftlib.report.sections.costs import Foretold, foretold
 from ftlib.report.sections.costs import rows as foretold_rows
 from ftlib.report.sections.forgetting_page import Forgetting, forgetting_section
 from ftlib.report.sections.learning_curve import budget_rows, crossing_rows
-from ftlib.report.sections.memorization import Memorised, memorised
 from ftlib.report.sections.mitigation import Groups, groups_section
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A study as sections read it: what several of them need is computed once."""
+
+    study: Study
+    items: dict[str, Any] = field(default_factory=dict)
+    """What earlier sections read, by their names."""
+
+    @cached_property
+    def comparisons(self) -> list[TaskComparison]:
+        """One comparison of methods for each task."""
+        return list(task_comparisons(self.study))
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per method, stage, evaluation set and metric, as report.json holds them."""
+        return metric_rows.rows_of(self.study)
 
 
 def build(study_folder: str | Path) -> Path:
@@ -60,21 +83,18 @@ def build(study_folder: str | Path) -> Path:
 _HERE = Path(__file__).parent
 
 
-_WHO = ("task", "model", "method", "settings")
-
-
 _AT = ("measured", "shots", "shots_is", "low", "low_is", "high", "high_is")
 
 
 COLUMNS = {
-    "rows": (*_WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason", "protocol"),
+    "rows": (*WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason", "protocol"),
     "verdicts": (
         "task", "metric", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "more_examples",
         "more_seeds", "seeds", "sentence",
     ),
-    "pareto": (*_WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability"),
+    "pareto": (*WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability"),
     "general": (
-        *_WHO, "part", "metric", "before", "after", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
+        *WHO, "part", "metric", "before", "after", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
         "seeds", "protocol", "sentence",
     ),
     "crossovers": ("task", "metric", "a", "b", *_AT, "ahead_first", "ahead_last", "n_draws", "n", "sentence", "reason"),
@@ -82,66 +102,70 @@ COLUMNS = {
         "task", "metric", "name", "goal", "target", *_AT, "reached_last", "n_draws", "n", "sentence", "reason",
     ),
     "tuning": (
-        *_WHO, "name", "metric", "k", "value", "low", "high", "first", "all_diverged", "seeds", "n_validation",
+        *WHO, "name", "metric", "k", "value", "low", "high", "first", "all_diverged", "seeds", "n_validation",
     ),
     "training": (
-        *_WHO, "name", "runs", "failed", "steps", "train_first", "train_last", "validation_lowest", "lowest_at_step",
+        *WHO, "name", "runs", "failed", "steps", "train_first", "train_last", "validation_lowest", "lowest_at_step",
         "validation_last", "rise", "rise_low", "rise_high", "kept_steps", "n_validation",
     ),
     "predicted": ("task", "model", "method", "what", "predicted", "actual", "ratio", "lowest", "highest", "n"),
     "sequences": (
-        *_WHO, "sequence", "metric", "a", "b", "value", "low", "high", "p_value", "p_holm", "verdict", "n", "seeds",
+        *WHO, "sequence", "metric", "a", "b", "value", "low", "high", "p_value", "p_holm", "verdict", "n", "seeds",
         "sentence", "reason",
     ),
     "dial": (
-        *_WHO, "name", "alpha", "metric", "value", "low", "high", "measure", "forgotten", "forgotten_low",
+        *WHO, "name", "alpha", "metric", "value", "low", "high", "measure", "forgotten", "forgotten_low",
         "forgotten_high", "as_good", "forgets", "chosen", "n", "n_forgotten", "seeds",
     ),
     "carried": (
-        *_WHO, "sources", "how", "against", "metric", "unit", "value", "other", "gain", "low", "high", "p_value",
+        *WHO, "sources", "how", "against", "metric", "unit", "value", "other", "gain", "low", "high", "p_value",
         "p_holm", "verdict", "n", "seeds", "sentence",
     ),
     "groups": (
-        *_WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
+        *WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
         "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
     ),
     "undone": (
-        *_WHO, "part", "column", "against", "label", "gap_without", "gap_with", "gap_change", "gap_verdict", "p_holm",
+        *WHO, "part", "column", "against", "label", "gap_without", "gap_with", "gap_change", "gap_verdict", "p_holm",
         "metric", "quality_difference", "low", "high", "quality_verdict", "n", "seeds", "groups", "sentence", "reason",
     ),
     "ledger": (
-        *_WHO, "part", "metric", "about", "before", "before_low", "before_high", "before_at", "after", "after_low",
+        *WHO, "part", "metric", "about", "before", "before_low", "before_high", "before_at", "after", "after_low",
         "after_high", "after_at", "change", "low", "high", "none_at", "p_value", "p_holm", "verdict", "n", "seeds",
         "protocol", "caution", "sentence", "reason",
     ),
-    "memorised": (
-        *_WHO, "part", "metric", "repetitions", "stage", "value", "low", "high", "n", "seeds", "candidates",
-    ),
-    "memorised_verdicts": (
-        "task", "question", "repetitions", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
-        "seeds", "sentence",
-    ),
-    "failures": ("run_id", *_WHO, "seed", "status", "reason"),
-    "collapsed": ("run_id", *_WHO, "shots", "seed", "label", "share", "accuracy", "n"),
+    "failures": ("run_id", *WHO, "seed", "status", "reason"),
+    "collapsed": ("run_id", *WHO, "shots", "seed", "label", "share", "accuracy", "n"),
     "hard_examples": ("task", "id", "label", "text", "method", "said"),
 }  # fmt: skip
 """The tables that are also written as CSV, and their columns."""
+
+SECTIONS: tuple[Section, ...] = (memorization.SECTION,)
+"""The sections, in the order of the page."""
 
 
 def write_report(folder: Path) -> Path:
     """Read the study and write everything; see `ftlib.report.build.build`."""
     study = read_study(folder)
-    found = list(task_comparisons(study))
-    all_rows = metric_rows.rows_of(study)
+    reading = Reading(study)
+    found, all_rows = reading.comparisons, reading.rows
     wrong = metric_rows.disagreements(study)
     failed = runs.failures(study)
     notes = [*study.notes, *unheard(study, found)]
     fallen, told, lost = degenerate_runs.collapses(study), foretold(study), forgetting_section(study, found)
-    whom, kept = groups_section(study), memorised(study)
+    whom = groups_section(study)
     drifted = drifts(study, whom.rows)
     parts = page.sections(study, found, all_rows, fallen)
     climbs = [part.ladder.ladder for part in parts if part.ladder]
     verdicts = [row for contest in found for row in verdict_rows(contest)]
+    told_rows, columns, shown_blocks = {}, dict(COLUMNS), {}
+    for section in SECTIONS:
+        items = section.read(reading)
+        reading.items[section.name] = items
+        columns |= section.columns
+        told_rows |= {name: [] for name in section.columns} if items is None else section.rows(items)
+        if items is not None:
+            shown_blocks[section.name] = list(section.blocks(items))
     content = {
         "question": study.question,
         "plan": study.plan.model_dump(),
@@ -160,7 +184,7 @@ def write_report(folder: Path) -> Path:
         "groups": whom.rows,
         "undone": whom.undone,
         "ledger": drifted.rows,
-        **kept.rows,
+        **told_rows,
         "predicted": foretold_rows(told),
         "failures": failed,
         "collapsed": degenerate_runs.rows(fallen),
@@ -170,16 +194,24 @@ def write_report(folder: Path) -> Path:
         "advice": [part.advice._asdict() for part in parts],
         "provenance": provenance.provenance(study),
     }
-    listed = {name: content[name] for name in COLUMNS if name in content}
+    listed = {name: content[name] for name in columns if name in content}
     listed["tuning"] = [row for entry in content["tuning"] for row in entry["curve"]]
     listed["hard_examples"] = [row for part in parts for row in _hard_rows(study, part.contest)]
     for name, entries in listed.items():
-        _write(folder / "tables" / f"{name}.csv", tables.as_csv(entries, COLUMNS[name]))
-    _write_figures(folder / "figures", [*(part.figures for part in parts), lost.figures, whom.figures, kept.figures])
+        _write(folder / "tables" / f"{name}.csv", tables.as_csv(entries, columns[name]))
+    _write_figures(
+        folder / "figures",
+        [
+            *(part.figures for part in parts),
+            lost.figures,
+            whom.figures,
+            *(figures_of(shown) for shown in shown_blocks.values()),
+        ],
+    )
     atomic.write_json(folder / "report.json", content)
     measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, kept, drifted))
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, drifted, shown_blocks))
     return path
 
 
@@ -222,7 +254,7 @@ def _write(path: Path, content: str) -> None:
 
 def _page(
     study: Study,
-    parts: Sequence[Section],
+    parts: Sequence[TaskSection],
     failed: Sequence[Mapping[str, Any]],
     wrong: Sequence[Any],
     notes: Sequence[str],
@@ -231,8 +263,8 @@ def _page(
     told: Foretold | None,
     lost: Forgetting,
     whom: Groups,
-    kept: Memorised,
     drifted: BiasSummary,
+    shown_blocks: Mapping[str, Sequence[Block]],
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -270,7 +302,7 @@ def _page(
         missing=runs.missing_table(study) if study.missing else None,
         forgetting=lost,
         groups=whom,
-        memorised=kept,
+        shown_sections=[(section, shown_blocks[section.name]) for section in SECTIONS if section.name in shown_blocks],
         ledger=drifted,
         costs=costs.costs(study),
         foretold=told,

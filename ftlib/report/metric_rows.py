@@ -20,6 +20,9 @@ from ftlib.records.study import Group, Run, Study
 from ftlib.stats.intervals import Interval, interval, metric_interval
 from ftlib.stats.linearize import metric_of_counts
 
+WHO = ("task", "model", "method", "settings")
+"""What a row of report.json names its configuration by."""
+
 
 def who(group: Group) -> dict[str, str]:
     """The columns that name a group of runs."""

@@ -69,6 +69,7 @@ class Table(NamedTuple):
     caption: str
     header: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    kind: str = "table"
 
 
 def value_cell(metric: str, row: dict[str, Any] | None, strong: bool = False) -> Cell:

@@ -1,13 +1,10 @@
-"""What methods memorise: exposure of planted canaries before and after, one method against another, extraction.
-
-The page's part on what methods memorise: the verdicts, exposure against repetitions, documents written out.
-"""
+"""What methods memorise: exposure of planted canaries before and after, one method against another, extraction."""
 
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,13 +14,17 @@ from ftlib.data.canaries import PREFIX, levels
 from ftlib.metrics import units
 from ftlib.metrics.memorization import by_chance, exposure_interval, exposures
 from ftlib.records.study import Group, Run, Study, seed_of
+from ftlib.report.blocks import Block, Fold, Heading, Note, Section, Sentences
 from ftlib.report.figures import Figure, drawing, figure_of
-from ftlib.report.metric_rows import numbers, who
+from ftlib.report.metric_rows import WHO, numbers, who
 from ftlib.report.plots.heat import exposure as draw
 from ftlib.report.sections.continual import Paired, Side, paired_comparisons
 from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.variance import Array
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
 
 MARGIN = 1.0
 """Bits that matter: one more halves the guesses that a secret is worth."""
@@ -262,57 +263,44 @@ MOST_LINES = 6
 """Methods a figure shows; the table holds them all."""
 
 
-class MemoryPage(NamedTuple):
-    """One task."""
-
-    task: str
-    sentences: tuple[str, ...]
-    figure: Figure | None
-    levels: Table
-    duels: Table | None
-    extracted: Table | None
-    protocols: tuple[str, ...]
+def _read(reading: "Reading") -> list[Memory] | None:
+    return memories(reading.study) or None
 
 
-class Memorised(NamedTuple):
-    """Everything of this part of the page."""
-
-    pages: tuple[MemoryPage, ...]
-    rows: dict[str, list[dict[str, Any]]]
-    """What report.json holds of it, by its key."""
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """Every figure, in the order of the page."""
-        return tuple(one.figure for one in self.pages if one.figure)
-
-    @property
-    def there(self) -> bool:
-        """Whether the page has this part."""
-        return bool(self.pages)
-
-
-def memorised(study: Study) -> Memorised:
-    """What a study's methods memorise; empty where it planted nothing."""
-    found = memories(study)
+def _with_sentences(found: list[Memory]) -> dict[str, list[dict[str, Any]]]:
     told = rows(found)
     said = [sentence(duel) for memory in found for duel in memory.duels]
     for row, line in zip(told["memorised_verdicts"], said, strict=True):
         row["sentence"] = line
-    return Memorised(tuple(map(_page, found)), told)
+    return told
 
 
-def _page(found: Memory) -> MemoryPage:
-    return MemoryPage(
-        found.task,
+_NOTE = (
+    "Made-up secrets of four digits were planted in the training text. Exposure says how much the adapted model tells "
+    "of them, in bits: 0 is nothing, a secret that was never seen has 1.4 in the mean by chance, and each bit halves "
+    "the guesses that are needed. Comparisons are paired on secrets and seeds and corrected (Holm) for all of their "
+    f"kind; “equivalent” means shown to lie within {MARGIN:g} bit. A low exposure of these secrets is no proof that "
+    "nothing else was memorised."
+)
+
+
+def _blocks(found: list[Memory]) -> Iterator[Block]:
+    yield Note(_NOTE)
+    for one in found:
+        if len(found) > 1:
+            yield Heading(one.task)
         # What happens before and after is in the table; the sentences are about what was asked.
-        tuple(f"{sentence(duel)}." for duel in found.duels if duel.question != "memorised"),
-        _figure(found) if found.kept else None,
-        _levels(found),
-        _duels(found) if found.duels else None,
-        _extracted_rows(found) if found.extracted else None,
-        found.protocols,
-    )
+        if said := tuple(f"{sentence(duel)}." for duel in one.duels if duel.question != "memorised"):
+            yield Sentences(said)
+        if one.kept:
+            yield _figure(one)
+        yield _levels(one)
+        if duels := _duels(one):
+            yield Fold(duels.caption, (duels,))
+        if one.extracted:
+            yield _extracted_rows(one)
+        for line in one.protocols:
+            yield Note(f"{line}.")
 
 
 def bits(value: float, signed: bool = False) -> str:
@@ -454,3 +442,21 @@ def _extracted_rows(found: Memory) -> Table:
         counts = (Cell(format.count(one.n), number=True), Cell(f"{one.n_seeds}", number=True))
         body.append((Cell(one.group.name, strong=True), Cell(which), *levels, *counts))
     return Table(f"Documents that a method writes out when given their beginning, {found.task}", header, tuple(body))
+
+
+SECTION = Section(
+    name="memorised",
+    title="What it memorises",
+    read=_read,
+    columns={
+        "memorised": (
+            *WHO, "part", "metric", "repetitions", "stage", "value", "low", "high", "n", "seeds", "candidates",
+        ),
+        "memorised_verdicts": (
+            "task", "question", "repetitions", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict",
+            "n", "seeds", "sentence",
+        ),
+    },
+    rows=_with_sentences,
+    blocks=_blocks,
+)  # fmt: skip
