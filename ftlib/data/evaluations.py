@@ -13,6 +13,7 @@ from typing import Any
 
 from ftlib.core.errors import FtlibError, unknown
 from ftlib.data.identity_terms import load_terms
+from ftlib.data.kinds import CLASSIFICATION, KINDS
 from ftlib.data.tabular import SUFFIXES
 from ftlib.data.task import SPLITS
 
@@ -120,7 +121,7 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 question="what do the features tell of bundled tasks that the model is not adapted to? (linear probes)",
                 load="ftlib.evaluation.linear_probes:probed_tasks",
                 evaluate="ftlib.evaluation.linear_probes:evaluate_linear_probes",
-                metrics=("accuracy", "f1_macro", "f1_binary", "mcc", "brier"),
+                metrics=KINDS[CLASSIFICATION].metrics,
                 passes=1,
             ),
             Evaluation(

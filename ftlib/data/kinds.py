@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from ftlib.metrics.registry import CLASSIFICATION, LANGUAGE_MODELING, METRICS
+
 ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
 
 FAMILIES = (ENCODER, DECODER, ENCODER_DECODER)
 """BERT-like: reads both ways; GPT-like: continues text; T5-like: reads a text and writes another."""
-
-CLASSIFICATION, LANGUAGE_MODELING = "classification", "language-modeling"
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class TaskKind:
     """The smallest difference in it that usually matters, in its unit."""
     baselines: tuple[str, ...]
     """The METHODS without a model that every report adds."""
-    metrics: tuple[str, ...]
-    """What its test part may have in a record, beside what methods and groups add."""
+    takes: tuple[str, ...]
+    """What its metrics take (`Metric.takes`)."""
     columns: tuple[str, ...]
     """Of its predictions, filled in every row; labels have `score_<label>` too."""
     cut_by: str
@@ -49,6 +49,15 @@ class TaskKind:
     """The function that reads `file:PATH` as such a task."""
     files: tuple[str, ...] = ()
     """How a file of such a task ends; no ending: the kind of every file that is no other's."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What a part of a record may have, beside what methods and groups add.
+
+        >>> KINDS["classification"].metrics
+        ('accuracy', 'f1_macro', 'f1_binary', 'mcc', 'brier')
+        """
+        return tuple(row.name for row in METRICS.values() if row.kind == self.name and row.takes in self.takes)
 
     def owns(self, path: Path) -> bool:
         """Whether a file, or a folder by its `train` file, is a task of this kind."""
@@ -73,7 +82,7 @@ KINDS: Mapping[str, TaskKind] = MappingProxyType(
                 primary="accuracy",
                 margin=0.01,
                 baselines=("majority", "tfidf"),
-                metrics=("accuracy", "f1_macro", "f1_binary", "mcc", "brier"),
+                takes=("predictions", "probabilities"),
                 columns=("label", "prediction", "nats", "n_bytes"),
                 cut_by="max_length",
                 evaluate="ftlib.evaluation.examples:evaluate_labels",
@@ -88,7 +97,7 @@ KINDS: Mapping[str, TaskKind] = MappingProxyType(
                 primary="bits_per_byte",
                 margin=0.02,
                 baselines=("ngram",),
-                metrics=("bits_per_byte", "perplexity", "pseudo_bits_per_byte", "pseudo_perplexity"),
+                takes=("likelihoods",),
                 columns=("nats", "n_tokens", "n_bytes"),
                 cut_by="context",
                 evaluate="ftlib.evaluation.examples:evaluate_text",
