@@ -177,7 +177,7 @@ SHARES = {"lora_dropout": "0 to below 1", "vera_dropout": "0 to below 1", "soft"
 """Arguments of methods that are a share, and of which numbers; all other numbers are above 0."""
 
 
-_ANY = {CLASSIFICATION: FAMILIES}
+_ANY = {kind.name: FAMILIES for kind in KINDS.values() if kind.has_labels}
 
 
 _TRAINED = {kind.name: kind.families for kind in KINDS.values()}
