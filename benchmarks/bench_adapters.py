@@ -1,4 +1,4 @@
-"""Adapters beside full fine-tuning and the probe, with equal tuning budgets, on two tasks; writes docs/adapters.md.
+"""Adapters, full fine-tuning and the linear probe, with equal tuning budgets, on two tasks; writes docs/adapters.md.
 
     python benchmarks/bench_adapters.py [--folder build/adapters] [--out docs]
 

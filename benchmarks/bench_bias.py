@@ -1,4 +1,4 @@
-"""Whom fine-tuning treats worse, and what a model keeps of its training text; writes docs/bias.md.
+"""Errors of fine-tuned models by group, and what a model memorises of its training text; writes docs/bias.md.
 
     python benchmarks/bench_bias.py [hatexplain bios reviews canaries] [--folder FOLDER] [--out docs]
 
@@ -123,7 +123,7 @@ def exposure(report: dict) -> list[str]:
     """Exposure by how often a secret was planted, as Markdown: bits, mean over secrets and seeds."""
     rows = [row for row in report["memorised"] if row["metric"] == "exposure"]
     counts = sorted({row["repetitions"] for row in rows})
-    lines = [f"| method, stage | {' | '.join(f'planted {count}' for count in counts)} |"]
+    lines = [f"| method | {' | '.join(f'planted {count}' for count in counts)} |"]
     lines.append(f"|{' --- |' * (1 + len(counts))}")
     for key in dict.fromkeys((row["method"], row["settings"], row["stage"]) for row in rows):
         of = {row["repetitions"]: row for row in rows if (row["method"], row["settings"], row["stage"]) == key}
@@ -148,7 +148,7 @@ if __name__ == "__main__":
     parser.add_argument("--folder", default="build/bias")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
-    folder, text = Path(options.folder), ["# Whom it treats worse, and what it keeps: measured", ""]
+    folder, text = Path(options.folder), ["# Errors by group, and memorised secrets: measured", ""]
     text += ["Made by `python benchmarks/bench_bias.py`.", ""]
     off = 0.0
     if "hatexplain" in options.parts and not HATEXPLAIN.exists():
@@ -167,13 +167,13 @@ if __name__ == "__main__":
             "",
             *said(report),
             "",
-            "What undoing it did:",
+            "What the mitigations did:",
             "",
         ]
         text += [*(f"- {row['sentence']}" for row in report["undone"]), "", "Against TF-IDF:", "", *decided(report), ""]
     if "reviews" in options.parts:
         report, _ = ran(folder / "reviews", SUITES["reviews"])
-        text += ["## reviews: fine-tuning beside TF-IDF", "", *decided(report), ""]
+        text += ["## reviews: fine-tuning and TF-IDF", "", *decided(report), ""]
     if "canaries" in options.parts:
         report, _ = ran(folder / "canaries", suite_of("misuse"))
         text += ["## Canaries", "", *exposure(report), ""]

@@ -3,9 +3,9 @@
     python benchmarks/bench_crossover.py [--replicates N] [--seed N] [--out docs]
 
 Simulated few-shot studies: 1, 2, 4, ... 64 labels per class. An example's difficulty is shared by both methods, each
-method has examples of its own it finds hard, every draw adds noise on every example (half of it the same at every
+method has examples of its own it finds hard, every sample adds noise on every example (half of it the same at every
 number of labels) and shifts the whole run; shifts are correlated from one number of labels to the next and half shared
-by both methods, as the draw is. The truth is computed, not simulated: the expected accuracy is a normal probability.
+by both methods, as the sample is. The truth is computed, not simulated: the expected accuracy is a normal probability.
 """
 
 import argparse
@@ -23,11 +23,11 @@ LOGS = np.log2(SHOTS)
 OVERTAKEN = 0.55 + 0.03 * np.arange(7)
 """Expected accuracy of a: 55 to 73 points."""
 DRAW_SDS = {"large": np.linspace(0.06, 0.01, 7), "small": np.linspace(0.02, 0.01, 7)}
-"""Standard deviation of one method's accuracy from draw to draw: 6 to 1 points, 2 to 1 points."""
+"""Standard deviation of one method's accuracy from sample to sample: 6 to 1 points, 2 to 1 points."""
 CORRELATION = 0.7
-"""Of the shifts of a draw at one number of labels and the next."""
+"""Of the shifts of a sample at one number of labels and the next."""
 SHARED, OWN, REST, COMMON = 1.0, 0.7, 1.0, 0.5
-"""Variances: difficulty, a method's own, a draw's noise; and the part of a draw's shift that both methods share."""
+"""Variances: difficulty, a method's own, a sample's noise; and the part of a sample's shift that both methods share."""
 SIMULATED = 500
 """Replicate curves of the constructions that are not used."""
 NUMBERS = [(n, draws) for n in (400, 1_000) for draws in (3, 5, 10)]
@@ -176,7 +176,7 @@ def write(cells, replicates, folder):
     lines = [
         *HEAD.format(replicates=replicates, noise=noise).splitlines(),
         "",
-        "| | 3 draws | 5 draws | 10 draws |",
+        "| | 3 samples | 5 samples | 10 samples |",
         "| --- | ---: | ---: | ---: |",
         *(
             f"| {words} | {' | '.join(coverage(rows, draws) for draws in (3, 5, 10))} |"
@@ -187,7 +187,7 @@ def write(cells, replicates, folder):
             )
         ),
         "",
-        f"Flat curves with 10 draws: {min(other[0]):.1f} to {max(other[0]):.1f} % with the band, "
+        f"Flat curves with 10 samples: {min(other[0]):.1f} to {max(other[0]):.1f} % with the band, "
         f"{min(other[4]):.1f} to {max(other[4]):.1f} % with percentiles,",
         f"{min(other[5]):.1f} to {max(other[5]):.1f} % with a simultaneous band.",
         "",
@@ -196,12 +196,12 @@ def write(cells, replicates, folder):
         "## The grid",
         "",
         "`late` and `early`: the interval lies wholly above, or below, the truth. `two numbers`: neither bound is",
-        "infinite; `wide`: then, the median of upper / lower bound. All but that in %, and all from `10 draws` on for",
-        "10 draws. `percentiles` and `simultaneous` are the constructions that are not used. All truths meet the same",
-        "simulated chance, so rows of one spread and one number of examples err alike.",
+        "infinite; `wide`: then, the median of upper / lower bound. All but that in %, and all from `10 samples` on",
+        "for 10 samples. `percentiles` and `simultaneous` are the constructions that are not used. All truths meet the",
+        "same simulated chance, so rows of one spread and one number of examples err alike.",
         "",
-        "| truth | labels | draws spread by | examples | 3 draws | 5 draws | 10 draws | late | early | two numbers "
-        "| wide | percentiles | simultaneous |",
+        "| truth | labels | samples spread by | examples | 3 samples | 5 samples | 10 samples | late | early "
+        "| two numbers | wide | percentiles | simultaneous |",
         f"| --- | ---: | --- | ---: |{' ---: |' * 9}",
     ]
     for i, truth in enumerate(TRUTHS):
@@ -228,9 +228,9 @@ that file.
 
 ## What is asked
 
-A few-shot study measures methods at 1, 2, 4, ... 64 labelled examples per class, all on the same draws of training
-examples, a draw at 8 being part of the draw at 16, and on the same test examples. Between two measured numbers k the
-mean curve is read as straight in log2 k.
+A few-shot study measures methods at 1, 2, 4, ... 64 labelled examples per class, all on the same samples of training
+examples, a sample at 8 being part of the sample at 16, and on the same test examples. Between two measured numbers k
+the mean curve is read as straight in log2 k.
 
 - **Crossing** (`ftlib.crossing`): the k from which on the mean curve of b is above that of a at every larger k, that
   is, the last place where b - a turns positive. -inf: b is ahead from the smallest k measured on. inf: it is not
@@ -238,16 +238,16 @@ mean curve is read as straight in log2 k.
 - **Label budget** (`ftlib.label_budget`): the k from which on the mean curve stays at or above a target. -inf and inf
   likewise.
 
-The truth that an interval is about is the crossing of the curves of expected scores, over all draws and all test
+The truth that an interval is about is the crossing of the curves of expected scores, over all samples and all test
 examples that might have been.
 
 ## How the interval is computed
 
 Around the mean of b - a lies a band. Its half width at a measured k is that of every other interval of ftlib:
-variance between draws and between test examples (or clusters), each stretched by its own Student's t
+variance between samples and between test examples (or clusters), each stretched by its own Student's t
 (`ftlib.stats.variance.VarianceComponents`). Between two measured k the difference is a weighted mean of the two tables,
-whose variances follow from the mean products of the tables; draw s at every k and for both methods is one unit, so
-whatever a draw does to both methods, or at every k, is counted once. The interval of the crossing goes from where the
+whose variances follow from the mean products of the tables; sample s at every k and for both methods is one unit, so
+whatever a sample does to both methods, or at every k, is counted once. The interval of the crossing goes from where the
 upper edge of the band rises above 0 for good to where the lower edge does. For a budget the band is that of one method,
 and the target stands for 0.
 
@@ -258,7 +258,7 @@ is still behind at some k from there on. Among several k at which b is barely ah
 one look behind; that side is not exact where curves run side by side, and is why the coverage was simulated.
 
 Two other constructions were simulated beside it. Percentiles of replicate curves (multivariate t with the same
-variances; a bootstrap of draws and examples is narrower still: `calibration.md`) fail where curves run side by side:
+variances; a bootstrap of samples and examples is narrower still: `calibration.md`) fail where curves run side by side:
 a replicate has the noise of the study and its own, so its last change of sign comes late, and both bounds with it. A
 band that is widened until it holds at all later k at once (for those at which b is not surely ahead) errs on the
 other side, and its lower bound tells less. The plain band is the simplest, agrees with the comparisons at every
@@ -276,7 +276,7 @@ Where two curves are nearly parallel and nearly equal there is no crossing worth
 a point decides between "from the first" and "never". The interval then runs, as it should, from -inf or some small
 number to inf, the sentence says that it cannot be told, and the best guess means nothing. Where b is ahead by less
 than the study can show, the lower bound comes too late more often than in 2.5 % of studies (`late`, most with 3
-draws). With 3 draws a bound is infinite far more often than with 10. Which of two methods is asked to overtake the
+samples). With 3 samples a bound is infinite far more often than with 10. Which of two methods is asked to overtake the
 other should not depend on the scores; a report that asks of the one ahead at the largest k has, where the two are
 equal there, twice the 2.5 % of seeing it ahead surely. What the curve does between two measured k is assumed, not
 measured: a crossing between 16 and 32 is known to lie there, and 27 is a manner of speaking. Intervals are about one

@@ -1,11 +1,12 @@
 """The few-shot study on four tasks, or some of them: how long it takes and what it says; writes docs/fewshot.md.
 
-    python benchmarks/bench_fewshot.py [pydocs ag_news sst2 banking77] [--draws 3] [--folder FOLDER] [--out docs]
+    python benchmarks/bench_fewshot.py [pydocs ag_news sst2 banking77] [--samples 3] [--folder FOLDER] [--out docs]
 
-pydocs is `reports/fewshot` as it is: ten draws, wanted within 20 minutes on 2 cores. The others are the same study on
-`../shared/data`, with three draws (`--draws`), to take less time. Some class of Banking77 (77
-classes) has too few examples for the last rung and gives all it has; there the prompt of all classes does not fit the
-bundled decoder and is left out. A study that is finished in FOLDER is not run again: its report is read.
+pydocs is `reports/fewshot` as it is: ten samples, wanted within 20 minutes on 2 cores. The others are the same study on
+`../shared/data`, with three samples (`--samples`), to take less time. Some class of Banking77 (77
+classes) has too few examples for the largest number of shots and gives all it has; there the prompt of all classes
+does not fit the bundled decoder and is left out. A study that is finished in FOLDER is not run again: its report is
+read.
 """
 
 import argparse
@@ -44,8 +45,8 @@ def lines_of(name, report, seconds):
     took = f" ({seconds / 60:.1f} minutes)" if seconds else ""
     (advice,) = (one for one in report["advice"])
     draws = max((row["n_draws"] for row in report["crossovers"]), default=0)
-    found = [f"## {name}", "", f"{draws} draws{took}. **{advice['headline']}**", ""]
-    found += ["| labels per class | who is best |", "| --- | --- |"]
+    found = [f"## {name}", "", f"{draws} samples{took}. **{advice['headline']}**", ""]
+    found += ["| labels per class | best |", "| --- | --- |"]
     found += [f"| {at} | {said} |" for at, said in advice["ranks"]]
     found += ["", *(f"- {line}" for line in advice["reasons"])]
     found += ["", "Where one method overtakes another:", ""]
@@ -55,7 +56,7 @@ def lines_of(name, report, seconds):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=list(TASKS))
-    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=3)
     parser.add_argument("--folder", default="build/fewshot")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
@@ -64,7 +65,7 @@ if __name__ == "__main__":
         if name != "pydocs" and not SHARED.exists():
             print(f"{name}: skipped, since ../shared/data is not beside the checkout")
             continue
-        report, seconds = ran(Path(options.folder) / name, suite(name, options.draws, **TASKS[name]))
+        report, seconds = ran(Path(options.folder) / name, suite(name, options.samples, **TASKS[name]))
         slow = slow or (name == "pydocs" and seconds > WANTED)
         text += lines_of(name, report, seconds)
     print("\n".join(text))

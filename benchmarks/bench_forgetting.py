@@ -1,4 +1,4 @@
-"""Sequences of four real tasks, as published for BERT, and the forgetting dial; writes docs/forgetting.md.
+"""Sequences of four real tasks, as for BERT, and the trade-off of task and forgetting; writes docs/forgetting.md.
 
     python benchmarks/bench_forgetting.py [dial remedies sequence] [--seeds 5] [--folder FOLDER] [--out docs]
 
@@ -109,13 +109,14 @@ def sequence_lines(study, report, epochs):
         found.append(f"| {method} | {rate:g} | {len(rows)} | {' | '.join(cells)} |")
     verdicts = [row["sentence"] for row in report["sequences"] if row.get("sentence")]
     said = (
-        "What was never learned cannot be forgotten: read the points forgotten beside those reached after own training."
+        "What was never learned cannot be forgotten: "
+        "read the points forgotten together with those reached after own training."
     )
     return [*found, "", said, "", *(f"- {one}" for one in verdicts), ""]
 
 
 def dial_lines(report, task):
-    """The dial's points: quality on the task beside what was forgotten."""
+    """The trade-off's points: quality on the task, and what was forgotten."""
     found = ["| setting | on the task | forgotten |", "| --- | --- | --- |"]
     for row in report["dial"]:
         if row["task"] == task:
@@ -143,7 +144,7 @@ if __name__ == "__main__":
         slow = seconds > WANTED
         took = f" ({seconds / 60:.1f} minutes)" if seconds else ""
         text += [
-            f"## The dial: tiny-lm adapted to pydocs' text{took}",
+            f"## The trade-off of task and forgetting: tiny-lm adapted to pydocs' text{took}",
             "",
             UNITS,
             "",

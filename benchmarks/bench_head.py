@@ -22,7 +22,7 @@ def between(report):
     lines = []
     for row in report["verdicts"]:
         longer, shorter = sorted((row["a"], row["b"]), key=len, reverse=True)
-        if longer == f"{shorter} head=probe":
+        if longer == f"{shorter} head_init=linear_probe":
             lines.append(f"- {row['task']}: {row['sentence']}")
     return lines
 
@@ -35,7 +35,7 @@ def features(runs):
     lines += ["| --- | --- | --- | --- | --- | --- |"]
     for name in names:
         change = 100 * (runs[f"after.{name}.accuracy"] - runs[f"before.{name}.accuracy"])
-        for (task, method, head), found in change.groupby([runs["task"], runs["method"], runs["head"]]):
+        for (task, method, head), found in change.groupby([runs["task"], runs["method"], runs["head_init"]]):
             if found.notna().all() and method in ("full", "lora"):
                 low, high = paired.t_interval(found.to_numpy())[1:]
                 cells = f"{found.mean():.1f} ({low:.1f} to {high:.1f}) | {len(found)}"
@@ -44,10 +44,16 @@ def features(runs):
 
 
 def seconds(runs):
-    """Seconds of training, the start of the head included: with a probe, over without."""
-    means = runs[runs["method"].isin(["full", "lora"])].groupby(["task", "method", "head"])["cost.train_seconds"].mean()
-    ratios = (means.xs("probe", level="head") / means.xs("new", level="head")).sort_values()
-    return f"Seconds of training, with a probe over without: {ratios.iloc[0]:.2f} to {ratios.iloc[-1]:.2f}."
+    """Seconds of training, the start of the head included: with a linear probe, divided by without."""
+    means = (
+        runs[runs["method"].isin(["full", "lora"])]
+        .groupby(["task", "method", "head_init"])["cost.train_seconds"]
+        .mean()
+    )
+    ratios = (means.xs("linear_probe", level="head_init") / means.xs("new", level="head_init")).sort_values()
+    return (
+        f"Seconds of training, with a linear probe divided by without: {ratios.iloc[0]:.2f} to {ratios.iloc[-1]:.2f}."
+    )
 
 
 if __name__ == "__main__":
@@ -57,7 +63,12 @@ if __name__ == "__main__":
     options = parser.parse_args()
     report, _ = ran(options.folder, suite_of("head"))
     runs: pd.DataFrame = ft.read_runs(options.folder)
-    text = ["# Where a new head starts: at random, or at a probe", "", "Made by `python benchmarks/bench_head.py`.", ""]
+    text = [
+        "# Initialisation of the classification head: random or linear probe",
+        "",
+        "Made by `python benchmarks/bench_head.py`.",
+        "",
+    ]
     text += ["## Accuracy", "", "400 examples, 50 steps, five seeds.", "", *scores(report), "", *between(report), ""]
     text += [seconds(runs), "", "## Features", "", *features(runs), ""]
     print("\n".join(text))

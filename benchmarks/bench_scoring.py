@@ -116,7 +116,7 @@ def side_by_side(name, ours, theirs, harness, part, repeats):
 def write(rows, about, folder):
     """Write the table and the picture."""
     lines = [
-        "# Scoring, beside lm_eval",
+        "# Scoring, compared with lm_eval",
         "",
         "Written by `python benchmarks/bench_scoring.py` (`make bench`); do not edit. "
         f"{about} How it is measured is said at the top of that file.",

@@ -1,11 +1,11 @@
 """Few-shot contrastive training beside the published scores and the setfit package; writes docs/setfit.md.
 
-    python benchmarks/bench_setfit.py [--draws 10] [--beside 5] [--examples 2000] [--out docs]
+    python benchmarks/bench_setfit.py [--samples 10] [--beside 5] [--examples 2000] [--out docs]
 
-Published: SetFit with all-MiniLM-L6-v2 on AG News, 8 examples per class, ten draws (`../shared/data/setfit_results`);
-ours on ten draws of our own and the whole test set, compared unpaired. Beside: setfit 1.2.0 with its defaults (20
-iterations, batches of 16 pairs) and ours take turns on the same draws, one thread each in one process; accuracy on the
-same test texts, paired; the ratio is of seconds of training, its interval over the draws on a logarithmic scale. The
+Published: SetFit with all-MiniLM-L6-v2 on AG News, 8 examples per class, ten samples (`../shared/data/setfit_results`);
+ours on ten samples of our own and the whole test set, compared unpaired. Beside: setfit 1.2.0 with its defaults (20
+iterations, batches of 16 pairs) and ours take turns on the same samples, one thread each in one process; accuracy on
+the same test texts, paired; the ratio is of seconds of training, its interval over the samples on a log scale. The
 package's progress bars and model cards are off. Needs the extra `bench`, which `make bench` installs.
 """
 
@@ -40,7 +40,7 @@ class Quiet(ft.Events):
 
 
 def published():
-    """(10,) accuracies of the published draws, as fractions."""
+    """(10,) accuracies of the published samples, as fractions."""
     table = pd.read_csv(SHARED / "setfit_results" / "scores.csv")
     wanted = "run == 'all-MiniLM-L6-v2' and dataset == 'ag_news' and shots_per_class == @SHOTS"
     return table.query(wanted)["score"].to_numpy() / 100
@@ -88,12 +88,12 @@ def against_published(task, model, n_draws):
     for seed in range(n_draws):
         seconds, answer = ours(task, model, seed)
         scores.append((answer(test["text"].tolist()) == test["label"].to_numpy()).mean())
-        print(f"ours, draw {seed}: accuracy {scores[-1]:.4f} on {len(test)} texts, {seconds:.1f} s", flush=True)
+        print(f"ours, sample {seed}: accuracy {scores[-1]:.4f} on {len(test)} texts, {seconds:.1f} s", flush=True)
     known = published()
     names = {"name_a": "ftlib's setfit", "name_b": "the published SetFit"}
     found = ft.compare_unpaired(scores, known, margin=MARGIN, **names)
     lines = [
-        "| | draws | mean accuracy | 95 % interval of the mean | standard deviation |",
+        "| | samples | mean accuracy | 95 % interval of the mean | standard deviation |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, values in (("published", known), ("ftlib", np.array(scores))):
@@ -101,11 +101,11 @@ def against_published(task, model, n_draws):
         lines.append(
             f"| {name} | {len(values)} | {mean:.4f} | {low:.4f} to {high:.4f} | {np.std(values, ddof=1):.4f} |"
         )
-    return [*lines, "", f"Verdict: {found.sentence}.", f"Draws: {', '.join(f'{x:.4f}' for x in scores)}."]
+    return [*lines, "", f"Verdict: {found.sentence}.", f"Samples: {', '.join(f'{x:.4f}' for x in scores)}."]
 
 
 def beside(task, model, n_draws, n_examples):
-    """Lines about the package on the same draws, and whether it is as fast and as good as wanted."""
+    """Lines about the package on the same samples, and whether it is as fast and as good as wanted."""
     test = task.test_set(n_examples)
     texts, truth = test["text"].tolist(), test["label"].to_numpy()
     seconds, right = {"ftlib": [], "setfit": []}, {"ftlib": [], "setfit": []}
@@ -115,26 +115,26 @@ def beside(task, model, n_draws, n_examples):
             spent, answer = train()
             seconds[name].append(spent)
             right[name].append(answer(texts) == truth)
-            print(f"{name}, draw {seed}: {spent:.1f} s, accuracy {right[name][-1].mean():.4f}", flush=True)
+            print(f"{name}, sample {seed}: {spent:.1f} s, accuracy {right[name][-1].mean():.4f}", flush=True)
     logs = np.log(np.array(seconds["setfit"]) / np.array(seconds["ftlib"]))
     ratio, low, high = (np.exp(x) for x in paired.t_interval(logs))
     names = {"name_a": "ftlib's setfit", "name_b": "the setfit package", "rng": np.random.default_rng(0)}
     found = ft.compare(*(np.array(right[name], dtype=float) for name in ("ftlib", "setfit")), margin=MARGIN, **names)
     lines = [
-        "| draw | setfit 1.2.0, seconds | ftlib, seconds | setfit, accuracy | ftlib, accuracy |",
+        "| sample | setfit 1.2.0, seconds | ftlib, seconds | setfit, accuracy | ftlib, accuracy |",
         "| --- | --- | --- | --- | --- |",
     ]
     for seed in range(n_draws):
         spent = " | ".join(f"{seconds[name][seed]:.1f}" for name in ("setfit", "ftlib"))
         level = " | ".join(f"{right[name][seed].mean():.4f}" for name in ("setfit", "ftlib"))
         lines.append(f"| {seed} | {spent} | {level} |")
-    lines += ["", f"Training is {ratio:.1f} times as fast ({low:.1f} to {high:.1f} over draws; wanted: {WANTED:g})."]
+    lines += ["", f"Training is {ratio:.1f} times as fast ({low:.1f} to {high:.1f} over samples; wanted: {WANTED:g})."]
     return [*lines, f"Accuracy on {len(test)} test texts, the same for both: {found.sentence}."], ratio >= WANTED
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--beside", type=int, default=5)
     parser.add_argument("--examples", type=int, default=2000)
     parser.add_argument("--out", default="docs")
@@ -142,16 +142,16 @@ if __name__ == "__main__":
     if not SHARED.exists():
         sys.exit("skipped: AG News and the published scores are not at ../shared/data, beside the checkout")
     task, model = ft.load_task(f"file:{SHARED / 'ag_news'}"), ft.load_model("minilm")
-    one = against_published(task, model, options.draws)
+    one = against_published(task, model, options.samples)
     two, fast = beside(task, model, options.beside, options.examples) if options.beside else ([], True)
     text = [
-        "# Contrastive few-shot training, beside what there is",
+        "# Contrastive few-shot training, compared with the setfit package",
         "",
         "AG News, 8 examples per class, all-MiniLM-L6-v2.",
         "",
     ]
     text += ["## The published scores", "", *one, ""]
-    text += ["## The setfit package, same draws, same machine, in turns", "", *two, ""] if two else []
+    text += ["## The setfit package, same samples, same machine, in turns", "", *two, ""] if two else []
     text += [
         f"Measured with `python benchmarks/bench_setfit.py`; torch {torch.__version__}, one thread. The two take turns,"
     ]

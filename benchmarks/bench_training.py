@@ -277,7 +277,7 @@ if __name__ == "__main__":
     ]
     version = torch.__version__.split("+")[0]
     text = [
-        "# Training beside transformers' Trainer, and beside what the processor can multiply",
+        "# Training, compared with transformers' Trainer and with the processor's peak",
         "",
         f"SST-2, all-MiniLM-L6-v2, {options.examples} texts once, threads {options.threads}, torch {version}, "
         f"{model.dtype}; made by `python benchmarks/bench_training.py`.",

@@ -155,7 +155,7 @@ def cell(metric, sd_name, n_seeds, n_examples, replicates, rng):
 
 
 def family(sd_name, n_seeds, n_examples, replicates, rng):
-    """Share of families of ten equal methods in which any two are told apart, after Holm."""
+    """Share of families of ten equal methods in which any two are said to differ, after Holm."""
     w = world("accuracy", SEED_SDS[sd_name], 0.0)
     wrong = 0
     for _ in range(replicates):
@@ -319,7 +319,8 @@ def write(rows, families, others, replicates, folder):
         '- **False "better" or "worse"** where there is no difference: at most '
         f"{percent(r['wrong'] for r in rows)} in a cell, {percent([np.mean([r['wrong'] for r in rows])])} on average. "
         f"After Holm over ten equal methods (45 pairs), any: at most {percent(f[3] for f in families)} of studies.",
-        f'- **False "same"** where the difference is exactly the margin: at most {percent(r["same"] for r in rows)}, '
+        f'- **False "equivalent"** where the difference is exactly the margin: at most '
+        f"{percent(r['same'] for r in rows)}, "
         f"{percent([np.mean([r['same'] for r in rows])])} on average."
         + (f" More than two standard errors above 5 %: {too_often}." if doubtful else ""),
         f"- **Power**: predicted and simulated differ by at most {100 * power_off:.1f} points.",
@@ -333,10 +334,10 @@ def write(rows, families, others, replicates, folder):
         "",
         "Seed spread small and large: 0.5 and 3.2 points of accuracy for each method. `of a` is the interval of one "
         "method's own value; `width` the mean width of the difference's interval in points; power at the difference "
-        'of the column before it, which is also the margin for false "same".',
+        'of the column before it, which is also the margin for false "equivalent".',
         "",
         "| metric | seed spread | seeds | examples | covered | of a | false better or worse | difference, margin | "
-        "power predicted | simulated | false same | width |",
+        "power predicted | simulated | false equivalent | width |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
@@ -350,7 +351,7 @@ def write(rows, families, others, replicates, folder):
         "",
         "## Ten equal methods, Holm over 45 pairs",
         "",
-        "Share of studies in which any two are told apart, % (with one seed the runs are equal too).",
+        "Share of studies in which any two are said to differ, % (with one seed the runs are equal too).",
         "",
         "| seed spread | seeds | examples | any false verdict |",
         "| --- | ---: | ---: | ---: |",

@@ -75,7 +75,6 @@ def refused_study(here, capsys) -> list[str]:
         ('[[runs]]\nmethod = "lora"\nshots = 1000\n', "train has fewer for"),
         ('[[runs]]\nmethod = "lora"\ntrain_limit = 1000\n', "train has 80 examples"),
         ('[[runs]]\nmethod = "lora"\nnotebook = "12_run_adaptor"\n', "did you mean '12_run_adapter'?"),
-        ('[[runs]]\nmethod = "lora"\nepochs = 3\nnotebook = "10_run_zero_shot"\n', "has no parameter epochs"),
         ("[[runs]]\nseed = 3\n", "seed: belongs to [plan]"),
         ("[[runs]]\nmethod = {name = 'lora'}\n", "method: found"),
         ('[[runs]]\nmethod = "tfidf"\nmethod_args = {C = inf}\n', "method_args.C: found inf"),

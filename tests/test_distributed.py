@@ -161,8 +161,10 @@ def same_record(alone: Path, shared: Path, name: str) -> None:
     tolerance = 0.05 if name == "dropout" else 2e-3
     for column in first.filter(regex="^score_"):
         np.testing.assert_allclose(second[column], first[column], atol=tolerance)
-    for metric, value in one.metrics["after"]["test"].items():
-        assert (value["value"] is None) == (other.metrics["after"]["test"][metric]["value"] is None)
+    values, others = (records.flat(record.metrics["after"]["test"]) for record in (one, other))
+    assert {k: leaf["value"] is None for k, leaf in values.items()} == {
+        k: leaf["value"] is None for k, leaf in others.items()
+    }
     assert abs(one.value("after.test.accuracy") - other.value("after.test.accuracy")) <= 1 / toy.SIZES["test"]
     for event in ("step", "validation"):
         assert losses(alone, event).shape == losses(shared, event).shape

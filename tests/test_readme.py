@@ -1,81 +1,66 @@
-"""The README's file tree and the disk say the same."""
+"""The README is short, and what it names is there."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from ftlib.cli import main
+from ftlib.config.suite_file import load_suite
 
-def tree(markdown: str) -> dict[str, str]:
-    """The paths under `## File tree`, with their phrases: two spaces of indentation are one folder."""
-    block = re.search(r"^## File tree\n.*?^```\w*\n(.*?)^```", markdown, re.DOTALL | re.MULTILINE)
-    assert block, "README.md has no fenced block under the heading '## File tree'"
-    found: dict[str, str] = {}
-    parents: list[str] = []
-    for line in block.group(1).splitlines():
-        if not line.strip():
-            continue
-        depth = (len(line) - len(line.lstrip())) // 2
-        name, _, phrase = line.strip().partition(" ")
-        assert depth <= len(parents), f"{line!r} is indented by more than one level"
-        parents[depth:] = [name.rstrip("/")]
-        path = "/".join(parents)
-        assert path not in found, f"{path} is there twice"
-        found[path] = phrase.strip()
-    return found
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROOMS = (
+    "core", "stats", "metrics", "data", "config", "records", "models", "training", "methods", "evaluation",
+    "execution", "report",
+)  # fmt: skip
 
 
-def kept_files() -> list[Path]:
-    """Every file that git tracks, or would if it were added."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip("not a git checkout")
-    return [Path(name) for name in done.stdout.split("\0") if name and (ROOT / name).exists()]
+def test_it_is_short():
+    assert len(README.splitlines()) <= 150
 
 
-def expected() -> set[str]:
-    """What a newcomer must find in the tree: the top of the repository, ftlib's files and folders, the notebooks."""
-    wanted = set()
-    for path in kept_files():
-        wanted.add(path.parts[0])
-        if path.parts[0] == "ftlib" and len(path.parts) > 1 and (len(path.parts) > 2 or path.suffix == ".py"):
-            wanted.add("/".join(path.parts[:2]))
-        if path.parts[0] == "notebooks" and path.suffix == ".ipynb":
-            wanted.add(path.as_posix())
-    return wanted
+def test_the_rooms_are_those_of_the_library_in_their_order():
+    named = re.findall(r"^\| `ftlib/(\w+)` \| \S", README, re.MULTILINE)
+    assert named == list(ROOMS)
+    there = {path.parent.name for path in (ROOT / "ftlib").glob("*/__init__.py")}
+    assert there == set(ROOMS)
 
 
-@pytest.fixture(scope="module")
-def described() -> dict[str, str]:
-    return tree((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_fifteen_files_are_there_and_no_longer_than_it_says():
+    files = re.findall(r"^(\d+)\. `(ftlib/[\w/]+\.py)`: \S", README, re.MULTILINE)
+    assert [int(number) for number, _ in files] == list(range(1, 16))
+    lines = sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for _, name in files)
+    said = re.search(r"at most ([\d ]+) lines together", README)[1]
+    assert lines <= int(said.replace(" ", ""))
 
 
-def test_every_path_of_the_tree_exists(described):
-    assert not [path for path in described if not (ROOT / path).exists()]
+@pytest.mark.parametrize("name", sorted({"README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))}))
+def test_the_files_that_it_names_are_there(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:docs|notebooks|reports|data|ftlib|benchmarks)/[\w./-]+)`", text))
+    named |= {f"docs/{found}" if "/" not in found else found for found in re.findall(r"\]\(([\w./-]+)\)", text)}
+    made = {"reports/reviews", "reports/reviews/suite.toml", "reports/demo/report.html"}
+    assert not [one for one in sorted(named - made) if not (ROOT / one).exists()]
 
 
-def test_everything_that_is_kept_is_in_the_tree(described):
-    assert not sorted(expected() - set(described))
+def test_every_command_is_in_its_table(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    known = set(re.findall(r"^    ([a-z-]+)\s", capsys.readouterr().out, re.MULTILINE)) - {"run-one"}
+    assert set(re.findall(r"^\| `ftlib ([a-z]+)", README, re.MULTILINE)) == known
 
 
-def test_every_path_has_a_phrase(described):
-    assert not [path for path, phrase in described.items() if not phrase]
+def suites(name: str) -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_a_tree_is_read_by_its_indentation():
-    lines = ["README.md  this", "ftlib/  the library", "  data/   tasks", "    hub.py  the Hub", "  cli.py  it"]
-    text = "\n".join(["# x", "", "## File tree", "", "```", *lines, "```", ""])
-    assert tree(text) == {
-        "README.md": "this",
-        "ftlib": "the library",
-        "ftlib/data": "tasks",
-        "ftlib/data/hub.py": "the Hub",
-        "ftlib/cli.py": "it",
-    }
-    with pytest.raises(AssertionError, match="twice"):
-        tree(text.replace("  cli.py", "  data/"))
-    with pytest.raises(AssertionError, match="no fenced block"):
-        tree("# nothing")
+BEFORE = '[study]\nquestion = "Q?"\n'
+PLAN = '[plan]\nprimary = "accuracy"\nmargin = 0.02\nseeds = [0]\n'
+EXAMPLES = [*suites("README.md"), *suites("docs/suites.md")]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_examples_are_suites(example, tmp_path):
+    text = ("" if "[study]" in example else BEFORE) + ("" if "[plan]" in example else PLAN) + example
+    (tmp_path / "suite.toml").write_text(text, encoding="utf-8")
+    assert load_suite(tmp_path, check_files=False).experiments

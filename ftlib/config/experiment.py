@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -245,24 +245,30 @@ class Experiment(Fields):
 
     @classmethod
     def from_parameters(cls, namespace: Mapping[str, Any]) -> "Experiment":
-        """Build the experiment from a notebook's parameters cell: `Experiment.from_parameters(globals())`.
+        r"""The experiment that a notebook's parameters ask for: `Experiment.from_parameters(globals())`.
 
-        Papermill accepts a misspelt parameter in silence; here a name that is nearly a field's is an error.
+        Fields are taken by name, then those of the dictionary `overrides`, which win. Papermill accepts a misspelt
+        parameter in silence; here a parameter that is nearly a field's name is an error. Other variables are ignored.
 
         Raises:
-            FtlibError: As for the constructor, or a name that is a field's, misspelt.
+            FtlibError: As for the constructor, or a parameter is a misspelt field.
 
-        >>> Experiment.from_parameters({"method": "full", "lerning_rate": 0.1})
+        >>> spec = Experiment.from_parameters({"method": "full", "tasks": ["a", "b"], "overrides": {"epochs": 3}})
+        >>> spec.method, spec.epochs
+        ('full', 3.0)
+        >>> cell = "lerning_rate: float = 0.1\noverrides: dict = {}"
+        >>> Experiment.from_parameters({"In": [cell], "lerning_rate": 0.1})
         Traceback (most recent call last):
             ...
         ftlib.core.errors.FtlibError: parameter 'lerning_rate' is not a field; did you mean 'learning_rate'?
         """
-        plain = {k: v for k, v in namespace.items() if not k.startswith("_")}
-        for name, value in plain.items():
-            near = difflib.get_close_matches(name, cls.model_fields, n=1, cutoff=0.85)
-            if name not in cls.model_fields and near and isinstance(value, str | int | float | bool | list | dict):
+        for name in sorted(_declared(namespace.get("In", ())) & namespace.keys() - cls.model_fields.keys()):
+            if near := difflib.get_close_matches(name, cls.model_fields, n=1, cutoff=0.85):
                 raise FtlibError(f"parameter {name!r} is not a field; did you mean {near[0]!r}?")
-        return cls(**{k: plain[k] for k in cls.model_fields if k in plain})
+        overrides = namespace.get("overrides", {})
+        if not isinstance(overrides, dict):
+            raise FtlibError(f'overrides: found {overrides!r}; allowed: fields by name, for example {{"epochs": 3}}')
+        return cls(**{name: namespace[name] for name in cls.model_fields if name in namespace} | overrides)
 
     @classmethod
     def of(cls, checked: Fields) -> "Experiment":
@@ -318,11 +324,27 @@ class Experiment(Fields):
         from ftlib.core.html import table
 
         resolved, passed = self.resolved(), self.passed()
-        rows = [
-            (name, json.dumps(resolved[name]), "given" if name in passed else "default", field.description)
-            for name, field in type(self).model_fields.items()
-        ]
-        return table(("field", "value", "from", "meaning"), rows)
+        rows: dict[str, list[tuple[str, ...]]] = {"given": [], "method": [], "default": []}
+        for name, field in type(self).model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            given = passed.get(name, default) != default
+            origin = "given" if given else "method" if resolved[name] != default else "default"
+            rows[origin].append((name, json.dumps(resolved[name]), origin, str(field.description)))
+        return table(("field", "value", "from", "meaning"), [row for kind in rows.values() for row in kind])
+
+
+def _declared(cells: Sequence[str]) -> set[str]:
+    r"""The parameters among the names of executed cells: those of the parameters cell, and what Papermill injects.
+
+    The parameters cell is the last one that declares `overrides`; what Papermill injects begins with a comment.
+
+    >>> cell = "seed: int = 0  # draws the examples\noverrides: dict = {}"
+    >>> sorted(_declared(["epoch: int = 3", cell, "# Parameters\nbatch = 8", "tasks = []"]))
+    ['batch', 'overrides', 'seed']
+    """
+    declaring = [cell for cell in cells if re.search(r"^overrides: dict = ", cell, re.MULTILINE)]
+    injected = [cell for cell in cells if cell.startswith("# Parameters\n")]
+    return set(re.findall(r"^(\w+)(?:: \w+)? = ", "\n".join([*declaring[-1:], *injected[-1:]]), re.MULTILINE))
 
 
 class Override(BaseModel):

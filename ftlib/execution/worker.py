@@ -232,17 +232,23 @@ def thread_variables(threads: int) -> dict[str, str]:
 def notebook_parameters(spec: Experiment, source: Path) -> dict[str, Any]:
     """Every field the notebook declares, with the spec's value, so that the notebook's own defaults play no part.
 
+    Other fields go into the notebook's `overrides` where they differ from their default.
+
     Raises:
-        FtlibError: The spec sets a field that the notebook does not declare.
+        FtlibError: The spec sets a field that the notebook does not declare, and the notebook has no `overrides`.
     """
     import papermill
 
     declared = papermill.inspect_notebook(str(source))
     values = spec.model_dump()
     default = {name: field.get_default(call_default_factory=True) for name, field in Experiment.model_fields.items()}
-    if lost := [name for name in values if name not in declared and values[name] != default[name]]:
-        raise FtlibError(f"{source.name}: has no parameter {', '.join(lost)}, which this run sets")
-    return {name: value for name, value in values.items() if name in declared}
+    others = {name: value for name, value in values.items() if name not in declared and value != default[name]}
+    own = {name: value for name, value in values.items() if name in declared}
+    if "overrides" in declared:
+        return own | {"overrides": others}
+    if others:
+        raise FtlibError(f"{source.name}: has no parameter {', '.join(others)}, which this run sets")
+    return own
 
 
 def write_failure(run_dir: Path, spec: Experiment, status: str, reason: str) -> RunRecord:

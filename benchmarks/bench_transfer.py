@@ -1,6 +1,6 @@
-"""What is carried over from text, from tasks and from larger models; writes docs/carried.md.
+"""Transfer from text, from tasks and from larger models; writes docs/transfer.md.
 
-    python benchmarks/bench_carried.py [domain multitask transfer] [--folder FOLDER] [--out docs]
+    python benchmarks/bench_transfer.py [domain multitask transfer] [--folder FOLDER] [--out docs]
 
 The studies of these names in `reports`, each run in FOLDER where it is not finished there. Of each: every method's
 score on the task's test texts, and on those of another domain where the task has some; what a task gained or lost by
@@ -15,7 +15,7 @@ from _studies import ran, scores, suite_of, write
 
 STUDIES = {
     "domain": "Reading the domain's text first, and a task met in another domain",
-    "multitask": "One model for three tasks: at once, one after the other, or each its own",
+    "multitask": "One model for three tasks: jointly, in sequence, or one model each",
     "transfer": "A large model's answers, adapters of other tasks",
 }
 TAUGHT = "distill epochs=2 min_steps=40 soft=1"
@@ -27,8 +27,8 @@ ASKED = {
     "is the student as good as its teacher?": (TAUGHT, "full"),
     "is merging as good as learning at once?": ("merged combination=linear", "lora joint_tasks=bios,reviews"),
     "is merging as good as an adapter of its own?": ("merged combination=linear", "lora"),
-    "does beginning at another task's adapter help?": ("lora sequential_tasks=bios", "lora"),
-    "does standing on another task's adapter help?": ("stacked", "lora"),
+    "does starting from another task's adapter help?": ("lora sequential_tasks=bios", "lora"),
+    "does stacking on another task's adapter help?": ("stacked", "lora"),
 }
 """What transfer asks, and the two names in its report that answer."""
 
@@ -45,10 +45,10 @@ def answers(report):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="*", default=list(STUDIES))
-    parser.add_argument("--folder", default="build/carried")
+    parser.add_argument("--folder", default="build/transfer")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
-    text = ["# What is carried over: measured", "", "Made by `python benchmarks/bench_carried.py`.", ""]
+    text = ["# Transfer: measured", "", "Made by `python benchmarks/bench_transfer.py`.", ""]
     for name in options.studies:
         report, seconds = ran(Path(options.folder) / name, suite_of(name))
         took = f" ({seconds / 60:.0f} minutes)" if seconds else ""
@@ -57,4 +57,4 @@ if __name__ == "__main__":
         if name == "transfer":
             text += [*answers(report), ""]
     print("\n".join(text))
-    write(Path(options.out) / "carried.md", "\n".join(text))
+    write(Path(options.out) / "transfer.md", "\n".join(text))
