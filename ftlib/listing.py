@@ -56,7 +56,7 @@ def catalogue(what: str, folders: Sequence[str] = (), memory: float = 0.0) -> li
     """The rows of one table, each with a name and a summary.
 
     Args:
-        what: tasks, models, methods, metrics, notebooks or studies.
+        what: tasks, models, methods, metrics, evaluations, notebooks or studies.
         folders: More models to list: folders of them.
         memory: Gigabytes (10^9 bytes) that a model may take; 0: what this machine has.
 
