@@ -84,9 +84,9 @@ def judged(row) -> str:
 
 def shown(row, value: float) -> str:
     """A value in its unit."""
-    from ftlib.execution.planning.forecast import gigabytes
+    from ftlib.core.format import size
 
-    return f"{value:.1f} s" if row.what == "seconds" else gigabytes(value)
+    return f"{value:.1f} s" if row.what == "seconds" else size(value)
 
 
 def page(rows, spent: dict[str, float], jobs: int, machine: str) -> str:
@@ -119,8 +119,9 @@ def main() -> int:
     parser.add_argument("--folder", default="build/forecast")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
-    from ftlib.execution.planning.forecast import against, read
+    from ftlib.execution.planning.estimate import read
     from ftlib.records import records_of
+    from ftlib.report.sections.costs import against
 
     study = Path(options.folder).resolve()
     study.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ftlib: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader, such as `head_init`, has seen enough; what Python would still flush goes nowhere.
+        # The reader, such as `head`, has seen enough; what Python would still flush goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -164,9 +164,9 @@ def _overview(planned: Any) -> str:
 
 
 def _run_one(options: argparse.Namespace) -> int:
-    from ftlib.execution.planning.trials import main as run_folder
+    from ftlib.execution import worker
 
-    return run_folder(options.run_dir)
+    return worker.main(options.run_dir)
 
 
 def _plan(options: argparse.Namespace) -> int:

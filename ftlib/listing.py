@@ -1,7 +1,4 @@
-"""Is this installation fit to run? The checks behind `ftlib doctor`.
-
-What there is: the rows of `ftlib list`.
-"""
+"""What there is, as `ftlib list` shows it; and whether this installation is fit to run, as `ftlib doctor` says."""
 
 import importlib.util
 import shutil

@@ -1,6 +1,8 @@
 """What runs will need: counted from files, told from a trial, compared with what they needed."""
 
 import json
+import os
+import sys
 
 import psutil
 import pytest
@@ -11,23 +13,20 @@ from ftlib.config.experiment import Experiment
 from ftlib.core import atomic
 from ftlib.execution import progress, scheduler
 from ftlib.execution.engines.base import State
-from ftlib.execution.planning import dry_run, estimate, forecast
-from ftlib.execution.planning import trials as probes
-from ftlib.execution.planning.memory_model import footprint, shape_of
+from ftlib.execution.planning import dry_run, estimate
+from ftlib.execution.planning.memory_model import distinct_costs, footprint, longest_text, shape_of
 from ftlib.records import RunRecord
+from ftlib.report.sections import costs
 
 HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1]\n[defaults]\ntask = "file:opinions"\nmodel = "tiny"\n'
 HEAD += 'eval_limit = 20\nmax_length = 24\nlabel_words = {bad = "negative, sad", good = "positive, a joy"}\n'
 ANSWER = {
-    "open_seconds": 0.5, "before_seconds": 0.5, "start_seconds": 2.0, "inside_seconds": 9.0, "prepare_seconds": 1.0,
-    "fit_seconds": 0.0, "step_seconds": 0.1, "step_seconds_per_token": 0.001, "finish_seconds_per_token": 0.0,
-    "look_seconds_per_token": 0.001,
+    "open_seconds": 0.5, "before_seconds": 0.5, "start_seconds": 2.0, "import_seconds": 4.0, "kernel_bytes": 0,
     "eval_seconds": 3.0, "validation_seconds": 2.0, "general_seconds": 0.0, "checkpoint_bytes": 1000,
-    "device_memory_bytes": None,
+    "model_bytes": 10**8, "device_memory_bytes": None,
 }  # fmt: skip
 VARIANT = {
-    "train_examples": 80, "train_tokens": 800, "steps": 40, "step_tokens": 100.0, "validation_tokens": 0.0,
-    "peak_memory_bytes": 10**9, "peak_device_memory_bytes": None,
+    "train_seconds": 9.0, "peak_memory_bytes": 10**9, "peak_device_memory_bytes": None,
 }  # fmt: skip
 
 
@@ -57,7 +56,7 @@ def answered(monkeypatch, **changed):
     """Trials that find what is said here, at once."""
     variant = VARIANT | {name: changed.pop(name) for name in list(changed) if name in VARIANT}
 
-    def answers(trials, study, at_once, show):
+    def answers(trials, at_once, show):
         return [ANSWER | changed | {"variants": [variant] * len(trial.variants)} for trial in trials]
 
     monkeypatch.setattr(estimate, "answers", answers)
@@ -112,7 +111,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_tried(study, monkeypatch,
     memory(monkeypatch, 10**8)
     assert cli.main(["plan", str(study)]) == 2
     said = capsys.readouterr().err
-    assert "file:opinions tiny lora max_length=24 (2 runs): needs about" in said and "100 MB are free" in said
+    assert "file:opinions tiny lora max_length=24 (2 runs): needs about" in said and "100.0 MB are free" in said
     assert cli.main(["run", str(study)]) == 2
     assert "needs at least" in capsys.readouterr().err and not (study / "runs").exists()
 
@@ -145,9 +144,18 @@ def test_a_trial_that_dies_is_a_finding(study, monkeypatch, capsys):
     assert "does not fit: the trial ended" in said and "gradient_accumulation" in said
 
 
-def test_a_process_that_left_no_answer_is_one_that_died(tmp_path):
-    found = probes._read(tmp_path, -9)
-    assert found["died"] and "ended with code -9" in found["failed"]
+@pytest.mark.skipif(sys.platform != "linux", reason="trials are forked")
+def test_a_process_that_left_no_answer_is_one_that_died(tmp_path, monkeypatch):
+    monkeypatch.setattr(dry_run, "trial", lambda *arguments: os._exit(7))
+    atomic.write_json(tmp_path / "asked.json", {"at_once": 1, "trials": [{"modules": [], "variants": []}]})
+    dry_run.main(tmp_path)
+    found = estimate._answer(tmp_path, 0)
+    assert found["died"] and "ended with code 7" in found["failed"]
+
+
+def test_a_text_of_a_script_without_spaces_is_not_counted_short():
+    letters = "\u65e5\u672c\u8a9e" * 20
+    assert longest_text([letters]) >= len(letters) and longest_text(["a word"]) == 8
 
 
 # What is told from a trial.
@@ -158,10 +166,10 @@ def test_a_plan_says_what_runs_will_need_and_keeps_it_for_the_run(study, monkeyp
     answered(monkeypatch)
     assert cli.main(["plan", str(study)]) == 0
     said = capsys.readouterr().out
-    # 2 s to start, 0.5 to open, 0.5 before; 1 + 40 x 0.2 s of training; 3 s of evaluation.
-    assert "file:opinions tiny lora max_length=24  2     1.0 GB  0:15          1 kB" in said
+    # 2 s to start, 0.5 to open, 0.5 before; 9 s of training; 3 s of evaluation.
+    assert "file:opinions tiny lora max_length=24  2     1.0 GB  0:15          1.0 kB" in said
     planned = scheduler.plan(study)
-    kept = forecast.read(study)
+    kept = estimate.read(study)
     assert set(kept) == {job.spec.run_id for job in planned.jobs}
     job = next(job for job in planned.jobs if job.spec.method == "lora")
     scheduler.prepare_folder(job, planned)
@@ -196,9 +204,9 @@ def test_without_trials_memory_is_counted_and_time_is_not_guessed(study, capsys,
 
 def test_runs_share_a_trial_where_only_examples_and_steps_differ():
     specs = [Experiment(method="full", shots=shots, seed=seed) for shots in (1, 8) for seed in (0, 1, 2)]
-    (cell,) = forecast.distinct_costs(specs)
-    assert len(cell) == 6 and len(probes.Trial(tuple(cell), None).variants) == 2
-    assert len(forecast.distinct_costs([specs[0], specs[0].model_copy(update={"batch_size": 4})])) == 2
+    (cell,) = distinct_costs(specs)
+    assert len(cell) == 6 and len(estimate.Trial(tuple(cell), None).variants) == 2
+    assert len(distinct_costs([specs[0], specs[0].model_copy(update={"batch_size": 4})])) == 2
 
 
 def test_a_trial_tells_what_a_run_needs(at_home, monkeypatch, capsys):
@@ -209,8 +217,8 @@ def test_a_trial_tells_what_a_run_needs(at_home, monkeypatch, capsys):
     (folder / "suite.toml").write_text(HEAD + runs + '[[runs]]\nmethod = "probe"\nshots = [2, 8]\n', encoding="utf-8")
     assert cli.main(["plan", str(folder), "--jobs", "2"]) == 0
     said = capsys.readouterr()
-    assert "trying" in said.err and "together: 8 runs, 2 at a time" in said.out
-    kept, planned = forecast.read(folder), scheduler.plan(folder)
+    assert "trying" in said.err and "together: 8 runs, 2 at a time: about " in said.out
+    kept, planned = estimate.read(folder), scheduler.plan(folder)
     by_method = {}
     for job in planned.jobs:
         by_method.setdefault(job.spec.method, []).append(kept[job.spec.run_id])
@@ -218,9 +226,25 @@ def test_a_trial_tells_what_a_run_needs(at_home, monkeypatch, capsys):
     assert 3e8 < full["peak_memory_bytes"] < 2e9 and full["train_seconds"] > by_method["majority"][0]["train_seconds"]
     assert full["checkpoint_bytes"] > by_method["probe"][0]["checkpoint_bytes"] > 0
     # Asked again, the answers are there.
-    monkeypatch.setattr(probes, "_prepared", lambda *arguments: pytest.fail("a trial was started again"))
+    monkeypatch.setattr(estimate, "_tried", lambda *arguments: pytest.fail("a trial was started again"))
     assert cli.main(["plan", str(folder), "--jobs", "2"]) == 0
-    assert forecast.read(folder) == kept
+    assert estimate.read(folder) == kept
+
+
+def test_a_tuned_run_holds_another_model_and_trains_once_per_setting():
+    once, tuned = (Experiment(method="full", tuning=tuning) for tuning in ({}, {"learning_rate": 3}))
+    one, other = (estimate.predicted(ANSWER, VARIANT, spec) for spec in (once, tuned))
+    assert other.peak_memory_bytes == one.peak_memory_bytes + ANSWER["model_bytes"]
+    assert other.train_seconds == 3 * (one.train_seconds + ANSWER["validation_seconds"])
+
+
+def test_a_trial_trains_on_what_mitigation_makes_of_the_examples(at_home, monkeypatch):
+    planned, seen = dry_run._phase, {}
+    monkeypatch.setattr(dry_run, "_phase", lambda spec, *more: seen.setdefault(spec.mitigation, planned(spec, *more)))
+    given = {"task": "file:opinions", "model": "tiny", "method": "full", "eval_limit": 20, "max_length": 24}
+    for mitigation in ("", "augment"):
+        dry_run.run_trial([Experiment(**given, mitigation=mitigation, label_words=toy.LABEL_WORDS)])
+    assert seen["augment"].train_tokens > seen[""].train_tokens
 
 
 @pytest.mark.parametrize(
@@ -240,14 +264,14 @@ def test_a_trial_goes_through_every_training_of_a_run(at_home, asked):
         "label_words": toy.LABEL_WORDS,
     }
     spec = Experiment(**given | asked)
-    found = dry_run.run_trial([spec]) | {"start_seconds": 1.0}
+    found = dry_run.run_trial([spec]) | {"start_seconds": 1.0, "kernel_bytes": 0}
     told = found["variants"][0]
-    assert told["course_seconds"] > 0 and found["others_eval_seconds"] > 0
-    said = forecast.predicted(found, told, spec)
-    assert said.train_seconds == told["course_seconds"]
+    assert told["train_seconds"] > 0 and told["others_eval_seconds"] > 0
+    said = estimate.predicted(found, told, spec)
+    assert said.train_seconds == told["train_seconds"]
     # The other task is read before and after, and with the own one after each training but the last.
-    read = 2 * found["others_eval_seconds"] + len(spec.sequential_tasks) * (
-        said.eval_seconds + found["others_eval_seconds"]
+    read = 2 * told["others_eval_seconds"] + len(spec.sequential_tasks) * (
+        said.eval_seconds + told["others_eval_seconds"]
     )
     around = sum(found[name] for name in ("start_seconds", "open_seconds", "before_seconds", "general_seconds"))
     assert said.wall_seconds == pytest.approx(around + said.train_seconds + said.eval_seconds + read)
@@ -276,10 +300,10 @@ def test_predicted_stands_beside_actual(tmp_path):
         predicted = {"peak_memory_bytes": said, "train_seconds": 5.0, "eval_seconds": 1.0, "checkpoint_bytes": 0}
         atomic.write_json(run_dir / "record.json", record.__dict__)
         atomic.write_json(run_dir / "spec.json", {"predicted": predicted})
-    memory_row, seconds = forecast.against(records.records_of(tmp_path))
+    memory_row, seconds = costs.against(records.records_of(tmp_path))
     assert memory_row == ("t", "m", "full", "peak_memory_bytes", 100, 100, 1.0, 0.9, 1.1, 2)
     assert seconds[3:] == ("seconds", 6.0, 4.0, 1.5, 1.5, 1.5, 2)
 
 
 def test_runs_of_which_nothing_was_predicted_are_left_out(toy_study):
-    assert forecast.against(records.records_of(toy_study.study)) == []
+    assert costs.against(records.records_of(toy_study.study)) == []

@@ -13,9 +13,9 @@ from ftlib import cli
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.execution import scheduler
-from ftlib.execution.planning import compatibility, estimate, takes
+from ftlib.execution.planning import compatibility, estimate
 from ftlib.models.loading import load_model
-from ftlib.report.plan_power import outlook
+from ftlib.report.plan_power import cautions, outlook
 
 HERE = [name for name, method in METHODS.items() if method.tried_on_model]
 VIRTUAL = {"prompt_tuning", "prefix_tuning", "p_tuning"}
@@ -58,7 +58,7 @@ def test_what_is_said_without_weights_is_what_the_run_would_say(name, at_home):
         if model.family not in METHODS[method].families:
             continue
         # The toy models have two layers; of these a small one keeps two, which is none fewer.
-        error = compatibility._error(asked(method, name), model, 2)
+        error = compatibility.preparing_error(asked(method, name), model, 2)
         said[method] = compatibility.refusal(asked(method, name), model)
         if error is None:
             assert said[method] == "", method
@@ -87,7 +87,7 @@ def test_no_weight_is_read_but_for_learned_tokens(name, at_home, monkeypatch):
 
 def test_a_copy_has_no_numbers_and_a_new_head(at_home):
     model = load_model("tiny", dtype="float32", device="cpu")
-    module = compatibility.Empty(**vars(model)).classifier(3, 0)
+    module = compatibility.without_weights(model).classifier(3, 0)
     assert all(parameter.is_meta for parameter in module.parameters())
     assert [name for name, p in module.named_parameters() if not p._is_hf_initialized] == [
         "classifier.weight", "classifier.bias"
@@ -119,14 +119,14 @@ def test_a_plan_asks_once_and_then_plan_and_run_refuse_all_at_once(at_home, caps
     runs = '[[runs]]\nmodel = "writer"\nmethod = ["bitfit", "lora"]\n[[runs]]\nmodel = "t5"\nmethod = ["bitfit"]\n'
     study = written(at_home, runs, "unfit")
     with monkeypatch.context() as patched:
-        patched.setattr(takes, "_ask", lambda questions: pytest.fail("a study does not wait") if questions else [])
+        patched.setattr(compatibility, "_ask", lambda questions: pytest.fail("a study does not wait"))
         assert estimate.runs_that_do_not_fit(scheduler.plan(study)) == []
     assert cli.main(["plan", str(study), "--no-trial"]) == 2
     said = capsys.readouterr().err
     assert "2 problems:" in said and not (study / "runs").exists()
     assert "file:opinions (2 runs): method: bitfit does not fit writer: a LlamaForCausalLM has no biases" in said
     assert "file:opinions (2 runs): method: bitfit does not fit t5: " in said
-    monkeypatch.setattr(takes, "_ask", lambda questions: pytest.fail("was asked again") if questions else [])
+    monkeypatch.setattr(compatibility, "_ask", lambda questions: pytest.fail("was asked again"))
     for command in (["run", str(study)], ["run", str(study), "--dry-run"], ["plan", str(study)]):
         assert cli.main(command) == 2
         assert "2 problems:" in capsys.readouterr().err
@@ -136,12 +136,14 @@ def test_who_cannot_be_asked_is_not_refused(at_home, capsys, monkeypatch):
     study = written(at_home, '[[runs]]\nmodel = "writer"\nmethod = "last_layers"\n', "silent")
     planned = scheduler.plan(study)
     with monkeypatch.context() as patched:
-        patched.setattr(takes.sys, "executable", "false")
-        assert takes.incompatible_runs(planned) == []
+        patched.setattr(compatibility.sys, "executable", "false")
+        assert compatibility.incompatible_runs(planned) == []
     assert "caution: what the models take could not be asked (code 1)" in capsys.readouterr().err
     asked = []
-    monkeypatch.setattr(takes, "_ask", lambda questions: asked.extend(questions) or [{"said": ""}] * len(questions))
-    assert takes.incompatible_runs(planned) == [] and len(asked) == 1, "what nobody answered is asked again"
+    monkeypatch.setattr(
+        compatibility, "_ask", lambda questions: asked.extend(questions) or [{"said": ""}] * len(questions)
+    )
+    assert compatibility.incompatible_runs(planned) == [] and len(asked) == 1, "what nobody answered is asked again"
 
 
 def test_text_is_not_measured_by_a_model_that_cannot_say_how_likely_it_is(at_home, capsys):
@@ -163,12 +165,22 @@ def test_the_plan_warns_of_what_measures_nothing_or_something_else(at_home):
         asked("probe", "bare", evaluations=["pairs:pairs.csv"]),
         asked("lora", "writer", evaluations=["pairs:pairs.csv"], label_words=toy.LABEL_WORDS),
     ]
-    lines = takes.cautions(SimpleNamespace(jobs=[SimpleNamespace(spec=spec) for spec in specs]))
+    lines = cautions(SimpleNamespace(jobs=[SimpleNamespace(spec=spec) for spec in specs]))
     assert [line.partition(": ")[2] for line in lines] == [
         "pairs:pairs.csv: tiny was stored without its masked-word layer: no value",
         "notes: tiny was stored without its masked-word layer, so it reads text by telling each from the others "
         "(SimCSE), not by guessing masked words",
         "pairs:pairs.csv: lora trains a head in place of bare's masked-word layer: a value before, none after",
     ]
-    study = written(at_home, '[[runs]]\nmodel = "tiny"\nmethod = "full"\nearlier = ["file:notes.txt"]\n', "text-first")
+    study = written(
+        at_home, '[[runs]]\nmodel = "tiny"\nmethod = "full"\nsequential_tasks = ["file:notes.txt"]\n', "text-first"
+    )
     assert any("SimCSE" in line for line in outlook(scheduler.plan(study)))
+
+
+def test_a_trial_refuses_what_preparing_refuses_and_the_run_knows_it(at_home, capsys):
+    """A plan with trials asks nobody beside them."""
+    study = written(at_home, '[[runs]]\nmodel = "writer"\nmethod = "bitfit"\n', "tried-unfit")
+    assert cli.main(["plan", str(study), "--jobs", "2"]) == 2
+    assert "file:opinions (2 runs): method: bitfit does not fit writer: " in capsys.readouterr().err
+    assert cli.main(["run", str(study)]) == 2 and not (study / "runs").exists()

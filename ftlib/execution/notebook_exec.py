@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftlib.core.errors import FtlibError, unknown
 
 if TYPE_CHECKING:
-    from ftlib.execution.engines.forks import WaitingKernel
+    from ftlib.execution.engines.prefork import WaitingKernel
 
 waiting_kernel: "WaitingKernel | None" = None
 """A process that waits to become the kernel of the one notebook that this process executes; None: one is started."""

@@ -87,7 +87,7 @@ def assist(spec: Experiment) -> None:
         import torch
 
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    train, settings = _drawn(spec, task), _settings(spec)
+    train, settings = drawn_examples(spec, task), _settings(spec)
     for setting in settings:
         try:
             _fit_once(setting, task, train, model, events)
@@ -168,7 +168,7 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     """
     events = events or Events()
     events.say("stage", name="adapt")
-    train = _drawn(spec, task)
+    train = drawn_examples(spec, task)
     start = clock()
     between: Mapping[str, Evaluated] = {}
     tuned: dict[str, object] = {}
@@ -192,7 +192,8 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     return Adapted(predictor, cost, tuned, training.others if training else (0, 0), between, line)
 
 
-def _drawn(spec: Experiment, task: Task) -> "pd.DataFrame":
+def drawn_examples(spec: Experiment, task: Task) -> "pd.DataFrame":
+    """The examples a run is adapted to: drawn from the task, and mitigated as the experiment says."""
     train = task.draw(**spec.drawing())
     return mitigated(task, train, spec.mitigation, spec.mitigation_column, spec.seed)
 
@@ -229,6 +230,8 @@ def _tune(settings: list[Experiment], task: Task, train: "pd.DataFrame", model: 
             entry["reason"] = str(error)
         tried.append(entry)
         events.say("tried", **entry)
+        # The best so far is held beside the one that is trained next; a third would be held for nothing.
+        predictor = training = line = None
     if best is None:
         raise Diverged(f"all {len(tried)} learning rates diverged: {[entry['learning_rate'] for entry in tried]}")
     return *best[1:4], {"learning_rate": best[4], "tried": tried}
@@ -288,14 +291,7 @@ def save(
 ) -> RunRecord:
     """Put the record together and write it: predictions first, record last.
 
-    Args:
-        spec: What was asked.
-        task: Its data.
-        model: Its base model, if it has one.
-        before: The untouched model, measured.
-        adapted: The adapted model and its cost.
-        after: The adapted model, measured.
-        run_dir: The run's folder; empty: `reports/exploration/runs/<run_id>`; None: nothing is written.
+    The run's folder is `reports/exploration/runs/<run_id>` if empty; None: nothing is written.
 
     Raises:
         FtlibError: The folder belongs to another spec, or has a complete record already.

@@ -20,7 +20,7 @@ from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.engines import base
-from ftlib.execution.planning import forecast
+from ftlib.execution.planning import estimate
 from ftlib.models import weights
 from ftlib.models.prompts import no_words
 from ftlib.records import RunRecord, provenance
@@ -121,12 +121,8 @@ def is_done(job: Job, task: Task) -> bool:
 def execute(planned: Planned, jobs: int, show: Any, start: base.Start, timeout: float = 0) -> list[RunRecord]:
     """Run what is not done, `jobs` at a time, and return the records of the whole study.
 
-    Args:
-        planned: From `plan`.
-        jobs: Runs at a time.
-        show: Told of every change: `show(states)`, a list of `engines.State`.
-        start: Starts one run, from `engines.opened`.
-        timeout: Seconds after which one run is stopped and recorded as `timeout`; 0: never.
+    `show` is told of every change, `start` is from `ftlib.execution.engines.open_engine`; after `timeout` seconds a run
+    is stopped and recorded as such, 0: never.
     """
     with one_at_a_time(planned.suite.folder):
         stop_orphans(planned.suite.folder)
@@ -159,7 +155,7 @@ def prepare_folder(job: Job, planned: Planned) -> None:
         for path in made:
             path.unlink()
     notebook = notebook_exec.find(job.spec.resolved()["notebook"])
-    said = forecast.read(planned.suite.folder).get(job.spec.run_id)
+    said = estimate.read(planned.suite.folder).get(job.spec.run_id)
     atomic.write_json(
         job.run_dir / "spec.json",
         {

@@ -1,6 +1,6 @@
-"""Running out of memory, whoever says so: recognised in one place, and said with what would help.
+"""One prepared run folder, executed in this process: what `ftlib run-one RUN_DIR` does on any machine.
 
-One prepared run folder, executed in this process: what `ftlib run-one RUN_DIR` does on any machine.
+Running out of memory, whoever says so, is recognised here, and said with what would help.
 
 A run whose training several processes share is executed by as many, started by torchrun: here, where nobody else has
 done so. The first one executes the notebook, in whose kernel it trains; the others only train, and write nothing.
@@ -41,10 +41,6 @@ _WORDS = (
 def ran_out(name: str, said: str) -> bool:
     """Whether an error says that memory ran out.
 
-    Args:
-        name: Of the exception.
-        said: By it.
-
     >>> ran_out("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB.")
     True
     >>> ran_out("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8")
@@ -57,11 +53,6 @@ def ran_out(name: str, said: str) -> bool:
 
 def explained(name: str, said: str, spec: Experiment) -> str:
     """An error as the reason of a run that failed: with advice where memory ran out, or may have.
-
-    Args:
-        name: Of the exception.
-        said: By it.
-        spec: What was run.
 
     >>> explained("MemoryError", "", Experiment(method="probe"))
     'out of memory (MemoryError); what helps: a max_length below 128, a smaller model, fewer runs at a time (--jobs)'
@@ -94,6 +85,20 @@ def memory_advice(spec: Experiment) -> str:
     if method.model:
         helps.append("a smaller model")
     return "what helps: " + ", ".join([*helps, "fewer runs at a time (--jobs)"])
+
+
+def main(run_dir: str | Path) -> int:
+    """Carry out what a run's folder asks for, and return the exit code of the process."""
+    try:
+        record = run_one(run_dir)
+    except FtlibError as error:
+        print(f"ftlib: {error}", file=sys.stderr)
+        return 2
+    if record is None:
+        # One of several processes of a run, and not the one that speaks for them.
+        return 0
+    print(f"{record.status}: {record.run_id}" + (f": {record.reason}" if record.reason else ""))
+    return 0 if record.status == "ok" else 1
 
 
 def run_one(run_dir: str | Path) -> RunRecord | None:

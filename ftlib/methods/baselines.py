@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
 from ftlib.data.task import Task
-from ftlib.models.inference import Likelihood
+from ftlib.metrics.language import Likelihood
 from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ value is averaged. Every function returns NaN where its definition divides nothi
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from ftlib.core.errors import FtlibError
 from ftlib.stats.intervals import Interval, ratio_interval
 from ftlib.stats.linearize import ratio_values
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREFIX = "pseudo_"
 """Before the names of metrics of masked models, whose likelihoods are no likelihoods of text."""
@@ -23,6 +28,17 @@ SIZES = {"bits_per_byte": "n_bytes", "perplexity": "n_tokens"}
 
 
 METRICS_OF_TEXT = (*SIZES, *(PREFIX + name for name in SIZES))
+
+
+class Likelihood(NamedTuple):
+    """How likely a model finds texts."""
+
+    score: "Callable[[Sequence[str]], pd.DataFrame]"
+    """(n_texts,) -> one row per text: nats, n_tokens, n_bytes."""
+    protocol: str
+    """What each token was given before it; printed beside every value."""
+    pseudo: bool = False
+    """Whether tokens were masked in turn, as for models that read both ways."""
 
 
 def perplexity(nats: ArrayLike, n_tokens: ArrayLike) -> float:

@@ -6,7 +6,7 @@ Any model -> what is measured: a probability per label, or how likely it finds a
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ftlib.config.experiment import Experiment
 from ftlib.config.methods import DECODER, ENCODER_DECODER
 from ftlib.core.atomic import remembered
 from ftlib.core.errors import Diverged, FtlibError
-from ftlib.metrics.language import perplexity, text_interval
+from ftlib.metrics.language import Likelihood, perplexity, text_interval
 from ftlib.models.loading import Model, batches, identity
 from ftlib.models.prompts import Prompt, clipped
 from ftlib.models.score import protocol, score_continuations, score_masked, score_text
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import torch
-
-
-class Likelihood(NamedTuple):
-    """How likely a model finds texts."""
-
-    score: "Callable[[Sequence[str]], pd.DataFrame]"
-    """(n_texts,) -> one row per text: nats, n_tokens, n_bytes."""
-    protocol: str
-    """What each token was given before it; printed beside every value."""
-    pseudo: bool = False
-    """Whether tokens were masked in turn, as for models that read both ways."""
 
 
 CONTENT_FREE = ("N/A", "", "[MASK]")

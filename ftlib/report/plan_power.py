@@ -4,7 +4,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import DRAWS, FEW, draws
-from ftlib.execution.planning.takes import cautions
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
+from ftlib.core.format import short_name
+from ftlib.data.kinds import KINDS
+from ftlib.data.registry import kind_of
+from ftlib.execution.planning.compatibility import has_lm_head
+from ftlib.models import weights
 from ftlib.records.study import read_study
 from ftlib.report.metric_rows import show_as_per_cent
 from ftlib.report.sections.comparison import labels, task_comparisons
@@ -71,3 +76,30 @@ def _seeds(planned: "Planned") -> dict[tuple[str, str, int], set[int]]:
         if draws(job.spec.model_dump()):
             found.setdefault((job.spec.task, job.spec.method, job.spec.shots), set()).add(job.spec.seed)
     return found or {("", "", 0): {0}}
+
+
+def cautions(planned: "Planned") -> list[str]:
+    """What runs without an error and yet measures nothing, or something else than one may think; a line for each kind
+    of model.
+    """
+    said: dict[str, None] = {}
+    for spec in (job.spec for job in planned.jobs if METHODS[job.spec.method].model):
+        config = read_config(weights.find(spec.model).folder)
+        if family_of(config) != ENCODER:
+            continue
+        pairs = ", ".join(name for name in spec.evaluations if name.startswith("pairs:"))
+        if pairs and not has_lm_head(config):
+            said[f"caution: {pairs}: {spec.model} was stored without its masked-word layer: no value"] = None
+        elif pairs and METHODS[spec.method].trains:
+            said[
+                f"caution: {pairs}: {spec.method} trains a head in place of {spec.model}'s masked-word layer: a value "
+                "before, none after"
+            ] = None
+        others = (*spec.sequential_tasks, *spec.joint_tasks)
+        texts = ", ".join(short_name(name) for name in others if not KINDS[kind_of(name)].has_labels)
+        if texts and not has_lm_head(config):
+            said[
+                f"caution: {texts}: {spec.model} was stored without its masked-word layer, so it reads text by telling "
+                "each from the others (SimCSE), not by guessing masked words"
+            ] = None
+    return list(said)

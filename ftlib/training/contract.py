@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ftlib.models.inference import Likelihood
+from ftlib.metrics.language import Likelihood
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,18 +15,18 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 
+if TYPE_CHECKING:
+    import torch
+
 
 @contextmanager
-def in_shards(module: torch.nn.Module, device: torch.device) -> Iterator[torch.nn.Module]:
+def in_shards(module: "torch.nn.Module", device: "torch.device") -> "Iterator[torch.nn.Module]":
     """Within it, a module of which every process holds a part; afterwards what that has learned is in the whole one.
 
     Every process of the group does the same with it, and makes as many passes: weights are put together for each. A
@@ -40,6 +40,11 @@ def in_shards(module: torch.nn.Module, device: torch.device) -> Iterator[torch.n
     Yields:
         What is trained in its place.
     """
+    # Not at the top: every run asks which process it is, also one that needs no torch.
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     wholes = dict(module.named_parameters())
     # Of the same memory: there is never a second copy of the whole.
@@ -59,13 +64,16 @@ def in_shards(module: torch.nn.Module, device: torch.device) -> Iterator[torch.n
             wholes[name].data = p.full_tensor()
 
 
-def layers(module: torch.nn.Module) -> list[torch.nn.Module]:
+def layers(module: "torch.nn.Module") -> "list[torch.nn.Module]":
     """The layers that stand one after another in lists, of which each is put together when it is its turn.
 
+    >>> import torch
     >>> lists = torch.nn.ModuleDict({"h": torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.ReLU()])})
     >>> layers(lists)
     [Linear(in_features=1, out_features=1, bias=True), ReLU()]
     """
+    import torch
+
     found = []
     for child in module.children():
         listed = isinstance(module, torch.nn.ModuleList) and type(child).forward is not torch.nn.Module.forward
@@ -73,8 +81,10 @@ def layers(module: torch.nn.Module) -> list[torch.nn.Module]:
     return found
 
 
-def apart(module: torch.nn.Module) -> None:
+def apart(module: "torch.nn.Module") -> None:
     """Leave each process its part again: after a pass forwards alone, some weights are still whole."""
+    from torch.distributed.fsdp import FSDPModule
+
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.reshard()

@@ -16,13 +16,9 @@ ENGINES = ("local", "dask")
 def open_engine(
     name: str, jobs: int, scheduler: str = "", specs: Iterable[Experiment] = ()
 ) -> AbstractContextManager[Start]:
-    """Open an engine.
+    """Open an engine: local, or dask by the address of a running scheduler or, without one, with workers started here.
 
-    Args:
-        name: local or dask.
-        jobs: Runs at a time.
-        scheduler: Address of a running Dask scheduler; empty: workers on this machine.
-        specs: What is about to run: many runs are started another way than few.
+    It is told what is about to run, since many runs are started another way than few.
 
     Raises:
         FtlibError: No such engine, or the package it needs is not installed.

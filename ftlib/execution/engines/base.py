@@ -1,9 +1,4 @@
-"""Where runs execute. The unit of work is the idempotent command `ftlib run-one RUN_DIR`, so anything can call it.
-
-An engine is a function that starts one run folder and gives back a handle; the loop that watches is the same for all.
-
-Runs as processes of this machine.
-"""
+"""The loop that watches runs, the same for all engines, and a run as a process of this machine."""
 
 import contextlib
 import os
@@ -71,13 +66,8 @@ def execute(
 ) -> None:
     """Run each folder, `jobs` at a time; one failure does not stop the rest.
 
-    Args:
-        run_dirs: Prepared run folders, in the order they should start.
-        jobs: Runs at a time.
-        start: Starts one, from `open_engine`.
-        show: Called with all states whenever there is something new to see.
-        timeout: Seconds per run; 0: no limit.
-        every: Seconds between looks at what the runs are doing; that one has ended is seen sooner.
+    `show` is called with all states whenever there is something new to see. `timeout` is in seconds per run, 0: no
+    limit. `every` so many seconds it is looked at what the runs are doing; that one has ended is seen sooner.
     """
     states = [State(path, Experiment(**provenance.request(path)["passed"])) for path in run_dirs]
     try:

@@ -10,9 +10,6 @@ from ftlib.config.experiment import Experiment
 from ftlib.execution.engines.base import Handle, Process, Start
 from ftlib.records import provenance
 
-WORTH_A_PARENT = 2
-"""Runs of a kind from which on a warm parent takes less time than it saves."""
-
 
 @contextmanager
 def engine(specs: Iterable[Experiment] = ()) -> Iterator[Start]:
@@ -28,7 +25,7 @@ def engine(specs: Iterable[Experiment] = ()) -> Iterator[Start]:
     from ftlib.execution.engines import prefork
 
     left = Counter(prefork.kind(spec) for spec in specs if spec.processes == 1)
-    parents = {kind: None for kind, runs in left.items() if runs >= WORTH_A_PARENT}
+    parents = {kind: None for kind, runs in left.items() if runs >= prefork.WORTH_A_PARENT}
 
     def start(run_dir: Path) -> Handle:
         spec = Experiment(**provenance.request(run_dir)["passed"])

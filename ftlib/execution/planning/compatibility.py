@@ -1,68 +1,185 @@
-"""Whether a model takes a method, without its weights: the method is prepared on a copy that has names and shapes only.
+"""Which methods a study's models take: asked before anything runs, of the methods and of peft themselves.
 
-The copy is built from the model's configuration on torch's "meta" device, where a tensor has a shape and no numbers: a
-model of any size is there within a second, in no memory. Methods are prepared on it by the same functions as in a run,
-so it is peft and the methods themselves that say no, and in the same words.
+No list of architectures is kept here. What a configuration says is read; the rest is tried on a copy of the model that
+has names and shapes only: it is built from the configuration on torch's "meta" device, so a model of any size is there
+within a second, in no memory. Methods are prepared on it by the same functions as in a run, so it is peft and the
+methods themselves that say no, and in the same words.
 
-Run as `python -m ftlib.execution.planning.compatibility FOLDER` by `ftlib.execution.planning.takes`, in a process of
-its own.
+That needs torch, so it happens in a process of its own: `python -m ftlib.execution.planning.compatibility FOLDER`. An
+answer is kept in the user's cache folder for as long as model, settings and installed packages stay the same; a trial
+(`ftlib.execution.planning.dry_run`), which prepares the method on the model itself, leaves one too.
 """
 
 import json
 import re
+import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import psutil
-import torch
-import transformers
 
-from ftlib.config.experiment import Experiment
-from ftlib.config.methods import CLASSIFICATION, ENCODER_DECODER, METHODS
-from ftlib.core.atomic import write_json
+from ftlib.config.experiment import Experiment, digest
+from ftlib.config.methods import (
+    CLASSIFICATION,
+    ENCODER,
+    ENCODER_DECODER,
+    METHODS,
+    family_of,
+    read_config,
+)
+from ftlib.core.atomic import cache_folder, write_json
 from ftlib.core.errors import FtlibError
 from ftlib.data.task import Task
-from ftlib.execution.planning.memory_model import FLOAT
+from ftlib.execution.planning.memory_model import FLOAT, distinct_costs
 from ftlib.models import weights
-from ftlib.models.loading import Model, load_model
+from ftlib.records import provenance
+
+if TYPE_CHECKING:
+    from ftlib.execution.scheduler import Planned
+    from ftlib.models.loading import Model
+
+READ = ("method", "method_args", "max_length", "context", "stride")
+"""Fields that an answer depends on, beside the model and the number of labels."""
 
 
-class Empty(Model):
-    """A base model whose weights are never read."""
-
-    def classifier(self, n_labels: int, seed: int, **config: int) -> torch.nn.Module:
-        """As `Model.classifier`; what the file holds is taken to be all but the head."""
-        module = self._built(transformers.AutoModelForSequenceClassification, num_labels=n_labels, **config)
-        stored = {id(parameter) for parameter in module.base_model.parameters()}
-        for parameter in module.parameters():
-            parameter._is_hf_initialized = id(parameter) in stored
-        return module
-
-    def speaker(self) -> torch.nn.Module:
-        """As `Model.speaker`, of a decoder or an encoder-decoder."""
-        two_halves = self.family == ENCODER_DECODER
-        module = self._built(transformers.AutoModelForSeq2SeqLM if two_halves else transformers.AutoModelForCausalLM)
-        for parameter in module.parameters():
-            parameter._is_hf_initialized = True
-        return module
-
-    def _built(self, loader: Any, **more: int) -> torch.nn.Module:
-        config = transformers.AutoConfig.from_pretrained(
-            self.folder, trust_remote_code=False, local_files_only=True, **more
-        )
-        try:
-            with torch.device("meta"):
-                return loader.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
-        except (OSError, ValueError, KeyError) as error:
-            raise FtlibError(f"model in {self.folder} does not load as {loader.__name__}: {error}") from None
+VERSION = 1
+"""Of what is asked; another one does not read what this one kept."""
 
 
-def refusal(spec: Experiment, model: Model, labels: int = 2) -> str | None:
+class Refused(FtlibError):
+    """A model does not take a method."""
+
+
+def incompatible_runs(planned: "Planned", ask: bool = True) -> list[str]:
+    """Why runs that are not recorded cannot be, whatever the machine: one entry for each kind of run.
+
+    Args:
+        planned: From `ftlib.execution.scheduler.plan`.
+        ask: Whether what is not known yet is asked, which takes the seconds that torch and peft take to load; else
+            only what configurations say, and answers that are kept.
+    """
+    cells = distinct_costs(job.spec for job in planned.jobs if not job.done and METHODS[job.spec.method].model)
+    tasks = [planned.task_of(cell[0]) for cell in cells]
+    paths = [_path(cell[0], task) if is_asked(cell[0]) else None for cell, task in zip(cells, tasks, strict=True)]
+    known = {path: json.loads(path.read_text(encoding="utf-8"))["said"] for path in paths if path and path.exists()}
+    waiting = {
+        path: {"passed": cell[0].passed(), "labels": len(task.labels)}
+        for path, cell, task in zip(paths, cells, tasks, strict=True)
+        if ask and path and path not in known
+    }
+    for path, answer in zip(waiting, _ask(list(waiting.values())) if waiting else (), strict=True):
+        if answer["said"] is not None:
+            write_json(path, answer)
+        # Where nobody can say, the run, or its trial, will.
+        known[path] = answer["said"] or ""
+    problems = []
+    for path, cell, task in zip(paths, cells, tasks, strict=True):
+        if why := _without_lm_head(cell[0], task) or known.get(path):
+            problems.append(f"{cell[0].task} ({len(cell)} run{'s' * (len(cell) > 1)}): {why}")
+    return problems
+
+
+def is_asked(spec: Experiment) -> bool:
+    """Whether a run's method may not fit its model; 4 bits cannot be tried without the weights they stand for."""
+    method = METHODS[spec.method]
+    return method.model and method.tried_on_model
+
+
+def keep(spec: Experiment, task: Task, said: str) -> None:
+    """Keep what a trial found out: why a run's method does not fit its model; empty where it does."""
+    if is_asked(spec):
+        write_json(_path(spec, task), {"said": said})
+
+
+def _path(spec: Experiment, task: Task) -> Path:
+    """Where the answer about a run's method is kept, by all that it depends on."""
+    found, settings = weights.find(spec.model), spec.resolved()
+    config = (found.folder / "config.json").read_text(encoding="utf-8")
+    asked = [{name: settings[name] for name in READ}, len(task.labels)]
+    key = digest([VERSION, asked, spec.model, found.sha256, config, provenance.versions()])[:32]
+    return cache_folder() / "takes" / f"{key}.json"
+
+
+def _ask(questions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Have another process answer, as `refusal` does: `said`."""
+    with tempfile.TemporaryDirectory(prefix="ftlib-") as folder:
+        write_json(Path(folder) / "asked.json", questions)
+        command = [sys.executable, "-m", "ftlib.execution.planning.compatibility", folder]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        path = Path(folder) / "answers.json"
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+    last = done.stderr.strip().rpartition("\n")[2]
+    print(f"caution: what the models take could not be asked (code {done.returncode}): {last}", file=sys.stderr)
+    return [{"said": None}] * len(questions)
+
+
+def _without_lm_head(spec: Experiment, task: Task) -> str:
+    """Text can be modelled only by what was stored with the layer that predicts tokens."""
+    config = read_config(weights.find(spec.model).folder)
+    if task.has_labels or has_lm_head(config):
+        return ""
+    return (
+        f"model: {spec.method} on text needs the layer that predicts tokens, and {spec.model} was stored without it; "
+        "choose a model stored with it (a bundled one: tiny-lm)"
+    )
+
+
+def has_lm_head(config: Mapping[str, Any]) -> bool:
+    """Whether a model can say how likely a text is: an encoder only where its masked-token layer was stored.
+
+    >>> has_lm_head({"architectures": ["BertModel"]}), has_lm_head({"architectures": ["BertForMaskedLM"]})
+    (False, True)
+    """
+    names = config.get("architectures") or []
+    return family_of(config) != ENCODER or any(name.endswith("ForMaskedLM") for name in names)
+
+
+def without_weights(model: "Model") -> "Model":
+    """A copy of a base model whose weights are never read; from here on torch is needed."""
+    import torch
+    import transformers
+
+    from ftlib.models.loading import Model
+
+    class Empty(Model):
+        def classifier(self, n_labels: int, seed: int, **config: int) -> torch.nn.Module:
+            """As `Model.classifier`; what the file holds is taken to be all but the head."""
+            module = self._built(transformers.AutoModelForSequenceClassification, num_labels=n_labels, **config)
+            stored = {id(parameter) for parameter in module.base_model.parameters()}
+            for parameter in module.parameters():
+                parameter._is_hf_initialized = id(parameter) in stored
+            return module
+
+        def speaker(self) -> torch.nn.Module:
+            """As `Model.speaker`, of a decoder or an encoder-decoder."""
+            two_halves = self.family == ENCODER_DECODER
+            module = self._built(
+                transformers.AutoModelForSeq2SeqLM if two_halves else transformers.AutoModelForCausalLM
+            )
+            for parameter in module.parameters():
+                parameter._is_hf_initialized = True
+            return module
+
+        def _built(self, loader: Any, **more: int) -> torch.nn.Module:
+            config = transformers.AutoConfig.from_pretrained(
+                self.folder, trust_remote_code=False, local_files_only=True, **more
+            )
+            try:
+                with torch.device("meta"):
+                    return loader.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
+            except (OSError, ValueError, KeyError) as error:
+                raise FtlibError(f"model in {self.folder} does not load as {loader.__name__}: {error}") from None
+
+    return Empty(**{field.name: getattr(model, field.name) for field in fields(Model)})
+
+
+def refusal(spec: Experiment, model: "Model", labels: int = 2) -> str | None:
     """Why a run's method cannot be prepared on its model.
 
     The copy's no is taken where it is the method's. Where it is the copy's own, which cannot read a text, the model is
@@ -76,23 +193,30 @@ def refusal(spec: Experiment, model: Model, labels: int = 2) -> str | None:
     Returns:
         Empty: it can. None: only the run will tell.
     """
-    copy = Empty(**{field.name: getattr(model, field.name) for field in fields(Model)})
-    error = _error(spec, replace(copy, device="meta"), labels)
+    error = preparing_error(spec, replace(without_weights(model), device="meta"), labels)
     if error is None:
         return ""
     if isinstance(error, FtlibError) and not _for_want_of_numbers(error):
         return str(error)
     if 2 * FLOAT * weights.parameters(model.folder) > psutil.virtual_memory().available:
         return None
-    error = _error(spec, model, labels)
-    if error is None or isinstance(error, FtlibError):
-        return str(error or "")
+    error = preparing_error(spec, model, labels)
+    return "" if error is None else in_words(error, spec, model)
+
+
+def in_words(error: Exception, spec: Experiment, model: "Model") -> str:
+    """What preparing a method ended with, as the person who plans should read it."""
+    if isinstance(error, FtlibError):
+        return str(error)
     said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return f"method: {spec.method} does not fit {model.name}: {said}"
 
 
-def _error(spec: Experiment, model: Model, labels: int) -> Exception | None:
-    """What preparing ends with."""
+def preparing_error(spec: Experiment, model: "Model", labels: int) -> Exception | None:
+    """What preparing a run's method on a model ends with; None where it succeeds."""
+    import pandas as pd
+    import torch
+
     names = tuple(f"label {number}" for number in range(max(2, labels)))
     # Prompts and documents are put to one and the same module; documents would be read to see what it makes of them.
     task = Task("any", CLASSIFICATION, {}, names, {name: name for name in names}, "")
@@ -116,23 +240,26 @@ def _for_want_of_numbers(error: FtlibError) -> bool:
     return isinstance(cause, NotImplementedError) or re.search(r"\bmeta\b", str(cause)) is not None
 
 
-def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """One question of `ftlib.execution.planning.takes`, answered: `said` as `refusal` says it."""
-    spec = Experiment(**asked["passed"])
+def _answer(question: Mapping[str, Any]) -> dict[str, Any]:
+    spec = Experiment(**question["passed"])
     try:
-        return {"said": refusal(spec, _model(spec.model), asked["labels"])}
+        return {"said": refusal(spec, _model(spec.model), question["labels"])}
     except FtlibError as error:
         # The model itself cannot be opened.
         return {"said": str(error)}
 
 
 @cache
-def _model(name: str) -> Model:
+def _model(name: str) -> "Model":
+    from ftlib.models.loading import load_model
+
     return load_model(name, device="cpu", dtype="float32")
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    import transformers
+
     transformers.utils.logging.set_verbosity_error()
-    questions = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
-    write_json(folder / "answers.json", [answer(asked) for asked in questions])
+    asked_in = Path(sys.argv[1])
+    asked = json.loads((asked_in / "asked.json").read_text(encoding="utf-8"))
+    write_json(asked_in / "answers.json", [_answer(question) for question in asked])

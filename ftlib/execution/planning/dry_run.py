@@ -1,15 +1,17 @@
-"""From a few steps to many, and from a few texts to many: how long they take, and what memory.
+"""A few real steps of every kind of run, timed, and the memory they took: what a forecast is made from.
 
-A few real steps of a run, timed, and the memory they took: what its forecast is made from.
-
-Runs in the process the run would run in: a kernel that executes a notebook (`ftlib.execution.planning.trials`).
-    Everything is the
-run's own: its model, its examples, its batches, its training loop, its predictor. Only there is less of it.
+`ftlib.execution.planning.estimate` starts `python -m ftlib.execution.planning.dry_run FOLDER`. That process imports
+what runs import, once, and forks a child for every trial, as a study forks its runs; where nothing forks, children
+start cold. Everything in a trial is the run's own: its model, its examples, its batches, its training loop, its
+predictor. Only there is less of it.
 """
 
 import contextlib
+import importlib
 import json
+import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,297 +24,315 @@ import numpy as np
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import DECODER, ENCODER, METHODS
 from ftlib.core.atomic import write_json
+from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
 from ftlib.data.task import Task
-from ftlib.execution.run import open_model, open_task
-from ftlib.metrics.registry import measure, measure_text
-from ftlib.records import likelihoods_table, predictions_table, provenance
+from ftlib.evaluation.examples import of_examples
+from ftlib.execution import notebook_exec, worker
+from ftlib.execution.planning.compatibility import Refused, in_words
+from ftlib.execution.planning.memory_model import FLOAT
+from ftlib.execution.run import drawn_examples, open_model, open_task
+from ftlib.records import provenance
 from ftlib.records.events import Events
-from ftlib.training.contract import Predictor
+from ftlib.training.contract import Predictor, Trainable
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ftlib.models.loading import Model
 
-SECONDS = 3.0
-"""After so many seconds no further texts are tried."""
+MEASURED = 3
+"""Training steps that are timed after a first one."""
 
 
-SETTLED = 45
-"""Steps after which the memory in use hardly grows any more."""
-
-
-class Texts(NamedTuple):
-    """Texts and how long they are."""
-
-    texts: list[str]
-    lengths: np.ndarray
-    """Tokens, or bytes where there is no tokenizer."""
-
-
-def tokens(examples: "pd.DataFrame", model: "Model | None", spec: Experiment) -> Texts:
-    """The texts of examples, their lengths as the model will see them."""
-    texts = examples["text"].tolist()
-    if model is None:
-        return Texts(texts, np.array([len(text.encode()) for text in texts]))
-    cut = {} if "label" not in examples else {"truncation": True, "max_length": spec.max_length}
-    return Texts(texts, np.array([len(ids) for ids in model.tokenizer(texts, verbose=False, **cut)["input_ids"]]))
-
-
-def reading(spec: Experiment, task: Task, model: "Model | None", predictor: Predictor) -> dict[str, Any]:
-    """Seconds that measuring takes, by what is measured: the test part, the validation part, the general text.
-
-    The longest texts are read first, as many at once as a run reads: its memory shows.
-    """
-    modelled = not task.has_labels
-    answers = predictor.likelihood.score if modelled else predictor.probabilities
-    test = task.test_set(spec.eval_limit)
-    together = 64 if model is None or (model.family == ENCODER and not modelled) else 8
-    pace = Pace(answers, tokens(test, model, spec), together)
-    found = {"checkpoint_bytes": predictor.checkpoint_bytes, "general_seconds": 0.0}
-    for name, examples in (("eval_seconds", test), ("validation_seconds", task.splits["validation"])):
-        read = (1 + len(predictor.orders or ())) * pace.seconds(tokens(examples, model, spec).lengths)
-        found[name] = read + _metrics_seconds(task, examples, predictor)
-    if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
-        texts = tokens(bundled.load_general(), model, spec)
-        own = pace if modelled else Pace(predictor.likelihood.score, texts, 8)
-        found["general_seconds"] = own.seconds(texts.lengths)
-    return found
-
-
-class Pace:
-    """Seconds that reading texts takes, by how long they are.
-
-    A reader that needs a second to begin and a tenth for every token:
-
-    >>> now = [0.0]
-    >>> def read(texts: list[str]) -> None:
-    ...     now[0] += 1 + 0.1 * sum(map(len, texts))
-    >>> pace = Pace(read, Texts(["a" * 20, "a" * 10], np.array([20, 10])), 1, clock=lambda: now[0])
-    >>> round(pace.seconds(np.array([20, 10, 10])), 3)
-    5.0
-    """
-
-    def __init__(
-        self,
-        read: Callable[[list[str]], Any],
-        sample: Texts,
-        size: int,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        order = np.argsort(-sample.lengths, kind="stable")
-        blocks = [order[start : start + size] for start in range(0, len(order), size)]
-        alone = [sample.texts[order[-1]]]
-        # The first call of all has more to do than later ones.
-        timed(partial(read, alone), clock)
-        once = timed(partial(read, alone), clock)
-        least, found, began = int(sample.lengths[order[-1]]), {}, clock()
-        for share in (0.0, 0.5, 0.8, 0.25):
-            block = blocks[min(int(share * len(blocks)), len(blocks) - 1)]
-            longest = int(sample.lengths[block[0]])
-            if found and clock() - began > SECONDS:
-                break
-            took = timed(partial(read, [sample.texts[i] for i in block]), clock)
-            if len(block) * longest > least:
-                found[longest] = max(0.0, took - once) / (len(block) * longest - least)
-        self.size, self.by_length = size, sorted(found.items()) or [(1, 0.0)]
-        self.begins = max(0.0, once - least * self.by_length[0][1])
-
-    def seconds(self, lengths: np.ndarray) -> float:
-        """Of texts of these lengths, read in blocks of similar length.
-
-        Args:
-            lengths: (n_texts,) in the unit of the sample's.
-        """
-        order = np.sort(lengths)[::-1]
-        at, rates = zip(*self.by_length, strict=True)
-        blocks = [order[start : start + self.size] for start in range(0, len(order), self.size)]
-        return float(self.begins + sum(len(block) * block[0] * np.interp(block[0], at, rates) for block in blocks))
-
-
-def _metrics_seconds(task: Task, examples: "pd.DataFrame", predictor: Predictor) -> float:
-    """Seconds that the metrics and their intervals take, with answers made up."""
-    import pandas as pd
-
-    rng = np.random.default_rng(0)
-
-    def work() -> None:
-        if not task.has_labels:
-            sizes = examples["text"].map(len).to_numpy()
-            made = pd.DataFrame({"nats": rng.gamma(2.0, size=len(sizes)) * sizes, "n_tokens": sizes, "n_bytes": sizes})
-            table = likelihoods_table("after", "test", examples, made)
-            measure_text(table, protocol=predictor.likelihood.protocol, pseudo=predictor.likelihood.pseudo)
-        else:
-            made = rng.dirichlet(np.ones(len(task.labels)), len(examples))
-            measure(predictions_table("after", "test", examples, task.labels, made), task.labels)
-
-    work()
-    return timed(work)
-
-
-def timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds that some work takes."""
-    start = clock()
-    work()
-    return clock() - start
-
-
-def padded(lengths: np.ndarray) -> int:
-    """Tokens of a batch with what fills it up: its longer and its shorter half each to its own longest text.
-
-    >>> padded(np.array([3, 9, 5, 1]))
-    24
-    """
-    halves = np.array_split(np.sort(lengths)[::-1], 2)
-    return int(sum(len(half) * half[0] for half in halves if len(half)))
-
-
-def read_at(lengths: np.ndarray, together: int) -> int:
-    """Tokens of texts read so many at a time, in the order of their lengths, with what fills each batch up.
-
-    >>> read_at(np.array([3, 9, 5, 1]), 2), read_at(np.array([3, 9, 5, 1]), 1)
-    (24, 18)
-    """
-    ordered = np.sort(lengths)[::-1]
-    return int(
-        sum(len(part) * part[0] for part in np.split(ordered, range(together, len(ordered), together)) if len(part))
-    )
+SAMPLE, WITHOUT_A_MODEL = 96, 5000
+"""Training examples that a method without training steps is tried on; the same where it has no model and is quick."""
 
 
 TOGETHER = 64
 """Texts that are turned into features at a time (`ftlib.models.loading.features`)."""
 
 
-def like(wanted: np.ndarray, lengths: np.ndarray) -> list[int]:
-    """Examples as long as those wanted, or a little longer, each used once where there are enough.
+def middle(n: int, k: int = MEASURED) -> list[int]:
+    """The middle one of each of k equal parts of n things in order: together they stand for all.
 
-    >>> like(np.array([5, 5, 2]), np.array([2, 5, 9, 5]))
-    [1, 3, 0]
+    >>> middle(9), middle(2), middle(1)
+    ([1, 4, 7], [0, 1], [0])
     """
-    order = np.argsort(lengths, kind="stable").tolist()
-    found = []
-    for length in wanted:
-        place = next((k for k, i in enumerate(order) if lengths[i] >= length), len(order) - 1)
-        found.append(order.pop(place) if order else int(np.argmax(lengths)))
+    return sorted({int((i + 0.5) * n / k) for i in range(k)})
+
+
+def blocks_of(lengths: np.ndarray, size: int) -> list[np.ndarray]:
+    """Texts in blocks of similar length, longest first, as a model reads them.
+
+    >>> [block.tolist() for block in blocks_of(np.array([3, 9, 5]), 2)]
+    [[1, 2], [0]]
+    """
+    order = np.argsort(-lengths, kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def read_at(lengths: np.ndarray, size: int) -> int:
+    """Tokens of texts that are read in blocks of a size, padding included.
+
+    >>> read_at(np.array([3, 9, 5, 1]), 2), read_at(np.array([3, 9, 5, 1]), 1)
+    (24, 18)
+    """
+    return int(sum(len(block) * lengths[block[0]] for block in blocks_of(lengths, size)))
+
+
+def batch_tokens(lengths: np.ndarray) -> int:
+    """Tokens of a training batch: its longer and its shorter half are each padded to its longest text.
+
+    >>> batch_tokens(np.array([3, 9, 5, 1]))
+    24
+    """
+    return read_at(lengths, -(-len(lengths) // 2))
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that some work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def text_lengths(texts: Sequence[str], model: "Model | None", max_length: int | None = None) -> np.ndarray:
+    """Tokens of each text; bytes where there is no tokenizer; at most max_length, where one is given."""
+    if model is None:
+        return np.array([len(text.encode()) for text in texts])
+    cut = {"truncation": True, "max_length": max_length} if max_length else {}
+    return np.array([len(ids) for ids in model.tokenizer(list(texts), verbose=False, **cut)["input_ids"]])
+
+
+def _seconds_per_token(read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFrame", lengths: np.ndarray, size: int):
+    """Time what reads texts on one block of them, of middling length.
+
+    The longest are read first and not timed: their memory shows, and a first call has more to do than later ones.
+    """
+    blocks = blocks_of(lengths, size)
+    read(texts.iloc[blocks[0]])
+    some = blocks[len(blocks) // 2]
+    return timed(partial(read, texts.iloc[some])) / max(1, read_at(lengths[some], size))
+
+
+def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Predictor) -> dict[str, Any]:
+    """Seconds that measuring takes, by what is measured: the test part, the validation part, the general text."""
+    modelled = not task.has_labels
+    longest, test = None if modelled else spec.max_length, task.test_set(spec.eval_limit)
+    size = len(test) if model is None else TOGETHER if model.family == ENCODER and not modelled else 8
+    lengths = text_lengths(test["text"], model, longest)
+    measure = partial(of_examples, "after", "test", task, predictor=predictor)
+    rate = _seconds_per_token(measure, test, lengths, size)
+    others = text_lengths(task.splits["validation"]["text"], model, longest)
+    found = {"eval_seconds": rate * read_at(lengths, size), "validation_seconds": rate * read_at(others, size)}
+    found |= {"checkpoint_bytes": predictor.checkpoint_bytes, "general_seconds": 0.0}
+    found["model_bytes"] = FLOAT * predictor.total_parameters if model else 0
+    if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
+        general = bundled.load_general()
+        lengths = text_lengths(general["text"], model)
+        if not modelled:
+            score = predictor.likelihood.score
+            rate = _seconds_per_token(lambda some: score(some["text"].tolist()), general, lengths, 8)
+        found["general_seconds"] = rate * read_at(lengths, 8)
     return found
 
 
-def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept, neither below 0: more tokens take no less time, and no step less than none.
-
-    >>> [round(value, 3) for value in line(np.array([1, 2, 3]), np.array([3.0, 5.0, 7.0]))]
-    [2.0, 1.0]
-    >>> [round(value, 3) for value in line(np.array([1, 2]), np.array([1.0, 4.0]))]
-    [1.8, 0.0]
-    """
-    if np.ptp(x) == 0:
-        return 0.0, float(np.mean(y))
-    slope, base = np.polyfit(x, y, 1)
-    if slope < 0:
-        return 0.0, float(np.mean(y))
-    return (float(slope), float(base)) if base >= 0 else (float(x @ y / (x @ x)), 0.0)
-
-
-def grown(peaks: Sequence[int], steps: int) -> int:
-    """Bytes by which the high-water mark rises from a first step to the last of many.
-
-    Batches of ever other lengths leave gaps that the C library cannot use again. In trials the mark rose as fast for
-    some forty steps, and then hardly. What was seen is drawn out to that, or to three times the steps that were seen.
-
-    Args:
-        peaks: After each step that was tried.
-        steps: That will be made.
-
-    From 4 to 7 within four steps, one for each after the first:
-
-    >>> grown([4, 5, 6, 7], 8), grown([4, 5, 6, 7], 2), grown([4, 5, 6, 7], 1000), grown([4], 16)
-    (7, 1, 11, 0)
-    """
-    if steps <= len(peaks):
-        return peaks[steps - 1] - peaks[0]
-    until = min(steps, max(SETTLED, len(peaks)), 3 * len(peaks))
-    return round((peaks[-1] - peaks[0]) / (len(peaks) - 1) * (until - 1)) if len(peaks) > 1 else 0
-
-
-STEPS, STEPS_SECONDS = 40, 5.0
-"""Training steps that are tried at most, and seconds after which no further ones are."""
-
-
-SAMPLE = 96
-"""Training examples that are turned into features; seconds go with their tokens."""
-
-
-WITHOUT_A_MODEL = 5000
-"""The same for methods that have no model and are quick."""
-
-
-class _Enough(Exception):
-    """Enough steps were timed."""
-
-
 class _Watch(Events):
-    """Notes when each training step ended and the memory in use by then; ends the training when there was time enough.
+    """Notes when each training step ended, and the memory in use by then."""
 
-    Args:
-        needed: Steps that are made however long they take.
-    """
-
-    def __init__(self, needed: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.needed, self.worked = needed, 0.0
         self.ends: list[float] = []
         self.peaks: list[dict[str, int | None]] = []
 
     def say(self, event: str, **facts: Any) -> None:
-        if event != "step":
-            return
-        self.ends.append(time.perf_counter())
-        self.peaks.append(provenance.peak_memory())
-        # Seconds at work: where others keep the processor busy, as many steps are tried as where nobody does.
-        self.worked = self.worked or time.process_time()
-        spent = min(time.process_time() - self.worked, self.ends[-1] - self.ends[0])
-        if len(self.ends) >= self.needed and spent > STEPS_SECONDS:
-            raise _Enough
+        if event == "step":
+            self.ends.append(time.perf_counter())
+            self.peaks.append(provenance.peak_memory())
 
 
-def answer(folder: str | Path) -> None:
-    """Measure what `probe.json` in a folder asks for, and write `answer.json` beside it.
+FORWARD = 1 / 3
+"""Reading is a third of a training step's work; going back through it is the rest."""
 
-    Args:
-        folder: Its `probe.json` holds, as `variants`, the fields of runs that differ in how many examples they are
-            given and how many steps they make.
+
+SETTLED = 45
+"""Steps on batches of ever other lengths that leave as much memory unused between them as one step keeps; then the
+high-water mark hardly rises. Seen of MiniLM with full and lora: 1.18 and 1.06 times as much after 60 steps."""
+
+
+class _Phase(NamedTuple):
+    """One training that a run makes."""
+
+    steps: int
+    step_tokens: float
+    """Mean over its batches."""
+    train_tokens: int
+    """Of all its examples, as they are read."""
+    validation_tokens: int
+    """That its looks at validation read, all together."""
+    look: "pd.DataFrame | None"
+    """The longest examples of validation, as many as are read at a time; None where there is no look."""
+    longest: list[dict]
+    """The batch with the most tokens: of encoded examples."""
+    typical: list[list[dict]]
+    """Batches that together stand for all."""
+    some_of_each: list[dict]
+    """Examples of every label, which a head's start needs."""
+
+
+class _Stepped(NamedTuple):
+    """Training steps that were tried."""
+
+    seconds_per_token: float
+    fit_seconds: float
+    """From the call to the first step."""
+    begin_seconds_per_token: float
+    """Of setting a new head to where it starts, by the tokens that are read for that."""
+    peaks: list[dict[str, int | None]]
+    """Memory after each step."""
+    held: int
+    """Bytes that stay between steps: weights, gradients and AdamW's two means."""
+
+    def grown(self, place: int, phase: _Phase) -> int:
+        """Bytes by which the high-water mark will rise from a step to the last of many that differ in length."""
+        if len(phase.typical) < 2:
+            # Every step sees the same batch.
+            return 0
+        kept = max(0, self.peaks[place]["peak_memory_bytes"] - self.held)
+        return round(kept * min(1.0, phase.steps / SETTLED))
+
+    def seconds(self, phase: _Phase) -> float:
+        """What a training takes."""
+        read = phase.steps * phase.step_tokens + phase.validation_tokens * FORWARD
+        return self.fit_seconds + self.begin_seconds_per_token * phase.train_tokens + self.seconds_per_token * read
+
+
+def _phase(
+    spec: Experiment,
+    tasks: Mapping[str, Task],
+    trainable: Trainable,
+    train: "pd.DataFrame",
+    own: bool,
+) -> _Phase:
+    """What a training on tasks consists of; `own`: on the examples that the method was prepared on, for which it may
+    have batches of its own.
     """
-    folder, start = Path(folder), time.perf_counter()
-    with contextlib.suppress(OSError):
-        # Where memory runs out, it shall be this process that ends, not the user's editor; Linux alone asks.
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    asked = json.loads((folder / "probe.json").read_text(encoding="utf-8"))["variants"]
-    found = run_trial([Experiment(**fields) for fields in asked])
-    write_json(folder / "answer.json", found | {"inside_seconds": time.perf_counter() - start})
+    from ftlib.training.trainer import mixed_lengths
+
+    settings, examples = spec.resolved(), trainable.encode(train)
+    lengths, size = _lengths(examples), settings["batch_size"]
+    per_pass = -(-len(examples) // size)
+    steps = max(int(np.ceil(per_pass * settings["epochs"])), settings["min_steps"])
+    usual = partial(mixed_lengths, lengths.tolist(), rng=np.random.default_rng(spec.seed))
+    choose = trainable.batches if own and trainable.batches else usual
+    batches = sorted(choose(size, min(steps, per_pass)), key=lambda batch: batch_tokens(lengths[batch]))
+    some = []
+    if len(examples) == len(train) and "label" in train:
+        kinds = [name for name in ("task", "label") if name in train]
+        some = train.reset_index(drop=True).groupby(kinds).head(2).index.tolist()
+    typical = [batches[place] for place in middle(len(batches))]
+    longest, *typical, some = ([examples[i] for i in places] for places in (batches[-1], *typical, some))
+    mean = float(np.mean([batch_tokens(lengths[batch]) for batch in batches]))
+    looked, look = _looked_at(spec, tasks, trainable, steps)
+    return _Phase(steps, mean, read_at(lengths, TOGETHER), looked, look, longest, typical, some)
+
+
+def _stepped(
+    trainable: Trainable,
+    model: "Model",
+    spec: Experiment,
+    train: "pd.DataFrame",
+    first: Sequence[list[dict]],
+    phase: _Phase,
+) -> _Stepped:
+    """Make training steps: the first, in which memory is laid out, are not timed, the typical ones are."""
+    from ftlib.training.trainer import fit
+
+    made = [*first, *phase.typical]
+    examples = [one for batch in made for one in batch] + phase.some_of_each
+    places, begun = iter(range(len(examples))), [0.0]
+    chosen = [[next(places) for _ in batch] for batch in made]
+
+    def begin(given: Trainable, found: list[dict]) -> None:
+        begun[0] = timed(partial(trainable.begin, given, found))
+
+    given = trainable._replace(
+        encode=lambda frame: examples if frame is train else trainable.encode(frame),
+        batches=lambda size, steps: chosen,
+        begin=begin if trainable.begin else None,
+        enough=0.0,
+    )
+    # With patience, all of the examples that are given are looked at.
+    few = {"epochs": 1e-9, "min_steps": len(made), "validations": 1, "patience": len(made), "processes": 1}
+    moving = sum(weight.numel() for weight in trainable.module.parameters() if weight.requires_grad)
+    held = provenance.peak_memory()["peak_memory_bytes"] + 3 * FLOAT * moving
+    watch, start = _Watch(), time.perf_counter()
+    fit(given, model, spec.model_copy(update=few), train, watch, phase.look)
+    sizes = [batch_tokens(_lengths(batch)) for batch in made]
+    per_token = (watch.ends[-1] - watch.ends[len(first) - 1]) / sum(sizes[len(first) :])
+    until_first = watch.ends[0] - start - begun[0] - per_token * sizes[0]
+    read = read_at(_lengths(examples), TOGETHER)
+    return _Stepped(per_token, max(0.0, until_first), begun[0] / read, watch.peaks, held)
+
+
+def _lengths(examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    return np.array([len(example["input_ids"]) for example in examples])
+
+
+def _looked_at(
+    spec: Experiment, tasks: Mapping[str, Task], trainable: Trainable, steps: int
+) -> "tuple[int, pd.DataFrame | None]":
+    """Tokens of validation that a training of so many steps reads, all looks together, and its longest examples."""
+    import pandas as pd
+
+    from ftlib.training.trainer import looked_at, validation_steps
+
+    size, times = int(spec.resolved()["batch_size"]), len(validation_steps(spec, steps))
+    if not times:
+        return 0, None
+    watched = pd.concat([task.splits["validation"].assign(task=name) for name, task in tasks.items()])
+    examples = looked_at(watched, spec, steps * size, times)
+    found = _lengths(trainable.encode(examples))
+    longest = examples.iloc[np.argsort(-examples["text"].str.len().to_numpy(), kind="stable")[: 4 * size]]
+    modelled = not next(iter(tasks.values())).has_labels
+    return times * (int(found.sum()) if modelled else read_at(found, 4 * size)), longest
+
+
+def _prepared(spec: Experiment, task: Task, model: "Model | None", train: "pd.DataFrame | None") -> Predictor:
+    """The method prepared, as a run prepares it.
+
+    Raises:
+        Refused: It cannot be, of this model.
+    """
+    try:
+        return METHODS[spec.method].prepare()(model, spec, task, train)
+    except Exception as error:
+        said = getattr(error, "evalue", str(error))
+        if model is None or worker.ran_out(type(error).__name__, said):
+            raise
+        raise Refused(in_words(error, spec, model)) from error
 
 
 def run_trial(specs: Sequence[Experiment]) -> dict[str, Any]:
-    """Measure runs that differ in their examples and steps only; `ftlib.execution.planning.forecast.predicted` says
+    """Measure runs that differ in their examples and steps only; `ftlib.execution.planning.estimate.predicted` says
     what it means.
 
     Args:
         specs: In any order; the answer's `variants` are in the same one.
     """
-    spec, start = specs[0], time.perf_counter()
-    task, model = open_task(spec, _Watch(0)), open_model(spec, _Watch(0))
+    spec, start, quiet = specs[0], time.perf_counter(), _Watch()
+    task, model = open_task(spec, quiet), open_model(spec, quiet)
     found: dict[str, Any] = {"open_seconds": time.perf_counter() - start, "before_seconds": 0.0}
-    draws = [task.draw(**one.drawing()) for one in specs]
+    draws = [drawn_examples(one, task) for one in specs]
     with _own_cache():
         if model is not None and (not task.has_labels or task.label_words):
             found["before_seconds"] = timed(partial(METHODS["zero_shot"].prepare(), model, spec, task, None))
-        measure = _training if METHODS[spec.method].trains else _fitting
-        more, variants = measure(specs, task, model, draws)
+        tried = _training if METHODS[spec.method].trains else _fitting
+        more, variants = tried(specs, task, model, draws)
     if spec.continued:
-        more |= _reading_others(spec, task, model)
         variants = [told | _course(one, task, model) for told, one in zip(variants, specs, strict=True)]
-    peaks = provenance.peak_memory()
-    device = None
+    peaks, device = provenance.peak_memory(), None
     if model is not None and model.device == "cuda":
         import torch
 
@@ -323,172 +343,92 @@ def run_trial(specs: Sequence[Experiment]) -> dict[str, Any]:
 def _training(
     specs: Sequence[Experiment], task: Task, model: "Model", draws: "list[pd.DataFrame]"
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Train, then predict: what each variant's batches need shows while they grow."""
-    from ftlib.training.trainer import fit
-
+    """Train for a few steps, then predict: what each variant's longest batch needs shows while they grow."""
     largest = max(range(len(specs)), key=lambda i: len(draws[i]))
-    spec, train = specs[largest], draws[largest]
-    prepare = METHODS[spec.method].prepare()
-    start = time.perf_counter()
-    predictor = prepare(model, spec, task, train)
-    found = {"prepare_seconds": time.perf_counter() - start, "finish_seconds_per_token": 0.0}
-    trainable = predictor.trainable
-    if trainable.finish:
+    spec, train, start = specs[largest], draws[largest], time.perf_counter()
+    predictor = _prepared(spec, task, model, train)
+    prepare_seconds, finish_seconds_per_token = time.perf_counter() - start, 0.0
+    if predictor.trainable.finish:
         # What is done once the module is trained takes as long as there are examples: tried with some of them.
         train = train.groupby("label").head(max(2, SAMPLE // len(task.labels)))
-        predictor = prepare(model, spec, task, train)
-        trainable = predictor.trainable
-    lengths = _lengths(trainable, train)
-    size_of = padded if task.has_labels else np.sum
-    variants, batches = [], []
-    for one, drawn in zip(specs, draws, strict=True):
-        mine = _lengths(trainable, drawn)
-        made, count = _batches(one, mine)
-        told = {"train_examples": len(drawn), "train_tokens": int(mine.sum()), "steps": count}
-        told["step_tokens"] = float(np.mean([size_of(batch) for batch in made]))
-        variants.append(told | {"validation_tokens": _looked_at(one, {task.name: task}, trainable, count)})
-        batches.append(made)
-    # The variants with the least memory first, since its high-water mark only rises: the longest batch of each.
-    longest = [max(made, key=size_of) for made in batches]
-    order = sorted(range(len(specs)), key=lambda i: size_of(longest[i]))
-    watch = _Watch(len(order) + 2)
-    looks = any(one["validation_tokens"] for one in variants)
-    short = spec.model_copy(update={"epochs": 1e-9, "validations": int(looks), "patience": 0, "processes": 1})
-
-    def trial(wanted: list[np.ndarray], watch: _Watch, validation: "pd.DataFrame | None") -> Any:
-        chosen = [like(batch, lengths) for batch in wanted]
-        given = trainable._replace(batches=lambda size, steps: chosen)
-        return fit(given, model, short.model_copy(update={"min_steps": len(wanted)}), train, watch, validation)
-
-    first = [longest[order[0]], *(longest[i] for i in order)]
-    start = time.perf_counter()
-    looked = trial(first, watch, task.splits["validation"] if looks else None).validation_seconds
-    once = _looked_at(short, {task.name: task}, trainable, len(first)) if looks else 0
-    found["look_seconds_per_token"] = looked / once if once else 0.0
-    after = provenance.peak_memory()
-    more, rest = _Watch(2), batches[largest][:STEPS]
-    with contextlib.suppress(_Enough):
-        trial(rest, more, None)
-    took = np.concatenate([np.diff(watch.ends), np.diff(more.ends)])
-    sizes = [size_of(batch) for batch in (*first[1:], *rest[1 : len(more.ends)])]
-    slope, base = line(np.array(sizes), took)
-    found |= {"step_seconds": base, "step_seconds_per_token": slope}
-    found["fit_seconds"] = max(0.0, watch.ends[0] - start - base - slope * size_of(first[0]))
-    tail = [one["peak_memory_bytes"] for one in (after, *more.peaks)]
+        predictor = _prepared(spec, task, model, train)
+    trainable = predictor.trainable
+    planned = [
+        _phase(one, {task.name: task}, trainable, drawn, drawn is train)
+        for one, drawn in zip(specs, draws, strict=True)
+    ]
+    # The variants with the least memory first, since its high-water mark only rises.
+    order = sorted(range(len(specs)), key=lambda i: batch_tokens(_lengths(planned[i].longest)))
+    first = [planned[i].longest for i in order]
+    stepped = _stepped(trainable, model, spec, train, first, planned[largest])
     if trainable.finish:
-        found["finish_seconds_per_token"] = timed(trainable.finish) / int(tokens(train, model, spec).lengths.sum())
-    found |= reading(spec, task, model, predictor)
-    beyond = provenance.peak_memory()["peak_memory_bytes"] - tail[-1]
-    for place, i in enumerate(order, 1):
-        variants[i] |= after if variants[i]["validation_tokens"] else watch.peaks[place]
-        variants[i]["peak_memory_bytes"] += beyond
-        if len(draws[i]) > specs[i].resolved()["batch_size"]:
-            # Otherwise every step sees the same batch.
-            variants[i]["peak_memory_bytes"] += grown(tail, variants[i]["steps"])
+        read = read_at(text_lengths(train["text"], model, spec.max_length), TOGETHER)
+        finish_seconds_per_token = timed(trainable.finish) / read
+    found = _reading(spec, task, model, predictor)
+    beyond = provenance.peak_memory()["peak_memory_bytes"] - stepped.peaks[len(first) - 1]["peak_memory_bytes"]
+    variants: list[dict[str, Any]] = [{} for _ in specs]
+    for place, i in enumerate(order):
+        finish = finish_seconds_per_token * planned[i].train_tokens
+        variants[i] = {"train_seconds": prepare_seconds + stepped.seconds(planned[i]) + finish} | stepped.peaks[place]
+        variants[i]["peak_memory_bytes"] += beyond + stepped.grown(place, planned[i])
     return found, variants
 
 
 def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
-    """Of a run that is trained more than once, or on more than its task: the seconds and the memory of all of it."""
+    """Of a run that is trained more than once, or on more than its task: the seconds and the memory of all of it, and
+    the seconds that measuring its other tasks takes, once; text that an encoder reads is not measured.
+    """
     from ftlib.execution import continual
-    from ftlib.training.trainer import fit
 
     shared, drawn = continual.begun(spec, task, model)
-    short = spec.model_copy(update={"epochs": 1e-9, "validations": 0, "patience": 0, "processes": 1})
-    seconds = 0.0
+    seconds, grown = 0.0, 0
     for number, names in enumerate(continual.phases(spec), 1):
         trainable, frame = continual.phase_of(spec, shared, number, drawn)
-        size_of = np.sum if not shared.tasks[names[0]].has_labels and model.family == DECODER else padded
-        lengths = _lengths(trainable, frame)
-        batches, steps = _batches(spec, lengths)
-        wanted = [max(batches, key=size_of), *batches[: STEPS // 2]]
-        chosen, watch, start = [like(batch, lengths) for batch in wanted], _Watch(4), time.perf_counter()
-        given = trainable._replace(batches=lambda size, steps, chosen=chosen: chosen)
-        with contextlib.suppress(_Enough):
-            fit(given, model, short.model_copy(update={"min_steps": len(wanted)}), frame, watch, None)
-        sizes = np.array([size_of(batch) for batch in wanted])
-        slope, base = line(sizes[1 : len(watch.ends)], np.diff(watch.ends))
-        begins = max(0.0, watch.ends[0] - start - base - slope * sizes[0])
-        seconds += begins + steps * (base + slope * float(np.mean([size_of(batch) for batch in batches])))
-        # Reading is a third of a step's work; going back through it the rest.
-        seconds += slope / 3 * _looked_at(spec, {name: shared.tasks[name] for name in names}, trainable, steps)
-    return {"course_seconds": seconds} | provenance.peak_memory()
-
-
-def _reading_others(spec: Experiment, task: Task, model: "Model") -> dict[str, float]:
-    """Seconds that measuring the tasks beside a run's own takes, once; text that an encoder reads is not measured."""
-    from ftlib.execution import continual
-
-    shared, _ = continual.begun(spec, task, model)
-    seconds = 0.0
-    for name, other in continual.others(spec).items():
-        if other.has_labels or model.family == DECODER:
-            seconds += reading(spec, other, model, shared.answers(name))["eval_seconds"]
-    return {"others_eval_seconds": seconds}
-
-
-def _lengths(trainable: Any, examples: "pd.DataFrame") -> np.ndarray:
-    return np.array([len(example["input_ids"]) for example in trainable.encode(examples)])
-
-
-def _looked_at(spec: Experiment, tasks: Mapping[str, Task], trainable: Any, steps: int) -> int:
-    """Tokens of validation that a training of so many steps reads, padding included, all looks together."""
-    import pandas as pd
-
-    from ftlib.training.trainer import looked_at, validation_steps
-
-    size, times = int(spec.resolved()["batch_size"]), len(validation_steps(spec, steps))
-    if not times:
-        return 0
-    watched = pd.concat([task.splits["validation"].assign(task=name) for name, task in tasks.items()])
-    found = np.sort(_lengths(trainable, looked_at(watched, spec, steps * size, times)))[::-1]
-    if not next(iter(tasks.values())).has_labels:
-        return int(times * found.sum())
-    return int(times * sum(len(part) * part[0] for part in np.split(found, range(4 * size, len(found), 4 * size))))
-
-
-def _batches(spec: Experiment, lengths: np.ndarray) -> tuple[list[np.ndarray], int]:
-    """The lengths in each batch, of a training's first ones where they are many, and how many steps a run makes."""
-    from ftlib.training.trainer import mixed_lengths
-
-    settings = spec.resolved()
-    size = settings["batch_size"]
-    per_pass = -(-len(lengths) // size)
-    steps = max(int(np.ceil(per_pass * settings["epochs"])), settings["min_steps"])
-    batches = mixed_lengths(lengths.tolist(), size, min(steps, max(per_pass, STEPS)), np.random.default_rng(spec.seed))
-    return [lengths[batch] for batch in batches], steps
+        phase = _phase(spec, {name: shared.tasks[name] for name in names}, trainable, frame, own=True)
+        stepped = _stepped(trainable, model, spec, frame, [phase.longest], phase)
+        seconds, grown = seconds + stepped.seconds(phase), max(grown, stepped.grown(0, phase))
+    others = sum(
+        _reading(spec, other, model, shared.answers(name))["eval_seconds"]
+        for name, other in continual.others(spec).items()
+        if other.has_labels or model.family == DECODER
+    )
+    peaks = provenance.peak_memory()
+    peaks["peak_memory_bytes"] += grown
+    return {"train_seconds": seconds, "others_eval_seconds": others} | peaks
 
 
 def _fitting(
     specs: Sequence[Experiment], task: Task, model: "Model | None", draws: "list[pd.DataFrame]"
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Fit what needs no gradient to some of the examples, and predict; prompts hold the shots they are to hold."""
-    largest = max(range(len(specs)), key=lambda i: len(draws[i]))
-    spec, train, prepare = specs[largest], draws[largest], METHODS[specs[largest].method].prepare()
-    together = TOGETHER if model else 1
-    variants = [
-        {"train_examples": len(drawn), "train_tokens": read_at(tokens(drawn, model, spec).lengths, together)}
-        for drawn in draws
-    ]
-    if METHODS[spec.method].needs_shots:
-        for told, one, drawn in zip(variants, specs, draws, strict=True):
+    if METHODS[specs[0].method].needs_shots:
+        variants = []
+        for spec, drawn in zip(specs, draws, strict=True):
             start = time.perf_counter()
-            predictor = prepare(model, one, task, drawn)
-            told |= {"prepare_seconds": time.perf_counter() - start} | reading(one, task, model, predictor)
+            predictor = _prepared(spec, task, model, drawn)
+            took = {"train_seconds": time.perf_counter() - start}
+            variants.append(took | _reading(spec, task, model, predictor))
         return {}, variants
+    largest = max(range(len(specs)), key=lambda i: len(draws[i]))
+    spec, train, together = specs[largest], draws[largest], TOGETHER if model else 1
+
+    def tokens(examples: "pd.DataFrame") -> int:
+        return read_at(text_lengths(examples["text"], model, spec.max_length), together)
+
     most = SAMPLE if model else WITHOUT_A_MODEL
     kinds = ["label", *(name for name in train if name.startswith("group_"))]
     few = train.groupby(kinds).head(2) if "label" in train else train.head(4)
     some = train.iloc[np.unique(np.linspace(0, len(train) - 1, min(most, len(train))).astype(int))]
     some = train.loc[train.index.isin(some.index) | train.index.isin(few.index)]
-    at_least = timed(partial(prepare, model, spec, task, few))
+    _prepared(spec, task, model, few)
+    at_least = timed(partial(_prepared, spec, task, model, few))
     start = time.perf_counter()
-    predictor = prepare(model, spec, task, some)
+    predictor = _prepared(spec, task, model, some)
     took = time.perf_counter() - start
-    small, large = (read_at(tokens(part, model, spec).lengths, together) for part in (few, some))
-    slope = max(0.0, (took - at_least) / (large - small)) if large > small else 0.0
-    found = {"prepare_seconds": max(0.0, at_least - slope * small), "prepare_seconds_per_token": slope}
-    return found | reading(spec, task, model, predictor), variants
+    small, large = tokens(few), tokens(some)
+    per_token = max(0.0, (took - at_least) / (large - small)) if large > small else 0.0
+    variants = [{"train_seconds": max(at_least, took + per_token * (tokens(drawn) - large))} for drawn in draws]
+    return _reading(spec, task, model, predictor), variants
 
 
 @contextlib.contextmanager
@@ -503,3 +443,79 @@ def _own_cache() -> Iterator[None]:
             del os.environ["FTLIB_CACHE"]
             if before is not None:
                 os.environ["FTLIB_CACHE"] = before
+
+
+def empty_notebook(folder: Path) -> dict[str, Any]:
+    """Execute a notebook as a run does: the seconds until its kernel is at work, and the bytes that the kernel adds."""
+    import nbformat
+
+    start, before = time.perf_counter(), provenance.peak_memory()["peak_memory_bytes"]
+    if sys.platform == "linux":
+        from ftlib.execution.engines.prefork import WaitingKernel
+
+        notebook_exec.waiting_kernel = WaitingKernel()
+    said = folder / "kernel.json"
+    cells = [
+        "at: str = ''",
+        "from pathlib import Path\nfrom ftlib.core.atomic import write_json\nfrom ftlib.records import provenance\n\n"
+        "write_json(Path(at), provenance.peak_memory())",
+    ]
+    python = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": python})
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in cells]
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, folder / "empty.ipynb")
+    notebook_exec.execute(folder / "empty.ipynb", folder / "executed.ipynb", {"at": str(said)})
+    kernel = json.loads(said.read_text(encoding="utf-8"))["peak_memory_bytes"]
+    return {"start_seconds": time.perf_counter() - start, "kernel_bytes": max(0, kernel - before)}
+
+
+def trial(folder: Path, number: int, variants: Sequence[dict[str, Any]]) -> None:
+    """Carry out one trial in this process, and write its answer; without variants, of an empty notebook."""
+    with contextlib.suppress(OSError):
+        # Where memory runs out, it shall be this process that ends, not the user's editor; Linux alone asks.
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    try:
+        found = run_trial([Experiment(**fields) for fields in variants]) if variants else empty_notebook(folder)
+    except Exception as error:
+        # Whatever it is, the run itself would meet it, and the person who plans should know.
+        name, said = type(error).__name__, " ".join(str(error).split())[:500]
+        reason = said if isinstance(error, FtlibError) else f"{name}: {said}" if said else name
+        found = {"failed": reason, "died": worker.ran_out(name, said), "refused": isinstance(error, Refused)}
+    write_json(folder / f"{number}.json", found)
+
+
+def main(folder: Path) -> None:
+    """Carry out all trials that `asked.json` in a folder names, in order, so many at a time.
+
+    Each names the modules that its runs import. They are imported when their turn comes, since they count in the memory
+    of everything that is forked later.
+    """
+    asked = json.loads((folder / "asked.json").read_text(encoding="utf-8"))
+    started_by, seconds = os.getppid(), 0.0
+    forking = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    running: dict[int, Any] = {}
+
+    def wait(most: int) -> None:
+        while len(running) > most:
+            for number in [number for number, process in running.items() if process.exitcode is not None]:
+                code, path = running.pop(number).exitcode, folder / f"{number}.json"
+                if not path.exists():
+                    reason = f"the trial ended with code {code} and no answer (out of memory?)"
+                    write_json(path, {"failed": reason, "died": True, "refused": False})
+            if os.getppid() != started_by:
+                # Nobody waits for the answers; what runs here ends with this process.
+                sys.exit(1)
+            time.sleep(0.01)
+
+    for number, one in enumerate(asked["trials"]):
+        wait(asked["at_once"] - 1)
+        seconds += timed(lambda modules=one["modules"]: [importlib.import_module(name) for name in modules])
+        write_json(folder / f"{number}.begun.json", {"import_seconds": seconds})
+        running[number] = forking.Process(target=trial, args=(folder, number, one["variants"]), daemon=True)
+        running[number].start()
+    wait(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

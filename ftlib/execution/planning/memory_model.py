@@ -1,18 +1,31 @@
 """What a run must hold in memory, counted from files: a model's configuration, its tensors' shapes, the method's row.
 
 No weight is read and nothing is started, so this can be asked of a model that would not fit. It is a count of what the
-mathematics needs; what an allocator makes of it is for the probe (`ftlib.execution.planning.dry_run`) to measure.
+mathematics needs; what an allocator makes of it is for a trial (`ftlib.execution.planning.dry_run`) to measure.
 """
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import ENCODER, METHODS, read_config
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
+from ftlib.core.format import size
 from ftlib.data.kinds import KINDS
 from ftlib.models import weights
+
+if TYPE_CHECKING:
+    from ftlib.data.task import Task
+
+VARIANT = ("shots", "short_classes", "train_limit", "epochs", "min_steps", "validations", "patience")
+"""Fields in which runs of one trial may differ: how many examples there are, and how many steps are made."""
+
+
+SAME_COST = ("seed", "learning_rate", "tuning", "notebook")
+"""Fields that do not change what a step costs."""
+
 
 FLOOR = {"none": 230 * 10**6, "model": 420 * 10**6, "trains": 480 * 10**6}
 """Bytes of a run's process before there is a model: Python, pandas and scikit-learn; torch and transformers too; peft
@@ -25,6 +38,25 @@ FLOAT = 4
 
 EVALUATED, WINDOW = 64, 512
 """Texts that are classified at once; tokens that a language model sees at once."""
+
+
+def distinct_costs(specs: Iterable[Experiment]) -> list[list[Experiment]]:
+    """Runs whose steps and texts cost the same, together.
+
+    >>> asked = [Experiment(method=m, seed=s) for m in ("lora", "full") for s in (0, 1, 2)]
+    >>> [len(cell) for cell in distinct_costs(asked)]
+    [3, 3]
+    """
+    found: dict[str, list[Experiment]] = {}
+    for spec in specs:
+        fields = {name: value for name, value in spec.resolved().items() if name not in VARIANT + SAME_COST}
+        found.setdefault(json.dumps(fields, sort_keys=True), []).append(spec)
+    return list(found.values())
+
+
+def variant(spec: Experiment) -> str:
+    """What runs that cost the same may differ in."""
+    return json.dumps([spec.resolved()[name] for name in VARIANT])
 
 
 class Shape(NamedTuple):
@@ -93,12 +125,6 @@ def footprint(spec: Experiment, shape: Shape | None, kind: str, family: str) -> 
     (Rajbhandari et al. 2020, section 3.1, without their half-precision copies). Activations: see `activations`, of a
     batch of texts as long as `max_length` allows.
 
-    Args:
-        spec: What is asked.
-        shape: Of its base model; None for a method without one.
-        kind: Of its task.
-        family: Of its model.
-
     A model of one layer, 1,000 parameters, all of which move: 16,000 bytes beside activations and the process itself.
 
     >>> spec = Experiment(method="full", batch_size=2, max_length=10, dtype="float32")
@@ -160,3 +186,59 @@ def activations(tokens: int, hidden: int, inner: int) -> int:
     34
     """
     return tokens * (18 * hidden + 4 * inner)
+
+
+def count(spec: Experiment, task: "Task") -> Footprint:
+    """What a run needs at its peak, counted from its model's files and its data."""
+    shape, family, longest = _model_of(spec), ENCODER, longest_text(task.splits["train"]["text"])
+    if shape is not None:
+        family = family_of(read_config(weights.find(spec.model).folder))
+    # No text is longer than max_length.
+    shorter = {"max_length": min(spec.max_length, longest)} if task.has_labels else {}
+    return footprint(spec.model_copy(update=shorter), shape, task.kind, family)
+
+
+def _model_of(spec: Experiment) -> Shape | None:
+    return shape_of(weights.find(spec.model).folder) if METHODS[spec.method].model else None
+
+
+def longest_text(texts: Iterable[str]) -> int:
+    """Tokens of the longest text, at most: as a rule a token is two bytes at least, so one of a script whose letters
+    take three bytes each is not counted as half a letter.
+
+    >>> longest_text(["the longest of two texts", "short"]), longest_text(["日本語の文章です"])
+    (14, 14)
+    """
+    return max(8, max(len(text.encode()) // 2 for text in texts) + 2)
+
+
+def advice(spec: Experiment, task: "Task", needed: int, available: int) -> str:
+    """What to change so that a run fits, in words: the least change that does."""
+    shape = _model_of(spec)
+    if shape is None:
+        return "free memory, or take a machine with more"
+    kind = task.kind
+    now = count(spec, task)
+
+    def with_(**changed: Any) -> int:
+        other = count(spec.model_copy(update=changed), task)
+        # What is needed beside the process itself gets smaller as what is counted does.
+        return round(other.floor + max(0, needed - now.floor) * (other.total - other.floor) / (now.total - now.floor))
+
+    tries: list[dict[str, Any]] = []
+    if METHODS[spec.method].trains:
+        batch = int(spec.resolved()["batch_size"])
+        parts = [2**power for power in range(1, 12) if 2**power <= batch and 2**power > spec.gradient_accumulation]
+        tries += [{"gradient_accumulation": n} for n in parts] + [{"gradient_checkpointing": True}]
+        tries += [{"gradient_accumulation": n, "gradient_checkpointing": True} for n in parts]
+    field = KINDS[kind].cut_by
+    tries += [{field: n} for n in (256, 128, 64, 32) if n < (getattr(spec, field) or 512)]
+    for changed in tries:
+        if (bytes_ := with_(**changed)) <= available:
+            said = ", ".join(f"{name} = {str(value).lower()}" for name, value in changed.items())
+            return f"{said} would fit, with about {size(bytes_)}"
+    if METHODS[spec.method].moves == "all":
+        smallest = {"method": "lora", "gradient_accumulation": int(spec.resolved()["batch_size"])}
+        if (bytes_ := with_(**smallest, gradient_checkpointing=True)) <= available:
+            return f"no smaller batch would fit; lora would, with about {size(bytes_)}"
+    return f"no setting of {spec.method} would; choose a smaller model, or a machine with more memory"

@@ -3,8 +3,10 @@
 What `ftlib plan` predicted of the runs beside what they took.
 """
 
+import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from ftlib.config.methods import METHODS
 from ftlib.core import format
-from ftlib.execution.planning.forecast import Compared, against
+from ftlib.records import RunRecord
 from ftlib.records.study import Group, Run, Study
 from ftlib.report.tables import Cell, Table
 
@@ -112,6 +114,62 @@ _WHAT = {
     "checkpoint_bytes": ("stored", format.size),
 }
 """What is predicted: its name and how it is said."""
+
+
+class Compared(NamedTuple):
+    """What was predicted of the runs of a method, and what was so."""
+
+    task: str
+    model: str
+    """Empty for a method without one."""
+    method: str
+    what: str
+    """peak_memory_bytes, seconds (of training and evaluation) or checkpoint_bytes."""
+    predicted: float
+    """Mean over the runs."""
+    actual: float
+    """Mean over the same runs."""
+    ratio: float
+    """predicted / actual; NaN where actual is 0."""
+    lowest: float
+    """The smallest ratio of a single run."""
+    highest: float
+    n: int
+    """Runs that ended well and of which something was predicted."""
+
+
+def against(runs: Iterable[tuple[Path, RunRecord]]) -> list[Compared]:
+    """What was predicted of a study's runs beside what they needed: one row per task, model, method and what was
+    predicted; none where nothing was.
+
+    Args:
+        runs: Run folder and record, as `ftlib.records.records_of` yields them.
+    """
+    found: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
+    for folder, record in runs:
+        path = folder / "spec.json"
+        said = json.loads(path.read_text(encoding="utf-8")).get("predicted") if path.exists() else None
+        if not said or record.status != "ok":
+            continue
+        names, resolved = ("train_seconds", "eval_seconds"), record.spec["resolved"]
+        for what in ("peak_memory_bytes", "seconds", "checkpoint_bytes"):
+            parts = names if what == "seconds" else (what,)
+            pair = [sum(source.get(name) or 0.0 for name in parts) for source in (said, record.cost)]
+            if all(said.get(name) is not None for name in parts) and any(pair):
+                key = (resolved["task"], resolved["model"], resolved["method"], what)
+                found.setdefault(key, []).append((pair[0], pair[1]))
+    return [Compared(*key, *_compared(pairs)) for key, pairs in found.items()]
+
+
+def _compared(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float, float, float, int]:
+    """Means, their ratio, and the ratios of single runs at both ends.
+
+    >>> _compared([(2, 1), (2, 4)])
+    (2.0, 2.5, 0.8, 0.5, 2.0, 2)
+    """
+    said, was = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    ratios = [a / b if b else math.nan for a, b in pairs]
+    return said, was, said / was if was else math.nan, min(ratios), max(ratios), len(pairs)
 
 
 class Foretold(NamedTuple):
