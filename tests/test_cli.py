@@ -296,7 +296,7 @@ def test_a_run_that_is_recorded_is_not_run_again_by_a_scheduler(toy_study, capsy
     assert (run_dir / "record.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("what", ["tasks", "models", "methods", "metrics", "notebooks", "studies"])
+@pytest.mark.parametrize("what", ["tasks", "models", "methods", "metrics", "evaluations", "notebooks", "studies"])
 def test_every_table_is_listed_for_people_and_for_programs(what, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert cli.main(["list", what, "--json"]) == 0

@@ -16,7 +16,7 @@ from ftlib import records
 from ftlib.config import experiment
 from ftlib.core import atomic
 from ftlib.data.task import make_task
-from ftlib.evaluation import bias_probes
+from ftlib.evaluation.evaluate import evaluate_named
 from ftlib.records.study import read_study
 from ftlib.report import build
 from ftlib.report.sections.bias_summary import Scores, _change, _line, bias_changes, drifts, lead, sentence
@@ -81,7 +81,7 @@ def give_biases(study, pairs):
                 likely = None
             made = Predictor(0, 0, 0, classifier(bias, who), likelihood=likely)
             for name in ("swaps:gender", "swaps:religion", "templates", f"pairs:{pairs}"):
-                for part, (metrics, table) in bias_probes.evaluate_bias(stage, spec, task, model, made, name).items():
+                for part, (metrics, table) in evaluate_named(stage, spec, task, model, made, name).items():
                     written["metrics"][stage][part] = metrics
                     tables += [] if table is None else [table]
         _joined(tables).to_parquet(run_dir / "predictions.parquet", index=False)

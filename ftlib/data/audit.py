@@ -81,7 +81,7 @@ def check_data(path: str | Path) -> Findings:
 
 def audit(task: Task) -> Findings:
     """Audit a task that has been read."""
-    if task.kind == "language-modeling":
+    if not task.has_labels:
         return _audit_text(task)
     table = _everything(task)
     leaks, hints = _giveaways(task)

@@ -26,14 +26,14 @@ SOURCE = "written for this project in 2026 by a language model in thirteen roles
 
 
 class Written(NamedTuple):
-    """What is said about a task beside its file."""
+    """What is said about a task beside its file, where there is something to say."""
 
-    template: str
-    groups: tuple[str, ...]
+    template: str = "This text is about {label}."
+    groups: tuple[str, ...] = ()
     """The group columns it comes with; none has to be asked for, since whom a method treats worse is its question."""
-    others: tuple[str, ...]
+    others: tuple[str, ...] = ()
     """Columns that may be asked for as groups, too."""
-    caution: str
+    caution: str = ""
 
 
 WRITTEN: Mapping[str, Written] = {
@@ -61,7 +61,7 @@ def load(
     label_column: str = "",
     group_columns: Sequence[str] = (),
 ) -> Task:
-    """Read reviews or bios.
+    """Read reviews, bios, or another task that is one file of `data/`.
 
     Args:
         group_columns: Which of the task's group columns to take; empty: those it comes with.
@@ -76,7 +76,7 @@ def load(
     >>> task, {name: len(rows) for name, rows in task.tests.items()}
     (Task(reviews, classification, 2 labels, train 1266, validation 96, test 720), {'clinic': 550})
     """
-    written = WRITTEN[name]
+    written = WRITTEN.get(name, Written())
     if text_column not in ("", "text") or label_column not in ("", "label"):
         raise FtlibError(f"{name}: its columns are text and label; leave text_column and label_column out")
     refuse_empty(group_columns)

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from ftlib import records
 from ftlib.config.constraints import family_problem
 from ftlib.config.experiment import SCHEMA, Experiment, Suite, digest
-from ftlib.config.methods import CLASSIFICATION, ENCODER, METHODS, family_of, read_config
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.config.suite_file import load_suite
 from ftlib.core import atomic
 from ftlib.core.errors import FtlibError, several
@@ -96,7 +96,7 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
         problems.append(problem)
     # A model that writes answers with words, whatever the method.
     needs_words = method.needs_label_words or (family != ENCODER and method.trains)
-    if needs_words and task.kind == CLASSIFICATION and not task.label_words:
+    if needs_words and task.has_labels and not task.label_words:
         problems.append(f"{spec.method} on {no_words(task)}")
     try:
         task.draw(**spec.drawing())

@@ -72,7 +72,7 @@ def memory_advice(spec: Experiment) -> str:
     method, helps = METHODS[spec.method], []
     if method.trains:
         size = int(spec.resolved()["batch_size"])
-        if size > spec.gradient_accumulation and method.name != "setfit":
+        if size > spec.gradient_accumulation and not method.contrastive:
             helps.append(f"gradient_accumulation = {min(size, 2 * spec.gradient_accumulation)}")
         if not spec.gradient_checkpointing:
             helps.append("gradient_checkpointing = true")
@@ -80,7 +80,7 @@ def memory_advice(spec: Experiment) -> str:
             helps.append(f"a batch_size below {size}")
     if method.model:
         helps.append(f"a max_length below {spec.max_length}")
-    if method.name == "full":
+    if method.moves == "all":
         helps.append("an adapter such as lora")
     if method.model:
         helps.append("a smaller model")

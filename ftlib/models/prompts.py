@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import CLASSIFICATION, ENCODER
+from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.data.task import Task
 
@@ -128,12 +128,12 @@ def as_seen(spec: Experiment, task: Task, model: Any, train: Any = None) -> str:
         return text
     template = str(spec.method_args.get("template", ""))
     tokens = " | ".join(model.tokenizer.tokenize(text)[: spec.max_length])
-    if task.kind != CLASSIFICATION:
+    if not task.has_labels:
         return tokens
     if not task.label_words:
         return no_words(task)
     if model.family == ENCODER:
-        return "\n".join(label_descriptions(task, template)) if spec.method == "zero_shot" else tokens
+        return "\n".join(label_descriptions(task, template)) if METHODS[spec.method].untouched else tokens
     prompt = prompt_of(task, template)
     (text,) = clipped(model.tokenizer, [text], spec.max_length)
     prefix = ""

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftlib.core.errors import FtlibError
-from ftlib.metrics.classification import brier_terms
 from ftlib.metrics.fairness import PREFIX as PREFIX_OF_GROUPS
 from ftlib.metrics.fairness import unnamed
 from ftlib.metrics.language import METRICS_OF_TEXT, PREFIX
+from ftlib.metrics.registry import terms_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +65,8 @@ class Part(NamedTuple):
     """(n,) numbers of the true labels; None where the part has none."""
     chosen: Codes | None
     """(n,) numbers of the predicted labels."""
-    brier: NDArray[np.float64] | None
-    """(n,) squared distance between probabilities and truth; None where there are no probabilities."""
+    terms: Mapping[str, NDArray[np.float64]]
+    """Metric -> (n,) values whose mean it is, for the metrics that have them; none where there are no probabilities."""
     numbers: Mapping[str, NDArray[np.float64]]
     """nats, n_tokens, n_bytes: (n,) each, where given for every example."""
     clusters: NDArray[np.object_] | None
@@ -180,10 +180,10 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     if truth is not None and chosen is None:
         raise FtlibError(f"{where} has labelled examples without a prediction")
     truth, chosen = (None if codes is None else codes[order] for codes in (truth, chosen))
-    brier = None
+    terms = {}
     if truth is not None and scored and len(scored) == len(labels):
         scores = np.column_stack([table[name].to_numpy() for name in scored])[order]
-        brier = brier_terms(truth, scores) if np.isfinite(scores).all() else None
+        terms = terms_of(truth, chosen, scores) if np.isfinite(scores).all() else {}
     numbers = {}
     for name in _NUMBERS:
         if name in table.column_names and not table[name].null_count:
@@ -197,7 +197,7 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     answers = hashlib.sha256(same.digest() + (b"" if chosen is None else chosen.tobytes())).digest()
     chosen = cache.setdefault(answers, chosen)
     groups = _groups(table, order, cache)
-    return Part(ids, labels, truth, chosen, brier, numbers, clusters, same.digest(), answers, groups=groups)
+    return Part(ids, labels, truth, chosen, terms, numbers, clusters, same.digest(), answers, groups=groups)
 
 
 def _groups(table: "pyarrow.Table", order: NDArray[np.intp], cache: dict[bytes, Any]) -> dict[str, NDArray[np.object_]]:

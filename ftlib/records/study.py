@@ -128,6 +128,11 @@ class Group:
         return self.method in METHODS and not METHODS[self.method].model
 
     @property
+    def constant(self) -> bool:
+        """Whether it gives every text the same answer."""
+        return self.method in METHODS and METHODS[self.method].constant
+
+    @property
     def shots(self) -> int:
         """Labelled examples per class that it was given; 0: not limited, or none are drawn."""
         drawn = self.method not in METHODS or METHODS[self.method].draws

@@ -28,7 +28,6 @@ from ftlib.config.methods import (
     CLASSIFICATION,
     ENCODER,
     ENCODER_DECODER,
-    LANGUAGE_MODELING,
     METHODS,
     family_of,
     read_config,
@@ -43,10 +42,6 @@ from ftlib.records import provenance
 if TYPE_CHECKING:
     from ftlib.execution.scheduler import Planned
     from ftlib.models.loading import Model
-
-ASKED = ("finetune", "peft_adapters", "distillation")
-"""Files of methods that change the model, and so may not fit it; preparing them reads no text."""
-
 
 READ = ("method", "method_args", "max_length", "context", "stride")
 """Fields that an answer depends on, beside the model and the number of labels."""
@@ -92,7 +87,7 @@ def incompatible_runs(planned: "Planned", ask: bool = True) -> list[str]:
 def is_asked(spec: Experiment) -> bool:
     """Whether a run's method may not fit its model; 4 bits cannot be tried without the weights they stand for."""
     method = METHODS[spec.method]
-    return method.model and method.module in ASKED and not method.needs
+    return method.model and method.tried_on_model
 
 
 def keep(spec: Experiment, task: Task, said: str) -> None:
@@ -127,7 +122,7 @@ def _ask(questions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _without_lm_head(spec: Experiment, task: Task) -> str:
     """Text can be modelled only by what was stored with the layer that predicts tokens."""
     config = read_config(weights.find(spec.model).folder)
-    if task.kind != LANGUAGE_MODELING or has_lm_head(config):
+    if task.has_labels or has_lm_head(config):
         return ""
     return (
         f"model: {spec.method} on text needs the layer that predicts tokens, and {spec.model} was stored without it; "

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftlib.core import format
-from ftlib.data.probes import is_bias
+from ftlib.data.evaluations import is_bias
 from ftlib.metrics import units
 from ftlib.metrics.bias import looked_at, preferred
 from ftlib.records.study import Group, Run, Study

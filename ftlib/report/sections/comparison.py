@@ -23,6 +23,7 @@ import numpy as np
 from ftlib.config.experiment import Plan
 from ftlib.config.methods import METHODS
 from ftlib.core import format
+from ftlib.data.kinds import KINDS
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.predictions import Part
@@ -327,7 +328,7 @@ class TaskComparison(NamedTuple):
     @property
     def of_text(self) -> bool:
         """Whether models of text are compared, which have likelihoods and no answers."""
-        return metric_row(self.metric).kind == "language-modeling"
+        return not KINDS[metric_row(self.metric).kind].has_labels
 
     @property
     def n(self) -> int:

@@ -29,7 +29,7 @@ class Collapse(NamedTuple):
 
 def collapses(study: Study) -> list[Collapse]:
     """Every run that collapsed; the majority class gives one label by design and is not among them."""
-    return [found for group in study.groups if group.method != "majority" for found in _of(group)]
+    return [found for group in study.groups if not group.constant for found in _of(group)]
 
 
 def _of(group: Group) -> Iterator[Collapse]:

@@ -53,7 +53,7 @@ def per_label(contest: TaskComparison) -> tuple[tuple[str, ...], list[tuple[str,
 
 def judges(contest: TaskComparison) -> list[MethodScores]:
     """The methods whose errors are counted: those that look at the text, so not the majority class."""
-    return [one for one in contest.contestants if one.group is None or one.group.method != "majority"]
+    return [one for one in contest.contestants if one.group is None or not one.group.constant]
 
 
 def hard_examples(study: Study, contest: TaskComparison) -> list[Hard]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ftlib.config.experiment import DRAWS, FEW
+from ftlib.config.methods import METHODS
 from ftlib.core import format
 from ftlib.core.errors import FtlibError, unknown
 from ftlib.core.format import listed, plural, some
@@ -95,7 +96,7 @@ class LearningCurves:
             Goal("the plan's target", self._budget(name, self.target)) for name in self.lines if self.target is not None
         ]
         for one in (*self.beside, *self.still):
-            if one.group is None or one.group.method != "majority":
+            if one.group is None or not one.group.constant:
                 goals += [Goal(called(one), self._passing(one, name)) for name in self.lines]
         return tuple(goals)
 
@@ -276,8 +277,10 @@ Answers = Sequence[tuple[str, ...]]
 """Who is best, stretch by stretch of numbers of labels."""
 
 
-_FIRST = ("full", "probe", "tfidf")
-"""Whom a reader wants a contrastive run compared with first."""
+def _by_reference(name: str) -> tuple[float, str]:
+    """What sorts methods so that those a reader wants others compared with come first."""
+    method = METHODS.get(name.split()[0])
+    return (method.reference if method and method.reference else math.inf), name
 
 
 def turns(ladder: LearningCurves, answers: Answers, most: int = 4) -> list[str]:
@@ -307,7 +310,7 @@ def turns(ladder: LearningCurves, answers: Answers, most: int = 4) -> list[str]:
 def focus(ladder: LearningCurves, answers: Answers) -> str:
     """The method that a reader is owed the whole truth about: the contrastive one, else the one most often the best."""
     for name, line in ladder.lines.items():
-        if any(one.group.method == "setfit" for one in line.values()):
+        if any(one.group.method in METHODS and METHODS[one.group.method].contrastive for one in line.values()):
             return name
     wins = {name: sum(name in best for best in answers) for name in ladder.lines}
     return max(wins, key=lambda name: wins[name])
@@ -316,10 +319,7 @@ def focus(ladder: LearningCurves, answers: Answers) -> str:
 def standing(ladder: LearningCurves, answers: Answers) -> Iterator[str]:
     """Against each other method: where one is shown better, where not, and where it is worse."""
     name = focus(ladder, answers)
-    others = sorted(
-        (other for other in ladder.lines if other != name),
-        key=lambda other: (_FIRST.index(first) if (first := other.split()[0]) in _FIRST else len(_FIRST), other),
-    )
+    others = sorted((other for other in ladder.lines if other != name), key=_by_reference)
     verdicts = {other: found for other in others if (found := _verdicts(ladder, name, other))}
     open_ = {other: [k for k in found if found[k] != "better"] for other, found in verdicts.items()}
     said = [f"{other} with {at(ks, ladder.shots)}" for other, ks in open_.items() if ks]
@@ -656,7 +656,7 @@ def _by_shots(ladder: LearningCurves, cell: Callable[[MethodScores], str]) -> It
 def _curve_figure(ladder: LearningCurves) -> Figure:
     metric, by = ladder.metric, units.scale(ladder.metric)
     series = ladder.bands()
-    beside = [one for one in ladder.beside if one.group is None or one.group.method != "majority"]
+    beside = [one for one in ladder.beside if one.group is None or not one.group.constant]
     goals = {one.line: by * one.level.value for one in beside}
     if ladder.target is not None:
         goals["target"] = by * ladder.target

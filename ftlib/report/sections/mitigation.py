@@ -147,7 +147,7 @@ def _without(one: Group, able: Sequence[Group]) -> Group | None:
     by_group = one.method in METHODS and METHODS[one.method].groups
     if not (spec.get("mitigation") or by_group):
         return None
-    name = "probe" if by_group else one.method
+    name = METHODS[one.method].counterpart if by_group else one.method
     return next((other for other in able if other.method == name and _plain(other.runs[0].resolved, spec)), None)
 
 

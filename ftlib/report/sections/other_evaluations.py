@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ftlib.core import format
-from ftlib.data.probes import is_bias
+from ftlib.data.evaluations import is_bias
 from ftlib.metrics import units
 from ftlib.report.figures import Figure, drawing, figure_of, title
 from ftlib.report.plots import methods

@@ -39,6 +39,11 @@ def _trained(one: MethodScores) -> bool:
     return one.group is not None and one.group.method in METHODS and METHODS[one.group.method].trains
 
 
+def _is_probe(one: MethodScores) -> bool:
+    method = METHODS.get(one.group.method)
+    return method is not None and method.frozen and not method.groups
+
+
 def _ahead(contest: TaskComparison, one: MethodScores) -> Iterator[MethodScores]:
     """The untouched model and probes of the same one that are better, by verdict."""
     model = one.group.model
@@ -46,7 +51,7 @@ def _ahead(contest: TaskComparison, one: MethodScores) -> Iterator[MethodScores]
         if rival.group is None:
             same = rival.name in ("untouched model", f"untouched {model}")
         else:
-            same = rival.group.model == model and (rival.untouched or rival.group.method == "probe")
+            same = rival.group.model == model and (rival.untouched or _is_probe(rival))
         duel = contest.duel(rival.name, one.name) if same else None
         if duel and duel.comparison.verdict == ("better" if duel.a == rival.name else "worse"):
             yield rival
