@@ -17,8 +17,8 @@ from ftlib.records.study import Group, Run, Study, seed_of
 from ftlib.report.blocks import Block, Fold, Heading, Note, Section, Sentences
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, numbers, who
+from ftlib.report.pairing import Paired, Side, comparison_sentence, paired_comparisons
 from ftlib.report.plots.heat import exposure as draw
-from ftlib.report.sections.continual import Paired, Side, paired_comparisons
 from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.variance import Array
@@ -200,7 +200,7 @@ def _asked(question: str, pairs: Sequence[Asked], rng: np.random.Generator) -> l
         )
         for count, name_a, name_b, a, b in pairs
         if (a.name, b.name) in said
-        for one in [said[a.name, b.name].pair.comparison]
+        for one in [said[a.name, b.name].comparison]
     ]
 
 
@@ -247,12 +247,12 @@ _WORDS = {"better": "less", "worse": "more"}
 
 def verdict(duel: ExposureComparison) -> str:
     """Less or more (a is exposed less or more than b), same, or undecided."""
-    said = duel.found.pair.comparison.verdict
+    said = duel.found.comparison.verdict
     return _WORDS.get(said, said)
 
 
 def _verdict(task: str, duel: ExposureComparison) -> dict[str, Any]:
-    said = duel.found.pair
+    said = duel.found
     at = {"task": task, "question": duel.question, "repetitions": duel.repetitions, "a": duel.a, "b": duel.b}
     at |= {"difference": duel.difference.value, "low": duel.difference.low, "high": duel.difference.high}
     at |= {"p_value": said.comparison.p_value, "p_holm": said.p_holm, "verdict": verdict(duel)}
@@ -328,8 +328,16 @@ _QUESTIONS = {
 _SAID = {
     "less": "exposed less",
     "more": "exposed more",
-    "same": f"the same within {MARGIN:g} bit",
+    "same": f"equivalent within {MARGIN:g} bit",
     "undecided": "undecided",
+}
+
+
+_IN_WORDS = {
+    "less": "exposed less by {size} bits {sure}",
+    "more": "exposed more by {size} bits {sure}",
+    "same": f"equivalent within {MARGIN:g} bit: they differ by {{size}} bits {{sure}}",
+    "undecided": "undecided: they differ by {size} bits {sure}",
 }
 
 
@@ -339,18 +347,8 @@ def _question(duel: ExposureComparison) -> str:
 
 def sentence(duel: ExposureComparison) -> str:
     """One comparison in one sentence, with its interval and on how many secrets and seeds it stands."""
-    found = duel.difference
-    size = f"{bits(abs(found.value))} bits"
-    low, high = (found.low, found.high) if found.value >= 0 else (-found.high, -found.low)
     counted = f"{format.plural(duel.found.n, 'secret')}, {format.plural(duel.found.n_seeds, 'seed')}"
-    sure = f"{bits(low)} to {bits(high)}; {counted}"
-    words = {
-        "less": f"exposed less by {size} ({sure})",
-        "more": f"exposed more by {size} ({sure})",
-        "same": f"the same within {MARGIN:g} bit: they differ by {size} ({sure})",
-        "undecided": f"undecided: they differ by {size} ({sure})",
-    }
-    return f"{_question(duel)}: {words[verdict(duel)]}"
+    return f"{_question(duel)}: {comparison_sentence(duel.found.comparison, _IN_WORDS, bits, counted, verdict(duel))}"
 
 
 def _figure(found: Memory) -> Figure:
@@ -400,7 +398,7 @@ def _levels(found: Memory) -> Table:
                 Cell(bits(before.value), _span(before), number=True),
                 Cell(bits(after.value), _span(after), number=True, strong=True),
                 change,
-                Cell(format.p_value(duel.found.pair.p_holm), number=True) if duel else blank,
+                Cell(format.p_value(duel.found.p_holm), number=True) if duel else blank,
                 Cell(f"{one.ranks['after'].shape[1]}", number=True),
                 Cell(f"{len(one.seeds)}", number=True),
             )
@@ -418,7 +416,7 @@ def _duels(found: Memory) -> Table | None:
             Cell(_SAID[verdict(duel)], strong=True),
             Cell(bits(duel.difference.value, True), number=True),
             Cell(_span(duel.difference, True), number=True),
-            Cell(format.p_value(duel.found.pair.p_holm), number=True),
+            Cell(format.p_value(duel.found.p_holm), number=True),
             Cell(f"{duel.found.n}", number=True),
             Cell(f"{duel.found.n_seeds}", number=True),
         )
