@@ -97,14 +97,14 @@ def test_exposures_are_those_of_the_ranks_in_the_predictions(study):
 
 def test_lora_against_full_is_put_in_a_verdict_at_each_number_of_repetitions(study):
     told = section_of(study)[0]["memorization_verdicts"]
-    duels = {row["repetitions"]: row for row in told if row["question"] == "methods"}
-    assert set(duels) == {1, 4, 16}, "canaries that were not planted are no question"
-    assert {(row["a"], row["b"]) for row in duels.values()} == {("full", "lora")}
-    assert duels[4]["verdict"] == "more" and duels[4]["difference"] > 2
-    assert duels[4]["low"] < duels[4]["difference"] < duels[4]["high"] and duels[4]["p_holm"] < 0.05
-    assert duels[16]["verdict"] == "same", "both know all that can be seen"
-    assert "full against lora, planted 4 times: exposed more by" in duels[4]["sentence"]
-    assert "5 secrets, 3 seeds" in duels[4]["sentence"]
+    pairs = {row["repetitions"]: row for row in told if row["question"] == "methods"}
+    assert set(pairs) == {1, 4, 16}, "canaries that were not planted are no question"
+    assert {(row["a"], row["b"]) for row in pairs.values()} == {("full", "lora")}
+    assert pairs[4]["verdict"] == "more" and pairs[4]["difference"] > 2
+    assert pairs[4]["low"] < pairs[4]["difference"] < pairs[4]["high"] and pairs[4]["p_holm"] < 0.05
+    assert pairs[16]["verdict"] == "same", "both know all that can be seen"
+    assert "full against lora, planted 4 times: exposed more by" in pairs[4]["sentence"]
+    assert "5 secrets, 3 seeds" in pairs[4]["sentence"]
 
 
 def test_a_family_of_comparisons_is_corrected_as_one(study):

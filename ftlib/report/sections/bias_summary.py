@@ -24,6 +24,7 @@ from ftlib.records.predictions import read_columns
 from ftlib.records.study import Group, Run, Study
 from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.metric_rows import numbers, who
+from ftlib.report.pairing import in_most
 from ftlib.report.sections.fairness import ALPHA, GAPS, RATE, GroupFairness, share_cell, size, span
 from ftlib.report.tables import Cell
 from ftlib.stats.intervals import Interval, interval
@@ -84,7 +85,7 @@ def scores_of(run: Run) -> dict[Key, dict[str, Scores]]:
             if not is_bias(part):
                 continue
             read = _pairs if part.startswith("pairs:") else _templates if part == "templates" else _swaps
-            told = dict(read(leaves, tables.get((stage, part))))
+            told = dict(read(leaves, tables[stage, part])) if (stage, part) in tables else {}
             untold = {(name, leaf.get("sides", "")): leaf for name, leaf in leaves.items() if "value" in leaf}
             told |= {about: Scores(None, reason=leaf["reason"]) for about, leaf in untold.items() if leaf.get("reason")}
             for (metric, about), scores in told.items():
@@ -103,9 +104,7 @@ def _sources(rows: Mapping[str, NDArray], some: Sequence[int]) -> tuple[str, ...
     return found if len(set(found)) < len(found) else None
 
 
-def _swaps(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
-    if rows is None:
-        return
+def _swaps(leaves: Mapping[str, Any], rows: Mapping[str, NDArray]) -> Told:
     place = {name: number for number, name in enumerate(rows["id"].tolist())}
     ids = sorted(name for name in place if f"{name}/swapped" in place)
     written = [place[name] for name in ids]
@@ -123,9 +122,7 @@ def _swaps(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Tol
     yield ("signed_gap", sides), Scores(gap[None], tuple(ids[place] for place in one), clusters=own)
 
 
-def _templates(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
-    if rows is None:
-        return
+def _templates(leaves: Mapping[str, Any], rows: Mapping[str, NDArray]) -> Told:
     kinds, names, frames = rows["group_kind"].tolist(), rows["group_term"].tolist(), rows["cluster"].tolist()
     place = {key: number for number, key in enumerate(zip(frames, kinds, names, strict=True))}
     ids, terms = sorted(set(frames)), list(dict.fromkeys(zip(kinds, names, strict=True)))
@@ -140,9 +137,7 @@ def _templates(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) ->
         )
 
 
-def _pairs(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
-    if rows is None:
-        return
+def _pairs(leaves: Mapping[str, Any], rows: Mapping[str, NDArray]) -> Told:
     place = {name: number for number, name in enumerate(rows["id"].tolist())}
     ids = sorted(name.removesuffix("/more") for name in place if name.endswith("/more"))
     more, less = ([place[f"{name}/{side}"] for name in ids] for side in ("more", "less"))
@@ -217,9 +212,9 @@ def _decided(lines: list[BiasChange]) -> list[BiasChange]:
 
 def _line(group: Group, key: Key, runs: Sequence[Mapping[str, Scores]]) -> BiasChange:
     """One measure of a method's runs, which are (stage -> scores) each."""
-    after = _alike([one["after"] for one in runs if "after" in one and one["after"].values is not None])
+    after = _alike(runs, "after")
     whole = [one for one in runs if any(one.get("after") is side for side in after)]
-    before = _alike([one["before"] for one in runs if "before" in one and one["before"].values is not None])
+    before = _alike(runs, "before")
     if len(before) > 1 and all((one.values == before[0].values).all() for one in before):
         before = before[:1]
     elif after and len(before) > 1:
@@ -249,10 +244,10 @@ def _line(group: Group, key: Key, runs: Sequence[Mapping[str, Scores]]) -> BiasC
     return line if reason else line._replace(**_change(key[1], *sides, some.clusters))
 
 
-def _alike(found: list[Scores]) -> list[Scores]:
-    """Those on the same texts, by the same protocol, as most."""
-    most = Counter(one.same for one in found).most_common(1)
-    return [one for one in found if one.same == most[0][0]]
+def _alike(runs: Sequence[Mapping[str, Scores]], stage: str) -> list[Scores]:
+    """The scores at a stage that are on the same texts, by the same protocol, as most."""
+    held = [one[stage] for one in runs if stage in one and one[stage].values is not None]
+    return in_most(held, lambda scores: scores.same)
 
 
 def _why_not(runs: Sequence[Mapping[str, Scores]], before: list[Scores], after: list[Scores]) -> str:

@@ -23,7 +23,8 @@ from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Study, read_study
 from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.figures import Figure, Picture, drawing, figure_of, picture
-from ftlib.report.metric_rows import WHO, common_examples, numbers, who
+from ftlib.report.metric_rows import WHO, numbers, who
+from ftlib.report.pairing import common_examples
 from ftlib.report.plots.heat import Values, rates_by_group
 from ftlib.report.sections.comparison import MOST_ROWS
 from ftlib.report.tables import Cell, Table
@@ -157,10 +158,14 @@ def group_fairness(study: Study) -> list[GroupFairness]:
             for column in part.groups
         )
         for name, column in wheres:
-            answers = [one for group in methods if (one := answers_of(group, name, column))]
+            answers = [one for group in methods if (one := answers_of(group, _pairs(group, name), column))]
             if answers:
                 found.append(_of_column(task, name, column, answers))
     return found
+
+
+def _pairs(method: Group, name: str) -> list[tuple[Part | None, Part | None]]:
+    return [(run.parts.get(("before", name)), run.parts.get(("after", name))) for run in method.ok]
 
 
 def read_groups(folder: str | Path, task: str = "", column: str = "") -> tuple[Study, GroupFairness]:
@@ -184,9 +189,8 @@ def read_groups(folder: str | Path, task: str = "", column: str = "") -> tuple[S
     raise FtlibError(f"{folder}: found no predictions with {asked}; groups there are: {have}")
 
 
-def answers_of(method: Group, name: str, column: str) -> Answers | None:
-    """What the runs of a method answered in a part; None where none of them has these groups."""
-    pairs = [(run.parts.get(("before", name)), run.parts.get(("after", name))) for run in method.ok]
+def answers_of(method: Group, pairs: Sequence[tuple[Part | None, Part | None]], column: str) -> Answers | None:
+    """What a method answered (before, after) in each of its runs; None where none of them has these groups."""
     pairs = [(a, b) for a, b in pairs if b is not None and b.chosen is not None and column in b.groups]
     if not pairs:
         return None
@@ -256,11 +260,7 @@ def _rates_of(one: Answers, label: str) -> Iterator[GroupRate]:
 
 
 def rate_of(hits: Array, clusters: NDArray | None) -> Interval:
-    """A rate and its interval; NaN where there is nothing to divide by, without bounds where nothing spreads.
-
-    Args:
-        hits: (n_seeds, n_examples) of 0 and 1.
-        clusters: (n_examples,) what examples share a source with; None: nothing.
+    """The rate of (n_seeds, n_examples) hits; NaN where there are none, without bounds where nothing spreads.
 
     >>> rate_of(np.array([[1.0]]), None)
     Interval(value=1.0, low=nan, high=nan)
@@ -417,12 +417,7 @@ def _sources(cut: _Cut) -> list[str] | None:
 def by_label(of: GroupFairness, name: str) -> list[GroupRate]:
     """Of each label's examples the share that a method finds, group by group, before and after adapting.
 
-    Args:
-        of: One column of groups of a part of a task.
-        name: Of a method, as the report names it.
-
-    Returns:
-        A rate for each label looked at, stage, and group that has a name and such examples.
+    Groups that have no name, or no such examples, are left out.
 
     Raises:
         FtlibError: No method of that name has these groups.
@@ -430,7 +425,7 @@ def by_label(of: GroupFairness, name: str) -> list[GroupRate]:
     methods = {one.method.name: one.method for one in of.changes}
     if name not in methods:
         raise unknown("method", name, methods)
-    answers, blank = answers_of(methods[name], of.part, of.column), unnamed()
+    answers, blank = answers_of(methods[name], _pairs(methods[name], of.part), of.column), unnamed()
     rates = [rate for label in looked_at(answers.part.labels) for rate in _rates_of(answers, label)]
     return [rate for rate in rates if rate.metric == "tpr" and rate.group != blank and rate.n]
 
@@ -502,7 +497,9 @@ def lead(one: GroupFairness) -> str:
     }
     said = [f"Adapting made the gap {verdict} for {format.some(names)}." for verdict, names in moved.items() if names]
     if undecided := len(asked) - sum(map(len, moved.values())):
-        said.append(f"For {undecided} of {format.plural(len(asked), 'gap')} it is undecided whether adapting did.")
+        said.append(
+            f"For {undecided} of {format.plural(len(asked), 'gap')} it is undecided whether adapting changed them."
+        )
     return " ".join(said)
 
 
@@ -530,17 +527,17 @@ def rows(one: GroupFairness) -> Iterator[dict[str, Any]]:
     where = {"part": one.part, "column": one.column}
     for c in one.changes:
         about = {**who(c.method), **where, "group": "", "metric": GAPS[c.metric], "label": c.label}
-        for stage, found in (("before", c.before), ("after", c.after), ("change", c.change)):
+        stages = (("before", c.before, c.pair_before), ("after", c.after, c.pair), ("change", c.change, ()))
+        for stage, found, pair in stages:
             if found is None:
                 continue
             row = {**about, "stage": stage, **numbers(found), "n": c.n, "seeds": c.seeds}
             if row["value"] is None:
                 row["reason"] = c.reason
-            if stage == "after" and not c.reason:
-                smallest = None if math.isinf(c.smallest) else c.smallest
-                row |= {"lowest": c.pair[0], "highest": c.pair[1], "smallest": smallest}
-            if stage == "before" and c.pair_before:
-                row |= {"lowest": c.pair_before[0], "highest": c.pair_before[1]}
+            if pair:
+                row |= {"lowest": pair[0], "highest": pair[1]}
+            if pair and stage == "after":
+                row["smallest"] = None if math.isinf(c.smallest) else c.smallest
             if stage == "change":
                 row |= {"p_value": c.p_value, "p_holm": c.p_holm, "verdict": c.verdict, "sentence": sentence(c)}
             yield row

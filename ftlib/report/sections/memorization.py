@@ -17,10 +17,10 @@ from ftlib.records.study import Group, Run, Study, seed_of
 from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, numbers, who
+from ftlib.report.pairing import Paired, Side, comparison_sentence, paired_comparisons
 from ftlib.report.plots.heat import exposure as draw
-from ftlib.report.sections.continual import Paired, Side, paired_comparisons
 from ftlib.report.sections.fairness import share_cell
-from ftlib.report.tables import Cell
+from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.variance import Array
 
@@ -82,7 +82,7 @@ class ExposureComparison(NamedTuple):
     @property
     def verdict(self) -> str:
         """Less or more (a is exposed less or more than b), same, or undecided."""
-        said = self.found.pair.comparison.verdict
+        said = self.found.comparison.verdict
         return {"better": "less", "worse": "more"}.get(said, said)
 
 
@@ -123,11 +123,10 @@ def _of_task(study: Study, task: str) -> Memorization | None:
     # Exposures among other numbers of candidates have another upper end.
     most = Counter(one.candidates for one in kept).most_common(1)[0][0] if kept else 0
     kept = [one for one in kept if one.candidates == most]
-    questions = {"methods": _methods(kept), "memorised": _memorised(kept), "repeated": _repeated(kept)}
     compared = [
         one
-        for question, pairs in questions.items()
-        for one in _compared(question, list(pairs), np.random.default_rng(seed_of(study.plan_hash, task, question)))
+        for question, pairs in _questions(kept).items()
+        for one in _compared(question, pairs, np.random.default_rng(seed_of(study.plan_hash, task, question)))
     ]
     extracted = [one for group in groups for part in EXTRACTION if (one := _extracted(group, part, tables))]
     protocols = dict.fromkeys(
@@ -167,34 +166,29 @@ def _kept(group: Group, tables: Tables) -> Iterator[Kept]:
             yield Kept(group, count, int(candidates.pop()), seeds, {"before": before, "after": after})
 
 
-def _methods(kept: Sequence[Kept]) -> Iterator[Asked]:
-    """Methods that train, on the same terms where any are; canaries that were not planted are no question."""
-    trained = [one for one in kept if one.repetitions and METHODS[one.group.method].trains]
+def _questions(kept: Sequence[Kept]) -> dict[str, list[Asked]]:
+    """Question -> what is compared, all of methods that train; canaries that were not planted are but a control."""
+    trained = [one for one in kept if METHODS[one.group.method].trains]
+    planted = [one for one in trained if one.repetitions]
     pairs = [
         (a, b)
-        for a, b in combinations(trained, 2)
+        for a, b in combinations(planted, 2)
         if a.repetitions == b.repetitions and a.group.method != b.group.method and a.group.model == b.group.model
     ]
-    alike = [(a, b) for a, b in pairs if a.group.settings == b.group.settings]
-    for a, b in alike or pairs:
-        yield a.repetitions, a.group.name, b.group.name, a.side(), b.side()
-
-
-def _memorised(kept: Sequence[Kept]) -> Iterator[Asked]:
-    for one in kept:
-        if METHODS[one.group.method].trains:
-            yield one.repetitions, one.group.name, "before", one.side("after"), one.side("before")
-
-
-def _repeated(kept: Sequence[Kept]) -> Iterator[Asked]:
+    # On the same terms, where any methods ran on the same.
+    pairs = [(a, b) for a, b in pairs if a.group.settings == b.group.settings] or pairs
     by_group: dict[str, list[Kept]] = {}
-    for one in kept:
-        if one.repetitions and METHODS[one.group.method].trains:
-            by_group.setdefault(one.group.name, []).append(one)
-    for name, some in by_group.items():
-        if len(some) > 1:
-            least, most = some[0], some[-1]
-            yield most.repetitions, name, f"planted {times(least.repetitions)}", most.gain(), least.gain()
+    for one in planted:
+        by_group.setdefault(one.group.name, []).append(one)
+    ends = [(some[-1], some[0]) for some in by_group.values() if len(some) > 1]
+    return {
+        "methods": [(a.repetitions, a.group.name, b.group.name, a.side(), b.side()) for a, b in pairs],
+        "memorised": [(a.repetitions, a.group.name, "before", a.side("after"), a.side("before")) for a in trained],
+        "repeated": [
+            (most.repetitions, most.group.name, f"planted {times(least.repetitions)}", most.gain(), least.gain())
+            for most, least in ends
+        ],
+    }
 
 
 def _compared(question: str, pairs: Sequence[Asked], rng: np.random.Generator) -> list[ExposureComparison]:
@@ -207,7 +201,7 @@ def _compared(question: str, pairs: Sequence[Asked], rng: np.random.Generator) -
         )
         for count, name_a, name_b, a, b in pairs
         if (a.name, b.name) in said
-        for one in [said[a.name, b.name].pair.comparison]
+        for one in [said[a.name, b.name].comparison]
     ]
 
 
@@ -238,7 +232,7 @@ def rows(found: Sequence[Memorization]) -> dict[str, list[dict[str, Any]]]:
             at |= {"n": extracted.n, "seeds": extracted.n_seeds}
             told += [at | {"stage": stage} | numbers(share) for stage, share in extracted.shares.items()]
         for pair in one.comparisons:
-            said, (value, low, high) = pair.found.pair, pair.difference
+            said, (value, low, high) = pair.found, pair.difference
             at = {"task": one.task, "question": pair.question, "repetitions": pair.repetitions}
             at |= {"a": pair.a, "b": pair.b, "difference": value, "low": low, "high": high}
             at |= {"p_value": said.comparison.p_value, "p_holm": said.p_holm, "verdict": pair.verdict}
@@ -281,6 +275,11 @@ _VERDICTS = {
     "undecided": "undecided",
 }
 
+_IN_WORDS = {
+    verdict: f"{said}{' by' if verdict in ('less', 'more') else ': they differ by'} {{size}} bits {{sure}}"
+    for verdict, said in _VERDICTS.items()
+}
+
 
 def _question(one: ExposureComparison) -> str:
     return _QUESTIONS[one.question].format(a=one.a, b=one.b, times=times(one.repetitions))
@@ -288,12 +287,8 @@ def _question(one: ExposureComparison) -> str:
 
 def sentence(one: ExposureComparison) -> str:
     """One comparison in one sentence, with its interval and on how many secrets and seeds it stands."""
-    found = one.difference
-    low, high = (found.low, found.high) if found.value >= 0 else (-found.high, -found.low)
     counted = f"{format.plural(one.found.n, 'secret')}, {format.plural(one.found.n_seeds, 'seed')}"
-    by = " by" if one.verdict in ("less", "more") else ": they differ by"
-    said = f"{_question(one)}: {_VERDICTS[one.verdict]}{by}"
-    return f"{said} {bits(abs(found.value))} bits ({bits(low)} to {bits(high)}; {counted})"
+    return f"{_question(one)}: {comparison_sentence(one.found.comparison, _IN_WORDS, bits, counted, one.verdict)}"
 
 
 def _figure(found: Memorization) -> Figure:
@@ -328,40 +323,33 @@ def _bits_cell(found: Interval | None, signed: bool = False, strong: bool = Fals
     return Cell(bits(found.value, signed), _span(found, signed), True, strong=strong) if found else Cell("")
 
 
-class Level(NamedTuple):
-    """What a method kept at one number of repetitions, and after against before where that is compared."""
+def _levels(found: Memorization) -> Table:
+    """Every method by every number of repetitions, before and after."""
+    changes = {(pair.a, pair.repetitions): pair for pair in found.comparisons if pair.question == "memorised"}
+    compared = [(kept, changes.get((kept.group.name, kept.repetitions))) for kept in found.kept]
+    columns = (
+        Column("method", "method", lambda row: Cell(row[0].group.name, strong=True), whole=True),
+        Column("verdict", "after against before", lambda row: _said(row[1]), whole=True),
+        Column("repetitions", "times planted", lambda row: f"{row[0].repetitions}", True, True),
+        Column("before", "before, bits", lambda row: _bits_cell(row[0].exposure("before")), True, True),
+        Column("after", "after, bits", lambda row: _bits_cell(row[0].exposure("after"), strong=True), True, True),
+        Column("change", "change, bits", lambda row: _bits_cell(row[1] and row[1].difference, True), True, True),
+        Column("p_holm", "p (Holm)", lambda row: format.p_value(row[1].found.p_holm) if row[1] else "", True, True),
+        Column("n", "canaries", lambda row: f"{row[0].ranks['after'].shape[1]}", True, True),
+        Column("seeds", "seeds", lambda row: f"{len(row[0].seeds)}", True, True),
+    )
+    return table(f"Exposure of planted secrets before and after, {found.task}", columns, compared)
 
-    kept: Kept
-    change: ExposureComparison | None
 
-    @property
-    def verdict(self) -> str:
-        """Of after against before, in words."""
-        return _VERDICTS[self.change.verdict] if self.change else "not compared"
+def _said(one: ExposureComparison | None) -> str:
+    return _VERDICTS[one.verdict] if one else "not compared"
 
-    @property
-    def p_value(self) -> str:
-        """The same as a corrected p-value."""
-        return format.p_value(self.change.found.pair.p_holm) if self.change else ""
-
-
-_LEVELS = (
-    Column("method", "method", lambda row: Cell(row.kept.group.name, strong=True), whole=True),
-    Column("verdict", "after against before", lambda row: row.verdict, whole=True),
-    Column("repetitions", "times planted", lambda row: f"{row.kept.repetitions}", True, True),
-    Column("before", "before, bits", lambda row: _bits_cell(row.kept.exposure("before")), True, True),
-    Column("after", "after, bits", lambda row: _bits_cell(row.kept.exposure("after"), strong=True), True, True),
-    Column("change", "change, bits", lambda row: _bits_cell(row.change and row.change.difference, True), True, True),
-    Column("p_holm", "p (Holm)", lambda row: row.p_value, True, True),
-    Column("n", "canaries", lambda row: f"{row.kept.ranks['after'].shape[1]}", True, True),
-    Column("seeds", "seeds", lambda row: f"{len(row.kept.seeds)}", True, True),
-)
 
 _COMPARISONS = (
     Column("question", "comparison", _question, whole=True),
     Column("verdict", "verdict", lambda one: Cell(_VERDICTS[one.verdict], strong=True), whole=True),
     Column("difference", "difference, bits", lambda one: _bits_cell(one.difference, signed=True), True, True),
-    Column("p_holm", "p (Holm)", lambda one: format.p_value(one.found.pair.p_holm), True, True),
+    Column("p_holm", "p (Holm)", lambda one: format.p_value(one.found.p_holm), True, True),
     Column("n", "canaries", lambda one: f"{one.found.n}", True, True),
     Column("seeds", "seeds", lambda one: f"{one.found.n_seeds}", True, True),
 )
@@ -401,9 +389,7 @@ def _blocks(found: list[Memorization]) -> Iterator[Block]:
             yield Sentences(tuple(f"{sentence(pair)}." for pair in asked))
         if one.kept:
             yield _figure(one)
-        changes = {(pair.a, pair.repetitions): pair for pair in one.comparisons if pair.question == "memorised"}
-        levels = [Level(kept, changes.get((kept.group.name, kept.repetitions))) for kept in one.kept]
-        yield table(f"Exposure of planted secrets before and after, {one.task}", _LEVELS, levels)
+        yield _levels(one)
         if asked:
             caption = f"Every comparison by exposure, {one.task}"
             yield Fold(caption, (table(caption, _COMPARISONS, asked),))

@@ -9,7 +9,6 @@ paired on seeds and examples.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,8 +22,9 @@ from ftlib.records.study import Group, Study, seed_of
 from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, group_interval, numbers, who
+from ftlib.report.pairing import Paired, Side, paired_comparisons
 from ftlib.report.plots.heat import tradeoff
-from ftlib.report.sections.continual import ALONE, Paired, Side, alone, paired_comparisons, spanned, table_of
+from ftlib.report.sections.continual import ALONE, alone, spanned, table_of
 from ftlib.report.sections.fairness import (
     RATE,
     GapChange,
@@ -161,14 +161,8 @@ def _both(method: Group, plain: Group, of: GroupFairness, same: bytes) -> _Both 
 
 def _gaps(of: GroupFairness, found: Sequence[_Both]) -> dict[str, GapChange]:
     """Name -> the gap of equal opportunity without the mitigation and with it."""
-    answers = []
-    for both in found:
-        # The label is picked by what is measured after: that is the method without the mitigation here.
-        runs = [
-            replace(both.method.ok[0], parts={("before", of.part): mitigated, ("after", of.part): without})
-            for without, mitigated in both.rows()
-        ]
-        answers.append(answers_of(replace(both.method, runs=tuple(runs)), of.part, of.column))
+    # The label is picked by what is measured after: that is the method without the mitigation here.
+    answers = [answers_of(both.method, [pair[::-1] for pair in both.rows()], of.column) for both in found]
     return {one.method.name: _forward(one) for one in gap_changes(answers) if one.metric == "tpr"}
 
 
@@ -261,7 +255,7 @@ def _cost(one: MitigationCost) -> str:
         return f"{units.name(one.metric)} is not compared, having no spread"
     if one.quality.identical:
         return f"{units.name(one.metric)} is exactly the same"
-    said, margin = one.quality.pair.comparison, units.margin(one.metric, one.margin)
+    said, margin = one.quality.comparison, units.margin(one.metric, one.margin)
     if said.verdict in ("better", "worse"):
         by, bounds = units.difference(one.metric, abs(said.difference), signed=False), spanned(said, one.metric)
     else:
@@ -275,7 +269,7 @@ def rows(of: GroupFairness, found: Sequence[MitigationCost]) -> list[dict[str, A
     """What report.json holds: a row for each mitigation, with its verdicts and what it did to each group."""
     told = []
     for one in found:
-        gap, quality = one.gap, one.quality.pair.comparison if one.quality else None
+        gap, quality = one.gap, one.quality.comparison if one.quality else None
         row: dict[str, Any] = {**who(one.method), "part": of.part, "column": of.column}
         row |= {"against": one.plain.name, "label": gap.label, "gap_verdict": gap.verdict, "reason": gap.reason}
         for name, side in (("without", gap.before), ("with", gap.after), ("change", gap.change)):
