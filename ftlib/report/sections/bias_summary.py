@@ -25,10 +25,21 @@ from ftlib.records.study import Group, Run, Study
 from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.metric_rows import numbers, who
 from ftlib.report.pairing import in_most
-from ftlib.report.sections.fairness import ALPHA, GAPS, RATE, GroupFairness, share_cell, size, span
+from ftlib.report.sections.fairness import (
+    ALPHA,
+    GAPS,
+    METHOD,
+    P_VALUE,
+    RATE,
+    GroupFairness,
+    corrected,
+    share_cell,
+    size,
+    span,
+)
 from ftlib.report.tables import Cell
 from ftlib.stats.intervals import Interval, interval
-from ftlib.stats.paired import Difference, difference, holm
+from ftlib.stats.paired import Difference, difference
 from ftlib.stats.variance import Array
 
 if TYPE_CHECKING:
@@ -197,17 +208,12 @@ def bias_changes(study: Study, groups: Sequence[GroupFairness]) -> dict[str, lis
 
 def _decided(lines: list[BiasChange]) -> list[BiasChange]:
     """With corrected p-values and verdicts, one measure after the other."""
-    # What changed nothing is no hypothesis, and costs the others no correction.
-    asked = [place for place, one in enumerate(lines) if one.change is not None and not one.identical]
-    corrected = dict(zip(asked, holm([lines[place].p_value for place in asked]), strict=True))
-    for place, one in enumerate(lines):
-        if one.change is not None:
-            p = float(corrected.get(place, 1.0))
-            moved = "larger" if one.change.value > 0 else "smaller"
-            told = moved if p <= ALPHA else "undecided"
-            lines[place] = one._replace(p_holm=p, verdict="same" if one.identical or one.p_same <= ALPHA else told)
     order = list(dict.fromkeys((one.part, one.metric, one.about) for one in lines))
-    return sorted(lines, key=lambda one: order.index((one.part, one.metric, one.about)))
+    found = [
+        one._replace(verdict="same") if one.change is not None and (one.identical or one.p_same <= ALPHA) else one
+        for one in corrected(lines)
+    ]
+    return sorted(found, key=lambda one: order.index((one.part, one.metric, one.about)))
 
 
 def _line(group: Group, key: Key, runs: Sequence[Mapping[str, Scores]]) -> BiasChange:
@@ -254,19 +260,13 @@ def _why_not(runs: Sequence[Mapping[str, Scores]], before: list[Scores], after: 
     """Why there is no change to speak of; empty where there is one."""
     for stage, side in (("after", after), ("before", before)):
         if not side:
-            said = next(
-                (one[stage].reason for one in runs if stage in one and one[stage].reason), "it was not measured"
-            )
-            return f"{stage} adapting: {said}"
+            reasons = (one[stage].reason for one in runs if stage in one)
+            return f"{stage} adapting: {next(filter(None, reasons), 'it was not measured')}"
     if before[0].same != after[0].same:
         return "other texts, or another protocol, were used before than after"
-    if _draws(after[0]) < 2:
+    if len(set(after[0].clusters or after[0].ids)) < 2:
         return "fewer than two texts of different sources have no spread to learn from"
     return ""
-
-
-def _draws(one: Scores) -> int:
-    return len(set(one.ids if one.clusters is None else one.clusters))
 
 
 def _largest(metric: str, side: Array) -> int:
@@ -405,15 +405,11 @@ def _change_cell(line: BiasChange) -> Cell:
     return Cell("0", number=True) if line.identical else share_cell(line.change, line.reason, signed=True)
 
 
-def _p_value(line: BiasChange) -> str:
-    return format.p_value(line.p_holm) if line.verdict and not line.identical else ""
-
-
 COLUMNS = (
     *(Column(name, "") for name in ("task", "model")),
-    Column("method", "method", lambda line: Cell(line.method.name, strong=True), whole=True),
+    METHOD,
     *(Column(name, "") for name in ("settings", "part")),
-    Column("metric", "measure", lambda line: measure(line), whole=True),
+    Column("metric", "measure", measure, whole=True),
     Column("about", ""),
     Column("before", "before, % or points", lambda line: _level_cell(line, 0), True, True),
     *(Column(name, "") for name in ("before_low", "before_high", "before_at")),
@@ -421,7 +417,7 @@ COLUMNS = (
     *(Column(name, "") for name in ("after_low", "after_high", "after_at")),
     Column("change", "change of its size, points", _change_cell, True, True),
     *(Column(name, "") for name in ("low", "high", "none_at", "p_value")),
-    Column("p_holm", "p (Holm)", _p_value, True, True),
+    P_VALUE,
     Column("verdict", "adapting made it", _verdict_cell, whole=True),
     Column("n", "n", lambda line: format.count(line.n or None), True, True),
     Column("seeds", "runs", lambda line: str(line.seeds or format.NONE), True, True),

@@ -125,6 +125,11 @@ class GapChange(NamedTuple):
         """Whether there is a gap after adapting beyond chance."""
         return self.after.low > 0
 
+    @property
+    def identical(self) -> bool:
+        """Whether nothing changed at all."""
+        return self.verdict == "unchanged"
+
 
 class GroupFairness(NamedTuple):
     """One column of groups of one part of a task."""
@@ -218,9 +223,13 @@ def _of_column(task: str, name: str, column: str, answers: Sequence[Answers]) ->
 
 def gap_changes(answers: Sequence[Answers]) -> list[GapChange]:
     """Every gap of every method, as one family (Holm)."""
-    changes = [change for one in answers for change in _changes(one)]
+    return corrected([change for one in answers for change in _changes(one)])
+
+
+def corrected(changes: list[Any]) -> list[Any]:
+    """Changes with the p-values of one family (Holm) and what they became; `GapChange` or alike."""
     # What changed nothing is no hypothesis, and costs the others no correction.
-    asked = [place for place, one in enumerate(changes) if one.change is not None and one.verdict != "unchanged"]
+    asked = [place for place, one in enumerate(changes) if one.change is not None and not one.identical]
     for place, p in zip(asked, holm([changes[place].p_value for place in asked]), strict=True):
         one = changes[place]
         moved = "smaller" if one.change.value < 0 else "larger"
@@ -515,7 +524,7 @@ def sentence(one: GapChange) -> str:
         return said
     said += f"; before adapting {points(one.before)}"
     said += "" if one.pair == one.pair_before else f", {one.pair_before[1]} against {one.pair_before[0]}"
-    if one.verdict == "unchanged":
+    if one.identical:
         return f"{said}: the answers are the same"
     if one.verdict == "undecided":
         return f"{said}: undecided whether the gap became smaller or larger, by {points(one.change, signed=True)}"
@@ -557,7 +566,7 @@ def _untold(one: GapChange) -> str:
 
 
 def _changed(one: GapChange) -> Cell:
-    return Cell("0", number=True) if one.verdict == "unchanged" else share_cell(one.change, _untold(one), signed=True)
+    return Cell("0", number=True) if one.identical else share_cell(one.change, _untold(one), signed=True)
 
 
 def _smallest(one: GapChange) -> str:
@@ -570,19 +579,22 @@ def _moved(one: GapChange) -> Cell:
     return Cell(one.verdict, strong=one.verdict in ("smaller", "larger"))
 
 
-def _p_value(one: GapChange) -> str:
-    return "" if one.change is None or one.verdict == "unchanged" else format.p_value(one.p_holm)
+def _p_value(one: Any) -> str:
+    return "" if one.change is None or one.identical else format.p_value(one.p_holm)
 
+
+METHOD = Column("method", "method", lambda one: Cell(one.method.name, strong=True), whole=True)
+P_VALUE = Column("p_holm", "p (Holm)", _p_value, True, True)
 
 _GAP_COLUMNS = (
-    Column("method", "method", lambda c: Cell(c.method.name, strong=True), whole=True),
+    METHOD,
     Column("metric", "gap of", lambda c: Cell(GAP_OF[c.metric], c.label), whole=True),
     Column("pair", "lowest to highest", _pair, whole=True),
     Column("verdict", "adapting made it", _moved, whole=True),
     Column("before", "before, points", lambda c: share_cell(c.before, _untold(c)), True, True),
     Column("after", "after, points", lambda c: share_cell(c.after, c.reason, strong=c.shown), True, True),
     Column("change", "change, points", _changed, True, True),
-    Column("p_holm", "p (Holm)", _p_value, True, True),
+    P_VALUE,
     Column("smallest", "smallest gap it could show", _smallest, True, True),
     Column("n", "examples", lambda c: format.count(c.n), True, True),
     Column("seeds", "runs", lambda c: str(c.seeds), True, True),
@@ -600,7 +612,7 @@ def _rates_table(one: GroupFairness) -> Table:
         return share_cell(found, "no example to divide by" if found else "not measured")
 
     columns = (
-        Column("method", "method", lambda rate: Cell(rate.method.name, strong=True), whole=True),
+        METHOD,
         Column("group", "group", lambda rate: rate.group, whole=True),
         Column("metric", "rate", lambda rate: Cell(_RATES[rate.metric], rate.label), whole=True),
         Column("before", "before, %", earlier, True, True),

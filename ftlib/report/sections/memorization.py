@@ -1,7 +1,6 @@
 """What methods memorise: exposure of planted canaries before and after, one method against another, extraction."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ from ftlib.records.study import Group, Run, Study, seed_of
 from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, numbers, who
-from ftlib.report.pairing import Paired, Side, comparison_sentence, paired_comparisons
+from ftlib.report.pairing import Paired, Side, comparison_sentence, in_most, paired_comparisons
 from ftlib.report.plots.heat import exposure as draw
 from ftlib.report.sections.fairness import share_cell
 from ftlib.report.tables import Cell, Table
@@ -68,7 +67,7 @@ class Kept(NamedTuple):
 
 
 class ExposureComparison(NamedTuple):
-    """Two things compared by exposure; the difference is a - b in bits, positive where a is more exposed."""
+    """Two things compared by exposure."""
 
     question: str
     """methods: two of them; memorised: after against before; repeated: most against least often planted, what
@@ -76,8 +75,14 @@ class ExposureComparison(NamedTuple):
     repetitions: int
     a: str
     b: str
-    difference: Interval
     found: Paired
+    """Of minus the exposures: less is better."""
+
+    @property
+    def difference(self) -> Interval:
+        """In bits, a - b: positive where a is more exposed."""
+        said = self.found.comparison
+        return Interval(-said.difference, -said.high, -said.low)
 
     @property
     def verdict(self) -> str:
@@ -121,8 +126,7 @@ def _of_task(study: Study, task: str) -> Memorization | None:
     tables = {run.record.run_id: _tables(run) for group in groups for run in group.ok}
     kept = [one for group in groups for one in _kept(group, tables)]
     # Exposures among other numbers of candidates have another upper end.
-    most = Counter(one.candidates for one in kept).most_common(1)[0][0] if kept else 0
-    kept = [one for one in kept if one.candidates == most]
+    kept = in_most(kept, lambda one: one.candidates)
     compared = [
         one
         for question, pairs in _questions(kept).items()
@@ -193,15 +197,11 @@ def _questions(kept: Sequence[Kept]) -> dict[str, list[Asked]]:
 
 def _compared(question: str, pairs: Sequence[Asked], rng: np.random.Generator) -> list[ExposureComparison]:
     found = paired_comparisons([(a, b) for *_, a, b in pairs], margin=MARGIN, rng=rng, unit="bits")
-    said = {(one.a, one.b): one for one in found}
+    told = {(one.a, one.b): one for one in found}
     return [
-        # The tables hold minus the exposure.
-        ExposureComparison(
-            question, count, name_a, name_b, Interval(-one.difference, -one.high, -one.low), said[a.name, b.name]
-        )
+        ExposureComparison(question, count, name_a, name_b, told[a.name, b.name])
         for count, name_a, name_b, a, b in pairs
-        if (a.name, b.name) in said
-        for one in [said[a.name, b.name].comparison]
+        if (a.name, b.name) in told
     ]
 
 

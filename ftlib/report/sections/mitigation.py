@@ -269,15 +269,14 @@ def rows(of: GroupFairness, found: Sequence[MitigationCost]) -> list[dict[str, A
     """What report.json holds: a row for each mitigation, with its verdicts and what it did to each group."""
     told = []
     for one in found:
-        gap, quality = one.gap, one.quality.comparison if one.quality else None
+        gap, quality = one.gap, one.quality and one.quality.comparison
         row: dict[str, Any] = {**who(one.method), "part": of.part, "column": of.column}
         row |= {"against": one.plain.name, "label": gap.label, "gap_verdict": gap.verdict, "reason": gap.reason}
         for name, side in (("without", gap.before), ("with", gap.after), ("change", gap.change)):
             row[f"gap_{name}"] = None if side is None or math.isnan(side.value) else list(numbers(side).values())
         row |= {"p_holm": gap.p_holm, "metric": one.metric, "sentence": cost_sentence(one)}
-        row |= {"quality_verdict": quality.verdict if quality else None}
-        row |= {"quality_difference": quality.difference if quality else None}
-        row |= {"low": quality.low if quality else None, "high": quality.high if quality else None}
+        row |= {"quality_verdict": quality and quality.verdict, "quality_difference": quality and quality.difference}
+        row |= {"low": quality and quality.low, "high": quality and quality.high}
         row["groups"] = [each._asdict() | {"change": list(numbers(each.change).values())} for each in one.effects]
         told.append(row | {"n": one.quality.n if one.quality else gap.n, "seeds": gap.seeds})
     return told
