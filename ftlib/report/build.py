@@ -27,23 +27,24 @@ from ftlib.report.metric_rows import WHO
 from ftlib.report.page import Section as TaskSection
 from ftlib.report.sections import (
     across_tasks,
+    bias_summary,
     costs,
     degenerate_runs,
     error_analysis,
+    fairness,
     forgetting,
     memorization,
+    mitigation,
     provenance,
     runs,
     training,
 )
-from ftlib.report.sections.bias_summary import BiasSummary, drifts
 from ftlib.report.sections.comparison import TaskComparison, task_comparisons, unheard
 from ftlib.report.sections.comparison import labels as per_class
 from ftlib.report.sections.costs import Foretold, foretold
 from ftlib.report.sections.costs import rows as foretold_rows
 from ftlib.report.sections.forgetting_page import Forgetting, forgetting_section
 from ftlib.report.sections.learning_curve import budget_rows, crossing_rows
-from ftlib.report.sections.mitigation import Groups, groups_section
 
 
 @dataclass(frozen=True)
@@ -121,26 +122,18 @@ COLUMNS = {
         *WHO, "sources", "how", "against", "metric", "unit", "value", "other", "gain", "low", "high", "p_value",
         "p_holm", "verdict", "n", "seeds", "sentence",
     ),
-    "groups": (
-        *WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
-        "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
-    ),
-    "undone": (
-        *WHO, "part", "column", "against", "label", "gap_without", "gap_with", "gap_change", "gap_verdict", "p_holm",
-        "metric", "quality_difference", "low", "high", "quality_verdict", "n", "seeds", "groups", "sentence", "reason",
-    ),
-    "ledger": (
-        *WHO, "part", "metric", "about", "before", "before_low", "before_high", "before_at", "after", "after_low",
-        "after_high", "after_at", "change", "low", "high", "none_at", "p_value", "p_holm", "verdict", "n", "seeds",
-        "protocol", "caution", "sentence", "reason",
-    ),
     "failures": ("run_id", *WHO, "seed", "status", "reason"),
     "collapsed": ("run_id", *WHO, "shots", "seed", "label", "share", "accuracy", "n"),
     "hard_examples": ("task", "id", "label", "text", "method", "said"),
 }  # fmt: skip
 """The tables that are also written as CSV, and their columns."""
 
-SECTIONS: tuple[Section, ...] = (memorization.SECTION,)
+SECTIONS: tuple[Section, ...] = (
+    fairness.SECTION,
+    mitigation.SECTION,
+    bias_summary.SECTION,
+    memorization.SECTION,
+)
 """The sections, in the order of the page."""
 
 
@@ -153,8 +146,6 @@ def write_report(folder: Path) -> Path:
     failed = runs.failures(study)
     notes = [*study.notes, *unheard(study, found)]
     fallen, told, lost = degenerate_runs.collapses(study), foretold(study), forgetting_section(study, found)
-    whom = groups_section(study)
-    drifted = drifts(study, whom.rows)
     parts = page.sections(study, found, all_rows, fallen)
     climbs = [part.ladder.ladder for part in parts if part.ladder]
     verdicts = [row for contest in found for row in verdict_rows(contest)]
@@ -181,9 +172,6 @@ def write_report(folder: Path) -> Path:
         "tuning": [part.tuning.entry() for part in parts if part.tuning],
         "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
         **{name: lost.rows[name] for name in ("sequences", "dial", "carried")},
-        "groups": whom.rows,
-        "undone": whom.undone,
-        "ledger": drifted.rows,
         **told_rows,
         "predicted": foretold_rows(told),
         "failures": failed,
@@ -204,14 +192,13 @@ def write_report(folder: Path) -> Path:
         [
             *(part.figures for part in parts),
             lost.figures,
-            whom.figures,
             *(figures_of(shown) for shown in shown_blocks.values()),
         ],
     )
     atomic.write_json(folder / "report.json", content)
     measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, drifted, shown_blocks))
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, shown_blocks))
     return path
 
 
@@ -262,8 +249,6 @@ def _page(
     fallen: Sequence[degenerate_runs.Collapse],
     told: Foretold | None,
     lost: Forgetting,
-    whom: Groups,
-    drifted: BiasSummary,
     shown_blocks: Mapping[str, Sequence[Block]],
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -301,9 +286,7 @@ def _page(
         some_finished=any(run.ok for run in study.runs),
         missing=runs.missing_table(study) if study.missing else None,
         forgetting=lost,
-        groups=whom,
         shown_sections=[(section, shown_blocks[section.name]) for section in SECTIONS if section.name in shown_blocks],
-        ledger=drifted,
         costs=costs.costs(study),
         foretold=told,
         settings=runs.settings(study),

@@ -4,7 +4,6 @@ What the predictions say, as rows: every metric of every group with its interval
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from ftlib.metrics.registry import METRICS, NO_TOKENS, Metric, metric_row
 from ftlib.records import flat
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study
+from ftlib.report.pairing import common_examples
 from ftlib.stats.intervals import Interval, interval, metric_interval
 from ftlib.stats.linearize import metric_of_counts
 
@@ -186,13 +186,6 @@ def _recorded_rows(group: Group, seen: set[tuple[str, str]]) -> Iterator[dict[st
         if row["value"] is None:
             row["reason"] = next((leaf["reason"] for leaf in leaves if leaf.get("reason")), "not recorded")
         yield row
-
-
-def common_examples(parts: list[Part]) -> list[Part]:
-    """The parts that share examples and protocol of most of them (of the first, where several are as many)."""
-    counts = Counter((part.same, part.protocol) for part in parts)
-    most = max(counts, key=lambda shared: counts[shared])
-    return [part for part in parts if (part.same, part.protocol) == most]
 
 
 def why_not(parts: Sequence[Part], metric: str) -> str:

@@ -13,7 +13,6 @@ The report's figures: which to draw, from what, each with its description and it
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -31,22 +30,21 @@ from ftlib.records.study import Group, Run, Study, seed_of
 from ftlib.report.figures import Figure, drawing, figure_of, title
 from ftlib.report.metric_rows import (
     OF_LABELS,
-    common_examples,
     group_interval,
     metrics_of,
     value_of,
     values_of,
     why_not,
 )
+from ftlib.report.pairing import Paired, Side, common_examples, common_seeds, in_most, paired_comparisons
 from ftlib.report.plots import methods
 from ftlib.report.tables import Cell, Table
 from ftlib.stats.aggregate import pareto_membership
 from ftlib.stats.intervals import Interval
 from ftlib.stats.linearize import label_values
-from ftlib.stats.multiple import Pair, Place, compare_all, ranking
+from ftlib.stats.multiple import Place, ranking
 from ftlib.stats.power import DifferenceVariance, power_of
 from ftlib.stats.variance import paired, variance_components
-from ftlib.stats.verdict import Comparison
 
 
 class MethodScores(NamedTuple):
@@ -69,6 +67,11 @@ class MethodScores(NamedTuple):
     def short(self) -> str:
         """Its name where all that is shown had as many labels."""
         return self.line or self.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of its runs."""
+        return tuple(self.parts)
 
     @property
     def baseline(self) -> bool:
@@ -146,18 +149,10 @@ def _untouched(
                 seen.setdefault(_same(part, run, group), []).append(part)
     name = "untouched model" if len(models) == 1 else f"untouched {model}"
     for same, parts in seen.items():
-        counts = Counter(part.answers for part in parts)
-        part = max(parts, key=lambda part: counts[part.answers])
+        part = in_most(parts, lambda part: part.answers)[0]
         level = group_interval([part], metric)
         if not math.isnan(level.value):
             yield same, MethodScores(name, None, {0: part}, False, level, True)
-
-
-def common_seeds(a: MethodScores, b: MethodScores) -> tuple[int, ...]:
-    """The seeds both sides have; a side that draws nothing has them all."""
-    if a.draws and b.draws:
-        return tuple(sorted(set(a.parts) & set(b.parts)))
-    return tuple(sorted((a if a.draws else b).parts)) if a.draws or b.draws else (0,)
 
 
 def scores(one: MethodScores, metric: str) -> np.ndarray:
@@ -284,24 +279,8 @@ def _with_all(one: MethodScores, members: Sequence[MethodScores]) -> str:
     return base if not _draws(one.group.method) or (limited and settings) else f"{base}, all labels"
 
 
-Paired = tuple[MethodScores, MethodScores, tuple[int, ...]]
-"""Two sides and the seeds they are compared on."""
-
-
 ALL_PAIRS_UP_TO = 24
 """Methods that are all compared with one another; what ranks lower is compared with the best only."""
-
-
-class PairwiseComparison(NamedTuple):
-    """One comparison, under the plain names of both sides."""
-
-    a: str
-    b: str
-    comparison: Comparison
-    p_holm: float
-    n_seeds: int
-    compared_as: tuple[str, str]
-    """The names in the comparison's sentence."""
 
 
 class TaskComparison(NamedTuple):
@@ -313,7 +292,7 @@ class TaskComparison(NamedTuple):
     """The smallest difference that matters, in the metric's unit."""
     contestants: tuple[MethodScores, ...]
     """Best first."""
-    duels: tuple[PairwiseComparison, ...]
+    duels: tuple[Paired, ...]
     places: tuple[Place, ...]
     pareto: tuple[dict[str, Any], ...]
     detectable: tuple[str, str, float] | None
@@ -348,7 +327,7 @@ class TaskComparison(NamedTuple):
         """The contestant of that name."""
         return next(one for one in self.contestants if one.name == name)
 
-    def duel(self, a: str, b: str) -> PairwiseComparison | None:
+    def duel(self, a: str, b: str) -> Paired | None:
         """The comparison of two, whichever way round it was made."""
         return next((duel for duel in self.duels if {duel.a, duel.b} == {a, b}), None)
 
@@ -414,26 +393,24 @@ def _contest(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> Tas
     members = sorted(rung.members, key=lambda one: (-up * one.level.value, one.name))
     few = members[:ALL_PAIRS_UP_TO]
     wanted = [pair for pair in combinations(members, 2) if pair[0] is members[0] or pair[1] in few]
-    pairs = [(a, b, common_seeds(a, b)) for a, b in wanted]
     if len(wanted) < math.comb(len(members), 2):
         notes = [*notes, f"beyond the first {ALL_PAIRS_UP_TO}, methods are compared with the best only"]
-    notes = [*notes, *_seed_notes(pairs)]
+    notes = [*notes, *_seed_notes(wanted)]
     spreads = not any(math.isnan(one.level.low) for one in members)
     if not spreads:
         notes = [
             *notes,
             f"nothing is compared: one test {units.noun(plan.primary)}, or one source of them, has no spread",
         ]
-    duels = _duels(chance, plan, [pair for pair in pairs if pair[2] and spreads])
+    duels = _compared(chance, plan, wanted if spreads else [])
     values = {one.name: one.level.value for one in members}
-    plain = [Pair(duel.a, duel.b, duel.comparison, duel.p_holm) for duel in duels]
     return TaskComparison(
         task,
         plan.primary,
         plan.margin,
         tuple(members),
         tuple(duels),
-        tuple(ranking(values, plain, higher_is_better=up > 0)),
+        tuple(ranking(values, duels, higher_is_better=up > 0)),
         tuple(pareto(chance, task, plan.primary, members)) if spreads else (),
         detectable(members, plan.primary) if spreads else None,
         tuple(notes),
@@ -442,8 +419,9 @@ def _contest(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> Tas
     )
 
 
-def _seed_notes(pairs: Sequence[Paired]) -> Iterator[str]:
+def _seed_notes(wanted: Sequence[tuple[MethodScores, MethodScores]]) -> Iterator[str]:
     """What pairing by seed left out."""
+    pairs = [(a, b, common_seeds(a, b)) for a, b in wanted]
     for a, b, common in pairs:
         if not common:
             yield f"{a.name} and {b.name} are not compared: no seed finished for both"
@@ -458,44 +436,24 @@ def _seed_notes(pairs: Sequence[Paired]) -> Iterator[str]:
         yield f"seeds are paired, so some comparisons use only those that finished on both sides: {said}"
 
 
-def _duels(chance: Sequence[str], plan: Plan, pairs: Sequence[Paired]) -> list[PairwiseComparison]:
+def _compared(chance: Sequence[str], plan: Plan, pairs: Sequence[tuple[MethodScores, MethodScores]]) -> list[Paired]:
     if not pairs:
         return []
-    metric = metric_row(plan.primary)
-    tables: dict[str, np.ndarray] = {}
-    plain, keys = {}, []
-    for a, b, common in pairs:
-        keys.append(tuple(_entry(one, common, metric.name, tables) for one in (a, b)))
-        plain |= dict(zip(keys[-1], (a.name, b.name), strict=True))
-    first = next(iter(pairs[0][0].parts.values()))
-    of_labels = {"metric": metric.name, "labels": first.truth} if metric.name in OF_LABELS else {}
-    still = {called(one) for pair in pairs for one in pair[:2] if not one.draws}
-    compared = compare_all(
-        tables,
+    metric, first = metric_row(plan.primary), _any_part(pairs[0][0])
+    return paired_comparisons(
+        [tuple(_side(one, metric.name) for one in pair) for pair in pairs],
         margin=plan.margin,
         rng=np.random.default_rng(seed_of(*chance, metric.name)),
-        pairs=keys,
         clusters=first.clusters,
         unit=unit_of(metric.name),
         higher_is_better=metric.higher_is_better,
-        draws_nothing=still,
-        **of_labels,
+        **({"metric": metric.name, "labels": first.truth} if metric.name in OF_LABELS else {}),
     )
-    return [
-        PairwiseComparison(plain[pair.a], plain[pair.b], pair.comparison, pair.p_holm, len(common), (pair.a, pair.b))
-        for pair, (_, _, common) in zip(compared, pairs, strict=True)
-    ]
 
 
-def _entry(one: MethodScores, seeds: tuple[int, ...], metric: str, tables: dict[str, np.ndarray]) -> str:
-    """The name under which these seeds of a method are compared; their scores are put into `tables`."""
-    name = called(one)
-    if one.draws and set(seeds) < set(one.parts):
-        name += f" [seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}]"
-    if name not in tables:
-        parts = [one.parts[seed] for seed in seeds] if one.draws else list(one.parts.values())[:1]
-        tables[name] = np.stack([part.chosen if metric in OF_LABELS else values_of(part, metric) for part in parts])
-    return name
+def _side(one: MethodScores, metric: str) -> Side:
+    table = [part.chosen if metric in OF_LABELS else values_of(part, metric) for part in one.parts.values()]
+    return Side(one.name, one.seeds, np.stack(table), one.draws, called(one))
 
 
 def unit_of(metric: str) -> str:

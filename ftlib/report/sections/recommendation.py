@@ -12,8 +12,9 @@ from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
+from ftlib.report.pairing import Paired, apart
 from ftlib.report.sections import forgetting
-from ftlib.report.sections.comparison import MethodScores, PairwiseComparison, TaskComparison, called
+from ftlib.report.sections.comparison import MethodScores, TaskComparison, called
 
 
 def sentences(contest: TaskComparison) -> list[str]:
@@ -124,7 +125,7 @@ def _names(some: list[MethodScores], most: int = 5) -> str:
     return format.some([called(one) for one in some], most)
 
 
-def _leaning(duel: PairwiseComparison) -> bool:
+def _leaning(duel: Paired) -> bool:
     """Whether the comparison alone would have counted, and only the correction for being many keeps it open."""
     return not duel.comparison.low <= 0 <= duel.comparison.high
 
@@ -219,13 +220,9 @@ def _ahead_in_part(contest: TaskComparison, best: MethodScores, leaning: list[Me
     ]
 
 
-def _distance(contest: TaskComparison, duel: PairwiseComparison) -> str:
+def _distance(contest: TaskComparison, duel: Paired) -> str:
     """How far the better of two is ahead, with the interval."""
-    found = duel.comparison
-    size, low, high = found.difference, found.low, found.high
-    if size < 0:
-        size, low, high = -size, -high, -low
-    shown = [units.difference(contest.metric, number, signed=False) for number in (size, low, high)]
+    shown = [units.difference(contest.metric, number, signed=False) for number in apart(duel.comparison)]
     return f"{shown[0]}{units.unit(contest.metric)} ({shown[1]} to {shown[2]})"
 
 

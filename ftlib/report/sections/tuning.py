@@ -8,7 +8,6 @@ How fairly the methods were tuned, as the page shows it: sentences, cautions, th
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,11 +20,11 @@ from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Group, Study, seed_of
 from ftlib.report.figures import Figure, figure_of, panels
 from ftlib.report.metric_rows import who
+from ftlib.report.pairing import Side, in_most, paired_comparisons
 from ftlib.report.plots import lines
 from ftlib.report.sections.comparison import TaskComparison, unit_of
 from ftlib.report.tables import Cell, Table
 from ftlib.stats.aggregate import BestOf, expected_best_of_seeds
-from ftlib.stats.multiple import compare_all
 from ftlib.stats.variance import Array
 
 
@@ -164,20 +163,21 @@ def _winners(
     up = metric_row(found[0].metric).higher_is_better
     able = [one for one in found if np.isfinite(values[one.name]).all()] or list(found)
     order = sorted(able, key=lambda one: ((-1 if up else 1) * values[one.name].mean(), one.name))
-    tables, pairs, paired_on = {}, [], []
-    for place, other in enumerate(order[1:], 1):
-        common = sorted(set(order[0].seeds) & set(other.seeds))
-        if len(common) < 2:
-            continue
-        for side, one in (("a", order[0]), ("b", other)):
-            tables[f"{place}{side}"] = values[one.name][[one.seeds.index(seed) for seed in common]]
-        pairs.append((f"{place}a", f"{place}b"))
-        paired_on.append(len(common))
-    if not pairs or not np.isfinite(values[order[0].name]).all():
+    if not np.isfinite(values[order[0].name]).all():
         return tuple(one.name for one in order), []
-    compared = compare_all(tables, pairs=pairs, draws_nothing=(), higher_is_better=up, **how)
-    beaten = {order[int(one.a[:-1])].name for one in compared if one.comparison.verdict == "better"}
-    return tuple(one.name for one in order if one.name not in beaten), paired_on
+    pairs = []
+    for other in order[1:]:
+        common = sorted(set(order[0].seeds) & set(other.seeds))
+        # Seeds stand where examples do elsewhere: each has one score.
+        pairs.append(
+            tuple(
+                Side(one.name, (0,), values[one.name][None, [one.seeds.index(seed) for seed in common]])
+                for one in (order[0], other)
+            )
+        )
+    compared = paired_comparisons(pairs, higher_is_better=up, **how)
+    beaten = {one.b for one in compared if one.comparison.verdict == "better"}
+    return tuple(one.name for one in order if one.name not in beaten), [one.n for one in compared]
 
 
 def _read(group: Group, name: str, metric: str) -> Tuned | None:
@@ -185,9 +185,8 @@ def _read(group: Group, name: str, metric: str) -> Tuned | None:
     read = {run.seed: one for run in group.ok if (one := _tried(run.record.provenance.get("tuned"), metric))}
     if not read:
         return None
-    counts = Counter(rates for rates, _, _, _ in read.values())
-    most = max(counts, key=lambda rates: counts[rates])
-    kept = {seed: one for seed, one in read.items() if one[0] == most}
+    kept = dict(in_most(read.items(), lambda item: item[1][0]))
+    most = next(iter(kept.values()))[0]
     sizes = {n for _, _, _, ns in kept.values() for n in ns}
     tries = np.array([scores for _, scores, _, _ in kept.values()], dtype=float)
     return Tuned(
