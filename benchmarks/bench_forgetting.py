@@ -117,7 +117,7 @@ def sequence_lines(study, report, epochs):
 def dial_lines(report, task):
     """The dial's points: quality on the task beside what was forgotten."""
     found = ["| setting | on the task | forgotten |", "| --- | --- | --- |"]
-    for row in report["dial"]:
+    for row in report["tradeoff"]:
         if row["task"] == task:
             scale, digits = (100, 1) if row["metric"] == "accuracy" else (1, 3)
             value, lost = (

@@ -42,6 +42,8 @@ RENAMED: Mapping[str, str] = {
     "together": "joint_tasks",
     "alphas": "interpolation",
     "plan.probes": "evaluations",
+    "dial": "tradeoff",
+    "carried": "transfer",
     "how: together": "joint_tasks",
     "metric: f1_negative": "f1.negative",
     "metric: f1_numpy": "f1.numpy",

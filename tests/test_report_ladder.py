@@ -310,7 +310,7 @@ def test_the_majority_class_did_not_collapse_and_other_studies_name_theirs_too(t
 
 
 def test_figures_have_their_words_and_their_table(study):
-    part = page.sections(read_study(study), list(task_comparisons(read_study(study))), [])[0]
+    part = page.sections(build.Reading(read_study(study)))[0]
     curve, spread = part.main
     assert curve.kind == "shots" and spread.kind == "draws"
     for method in METHODS:

@@ -214,7 +214,7 @@ def test_one_sentence_per_method_and_what_was_bought_beside_it(texts):
             words,
         )
     bought = re.search(
-        r"What full bought and what it cost, against the untouched model: −0\.\d{3} bits per byte on the task "
+        r"What full bought and what it cost, against the base model: −0\.\d{3} bits per byte on the task "
         r"\(−0\.\d{3} to −0\.\d{3}\), \+0\.\d{3} bits per byte on general text \(\+0\.\d{3} to \+0\.\d{3}\)",
         words,
     )
@@ -224,7 +224,7 @@ def test_one_sentence_per_method_and_what_was_bought_beside_it(texts):
     assert {"forest.svg", "general.svg", "seeds.svg"} <= kinds
 
 
-@pytest.mark.parametrize(("change", "said"), [(0.002, "the same as before within 0.02"), (0.03, "undecided whether")])
+@pytest.mark.parametrize(("change", "said"), [(0.002, "equivalent to before within 0.02"), (0.03, "undecided whether")])
 def test_a_small_or_unsure_change_is_said_so(tmp_path, change, said):
     made = [MadeText("lora", -0.2, change, range(6) if change < 0.01 else (0, 1))]
     study = write_study(tmp_path / "study", (), texts=made)

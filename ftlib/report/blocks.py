@@ -23,6 +23,8 @@ class Column(NamedTuple):
     """What the page shows of a row's value; of the whole row where `whole`."""
     number: bool = False
     whole: bool = False
+    unit: str = ""
+    """A second, quieter line of the title."""
 
 
 def table(caption: str, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -37,7 +39,7 @@ def table(caption: str, columns: Sequence[Column], rows: Iterable[Mapping[str, A
         shown = column.format(row if column.whole else row[column.name])
         return shown if isinstance(shown, Cell) else Cell(shown, number=column.number)
 
-    header = tuple(Cell(column.title, number=column.number) for column in columns)
+    header = tuple(Cell(column.title, column.unit, number=column.number) for column in columns)
     return Table(caption, header, tuple(tuple(cell(column, row) for column in columns) for row in rows))
 
 

@@ -27,6 +27,7 @@ from ftlib.report.metric_rows import WHO
 from ftlib.report.page import Section as TaskSection
 from ftlib.report.sections import (
     across_tasks,
+    continual,
     costs,
     degenerate_runs,
     error_analysis,
@@ -35,13 +36,13 @@ from ftlib.report.sections import (
     provenance,
     runs,
     training,
+    transfer,
 )
 from ftlib.report.sections.bias_summary import BiasSummary, drifts
 from ftlib.report.sections.comparison import TaskComparison, task_comparisons, unheard
 from ftlib.report.sections.comparison import labels as per_class
 from ftlib.report.sections.costs import Foretold, foretold
 from ftlib.report.sections.costs import rows as foretold_rows
-from ftlib.report.sections.forgetting_page import Forgetting, forgetting_section
 from ftlib.report.sections.learning_curve import budget_rows, crossing_rows
 from ftlib.report.sections.mitigation import Groups, groups_section
 
@@ -58,6 +59,13 @@ class Reading:
     def comparisons(self) -> list[TaskComparison]:
         """One comparison of methods for each task."""
         return list(task_comparisons(self.study))
+
+    @cached_property
+    def general(self) -> dict[str, list[forgetting.Forgot]]:
+        """For each task what its methods did to general text."""
+        return {
+            task: forgetting.forgotten(self.study, task) for task in dict.fromkeys(g.task for g in self.study.groups)
+        }
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -93,10 +101,6 @@ COLUMNS = {
         "more_seeds", "seeds", "sentence",
     ),
     "pareto": (*WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability"),
-    "general": (
-        *WHO, "part", "metric", "before", "after", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
-        "seeds", "protocol", "sentence",
-    ),
     "crossovers": ("task", "metric", "a", "b", *_AT, "ahead_first", "ahead_last", "n_draws", "n", "sentence", "reason"),
     "label_budgets": (
         "task", "metric", "name", "goal", "target", *_AT, "reached_last", "n_draws", "n", "sentence", "reason",
@@ -109,18 +113,6 @@ COLUMNS = {
         "validation_last", "rise", "rise_low", "rise_high", "kept_steps", "n_validation",
     ),
     "predicted": ("task", "model", "method", "what", "predicted", "actual", "ratio", "lowest", "highest", "n"),
-    "sequences": (
-        *WHO, "sequence", "metric", "a", "b", "value", "low", "high", "p_value", "p_holm", "verdict", "n", "seeds",
-        "sentence", "reason",
-    ),
-    "dial": (
-        *WHO, "name", "alpha", "metric", "value", "low", "high", "measure", "forgotten", "forgotten_low",
-        "forgotten_high", "as_good", "forgets", "chosen", "n", "n_forgotten", "seeds",
-    ),
-    "carried": (
-        *WHO, "sources", "how", "against", "metric", "unit", "value", "other", "gain", "low", "high", "p_value",
-        "p_holm", "verdict", "n", "seeds", "sentence",
-    ),
     "groups": (
         *WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
         "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
@@ -140,7 +132,12 @@ COLUMNS = {
 }  # fmt: skip
 """The tables that are also written as CSV, and their columns."""
 
-SECTIONS: tuple[Section, ...] = (memorization.SECTION,)
+SECTIONS: tuple[Section, ...] = (
+    forgetting.SECTION,
+    continual.SECTION,
+    transfer.SECTION,
+    memorization.SECTION,
+)
 """The sections, in the order of the page."""
 
 
@@ -152,10 +149,10 @@ def write_report(folder: Path) -> Path:
     wrong = metric_rows.disagreements(study)
     failed = runs.failures(study)
     notes = [*study.notes, *unheard(study, found)]
-    fallen, told, lost = degenerate_runs.collapses(study), foretold(study), forgetting_section(study, found)
+    fallen, told = degenerate_runs.collapses(study), foretold(study)
     whom = groups_section(study)
     drifted = drifts(study, whom.rows)
-    parts = page.sections(study, found, all_rows, fallen)
+    parts = page.sections(reading, fallen)
     climbs = [part.ladder.ladder for part in parts if part.ladder]
     verdicts = [row for contest in found for row in verdict_rows(contest)]
     told_rows, columns, shown_blocks = {}, dict(COLUMNS), {}
@@ -172,15 +169,10 @@ def write_report(folder: Path) -> Path:
         "rows": all_rows,
         "verdicts": verdicts,
         "pareto": [row for contest in found for row in contest.pareto],
-        "general": [
-            *(row for part in parts if part.general for row in forgetting.general_rows(part.general.found)),
-            *lost.rows["general"],
-        ],
         "crossovers": [row for one in climbs for row in crossing_rows(one)],
         "label_budgets": [row for one in climbs for row in budget_rows(one)],
         "tuning": [part.tuning.entry() for part in parts if part.tuning],
         "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
-        **{name: lost.rows[name] for name in ("sequences", "dial", "carried")},
         "groups": whom.rows,
         "undone": whom.undone,
         "ledger": drifted.rows,
@@ -203,7 +195,6 @@ def write_report(folder: Path) -> Path:
         folder / "figures",
         [
             *(part.figures for part in parts),
-            lost.figures,
             whom.figures,
             *(figures_of(shown) for shown in shown_blocks.values()),
         ],
@@ -211,7 +202,7 @@ def write_report(folder: Path) -> Path:
     atomic.write_json(folder / "report.json", content)
     measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, drifted, shown_blocks))
+    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, whom, drifted, shown_blocks))
     return path
 
 
@@ -261,7 +252,6 @@ def _page(
     measured: Sequence[str],
     fallen: Sequence[degenerate_runs.Collapse],
     told: Foretold | None,
-    lost: Forgetting,
     whom: Groups,
     drifted: BiasSummary,
     shown_blocks: Mapping[str, Sequence[Block]],
@@ -300,7 +290,6 @@ def _page(
         notes=notes,
         some_finished=any(run.ok for run in study.runs),
         missing=runs.missing_table(study) if study.missing else None,
-        forgetting=lost,
         groups=whom,
         shown_sections=[(section, shown_blocks[section.name]) for section in SECTIONS if section.name in shown_blocks],
         ledger=drifted,

@@ -1,7 +1,7 @@
 """What the page says, as plain values for the template: tables, figures and words, nothing of HTML."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftlib.core import format
 from ftlib.metrics import units
@@ -13,7 +13,6 @@ from ftlib.report.sections import (
     comparison,
     degenerate_runs,
     error_analysis,
-    forgetting,
     learning_curve,
     other_evaluations,
     recommendation,
@@ -21,18 +20,19 @@ from ftlib.report.sections import (
 from ftlib.report.sections.comparison import MethodScores, TaskComparison
 from ftlib.report.sections.comparison import labels as per_class
 from ftlib.report.sections.forgetting import Forgot
-from ftlib.report.sections.forgetting_page import beside_rows
 from ftlib.report.sections.learning_curve import (
     LearningCurves,
     LearningCurvesPage,
     learning_curves,
     learning_curves_page,
 )
-from ftlib.report.sections.other_evaluations import General
 from ftlib.report.sections.recommendation import Advice
 from ftlib.report.sections.training import TrainingPage, training_page
 from ftlib.report.sections.tuning import TuningPage, tuning_page
 from ftlib.report.tables import Cell, Table
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
 
 MOST_LABEL_ROWS = 24
 
@@ -54,7 +54,6 @@ class Section(NamedTuple):
     methods: Table
     methods_more: Table | None
     main: tuple[Figure, ...]
-    general: General | None
     also: Table | None
     duels: Table
     costs: tuple[Figure, ...]
@@ -76,28 +75,23 @@ class Section(NamedTuple):
     @property
     def figures(self) -> tuple[Figure, ...]:
         """Every figure, in the order of the page."""
-        general = self.general.figures if self.general else ()
         tuned = (self.tuning.curves,) if self.tuning else ()
         trained = (self.training.figure,) if self.training else ()
-        return (*self.main, *general, *self.costs, *tuned, *trained, *self.confusions)
+        return (*self.main, *self.costs, *tuned, *trained, *self.confusions)
 
 
-def sections(
-    study: Study,
-    contests: Sequence[TaskComparison],
-    all_rows: Sequence[dict[str, Any]],
-    fallen: Sequence[degenerate_runs.Collapse] = (),
-) -> list[Section]:
-    """One section per contest, the rungs of a ladder in one; what a task's methods did to general text is said in its
-    first.
+def sections(reading: "Reading", fallen: Sequence[degenerate_runs.Collapse] = ()) -> list[Section]:
+    """One section per task, with the learning curves of a task in one; what a task's methods did to general text is
+    said in its first.
     """
     seen: set[str] = set()
     found = []
-    for told in learning_curves(contests, study):
-        forgot = [] if told.task in seen else forgetting.forgotten(study, told.task)
+    for told in learning_curves(reading.comparisons, reading.study):
+        forgot = [] if told.task in seen else reading.general[told.task]
         seen.add(told.task)
         make = _ladder_section if isinstance(told, LearningCurves) else _section
-        found.append(make(study, told, forgot, all_rows, degenerate_runs.sentences(fallen, told.task, told.metric)))
+        collapsed = degenerate_runs.sentences(fallen, told.task, told.metric)
+        found.append(make(reading.study, told, forgot, reading.rows, collapsed))
     return found
 
 
@@ -116,8 +110,7 @@ def _section(
         ),
         *_folded(_methods(study, contest, all_rows), MOST_METHOD_ROWS),
         tuple(comparison.main_figures(contest)),
-        other_evaluations.general_section(contest, forgot),
-        other_evaluations.beside_table(contest, forgot, beside_rows(study, all_rows)),
+        other_evaluations.beside_table(contest, forgot, other_evaluations.rows_of_others(study, all_rows)),
         comparison.duels(contest),
         tuple(comparison.cost_figures(contest)),
         tuned,
@@ -141,7 +134,6 @@ def _ladder_section(
     shown = {one.group.settings for one in top.contestants if one.group}
     rows_shown = [row for row in all_rows if row["settings"] in shown]
     shown_forgot = [one for one in forgot if one.group.settings in shown]
-    elsewhere = other_evaluations.general_section(top, shown_forgot)
     page = learning_curves_page(ladder, lambda rung: _methods(study, rung, all_rows))
     return Section(
         top._replace(notes=ladder.notes),
@@ -149,8 +141,7 @@ def _ladder_section(
         page.matrix,
         None,
         (page.curve, page.spread),
-        elsewhere._replace(found=tuple(forgot)) if elsewhere else None,
-        other_evaluations.beside_table(top, shown_forgot, beside_rows(study, rows_shown)),
+        other_evaluations.beside_table(top, shown_forgot, other_evaluations.rows_of_others(study, rows_shown)),
         comparison.duels(top),
         (),
         tuned,
