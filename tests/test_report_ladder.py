@@ -16,8 +16,8 @@ from test_report import CHECK, Page, digests, read
 from ftlib import records
 from ftlib.metrics.classification import accuracy, collapsed
 from ftlib.records.study import read_study
-from ftlib.report import build, page
-from ftlib.report.sections import learning_curve
+from ftlib.report import build
+from ftlib.report.sections import comparison, learning_curve
 from ftlib.report.sections.comparison import task_comparisons
 from ftlib.report.sections.learning_curve import LearningCurves, learning_curves
 from ftlib.stats.paired import holm
@@ -136,7 +136,7 @@ def test_examples_of_one_file_count_as_one_draw(study):
 
 def test_label_budgets_are_for_what_is_there_and_for_the_plans_target(study):
     rows = {(row["goal"], row["name"]): row for row in read(study)["label_budgets"]}
-    assert {goal for goal, _ in rows} == {"tfidf, all labels", "zero_shot (the untouched model)"}
+    assert {goal for goal, _ in rows} == {"tfidf, all labels", "zero_shot (the base model)"}
     # tfidf has 0.9, which setfit has at log2 k = 3.1 and full at 3.9.
     assert rows["tfidf, all labels", "setfit"]["low"] < 2**3.1 < rows["tfidf, all labels", "setfit"]["high"]
     assert rows["tfidf, all labels", "full"]["low"] < 2**3.9 < rows["tfidf, all labels", "full"]["high"]
@@ -310,8 +310,8 @@ def test_the_majority_class_did_not_collapse_and_other_studies_name_theirs_too(t
 
 
 def test_figures_have_their_words_and_their_table(study):
-    part = page.sections(build.Reading(read_study(study)))[0]
-    curve, spread = part.main
+    shown = learning_curve.learning_curves_page(climbed(study), comparison.duels)
+    curve, spread = shown.curve, shown.spread
     assert curve.kind == "shots" and spread.kind == "draws"
     for method in METHODS:
         assert method in curve.alt and method in spread.alt

@@ -22,7 +22,7 @@ from ftlib.metrics.registry import METRICS, metric_row
 from ftlib.records import RunRecord
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study, seed_of
-from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.blocks import Block, Column, Figures, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import OF_LABELS, WHO, metrics_of, numbers, values_of, who
 from ftlib.report.pairing import Paired, Side, apart, comparison_sentence, in_most, paired_comparisons
@@ -516,8 +516,8 @@ def _blocks(found: Sequence[Sequences]) -> Iterator[Block]:
             yield Sentences(tuple(f"{sentence(one, pair)}." for pair in one.pairs))
         yield _levels(one)
         yield from map(Note, _notes(one))
-        for method in one.methods[:MOST_MATRICES]:
-            yield _matrix(method, one.names[method.group.name])
+        shown = one.methods[:MOST_MATRICES]
+        yield Figures(tuple(_matrix(method, one.names[method.group.name]) for method in shown))
         scores = _scores(one)
         yield Fold(scores.caption, (scores,))
 

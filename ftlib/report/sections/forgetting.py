@@ -18,13 +18,13 @@ from ftlib.metrics.language import METRICS_OF_TEXT
 from ftlib.metrics.registry import metric_row
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Study, seed_of
-from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.blocks import Block, Column, Figures, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.figures import Figure, drawing, figure_of, title
 from ftlib.report.metric_rows import WHO, group_interval, metrics_of, numbers, values_of, who
 from ftlib.report.pairing import Paired, Side, common_examples, in_most, paired_comparisons
 from ftlib.report.plots import methods
 from ftlib.report.plots.heat import tradeoff as draw_tradeoff
-from ftlib.report.sections.comparison import MOST_ROWS, TaskComparison, labels, unit_of
+from ftlib.report.sections.comparison import MOST_ROWS, TaskComparison, unit_of
 from ftlib.report.sections.continual import (
     alike,
     alone,
@@ -724,35 +724,27 @@ class Elsewhere(NamedTuple):
     """What the methods of a study did to everything but the task."""
 
     general: tuple[tuple[TaskComparison, list[Forgot]], ...]
-    """For each task the comparison of its methods on it, and what they did to general text."""
+    """For each task the comparison of its methods on it, and what these did to general text."""
+    all_general: tuple[Forgot, ...]
+    """With every number of labels of a few-shot study, not the most only."""
     features: tuple[list[Forgot], ...]
     """For each task."""
     tradeoffs: tuple[Tradeoff, ...]
 
 
 def _read(reading: "Reading") -> Elsewhere | None:
-    by_task: dict[str, list[TaskComparison]] = {}
-    for contest in reading.comparisons:
-        by_task.setdefault(contest.task, []).append(contest)
-    general = [(_of_most_labels(some), found) for task, some in by_task.items() if (found := reading.general[task])]
+    general = [(contest, found) for contest in reading.tops if (found := reading.forgotten_by(contest))]
     tasks = dict.fromkeys(group.task for group in reading.study.groups)
     features = [found for task in tasks if (found := feature_changes(reading.study, task))]
     tradeoffs = [found for contest in reading.comparisons if (found := tradeoff(reading.study, contest))]
-    return Elsewhere(tuple(general), tuple(features), tuple(tradeoffs)) if general or features or tradeoffs else None
-
-
-def _of_most_labels(found: Sequence[TaskComparison]) -> TaskComparison:
-    """A task's first comparison; of a learning curve that with the most labels per class."""
-    last = found[0]
-    for one in found[1:]:
-        if not last.shots or one.shots <= last.shots:
-            break
-        last = one
-    return last
+    every = [one for found in reading.general.values() for one in found]
+    if not (every or features or tradeoffs):
+        return None
+    return Elsewhere(tuple(general), tuple(every), tuple(features), tuple(tradeoffs))
 
 
 def _rows(found: Elsewhere) -> dict[str, list[dict[str, Any]]]:
-    changes = [*(one for _, some in found.general for one in some), *(one for some in found.features for one in some)]
+    changes = [*found.all_general, *(one for some in found.features for one in some)]
     return {
         "general": [change_row(one) for one in changes],
         "tradeoff": [tradeoff_row(one, place) for one in found.tradeoffs for place in range(len(one.points))],
@@ -787,18 +779,12 @@ def _blocks(found: Elsewhere) -> Iterator[Block]:
 
 def _general_blocks(contest: TaskComparison, found: Sequence[Forgot]) -> Iterator[Block]:
     """What the methods of one task did to general text; of a few-shot study those with the most labels."""
-    at = f", with {labels(contest.shots)}" if contest.shots else ""
-    if contest.shots:
-        shown = {one.group.settings for one in contest.contestants if one.group}
-        found = [one for one in found if one.group.settings in shown]
-    if not found:
-        return
     by_metric: dict[str, list[Forgot]] = {}
     protocols: dict[str, list[str]] = {}
     for one in found:
         by_metric.setdefault(one.metric, []).append(one)
         protocols.setdefault(one.protocol, []).append(one.group.name)
-    yield Heading(f"General text, {contest.task}{at}")
+    yield Heading(f"General text, {contest.where}")
     yield Note(
         "How many bits a byte of ordinary text costs each method, before and after; lower is better. Every change is "
         f"paired: the same excerpts, the same seeds. Protocol: {format.protocols(protocols)}."
@@ -810,7 +796,7 @@ def _general_blocks(contest: TaskComparison, found: Sequence[Forgot]) -> Iterato
     for metric, some in by_metric.items():
         caption = f"General text before and after, {contest.task}"
         yield _changes(caption, some, "general text costs", units.name(metric), "excerpts", on_task)
-    yield from map(_general_figure, by_metric.values())
+    yield Figures(tuple(map(_general_figure, by_metric.values())))
 
 
 SECTION = Section(

@@ -1,7 +1,7 @@
-"""The page's table of other evaluations: what the plan asked to measure that no other section shows."""
+"""What a plan measured beside the task that no other section shows, before and after every method."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ftlib.core.format import short_name
 from ftlib.data.probes import is_bias
@@ -9,16 +9,21 @@ from ftlib.metrics import units
 from ftlib.metrics.continual import OF_R
 from ftlib.metrics.registry import METRICS
 from ftlib.records.study import Study
+from ftlib.report.blocks import Block, Note, OfTask, Section, by_task
 from ftlib.report.sections import forgetting
 from ftlib.report.sections.comparison import TaskComparison
 from ftlib.report.sections.forgetting import Forgot
-from ftlib.report.tables import Cell, Table, value_cell
+from ftlib.report.tables import Table, plain_table, value_cell
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
 
 
-def rows_of_others(study: Study, all_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that the table of other evaluations shows: not what another section shows better.
+def other_rows(study: Study, all_rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows on other evaluations that no section of its own shows better.
 
-    Of other tasks that a run was trained on the single labels are left out.
+    Of other tasks one metric is enough here, and all are in tables/rows.csv; of those that a run was trained on the
+    single labels are left out.
     """
     trained = {
         short_name(name)
@@ -30,37 +35,58 @@ def rows_of_others(study: Study, all_rows: Sequence[dict[str, Any]]) -> list[dic
         row
         for row in all_rows
         if row["stage"] in ("before", "after")
+        and row["part"] not in ("test", "validation")
         and not row["part"].startswith((forgetting.FEATURES, "canaries:", "extraction:"))
+        and not is_bias(row["part"])
+        and not row["metric"].startswith(("f1", "mcc", "brier"))
         and not (row["part"] == "sequence" and row["metric"] in OF_R)
         and not (row["part"] in trained and row["metric"] not in METRICS)
     ]
 
 
-def beside_table(contest: TaskComparison, forgot: Sequence[Forgot], all_rows: Sequence[dict[str, Any]]) -> Table | None:
-    """What else was measured beside the task (earlier tasks, probes, perplexity of general text), before and after."""
+def other_table(contest: TaskComparison, forgot: Sequence[Forgot], rows: Sequence[dict[str, Any]]) -> Table | None:
+    """Other evaluations of a task's methods (earlier tasks, perplexity of general text), before and after."""
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     said = {(one.group.model, one.group.method, one.group.settings, forgetting.GENERAL, one.metric) for one in forgot}
-    for row in all_rows:
-        here = row["task"] == contest.task and row["part"] not in ("test", "validation")
-        # Probes for bias are in the ledger; of other tasks one metric is enough here, and all are in tables/rows.csv.
-        here = here and not is_bias(row["part"]) and not row["metric"].startswith(("f1", "mcc", "brier"))
-        if here and tuple(row[name] for name in ("model", "method", "settings", "part", "metric")) not in said:
+    for row in rows:
+        at = tuple(row[name] for name in ("model", "method", "settings", "part", "metric"))
+        if row["task"] == contest.task and at not in said:
             where = (" ".join(filter(None, (row["method"], row["settings"]))), row["part"], row["metric"])
             found.setdefault(where, {})[row["stage"]] = row
-    header = (
-        Cell("method"),
-        Cell("measured on"),
-        Cell("metric"),
-        Cell("before", number=True),
-        Cell("after", number=True),
-    )
     body = [
         (
-            Cell(name, strong=True),
-            Cell(part),
-            Cell(units.name(metric), next((row["protocol"] for row in stages.values() if row.get("protocol")), "")),
+            name,
+            part,
+            (units.name(metric), next((row["protocol"] for row in stages.values() if row.get("protocol")), "")),
             *(value_cell(metric, stages.get(stage)) for stage in ("before", "after")),
         )
         for (name, part, metric), stages in found.items()
     ]
-    return Table(f"Measured beside the task, {contest.task}", header, tuple(body)) if body else None
+    header = ("method", "measured on", "metric", "before", "after")
+    return plain_table(f"Other evaluations, {contest.task}", header, body, texts=3) if body else None
+
+
+def _read(reading: "Reading") -> list[OfTask]:
+    rows = other_rows(reading.study, reading.rows)
+
+    def read(contest: TaskComparison) -> Table | None:
+        own = {one.group.settings for one in contest.contestants if one.group}
+        shown = [row for row in rows if row["settings"] in own] if contest.shots else rows
+        return other_table(contest, reading.forgotten_by(contest), shown)
+
+    return reading.of_tasks(read)
+
+
+def _blocks(shown: Table) -> Iterator[Block]:
+    yield Note("What else the plan measured, on the base model and after adapting it.")
+    yield shown
+
+
+SECTION = Section(
+    name="others",
+    title="Other evaluations",
+    read=_read,
+    columns={},
+    rows=lambda _: {},
+    blocks=lambda items: by_task(items, _blocks),
+)

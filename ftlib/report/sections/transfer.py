@@ -18,7 +18,7 @@ from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Study, differing, seed_of
-from ftlib.report.blocks import Block, Column, Heading, Note, Section, table
+from ftlib.report.blocks import Block, Column, Figures, Heading, Note, Section, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, group_interval, who
 from ftlib.report.pairing import Paired, Side, in_most, paired_comparisons
@@ -327,7 +327,8 @@ def _blocks(found: Sequence[Transfer]) -> Iterator[Block]:
         "The same method on the same terms, with other tasks and without; paired on examples and seeds, corrected "
         "(Holm) for all comparisons of one task. A gain above 0 is better, whatever the metric."
     )
-    yield from _figures(found)
+    if figures := tuple(_figures(found)):
+        yield Figures(figures)
     if alone_table := _table(found, "alone"):
         yield alone_table
     if in_sequence := _table(found, "in sequence"):
