@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ftlib.core import atomic, format
 from ftlib.core.html import text
@@ -38,15 +38,8 @@ from ftlib.report.sections import (
     tuning,
 )
 from ftlib.report.sections.bias_summary import drifts
-from ftlib.report.sections.comparison import TaskComparison, methods_table, task_comparisons, unheard
-from ftlib.report.sections.learning_curve import (
-    LearningCurves,
-    LearningCurvesPage,
-    budget_rows,
-    crossing_rows,
-    learning_curves,
-    learning_curves_page,
-)
+from ftlib.report.sections.comparison import TaskComparison, task_comparisons, unheard
+from ftlib.report.sections.learning_curve import FirstScreen, LearningCurves, first_screen, learning_curves
 from ftlib.report.sections.mitigation import groups_section
 from ftlib.report.sections.recommendation import Advice
 
@@ -73,7 +66,8 @@ class Reading:
     def tops(self) -> list[TaskComparison]:
         """What each verdict is about; in a few-shot study the comparison at the most labels per class."""
         return [
-            one.rungs[-1]._replace(notes=one.notes) if isinstance(one, LearningCurves) else one for one in self.told
+            one.comparisons[-1]._replace(notes=one.notes) if isinstance(one, LearningCurves) else one
+            for one in self.told
         ]
 
     @cached_property
@@ -152,14 +146,7 @@ def build(study_folder: str | Path) -> Path:
 _HERE = Path(__file__).parent
 
 
-_AT = ("measured", "shots", "shots_is", "low", "low_is", "high", "high_is")
-
-
 COLUMNS = {
-    "crossovers": ("task", "metric", "a", "b", *_AT, "ahead_first", "ahead_last", "n_draws", "n", "sentence", "reason"),
-    "label_budgets": (
-        "task", "metric", "name", "goal", "target", *_AT, "reached_last", "n_draws", "n", "sentence", "reason",
-    ),
     "groups": (
         *WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
         "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
@@ -178,6 +165,7 @@ COLUMNS = {
 
 SECTIONS: tuple[Section, ...] = (
     across_tasks.SECTION,
+    learning_curve.SECTION,
     comparison.METHODS_SECTION,
     runs.ABSENT_SECTION,
     comparison.COMPARISONS_SECTION,
@@ -203,12 +191,10 @@ def write_report(folder: Path) -> Path:
     wrong = metric_rows.disagreements(study)
     whom = groups_section(study)
     drifted = drifts(study, whom.rows)
-    ladders = _ladders(reading)
+    first = [first_screen(one) if isinstance(one, LearningCurves) else None for one in reading.told]
     content: dict[str, Any] = {
         "question": study.question,
         "plan": study.plan.model_dump(),
-        "crossovers": [row for one in ladders for row in crossing_rows(one.ladder.ladder)],
-        "label_budgets": [row for one in ladders for row in budget_rows(one.ladder.ladder)],
         "groups": whom.rows,
         "undone": whom.undone,
         "ledger": drifted.rows,
@@ -233,37 +219,24 @@ def write_report(folder: Path) -> Path:
     for name, entries in listed.items():
         _write(folder / "tables" / f"{name}.csv", tables.as_csv(entries, columns[name]))
     pictures = [
-        *((one.ladder.curve, one.ladder.spread) for one in ladders),
+        *([one.curve] for one in first if one),
         whom.figures,
         *(figures_of(blocks) for _, blocks in shown),
     ]
     _write_figures(folder / "figures", pictures)
     atomic.write_json(folder / "report.json", content)
     path = folder / "report.html"
-    page = {"groups": whom, "ledger": drifted, "ladders": ladders}
-    _write(path, _page(reading, wrong=wrong, shown=shown, **page))
+    page = {
+        "groups": whom,
+        "ledger": drifted,
+    }
+    _write(path, _page(reading, wrong=wrong, shown=shown, first=first, **page))
     return path
 
 
 def _notes(reading: Reading) -> list[str]:
     """What the reader must know about how the folder was read, and why tasks that were run are not compared."""
     return [*reading.study.notes, *unheard(reading.study, reading.comparisons)]
-
-
-class _Ladder(NamedTuple):
-    """What the templates of few-shot studies show."""
-
-    contest: TaskComparison
-    advice: Advice
-    ladder: LearningCurvesPage
-
-
-def _ladders(reading: Reading) -> list[_Ladder]:
-    return [
-        _Ladder(top, advice, learning_curves_page(one, lambda rung: methods_table(reading.study, rung, reading.rows)))
-        for one, top, advice in zip(reading.told, reading.tops, reading.advice, strict=True)
-        if isinstance(one, LearningCurves)
-    ]
 
 
 def _write_figures(folder: Path, parts: Sequence[Sequence[Figure]]) -> None:
@@ -284,7 +257,9 @@ def _write(path: Path, content: str) -> None:
     atomic.write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
-def _page(reading: Reading, *, wrong: Sequence[Any], shown: Sequence[Any], **more: Any) -> str:
+def _page(
+    reading: Reading, *, wrong: Sequence[Any], shown: Sequence[Any], first: Sequence[FirstScreen | None], **more: Any
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -310,7 +285,7 @@ def _page(reading: Reading, *, wrong: Sequence[Any], shown: Sequence[Any], **mor
         notes=_notes(reading),
         some_finished=any(run.ok for run in study.runs),
         glance=reading.items["tasks"].glance,
-        verdicts=list(zip(reading.tops, reading.advice, strict=True)),
+        verdicts=list(zip(reading.tops, reading.advice, first, strict=True)),
         plan_line=runs.plan_line(study),
         plan_stood=runs.plan_stood(study),
         shown=shown,
