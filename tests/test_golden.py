@@ -59,6 +59,12 @@ RENAMED: Mapping[str, str] = {
     "metric: f1_scipy": "f1.scipy",
     "metric: f1_teacher": "f1.teacher",
     "metric: f1_torch": "f1.torch",
+    "undone": "mitigation_cost",
+    "ledger": "bias_summary",
+    "memorised": "memorization",
+    "memorised_verdicts": "memorization_verdicts",
+    "verdict: cannot tell": "undecided",
+    "gap_verdict: cannot tell": "undecided",
 }
 """What is stored -> what it is called now.
 

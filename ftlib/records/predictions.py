@@ -1,7 +1,7 @@
 """Predictions as arrays: one run's answers on one part, labels as numbers, examples in the order of their ids."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -191,3 +191,33 @@ def _codes(names: list[str], codes: NDArray[np.int64], labels: tuple[str, ...]) 
         return None
     place = {name: number for number, name in enumerate(labels)}
     return np.asarray([place.get(name, -1) for name in names], dtype=np.int32)[codes]
+
+
+def read_columns(
+    path: Path, parts: Collection[str], wanted: Collection[str]
+) -> dict[tuple[str, str], dict[str, NDArray]]:
+    """(stage, evaluation set) -> column -> (n,) values, in the order of the file.
+
+    Args:
+        path: A predictions.parquet.
+        parts: Evaluation sets to read.
+        wanted: Columns to read where the file has them; those that a set leaves blank are other sets' and left out.
+            `score_` stands for the scores of all labels.
+    """
+    import pyarrow.parquet
+
+    if not parts:
+        return {}
+    all_scores = "score_" in wanted
+    names = [
+        name
+        for name in pyarrow.parquet.read_schema(path).names
+        if name in {"stage", "part", *wanted} or (all_scores and name.startswith("score_"))
+    ]
+    table = pyarrow.parquet.read_table(path, columns=names, filters=[("part", "in", sorted(parts))], partitioning=None)
+    where = list(zip(table["stage"].to_pylist(), table["part"].to_pylist(), strict=True))
+    found = {}
+    for one in dict.fromkeys(where):
+        rows = table.take([place for place, other in enumerate(where) if other == one])
+        found[one] = {name: np.asarray(rows[name].to_pylist()) for name in names if not rows[name].null_count}
+    return found

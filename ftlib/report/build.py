@@ -18,18 +18,20 @@ from ftlib.core.html import text
 from ftlib.metrics import units
 from ftlib.records.study import Study, read_study
 from ftlib.report import metric_rows, tables
-from ftlib.report.blocks import OfTask, Section, figures_of
+from ftlib.report.blocks import Block, OfTask, Section, figures_of
 from ftlib.report.figures import Figure
-from ftlib.report.metric_rows import WHO
 from ftlib.report.sections import (
     across_tasks,
+    bias_summary,
     comparison,
     continual,
     costs,
     error_analysis,
+    fairness,
     forgetting,
     learning_curve,
     memorization,
+    mitigation,
     other_evaluations,
     recommendation,
     runs,
@@ -37,10 +39,8 @@ from ftlib.report.sections import (
     transfer,
     tuning,
 )
-from ftlib.report.sections.bias_summary import drifts
 from ftlib.report.sections.comparison import TaskComparison, task_comparisons, unheard
 from ftlib.report.sections.learning_curve import FirstScreen, LearningCurves, first_screen, learning_curves
-from ftlib.report.sections.mitigation import groups_section
 from ftlib.report.sections.recommendation import Advice
 
 
@@ -146,23 +146,6 @@ def build(study_folder: str | Path) -> Path:
 _HERE = Path(__file__).parent
 
 
-COLUMNS = {
-    "groups": (
-        *WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
-        "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
-    ),
-    "undone": (
-        *WHO, "part", "column", "against", "label", "gap_without", "gap_with", "gap_change", "gap_verdict", "p_holm",
-        "metric", "quality_difference", "low", "high", "quality_verdict", "n", "seeds", "groups", "sentence", "reason",
-    ),
-    "ledger": (
-        *WHO, "part", "metric", "about", "before", "before_low", "before_high", "before_at", "after", "after_low",
-        "after_high", "after_at", "change", "low", "high", "none_at", "p_value", "p_holm", "verdict", "n", "seeds",
-        "protocol", "caution", "sentence", "reason",
-    ),
-}  # fmt: skip
-"""The tables that are also written as CSV, and their columns."""
-
 SECTIONS: tuple[Section, ...] = (
     across_tasks.SECTION,
     learning_curve.SECTION,
@@ -178,6 +161,9 @@ SECTIONS: tuple[Section, ...] = (
     tuning.SECTION,
     training.SECTION,
     error_analysis.SECTION,
+    fairness.SECTION,
+    mitigation.SECTION,
+    bias_summary.SECTION,
     memorization.SECTION,
     runs.SOURCES_SECTION,
 )
@@ -189,48 +175,40 @@ def write_report(folder: Path) -> Path:
     study = read_study(folder)
     reading = Reading(study)
     wrong = metric_rows.disagreements(study)
-    whom = groups_section(study)
-    drifted = drifts(study, whom.rows)
     first = [first_screen(one) if isinstance(one, LearningCurves) else None for one in reading.told]
     content: dict[str, Any] = {
         "question": study.question,
         "plan": study.plan.model_dump(),
-        "groups": whom.rows,
-        "undone": whom.undone,
-        "ledger": drifted.rows,
         "disagreements": [one._asdict() for one in wrong],
         "notes": [*_notes(reading), *(note for one in reading.comparisons for note in one.notes)],
         "advice": [one._asdict() for one in reading.advice],
         "provenance": runs.provenance(study),
     }
-    columns, listed = dict(COLUMNS), {name: content[name] for name in COLUMNS}
+    columns: dict[str, Sequence[str]] = {}
+    listed: dict[str, list[dict[str, Any]]] = {}
     shown = []
     for section in SECTIONS:
         items = reading.items[section.name] = section.read(reading)
-        columns |= section.columns
         found = {name: [] for name in section.columns} if items is None else section.rows(items)
+        # Two sections may fill one table.
         for name, rows in found.items():
             content[name] = [*content.get(name, []), *rows]
         found = section.csv(items) if section.csv else found
         for name in section.columns:
             listed[name] = [*listed.get(name, []), *found[name]]
+        columns |= section.columns
         if items is not None and (blocks := list(section.blocks(items))):
             shown.append((section, blocks))
-    for name, entries in listed.items():
-        _write(folder / "tables" / f"{name}.csv", tables.as_csv(entries, columns[name]))
+    for name, rows in listed.items():
+        _write(folder / "tables" / f"{name}.csv", tables.as_csv(rows, columns[name]))
     pictures = [
         *([one.curve] for one in first if one),
-        whom.figures,
         *(figures_of(blocks) for _, blocks in shown),
     ]
     _write_figures(folder / "figures", pictures)
     atomic.write_json(folder / "report.json", content)
     path = folder / "report.html"
-    page = {
-        "groups": whom,
-        "ledger": drifted,
-    }
-    _write(path, _page(reading, wrong=wrong, shown=shown, first=first, **page))
+    _write(path, _page(reading, wrong, shown, first))
     return path
 
 
@@ -258,7 +236,10 @@ def _write(path: Path, content: str) -> None:
 
 
 def _page(
-    reading: Reading, *, wrong: Sequence[Any], shown: Sequence[Any], first: Sequence[FirstScreen | None], **more: Any
+    reading: Reading,
+    wrong: Sequence[metric_rows.Disagreement],
+    shown: Sequence[tuple[Section, Sequence[Block]]],
+    first: Sequence[FirstScreen | None],
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -291,5 +272,4 @@ def _page(
         shown=shown,
         format=format,
         units=units,
-        **more,
     )
