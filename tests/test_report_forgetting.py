@@ -16,9 +16,9 @@ from ftlib.records.study import differing, read_study
 from ftlib.report import build
 from ftlib.report.blocks import Note, figures_of
 from ftlib.report.figures import drawing, svg
+from ftlib.report.plots import alt_text
 from ftlib.report.plots.heat import heat
 from ftlib.report.plots.heat import tradeoff as plot_tradeoff
-from ftlib.report.plots.style import alt_text
 from ftlib.report.sections import comparison, continual, forgetting, transfer
 from ftlib.report.sections.continual import alike, task_sequence
 from ftlib.report.tables import Table

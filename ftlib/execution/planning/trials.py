@@ -133,8 +133,8 @@ def execute(folder: Path) -> bool:
     cells = ['folder: str = ""', "from ftlib.execution.planning import dry_run\n\ndry_run.answer(folder)"]
     if METHODS[spec.method].trains:
         # What its notebook draws counts in what the run takes.
-        drawn = 'ft.picture(plots.curves, [("trial", [1, 2], [1.0, 1.0])])'
-        cells.append(f"import ftlib as ft\nfrom ftlib.report import plots\n\n{drawn}")
+        drawn = 'ft.picture(lines.curves, [("trial", [1, 2], [1.0, 1.0])])'
+        cells.append(f"import ftlib as ft\nfrom ftlib.report.plots import lines\n\n{drawn}")
     python = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": python})
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in cells]
