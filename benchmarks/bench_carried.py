@@ -1,4 +1,4 @@
-"""What is carried over from text, from tasks and from larger models; writes docs/carried.md.
+"""Transfer from text, from tasks and from larger models; writes docs/carried.md.
 
     python benchmarks/bench_carried.py [domain multitask transfer] [--folder FOLDER] [--out docs]
 
@@ -48,7 +48,7 @@ if __name__ == "__main__":
     parser.add_argument("--folder", default="build/carried")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
-    text = ["# What is carried over: measured", "", "Made by `python benchmarks/bench_carried.py`.", ""]
+    text = ["# Transfer: measured", "", "Made by `python benchmarks/bench_carried.py`.", ""]
     for name in options.studies:
         report, seconds = ran(Path(options.folder) / name, suite_of(name))
         took = f" ({seconds / 60:.0f} minutes)" if seconds else ""

@@ -246,7 +246,7 @@ def test_features_that_stay_are_exactly_the_same(tmp_path, quick):
     still = {"before": {"features:bios": 0.8}, "after": {"features:bios": 0.8}}
     folder = write_courses(tmp_path / "s", [Went("probe", plain(0.7, **still), (0,), noise=0)])
     (one,) = forgetting.feature_changes(read_study(folder), "pydocs")
-    assert one.unchanged and forgetting.features_sentence(one).startswith(
+    assert one.unchanged and forgetting.change_sentence(one).startswith(
         "probe: a linear probe for bios answers exactly as before"
     )
 

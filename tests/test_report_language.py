@@ -210,7 +210,7 @@ def test_one_sentence_per_method_and_what_was_bought_beside_it(texts):
     for method in ("lora", "full"):
         assert re.search(
             rf"{method}: general text costs 0\.\d{{3}} bits per byte more than before "
-            r"\(0\.\d{3} to 0\.\d{3}, 40 excerpts, 3 seeds\)",
+            r"\(0\.\d{3} to 0\.\d{3}; 40 excerpts, 3 seeds\)",
             words,
         )
     bought = re.search(
@@ -229,7 +229,7 @@ def test_a_small_or_unsure_change_is_said_so(tmp_path, change, said):
     made = [MadeText("lora", -0.2, change, range(6) if change < 0.01 else (0, 1))]
     study = write_study(tmp_path / "study", (), texts=made)
     (one,) = forgetting.forgotten(read_study(study), "pydocs_text")
-    assert said in forgetting.general_sentence(one)
+    assert said in forgetting.change_sentence(one)
 
 
 def test_studies_of_labels_show_general_text_too(tmp_path):

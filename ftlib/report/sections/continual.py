@@ -210,10 +210,8 @@ def shortened(names: Sequence[str], field: str) -> dict[str, str]:
 LEARNED = "learned"
 """The mean of R's diagonal: what methods score on a task right after its own training, the last task too."""
 
-
 SHOWN = (LEARNED, "average_accuracy", "forgetting_first", "forgetting_max", "backward_transfer", "forward_transfer")
 """What is said of a method, in this order: what was learned, what is there at the end, and what was lost between."""
-
 
 _UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -315,7 +313,6 @@ def reason(one: TaskSequence, name: str) -> str:
 
 
 ALONE = " (alone it would count, among so many it does not quite)"
-
 
 _FORGETS = {
     "better": "{a} forgets less than {b} by {{size}} points {{sure}}",

@@ -27,9 +27,9 @@ from ftlib.report.plots.heat import tradeoff as draw_tradeoff
 from ftlib.report.sections.comparison import MOST_ROWS, TaskComparison, unit_of
 from ftlib.report.sections.continual import (
     alike,
-    alone,
     change_cell,
     clusters_of,
+    difference_sentence,
     difference_span,
     examples_of,
     in_common,
@@ -52,10 +52,8 @@ if TYPE_CHECKING:
 GENERAL = "general"
 """The evaluation set of general text."""
 
-
 FEATURES = "features:"
 """Evaluation sets that begin so hold what a linear probe reads off the features, named by its task."""
-
 
 _BEFORE = " before"
 
@@ -78,11 +76,6 @@ class Forgot(NamedTuple):
     unchanged: bool
     """Whether every document is as likely as before, or the same examples are got right."""
     protocol: str = ""
-
-    @property
-    def counted(self) -> str:
-        """On how many runs it stands."""
-        return format.plural(self.seeds, "seed") if self.group.draws else "1 run"
 
 
 class _Entry(NamedTuple):
@@ -227,45 +220,6 @@ def _features_of(study: Study, task: str, groups: Sequence[Group], part: str) ->
     ]
 
 
-def general_sentence(one: Forgot) -> str:
-    """What a method did to general text, in one sentence."""
-    change, name = one.change, one.group.name
-    size, low, high = change.difference, change.low, change.high
-    if change.verdict in ("better", "worse") and size < 0:
-        size, low, high = -size, -high, -low
-    signed = change.verdict not in ("better", "worse")
-    size, low, high = (units.difference(one.metric, value, signed) for value in (size, low, high))
-    of = f"{format.plural(one.n, 'excerpt')}, {one.counted}"
-    sure, unit = f"({low} to {high}, {of})", units.name(one.metric)
-    if one.unchanged:
-        return f"{name}: general text is exactly as likely as before ({of})"
-    if change.verdict == "same":
-        within = units.margin(one.metric, one.margin)
-        return f"{name}: what general text costs is equivalent to before within {within}: {size} {sure}"
-    if change.verdict == "undecided":
-        words = f"undecided whether general text costs more than before or less: {size} {unit} {sure}"
-        return f"{name}: {words}{alone(change)}"
-    more = "more" if change.verdict == "worse" else "less"
-    return f"{name}: general text costs {size} {unit} {more} than before {sure}"
-
-
-def features_sentence(one: Forgot) -> str:
-    """What a method did to what its features tell of a task, in one sentence."""
-    said, probe = one.change, f"{one.group.name}: a linear probe for {one.part.removeprefix(FEATURES)}"
-    of = f"{format.plural(one.n, 'example')}, {one.counted}"
-    if one.unchanged:
-        return f"{probe} answers exactly as before ({of})"
-    size = f"{units.difference(one.metric, abs(said.difference), signed=False)} points ({spanned(said)}, {of})"
-    if said.verdict == "same":
-        within = units.margin(one.metric, one.margin)
-        return f"{probe} is equivalent to before within {within}: it moved by {size}"
-    if said.verdict == "undecided":
-        name = one.part.removeprefix(FEATURES)
-        words = f"undecided whether a linear probe for {name} is better or worse than before: by {size}"
-        return f"{one.group.name}: {words}{alone(said)}"
-    return f"{probe} is {said.verdict} than before by {size}"
-
-
 def bought_and_cost(contest: TaskComparison, one: Forgot) -> str:
     """What adapting bought on the task beside what it cost on general text, in one sentence; empty without a task's."""
     on_task = _on_task(contest, one.group.name)
@@ -293,9 +247,33 @@ def _on_task(contest: TaskComparison, name: str) -> Comparison | None:
     return found._replace(difference=-found.difference, low=-found.high, high=-found.low)
 
 
+_GENERAL_TEXT = {
+    "better": "general text costs {{size}}{unit} less than before {{sure}}",
+    "worse": "general text costs {{size}}{unit} more than before {{sure}}",
+    "same": "what general text costs is equivalent to before within {margin}: it moved by {{size}} {{sure}}",
+    "undecided": "undecided whether general text costs more than before or less: by {{size}}{unit} {{sure}}",
+    "unchanged": "general text is exactly as likely as before",
+}
+
+_A_PROBE = {
+    "better": "a linear probe for {task} is better than before by {{size}}{unit} {{sure}}",
+    "worse": "a linear probe for {task} is worse than before by {{size}}{unit} {{sure}}",
+    "same": "a linear probe for {task} is equivalent to before within {margin}: it moved by {{size}}{unit} {{sure}}",
+    "undecided": "undecided whether a linear probe for {task} got better or worse: by {{size}}{unit} {{sure}}",
+    "unchanged": "a linear probe for {task} answers exactly as before",
+}
+
+
 def change_sentence(one: Forgot) -> str:
-    """What a method did, in one sentence."""
-    return general_sentence(one) if one.part == GENERAL else features_sentence(one)
+    """What a method did to general text, or to what its features tell of a task, in one sentence."""
+    general = one.part == GENERAL
+    words, noun = (_GENERAL_TEXT, "excerpt") if general else (_A_PROBE, "example")
+    names = {"task": one.part.removeprefix(FEATURES), "unit": units.unit(one.metric)}
+    counted = f"{format.plural(one.n, noun)}, {format.plural(one.seeds, 'seed') if one.group.draws else '1 run'}"
+    if one.unchanged:
+        return f"{one.group.name}: {words['unchanged'].format(**names)} ({counted})"
+    names["margin"] = units.margin(one.metric, one.margin)
+    return f"{one.group.name}: {difference_sentence(one.metric, one.change, words, counted, **names)}"
 
 
 def change_row(one: Forgot) -> dict[str, Any]:
@@ -310,7 +288,6 @@ def change_row(one: Forgot) -> dict[str, Any]:
 
 
 _GENERAL_IS = {"better": "less than before", "worse": "more than before", "same": "equivalent"}
-
 
 _FEATURES_TELL = {"better": "tell more than before", "worse": "tell less than before", "same": "equivalent"}
 
@@ -327,17 +304,19 @@ def _change(one: Forgot) -> Cell:
 
 def _changes(caption: str, found: Sequence[Forgot], about: str, unit: str, n: str, own: Column) -> Table:
     """Every method before and after, with one column of its own."""
-    columns = (
+    general = found[0].part == GENERAL
+    columns = [
         Column("of", "method", lambda one: Cell(one.group.name, strong=True)),
         Column("of", about, _verdict),
         Column("of", "before", lambda one: level_cell(one.metric, one.before), number=True, unit=unit),
         Column("of", "after", lambda one: level_cell(one.metric, one.after), number=True, unit=unit),
-        Column("of", "change", _change, number=True, unit="" if found[0].part == GENERAL else "points"),
-        own,
+        Column("of", "change", _change, number=True, unit="" if general else "points"),
         Column("p_holm", "p (Holm)", format.p_value, number=True),
         Column("n", n, format.count, number=True),
         Column("seeds", "runs", number=True),
-    )
+    ]
+    # The task of a probe stands beside the method, the change on the task beside that of general text.
+    columns.insert(5 if general else 1, own)
     return table(caption, columns, [change_row(one) | {"of": one} for one in found])
 
 
@@ -462,11 +441,9 @@ MEASURES: Mapping[str, Callable[[Group, str], Loss | None]] = {
 """Name -> what a configuration's models had forgotten at a stage, None where it was not measured; the first that serves
 is taken."""
 
-
 SETTINGS = ("replay", "l2_sp", "ewc", "learning_rate", "r")
 """Fields that trade the task against what was known before, the method's own among them; so does the way from the base
 weights to the adapted ones."""
-
 
 _NO_SETTING = ("seed", "notebook", "interpolation", "ewc_samples", "evaluations")
 
@@ -601,7 +578,6 @@ def tradeoff_row(found: Tradeoff, place: int) -> dict[str, Any]:
 
 MOST_POINTS = 24
 
-
 _FORGOT = {
     GENERAL: "{} that general text costs more than before",
     "sequence": "points of accuracy lost on the earlier tasks",
@@ -700,7 +676,6 @@ def _tradeoff_figure(found: Tradeoff) -> Figure:
 
 _AS_GOOD = {"same": "yes", "better": "better", "worse": "no", "undecided": "undecided"}
 
-
 _FORGOT_LESS = {"same": "equivalent", "better": "yes", "worse": "no, more", "undecided": "undecided"}
 
 
@@ -764,7 +739,7 @@ def _blocks(found: Elsewhere) -> Iterator[Block]:
         caption = f"What a linear probe reads off the features before and after, {some[0].group.task}"
         probed = Column("of", "task of the probe", lambda one: one.part.removeprefix(FEATURES))
         yield _changes(caption, some, "its features", "accuracy, %", "examples", probed)
-        yield Fold("The same in words", (Sentences(tuple(f"{features_sentence(one)}." for one in some)),))
+        yield Fold("The same in words", (Sentences(tuple(f"{change_sentence(one)}." for one in some)),))
     if found.tradeoffs:
         yield Heading("Trade-off of the task and what is forgotten")
         yield Note(
@@ -789,7 +764,7 @@ def _general_blocks(contest: TaskComparison, found: Sequence[Forgot]) -> Iterato
         "How many bits a byte of ordinary text costs each method, before and after; lower is better. Every change is "
         f"paired: the same excerpts, the same seeds. Protocol: {format.protocols(protocols)}."
     )
-    yield Sentences(tuple(f"{general_sentence(one)}." for one in found))
+    yield Sentences(tuple(f"{change_sentence(one)}." for one in found))
     unit = units.unit(contest.metric).strip()
     on_task = Column("of", "change on the task", lambda one: _on_task_cell(contest, one), number=True, unit=unit)
     # Masked models have a metric of their own, which is never beside the other.

@@ -281,7 +281,6 @@ def where(shots: float) -> str:
 Answers = Sequence[tuple[str, ...]]
 """Who is best, segment by segment of the numbers of labels."""
 
-
 _FIRST = ("full", "probe", "tfidf")
 """Whom a reader wants a contrastive run compared with first."""
 
@@ -779,7 +778,6 @@ def _blocks(reading: "Reading", curves: LearningCurves) -> Iterator[Block]:
 
 
 _AT = ("measured", "shots", "shots_is", "low", "low_is", "high", "high_is")
-
 
 SECTION = Section(
     name="learning_curves",

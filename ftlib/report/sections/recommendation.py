@@ -96,7 +96,7 @@ def advise(contest: TaskComparison, forgot: Sequence[forgetting.Forgot] = ()) ->
             lines.append(_sentence(contest, chosen, one))
     elsewhere = next((one for one in forgot if one.group is chosen.group), None)
     if elsewhere and not elsewhere.unchanged:
-        lines.append(forgetting.bought_and_cost(contest, elsewhere) or f"{forgetting.general_sentence(elsewhere)}.")
+        lines.append(forgetting.bought_and_cost(contest, elsewhere) or f"{forgetting.change_sentence(elsewhere)}.")
     return Advice(
         contest.task,
         _headline(contest, chosen, same, open_, leaning),
