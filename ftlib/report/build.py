@@ -128,21 +128,6 @@ class Reading:
         ]
 
 
-def build(study_folder: str | Path) -> Path:
-    """Write a study's report.
-
-    Args:
-        study_folder: The folder that holds `runs/`, and `suite.toml` where there is one.
-
-    Returns:
-        The path of `report.html`.
-
-    Raises:
-        FtlibError: There is no record, or one cannot be read.
-    """
-    return write_report(Path(study_folder))
-
-
 _HERE = Path(__file__).parent
 
 
@@ -170,8 +155,19 @@ SECTIONS: tuple[Section, ...] = (
 """The sections, in the order of the page."""
 
 
-def write_report(folder: Path) -> Path:
-    """Read the study and write everything; see `ftlib.report.build.build`."""
+def build(study_folder: str | Path) -> Path:
+    """Write a study's report.
+
+    Args:
+        study_folder: The folder that holds `runs/`, and `suite.toml` where there is one.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        FtlibError: There is no record, or one cannot be read.
+    """
+    folder = Path(study_folder)
     study = read_study(folder)
     reading = Reading(study)
     wrong = metric_rows.disagreements(study)

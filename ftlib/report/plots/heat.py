@@ -186,7 +186,7 @@ def tradeoff(
     `forgotten_label`: What was forgotten, and in what unit.
     `lines`: Name -> the points between untouched and adapted weights, in the order of the way.
     `chosen`: A point that is filled: what the sentence below names.
-    `untouched`: The untouched model's quality.
+    `untouched`: The base model's quality.
     """
     forgotten, gained = np.asarray(forgotten, dtype=float), np.asarray(gained, dtype=float)
     on_line = {i for some in lines.values() for i in some}
@@ -215,7 +215,7 @@ def tradeoff(
     ax.margins(x=0.1, y=0.12)
     legend_below(ax)
     points = "; ".join(f"{names[i]} {gained[i, 0]:.3f} with {forgotten[i, 0]:.3f}" for i in range(len(names)))
-    base = "" if untouched is None else f" The untouched model: {untouched:.3f}."
+    base = "" if untouched is None else f" The base model: {untouched:.3f}."
     return described(ax, f"{label} against {forgotten_label}: {points}.{base}")
 
 
