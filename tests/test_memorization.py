@@ -19,8 +19,8 @@ from ftlib.metrics.registry import METRICS
 from ftlib.models.score.decoder import matched
 from ftlib.records.events import Events
 from ftlib.report.figures import drawing
+from ftlib.report.plots import alt_text
 from ftlib.report.plots.heat import exposure as draw
-from ftlib.report.plots.style import alt_text
 from ftlib.training.contract import Predictor
 from ftlib.training.trainer import fit
 

@@ -310,8 +310,8 @@ def test_other_test_sets_have_a_section_of_their_own(tmp_path):
 def test_a_figure_of_groups_is_described():
     from matplotlib.figure import Figure
 
+    from ftlib.report.plots import alt_text
     from ftlib.report.plots.heat import rates_by_group
-    from ftlib.report.plots.style import alt_text
 
     ax = Figure().add_subplot()
     nan = float("nan")

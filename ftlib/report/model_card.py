@@ -156,7 +156,7 @@ def levels(record: RunRecord, others: Sequence[RunRecord]) -> list[str]:
             span = f"{min(seeds):.3f} to {max(seeds):.3f} ({len(seeds)} runs)" if seeds else "no other run"
             counts = str(leaf.get("n", ""))
             rows.append((inert(part), inert(name), _shown(before.get(name)), _shown(leaf), counts, span))
-    header = ("measured on", "metric", "untouched model", "this model", "n", "the same with other seeds")
+    header = ("measured on", "metric", "base model", "this model", "n", "the same with other seeds")
     protocols = dict.fromkeys(leaf["protocol"] for _, leaf in of_test(record) if leaf.get("protocol"))
     return [
         "In brackets 95 % intervals: for new examples, for this one training. Other seeds say how much was luck.",
@@ -203,7 +203,7 @@ def memory(record: RunRecord) -> list[str]:
     ]
     if not rows:
         return ["Not tested. A model can repeat what it was trained on, the more often it stood there the likelier."]
-    header = ("", "untouched model", "this model", "n")
+    header = ("", "base model", "this model", "n")
     said = dict.fromkeys(leaf["protocol"] for part in after if part.startswith((PREFIX, "extraction:"))
                          for leaf in after[part].values())  # fmt: skip
     return [*_table(header, rows), *[line for one in said for line in ("", f"{inert(one)}.")]]
