@@ -19,8 +19,14 @@ def put(text: str, table: str, rows: str) -> str:
             rf"(^class {table}\b.*?^    model_config = .*?$)", rf"\1\n\n{rows}", text, count=1, flags=re.M | re.S
         )
     begin = re.search(rf"^{table}\b.* = ", text, re.M).end()
-    end = begin + re.search(r"^(        \)|    \}|\)  # fmt: skip)$", text[begin:], re.M).start()
-    return text[:end] + rows + text[end:]
+    end = begin + re.search(r"^(        \)|    \}|\)  # fmt: skip|\))$", text[begin:], re.M).start()
+    added = text[:end] + rows + text[end:]
+    if table == "SECTIONS":
+        (name,) = re.findall(r"(\w+)\.SECTION", rows)
+        added = added.replace(
+            "from ftlib.report.sections import (\n", f"from ftlib.report.sections import (\n    {name},\n"
+        )
+    return added
 
 
 @pytest.mark.parametrize("section", SECTIONS)
