@@ -115,7 +115,12 @@ def drawn(rng, top, hard, *, seeds=3, steady=0.1, over=TRIED, drop=(0.6, 1.2)):
 
 
 @pytest.mark.parametrize(
-    ("steady", "drop", "n"), [(0.02, (0.9, 0.9), 300), (0.1, (0.6, 1.2), 300), (0.3, (0.9, 1.6), 600)]
+    ("steady", "drop", "n"),
+    [
+        pytest.param(0.02, (0.9, 0.9), 300, marks=pytest.mark.slow),
+        (0.1, (0.6, 1.2), 300),
+        pytest.param(0.3, (0.9, 1.6), 600, marks=pytest.mark.slow),
+    ],
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(steady, drop, n, monkeypatch):
     """95 % of 120 is 114 +- 2.4; a bootstrap over the three seeds holds it in 83 % in the last case."""
