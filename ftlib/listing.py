@@ -10,6 +10,7 @@ from typing import Any
 
 from ftlib.core.atomic import cache_folder
 from ftlib.core.errors import FtlibError
+from ftlib.core.surroundings import CONTAINER
 from ftlib.execution import notebook_exec
 from ftlib.records import provenance
 
@@ -110,7 +111,12 @@ def _in_columns(row: dict[str, Any], of_what: str) -> str:
     """A model's row in words, each at its place."""
     if row["problem"]:
         return f"cannot be used: {row['problem']}"
-    room = f"of the {row['memory_bytes'] / 1e9:.3g} GB of {of_what}"
+    size = row["memory_bytes"] / 1e9
+    room = (
+        f"of the {size:.1f} GB (limit of this container)"
+        if of_what == CONTAINER
+        else f"of the {size:.3g} GB of {of_what}"
+    )
     fits = {
         "train": "fits",
         "predict": f"fits to predict, too large to fine-tune fully {room}",

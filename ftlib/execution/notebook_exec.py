@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlib.core.errors import FtlibError, unknown
+from ftlib.core.surroundings import socket_folder
 
 if TYPE_CHECKING:
     from ftlib.execution.engines.prefork import WaitingKernel
@@ -82,17 +83,21 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
         if name not in declared:
             raise FtlibError(f"{source.name}: {unknown('parameter', name, declared)}")
 
-    with tempfile.TemporaryDirectory(prefix="ftlib-") as sockets:
+    short = socket_folder()
+    with tempfile.TemporaryDirectory(prefix="ftlib-", dir=short) as sockets:
 
         class OwnKernel(AsyncKernelManager):
             """A kernel of this interpreter, whatever kernelspec the user has, on sockets nobody else uses.
 
-            The default TCP ports race when several kernels start at once; Windows has nothing else.
+            The default TCP ports race when several kernels start at once; Windows has nothing else, and neither has a
+            machine where no folder's name is short enough.
             """
 
             def __init__(self, **options: Any) -> None:
                 super().__init__(**options)
-                if os.name == "posix":
+                # With its key, and so to go when the run goes.
+                self.connection_file = os.path.join(sockets, "kernel.json")
+                if os.name == "posix" and short is not None:
                     self.transport, self.ip = "ipc", os.path.join(sockets, "k")
 
             def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
