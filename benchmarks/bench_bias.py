@@ -121,7 +121,7 @@ def percent(row: dict | None) -> str:
 
 def exposure(report: dict) -> list[str]:
     """Exposure by how often a secret was planted, as Markdown: bits, mean over secrets and seeds."""
-    rows = [row for row in report["memorised"] if row["metric"] == "exposure"]
+    rows = [row for row in report["memorization"] if row["metric"] == "exposure"]
     counts = sorted({row["repetitions"] for row in rows})
     lines = [f"| method | {' | '.join(f'planted {count}' for count in counts)} |"]
     lines.append(f"|{' --- |' * (1 + len(counts))}")
@@ -170,14 +170,21 @@ if __name__ == "__main__":
             "What the mitigations did:",
             "",
         ]
-        text += [*(f"- {row['sentence']}" for row in report["undone"]), "", "Against TF-IDF:", "", *decided(report), ""]
+        text += [
+            *(f"- {row['sentence']}" for row in report["mitigation_cost"]),
+            "",
+            "Against TF-IDF:",
+            "",
+            *decided(report),
+            "",
+        ]
     if "reviews" in options.parts:
         report, _ = ran(folder / "reviews", SUITES["reviews"])
         text += ["## reviews: fine-tuning and TF-IDF", "", *decided(report), ""]
     if "canaries" in options.parts:
         report, _ = ran(folder / "canaries", suite_of("misuse"))
         text += ["## Canaries", "", *exposure(report), ""]
-        text += [f"- {row['sentence']}" for row in report["memorised_verdicts"] if row["question"] != "memorised"]
+        text += [f"- {row['sentence']}" for row in report["memorization_verdicts"] if row["question"] != "memorised"]
     print("\n".join(text))
     write(Path(options.out) / "bias.md", "\n".join(text))
     sys.exit(int(off > 1e-12))

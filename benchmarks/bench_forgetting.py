@@ -1,6 +1,6 @@
 """Sequences of four real tasks, as for BERT, and the trade-off of task and forgetting; writes docs/forgetting.md.
 
-    python benchmarks/bench_forgetting.py [dial remedies sequence] [--seeds 5] [--folder FOLDER] [--out docs]
+    python benchmarks/bench_forgetting.py [tradeoff remedies sequence] [--seeds 5] [--folder FOLDER] [--out docs]
 
 sequence: question types (TREC), news (AG News), intents (Banking77, its ten most frequent) and sentiment (SST-2), in
 this order, one model, 300 examples of each: full fine-tuning at a high rate and at a low one, LoRA at two rates. Once
@@ -8,7 +8,7 @@ with four passes over each task, and once with twelve, since at a low rate four 
 has little to forget.
 Published for BERT-base on RTE, MRPC, CoLA and SST-2 over five seeds: 19.9 +/- 4.8 points forgotten by full fine-tuning,
 0.6 +/- 1.4 by LoRA (arXiv 2603.27707). A verdict on the difference, and on whether it turns at the lower rate.
-dial: the first part of `reports/forgetting`, a language model; wanted within 15 minutes on 2 cores.
+tradeoff: the first part of `reports/forgetting`, a language model; wanted within 15 minutes on 2 cores.
 remedies: all of `reports/forgetting`.
 """
 
@@ -82,7 +82,7 @@ def prepared(folder):
             table.to_csv(target / f"{split}.csv", index=False, quoting=csv.QUOTE_ALL)
 
 
-def dial_suite():
+def tradeoff_suite():
     """The first part of reports/forgetting: small steps, part of the way, replay."""
     text = suite_of("forgetting")
     return text[: text.index("# Other remedies:")]
@@ -115,10 +115,10 @@ def sequence_lines(study, report, epochs):
     return [*found, "", said, "", *(f"- {one}" for one in verdicts), ""]
 
 
-def dial_lines(report, task):
-    """The trade-off's points: quality on the task, and what was forgotten."""
+def tradeoff_lines(report, task):
+    """The points of the trade-off: quality on the task beside what was forgotten."""
     found = ["| setting | on the task | forgotten |", "| --- | --- | --- |"]
-    for row in report["dial"]:
+    for row in report["tradeoff"]:
         if row["task"] == task:
             scale, digits = (100, 1) if row["metric"] == "accuracy" else (1, 3)
             value, lost = (
@@ -133,14 +133,14 @@ def dial_lines(report, task):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["dial", "remedies", "sequence"])
+    parser.add_argument("parts", nargs="*", default=["tradeoff", "remedies", "sequence"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", default="build/forgetting")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
     folder, text, slow = Path(options.folder), ["# What is forgotten: measured", ""], False
-    if "dial" in options.parts:
-        report, seconds = ran(folder / "dial", dial_suite())
+    if "tradeoff" in options.parts:
+        report, seconds = ran(folder / "tradeoff", tradeoff_suite())
         slow = seconds > WANTED
         took = f" ({seconds / 60:.1f} minutes)" if seconds else ""
         text += [
@@ -148,15 +148,15 @@ if __name__ == "__main__":
             "",
             UNITS,
             "",
-            *dial_lines(report, "pydocs_text"),
+            *tradeoff_lines(report, "pydocs_text"),
         ]
     if "remedies" in options.parts:
         report, _ = ran(folder / "whole", suite_of("forgetting"))
-        text += ["## Every remedy: `reports/forgetting`", "", UNITS, "", *dial_lines(report, "pydocs_text")]
+        text += ["## Every remedy: `reports/forgetting`", "", UNITS, "", *tradeoff_lines(report, "pydocs_text")]
         text += [
             "Reviews, then occupations, then libraries; points of accuracy on the last, and points forgotten of the"
         ]
-        text += ["others since each was learned:", "", *dial_lines(report, "pydocs")]
+        text += ["others since each was learned:", "", *tradeoff_lines(report, "pydocs")]
         text += [*(f"- {row['sentence']}" for row in report["sequences"] if row.get("sentence")), ""]
     if "sequence" in options.parts and not SHARED.exists():
         print("sequence: skipped, since ../shared/data is not beside the checkout")

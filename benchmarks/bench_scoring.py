@@ -32,10 +32,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+import ftlib.report.plots as style
 from ftlib.models import score
 from ftlib.models.score import facts
 from ftlib.report.figures import drawing, svg
-from ftlib.report.plots import style
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = {asyncio: " tasks and event loops", email: " mail messages", unittest: " unit tests", xml: " XML documents"}

@@ -17,7 +17,7 @@ from scipy import stats as scipy_stats
 from ftlib.stats.bootstrap import bootstrap_means
 from ftlib.stats.intervals import metric_interval
 from ftlib.stats.multiple import compare_all
-from ftlib.stats.verdict import compare, compare_metric
+from ftlib.stats.verdict import compare
 
 METHODS, SEEDS, EXAMPLES, CLASSES = 20, 5, 2_000, 8
 
@@ -96,8 +96,9 @@ def main():
         print(f"metric_interval {metric}, {SEEDS} x {EXAMPLES}, {CLASSES} classes: {1e3 * seconds:.1f} ms")
     seconds, _ = timed(lambda: compare(scores[0], scores[9], margin=0.01, rng=rng))
     print(f"compare: {1e3 * seconds:.1f} ms")
-    seconds, _ = timed(lambda: compare_metric(labels, guesses[0], guesses[1], "f1_macro", margin=0.01, rng=rng))
-    print(f"compare_metric, one seed, with 4 000 permutations of macro F1: {1e3 * seconds:.1f} ms")
+    pair = {"a": guesses[0], "b": guesses[1]}
+    seconds, _ = timed(lambda: compare_all(pair, labels=labels, metric="f1_macro", margin=0.01, rng=rng))
+    print(f"compare_all, one pair, one seed, with 4 000 permutations of macro F1: {1e3 * seconds:.1f} ms")
     table = {f"method {i}": scores[i] for i in range(METHODS)}
     seconds, pairs = timed(lambda: compare_all(table, margin=0.01, rng=rng), repeats=1)
     print(f"compare_all: {len(pairs)} pairs of {METHODS} methods: {seconds:.2f} s")

@@ -53,7 +53,7 @@ if __name__ == "__main__":
         report, seconds = ran(Path(options.folder) / name, suite_of(name))
         took = f" ({seconds / 60:.0f} minutes)" if seconds else ""
         text += [f"## {STUDIES[name]}{took}", "", *scores(report), ""]
-        text += [*(f"- {row['sentence']}" for row in report["carried"]), ""]
+        text += [*(f"- {row['sentence']}" for row in report["transfer"]), ""]
         if name == "transfer":
             text += [*answers(report), ""]
     print("\n".join(text))

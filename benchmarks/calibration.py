@@ -18,14 +18,14 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from ftlib.stats.bootstrap import bootstrap_interval
+from ftlib.stats.bootstrap import bootstrap_means
 from ftlib.stats.intervals import interval, metric_interval
-from ftlib.stats.linearize import label_values
+from ftlib.stats.linearize import label_values, ratio_values
 from ftlib.stats.multiple import compare_all
 from ftlib.stats.paired import difference
 from ftlib.stats.power import DifferenceVariance, power_of
 from ftlib.stats.variance import variance_components
-from ftlib.stats.verdict import compare, compare_ratio
+from ftlib.stats.verdict import compare
 
 PRIORS = np.array([0.4, 0.3, 0.2, 0.1])
 OFFSETS = np.array([0.3, 0.0, -0.2, -0.4])
@@ -195,7 +195,8 @@ def elsewhere(replicates, rng):
 
         def by_bootstrap(w=w, n_seeds=n_seeds):
             labels, a, b, _ = w.draw(n_seeds, 500, rng)
-            low, high = bootstrap_interval((a == labels) * 1.0 - (b == labels), rng, n_replicates=500)
+            means = bootstrap_means(((a == labels) * 1.0 - (b == labels))[None], rng, n_replicates=500)
+            low, high = np.quantile(means, [0.025, 0.975])
             return low <= w.difference() <= high
 
         rows.append((f"percentile bootstrap (not used), {n_seeds} seeds, 500 examples, large", share(by_bootstrap)))
@@ -248,7 +249,8 @@ def elsewhere(replicates, rng):
             text = rng.normal(1.2, 0.3, n_examples)
             a, b = (n_bytes * (text + rng.normal(0, 0.05, (3, n_examples)) + s)
                     for s in rng.normal(0, 0.01, (2, 3, 1)))  # fmt: skip
-            return covers(compare_ratio((a, n_bytes), (b, n_bytes), margin=1, rng=rng), 0.0)
+            tables = (ratio_values(nats, n_bytes) for nats in (a, b))
+            return covers(compare(*tables, margin=1, unit="bits per byte", higher_is_better=False), 0.0)
 
         rows.append((f"bits per byte, 3 seeds, {n_examples} texts of uneven length", share(bits)))
 

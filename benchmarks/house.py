@@ -78,7 +78,7 @@ def main() -> None:
         found = reach(start, graph)
         print(f"reached from ftlib.{start}: {len(found)} files, {sum(lines[name] for name in found)} lines")
     print(f"longest path of rooms: {' -> '.join(longest_path(graph))}")
-    tests = [path for path in (ROOT / "tests").rglob("*.py")]
+    tests = list((ROOT / "tests").rglob("*.py"))
     print(f"tests: {len(tests)} files, {sum(len(p.read_text(encoding='utf-8').splitlines()) for p in tests)} lines")
 
 

@@ -34,7 +34,6 @@ _HOME = {
     "open_model": "ftlib.execution.run",
     "open_task": "ftlib.execution.run",
     "picture": "ftlib.report.figures",
-    "pictured": "ftlib.report.sections.continual",
     "read_curve": "ftlib.records.events",
     "read_ladder": "ftlib.report.sections.learning_curve",
     "read_predictions": "ftlib.records",

@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(do=_check)
 
     listing = commands.add_parser("list", help="what there is")
-    listing.add_argument("what", choices=("tasks", "models", "methods", "metrics", "notebooks", "studies"))
+    listing.add_argument(
+        "what", choices=("tasks", "models", "methods", "metrics", "evaluations", "notebooks", "studies")
+    )
     listing.add_argument("folders", nargs="*", metavar="FOLDER", help="with models: folders of more of them")
     listing.add_argument("--json", action="store_true", help="for programs")
     listing.add_argument(

@@ -54,7 +54,7 @@ def catalogue(what: str, folders: Sequence[str] = (), memory: float = 0.0) -> li
     """The rows of one table, each with a name and a summary.
 
     Args:
-        what: tasks, models, methods, metrics, notebooks or studies.
+        what: tasks, models, methods, metrics, evaluations, notebooks or studies.
         folders: More models to list: folders of them.
         memory: Gigabytes (10^9 bytes) that a model may take; 0: what this machine has.
 
@@ -71,6 +71,7 @@ def catalogue(what: str, folders: Sequence[str] = (), memory: float = 0.0) -> li
         "models": partial(_models, folders, memory),
         "methods": _methods,
         "metrics": _metrics,
+        "evaluations": _evaluations,
         "notebooks": _notebooks,
         "studies": _studies,
     }[what]()
@@ -80,7 +81,7 @@ def _tasks() -> list[dict[str, Any]]:
     from ftlib.data.registry import TASKS
 
     return [
-        *({"name": name, "summary": question} for name, question in TASKS.items()),
+        *({"name": name, "summary": task.question} for name, task in TASKS.items()),
         {
             "name": "file:PATH",
             "summary": "a CSV, TSV, JSONL, Parquet or text file, or a folder of train/validation/test",
@@ -156,6 +157,23 @@ def _methods() -> list[dict[str, Any]]:
         row["arguments"] = {name: f"{meaning} [{default!r}]" for name, (default, meaning) in method.arguments.items()}
         rows.append(row | {"kinds": list(method.kinds), "families": list(method.families)})
     return rows
+
+
+def _evaluations() -> list[dict[str, Any]]:
+    from ftlib.data.evaluations import EVALUATIONS
+
+    return [
+        {
+            "name": name,
+            "summary": row.question,
+            "metrics": list(row.metrics),
+            "passes": row.passes,
+            "bias": row.is_bias,
+        }
+        for row in EVALUATIONS.values()
+        if row.field == "evaluations"
+        for name in row.offered or (row.name,)
+    ]
 
 
 def _metrics() -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def rising(
     task: str = "",
     shift: float = 0.0,
 ) -> list[Made]:
-    """The runs of a ladder on one task, with zero-shot and TF-IDF on all labels beside it."""
+    """The runs of a few-shot study of one task, with zero-shot and TF-IDF on all labels beside it."""
     more = {"task": task} if task else {}
     made = [Made("majority", -2.0, fields=more), Made("tfidf", 0.9 + shift, fields=more)]
     made.append(Made("zero_shot", -0.12, fields=more, as_before=True))

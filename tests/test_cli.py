@@ -262,7 +262,7 @@ def test_a_plan_says_what_will_run_and_what_the_test_set_can_show(here, capsys):
     said = capsys.readouterr().out
     assert "accuracy, margin 0.01, seeds 0, 1\n" in said
     assert "2 labels; train 80, validation 16, test 24; 24 test examples are used" in said
-    assert "cannot be told apart" in said and "file:opinions lora: 2 runs" in said
+    assert "will not be shown" in said and "file:opinions lora: 2 runs" in said
     assert [path.name for path in (here / "study").iterdir()] == ["suite.toml"]
 
 
@@ -292,11 +292,13 @@ def test_a_run_that_is_recorded_is_not_run_again_by_a_scheduler(toy_study, capsy
     run_dir = next(toy_study.study.glob("runs/*"))
     before = (run_dir / "record.json").stat().st_mtime_ns
     assert cli.main(["run-one", str(run_dir)]) == 0
-    assert capsys.readouterr().out.strip() == f"ok: {run_dir.name}"
+    assert capsys.readouterr().out.strip() == (
+        f"ok: {run_dir.name}: has its record already; nothing was run, and nothing was changed"
+    )
     assert (run_dir / "record.json").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("what", ["tasks", "models", "methods", "metrics", "notebooks", "studies"])
+@pytest.mark.parametrize("what", ["tasks", "models", "methods", "metrics", "evaluations", "notebooks", "studies"])
 def test_every_table_is_listed_for_people_and_for_programs(what, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert cli.main(["list", what, "--json"]) == 0

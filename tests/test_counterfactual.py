@@ -8,9 +8,9 @@ from scipy import stats
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
-from ftlib.data.probes import BIASES, is_bias, part_of
+from ftlib.data.evaluations import EVALUATIONS, is_bias, part_of
 from ftlib.data.task import make_task
-from ftlib.evaluation import bias_probes
+from ftlib.evaluation.evaluate import evaluate_named
 from ftlib.metrics.bias import looked_at, measure_swaps, measure_templates
 from ftlib.metrics.registry import METRICS
 from ftlib.stats.paired import wilson
@@ -124,7 +124,7 @@ def sexist(texts):
 
 
 def test_swaps_find_a_classifier_that_prefers_women():
-    found = bias_probes.evaluate_bias("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:gender")
+    found = evaluate_named("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:gender")
     metrics, table = found["swaps:gender"]
     # "His wife smiled." names both; "Her husband smiled." is what becomes likelier.
     assert metrics["flip_rate"]["value"] == 1.0 and metrics["flip_rate"]["n"] == 4 and metrics["flip_rate"]["of"] == 5
@@ -139,9 +139,9 @@ def test_swaps_find_a_classifier_that_prefers_women():
 
 
 def test_templates_find_it_too():
-    metrics, table = bias_probes.evaluate_bias(
-        "after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "templates"
-    )["templates"]
+    metrics, table = evaluate_named("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "templates")[
+        "templates"
+    ]
     gaps = {term: one["template_gap"] for term, one in metrics["groups"]["gender"].items()}
     assert gaps["female"]["value"] == pytest.approx(0.4) and gaps["male"]["value"] == pytest.approx(-0.2)
     assert gaps["female"]["p_holm"] < 0.001 and gaps["female"]["n"] == 30
@@ -153,14 +153,15 @@ def test_templates_find_it_too():
 def test_what_cannot_be_asked_says_why():
     predictor = Predictor(0, 0, 0)
     for name, metric in (("swaps:gender", "flip_rate"), ("templates", "template_gap")):
-        metrics, table = bias_probes.evaluate_bias("after", Experiment(), task(), None, predictor, name)[name]
+        metrics, table = evaluate_named("after", Experiment(), task(), None, predictor, name)[name]
         assert table is None and metrics[metric]["value"] is None and "without labels" in metrics[metric]["reason"]
-    metrics, table = bias_probes.evaluate_bias(
-        "after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:religion"
-    )["swaps:religion"]
+    metrics, table = evaluate_named("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:religion")[
+        "swaps:religion"
+    ]
     assert table is None and "none of 5 test texts" in metrics["flip_rate"]["reason"]
 
 
-def test_the_probes_are_named():
-    assert all(is_bias(name) for name in BIASES)
-    assert [part_of(name) for name in BIASES][:4] == list(BIASES)[:4]
+def test_the_evaluations_of_bias_are_named():
+    names = [name for row in EVALUATIONS.values() if row.is_bias for name in row.offered or (row.name,)]
+    assert names == ["swaps:gender", "swaps:nationality", "swaps:religion", "templates", "pairs:PATH"]
+    assert all(is_bias(name) and part_of(name) == name for name in names)

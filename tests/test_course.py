@@ -64,7 +64,7 @@ def test_an_adapter_that_begins_at_zero_has_forgotten_exactly_nothing(method, mo
 
 @pytest.mark.parametrize("method", ["full", "lora", "bitfit", "last_layers", "rslora"])
 def test_the_line_begins_at_the_untouched_model_and_ends_at_the_adapted_one_to_the_bit(method, at_home, monkeypatch):
-    monkeypatch.setattr(linear_probes, "names", lambda spec: ["topics"])
+    monkeypatch.setattr(linear_probes, "PROBED", ("topics",))
     monkeypatch.setattr(linear_probes, "_task", lambda name: ftlib.load_task("file:topics"))
     arguments = {"method_args": {"k": 1}} if method == "last_layers" else {}
     spec = Experiment(
@@ -390,10 +390,10 @@ IMPOSSIBLE = {
     "pydocs more than once": {"method": "full", "sequential_tasks": ["pydocs"]},
     "is not a classification task": {"method": "full", "joint_tasks": ["pydocs_text"]},
     "there is nothing old": {"method": "full", "replay": 0.5},
-    "does not add to the untouched weights": {"method": "dora", "interpolation": [0.5]},
+    "does not add to the base model.s weights": {"method": "dora", "interpolation": [0.5]},
     "hundredths": {"method": "full", "interpolation": [0.123]},
-    "needs earlier or together": {"method": "full", "other_task_limit": 5},
-    "not with earlier": {"method": "full", "sequential_tasks": ["bios"], "tuning": {"learning_rate": 3}},
+    "needs sequential_tasks or joint_tasks": {"method": "full", "other_task_limit": 5},
+    "not with sequential_tasks": {"method": "full", "sequential_tasks": ["bios"], "tuning": {"learning_rate": 3}},
     "merged needs the tasks": {"method": "merged"},
     "trained apart": {"method": "merged", "joint_tasks": ["bios"], "sequential_tasks": ["reviews"]},
     "unknown 'reviws'": {"method": "full", "sequential_tasks": ["reviws"]},

@@ -90,7 +90,7 @@ def test_documents_of_a_file_come_in_an_order_of_their_own():
 def test_collections_are_equal_and_the_cache_gives_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("FTLIB_CACHE", str(tmp_path))
     small = replace(TEXT_RECIPE, sizes={"test": 2, "validation": 1, "train": 4})
-    monkeypatch.setattr(pydocs, "RECIPE", small)
+    monkeypatch.setattr(pydocs, "TEXT_RECIPE", small)
     first, again = load_task("pydocs_text"), load_task("pydocs_text")
     assert first.sha256 == again.sha256 and len(first.splits["train"]) == 4 * len(pydocs.LIBRARIES)
     (path,) = (tmp_path / "pydocs_text").iterdir()

@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-import ftlib.data
+import ftlib.data.task
 from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
 from ftlib.data.audit import audit
@@ -244,7 +244,7 @@ def test_columns_that_are_not_there_are_refused(asked, said):
 
 def test_the_files_are_found_inside_an_installed_package(tmp_path, monkeypatch, bios):
     shutil.copytree(ROOT / "data" / "bios", tmp_path / "ftlib" / "_data" / "bios")
-    monkeypatch.setattr(ftlib.data, "__file__", str(tmp_path / "ftlib" / "data" / "__init__.py"))
+    monkeypatch.setattr(ftlib.data.task, "__file__", str(tmp_path / "ftlib" / "data" / "task.py"))
     task = load_task("bios", group_columns=["gender", "author"])
     assert task.sha256 == bios.sha256 and task.card == bios.card
     with pytest.raises(FtlibError, match="data/reviews/reviews.jsonl, are not in this installation"):

@@ -42,7 +42,13 @@ RENAMED: Mapping[str, str] = {
     "together": "joint_tasks",
     "alphas": "interpolation",
     "plan.probes": "evaluations",
+    "dial": "tradeoff",
+    "carried": "transfer",
     "how: together": "joint_tasks",
+    "a: untouched model": "base model",
+    "b: untouched model": "base model",
+    "method: untouched model": "base model",
+    "goal: zero_shot (the untouched model)": "zero_shot (the base model)",
     "metric: f1_negative": "f1.negative",
     "metric: f1_numpy": "f1.numpy",
     "metric: f1_nurse": "f1.nurse",
@@ -53,6 +59,12 @@ RENAMED: Mapping[str, str] = {
     "metric: f1_scipy": "f1.scipy",
     "metric: f1_teacher": "f1.teacher",
     "metric: f1_torch": "f1.torch",
+    "undone": "mitigation_cost",
+    "ledger": "bias_summary",
+    "memorised": "memorization",
+    "memorised_verdicts": "memorization_verdicts",
+    "verdict: cannot tell": "undecided",
+    "gap_verdict: cannot tell": "undecided",
 }
 """What is stored -> what it is called now.
 
@@ -65,6 +77,10 @@ LEFT_OUT = {
     "notes",
 }  # fmt: skip
 """Keys that hold prose."""
+GONE = {"winners_in_order"}
+"""Keys that reports no longer have."""
+GONE = {"winners_in_order"}
+"""Keys that are stored and that reports no longer have: who would have won with the settings in the order tried."""
 VARYING = {"provenance", "run_id"}
 """Keys that hold versions, paths, or hashes that the names of fields are part of."""
 SORTED = {"sequences"}
@@ -193,7 +209,7 @@ def simplified(text: str, path: Path, renamed: Mapping[str, str], any_order: boo
     if path.suffix == ".json":
         return _json(json.loads(text), renamed, any_order)
     header, *rows = csv.reader(io.StringIO(text))
-    kept = [place for place, name in enumerate(header) if name not in LEFT_OUT | VARYING]
+    kept = [place for place, name in enumerate(header) if name not in LEFT_OUT | VARYING | GONE]
     table = path.stem
     lines = [[_cell(table, header[place], row[place], renamed) for place in kept] for row in rows]
     file = io.StringIO()
@@ -207,7 +223,7 @@ def _json(content: Mapping[str, Any], renamed: Mapping[str, str], any_order: boo
     """One row a line, so that a difference is easily seen."""
     said = []
     for name, value in content.items():
-        if name in LEFT_OUT | VARYING:
+        if name in LEFT_OUT | VARYING | GONE:
             continue
         value = _kept(name, "", value, renamed)
         if isinstance(value, list):
@@ -228,7 +244,7 @@ def _kept(table: str, key: str, value: Any, renamed: Mapping[str, str]) -> Any:
         return {
             _key(table, name, renamed): _kept(table, name, item, renamed)
             for name, item in value.items()
-            if name not in LEFT_OUT | VARYING
+            if name not in LEFT_OUT | VARYING | GONE
         }
     if isinstance(value, list):
         return [_kept(table, key, item, renamed) for item in value]

@@ -27,7 +27,7 @@ def problems(tmp_path, text) -> list[str]:
 def test_a_plan_without_tasks_keeps_the_hash_it_had_before_there_were_any():
     """If this fails, every record made under such a plan becomes exploratory. Was that meant? Then change this."""
     question = "Which library does this documentation describe: how should a small encoder be adapted to tell?"
-    assert hash_of(question, Plan(primary="accuracy", margin=0.02, seeds=[0, 1, 2])) == "88aa6ada945d846f"
+    assert hash_of(question, Plan(primary="accuracy", margin=0.02, seeds=[0, 1, 2])) == "8cec60cc7f9534cc"
 
 
 def test_a_plan_without_tasks_says_nothing_of_them():

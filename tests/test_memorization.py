@@ -13,13 +13,14 @@ from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.data import canaries
 from ftlib.evaluation import memorization
+from ftlib.evaluation.evaluate import evaluate_named
 from ftlib.metrics.memorization import by_chance, exposure, exposure_interval, exposures, extraction, rank
 from ftlib.metrics.registry import METRICS
 from ftlib.models.score.decoder import matched
 from ftlib.records.events import Events
 from ftlib.report.figures import drawing
+from ftlib.report.plots import alt_text
 from ftlib.report.plots.heat import exposure as draw
-from ftlib.report.plots.style import alt_text
 from ftlib.training.contract import Predictor
 from ftlib.training.trainer import fit
 
@@ -214,9 +215,9 @@ def test_exposure_rises_with_repetitions_and_the_untouched_model_knows_nothing(
     task = memorization.planted_task(ftlib.load_task(spec.task), spec)
     model = ftlib.open_model(spec)
     predictor = METHODS[method].prepare()(model, spec, task, None)
-    untouched = memorization.evaluate_memorization("before", spec, task, model, Predictor(0, 0, 0))
+    untouched = evaluate_named("before", spec, task, model, Predictor(0, 0, 0), "canaries")
     fit(predictor.trainable, model, spec, task.draw(**spec.drawing()), Quiet())
-    adapted = memorization.evaluate_memorization("after", spec, task, model, predictor)
+    adapted = evaluate_named("after", spec, task, model, predictor, "canaries")
     assert list(adapted) == ["canaries:0", f"canaries:{some}", "canaries:16", "extraction:train", "extraction:test"]
     before, after = (
         {part: metrics["exposure"]["value"] for part, (metrics, _) in found.items() if "exposure" in metrics}
@@ -231,7 +232,7 @@ def test_exposure_rises_with_repetitions_and_the_untouched_model_knows_nothing(
 def test_every_figure_can_be_computed_again_from_the_predictions(at_home, few):
     spec = asked([1])
     task, model = memorization.planted_task(ftlib.load_task(spec.task), spec), ftlib.open_model(spec)
-    found = memorization.evaluate_memorization("before", spec, task, model, Predictor(0, 0, 0))
+    found = evaluate_named("before", spec, task, model, Predictor(0, 0, 0), "canaries")
     metrics, table = found["canaries:1"]
     assert metrics["exposure"]["n"] == canaries.EACH and "256 candidates" in metrics["exposure"]["protocol"]
     assert exposure(table["rank"], table["candidates"].iloc[0]) == pytest.approx(metrics["exposure"]["value"])
@@ -246,9 +247,7 @@ def test_documents_that_are_too_short_give_no_value_and_a_reason(at_home, few, m
     monkeypatch.setattr(memorization, "GIVEN", 100)
     spec = asked([0])
     task, model = memorization.planted_task(ftlib.load_task(spec.task), spec), ftlib.open_model(spec)
-    metrics, table = memorization.evaluate_memorization("before", spec, task, model, Predictor(0, 0, 0))[
-        "extraction:test"
-    ]
+    metrics, table = evaluate_named("before", spec, task, model, Predictor(0, 0, 0), "canaries")["extraction:test"]
     assert metrics["extraction"]["value"] is None and "104 tokens" in metrics["extraction"]["reason"] and table is None
 
 

@@ -1,6 +1,7 @@
 """Every method yields a probability per label; what trains learns, and the same seed gives the same result."""
 
 import numpy as np
+import peft
 import pytest
 import toy
 
@@ -8,7 +9,12 @@ import ftlib
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import Diverged, FtlibError
+from ftlib.data.evaluations import EVALUATIONS
+from ftlib.data.kinds import KINDS
+from ftlib.evaluation.evaluate import evaluate
+from ftlib.metrics.registry import METRICS
 from ftlib.models import loading
+from ftlib.records import COLUMNS
 
 FIELDS = {"task": "file:opinions", "model": "tiny", "label_words": toy.LABEL_WORDS, "dtype": "float32"}
 
@@ -19,15 +25,21 @@ ON_AN_ENCODER = [
     for name, method in METHODS.items()
     if "encoder" in method.serves.get("classification", ()) and not method.groups
 ]
-ASKED = {"merged": {"joint_tasks": ["file:topics"]}, "distill": {"method_args": {"layers": 1}}}
-"""What a method must be told beside its name."""
 
 
 def spec_of(method, **fields):
-    # Learned tokens take places among the 128 that the tiny model sees.
-    fields = ({"max_length": 64} if "num_virtual_tokens" in METHODS[method].arguments else {}) | fields
-    quick = {"epochs": 3.0, "batch_size": 8, "learning_rate": 0.003} if METHODS[method].trains else {}
-    return Experiment(method=method, **FIELDS, **quick | ASKED.get(method, {}) | fields)
+    row, told = METHODS[method], {}
+    if row.trains:
+        told |= {"epochs": 3.0, "batch_size": 8, "learning_rate": 0.003}
+    if row.merges:
+        told["joint_tasks"] = ["file:topics"]
+    if "layers" in row.arguments:
+        # The tiny model has two.
+        told["method_args"] = {"layers": 1}
+    if "num_virtual_tokens" in row.arguments:
+        # They take places among the 128 that the tiny model sees.
+        told["max_length"] = 64
+    return Experiment(method=method, **FIELDS, **told | fields)
 
 
 @pytest.mark.parametrize("method", ON_AN_ENCODER)
@@ -143,3 +155,32 @@ def test_the_frozen_features_are_computed_once(at_home, monkeypatch):
     assert second.metrics == first.metrics
     # The cost is what the work takes, not what the cache left to do.
     assert second.cost["train_seconds"] > 0.2 * first.cost["train_seconds"]
+
+
+# The tables name what is there.
+
+
+def test_every_row_names_what_is_there():
+    for kind in KINDS.values():
+        assert kind.primary in kind.metrics and not METRICS[kind.primary].not_primary
+        assert all(not METHODS[name].model and kind.name in METHODS[name].serves for name in kind.baselines)
+        assert all(callable(kind.function(what)) for what in ("evaluate", "predictor", "read"))
+    for row in EVALUATIONS.values():
+        assert callable(row.function()) and set(row.metrics) <= set(METRICS) and row.field in Experiment.model_fields
+    for method in METHODS.values():
+        assert (
+            callable(method.prepare()) and method.trains == bool(method.moves) and method.counterpart in {"", *METHODS}
+        )
+        if method.peft:
+            given = {*method.peft_arguments, *method.arguments} - {"combination", "density", "weight"}
+            assert given <= set(getattr(peft, method.peft).__dataclass_fields__), method.name
+
+
+@pytest.mark.parametrize(("task", "method"), [("file:opinions", "tfidf"), ("file:notes.txt", "ngram")])
+def test_a_kind_says_the_columns_of_its_predictions(task, method, at_home):
+    spec = Experiment(task=task, method=method)
+    read = ftlib.load_task(task)
+    found = evaluate("after", spec, read, None, METHODS[method].prepare()(None, spec, read, read.splits["train"]))
+    filled = {name for name in COLUMNS if found.predictions[name].notna().all()} - {"stage", "part", "id", "cluster"}
+    # A model without a tokenizer, as these are, has no number of tokens.
+    assert filled == set(KINDS[read.kind].columns) - {"n_tokens"}

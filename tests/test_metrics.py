@@ -1,6 +1,8 @@
 """Every metric against scikit-learn and by hand; undefined is NaN with a reason."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from sklearn import metrics as sk
 
 from ftlib.core.errors import FtlibError
 from ftlib.metrics import classification
+from ftlib.metrics.as_evaluate import INPUTS, as_evaluate, from_evaluate
 from ftlib.metrics.registry import METRICS, measure, metric_row
 
 
@@ -60,7 +63,7 @@ def test_measure_fills_value_interval_and_n_for_every_label(drawn):
     found = measure(table_of(labels, predictions, names), names)
     assert set(names) == set(found["f1"])
     assert ("f1_binary" in found) == (len(names) == 2)
-    for leaf in found.values():
+    for leaf in [*found.pop("f1").values(), *found.values()]:
         assert leaf["low"] <= leaf["value"] <= leaf["high"]
         assert leaf["n"] == 200
 
@@ -109,9 +112,7 @@ def test_every_row_says_direction_unit_range_and_source():
 def test_metrics_serve_as_evaluate_metrics():
     import evaluate
 
-    from ftlib.metrics.as_evaluate import metric
-
-    both = evaluate.combine([metric("accuracy"), metric("f1_macro"), metric("mcc")])
+    both = evaluate.combine([as_evaluate("accuracy"), as_evaluate("f1_macro"), as_evaluate("mcc")])
     both.add_batch(references=[0, 0, 1, 2], predictions=[0, 1, 1, 2])
     found = both.compute()
     assert found["accuracy"] == 0.75
@@ -120,7 +121,64 @@ def test_metrics_serve_as_evaluate_metrics():
 
 @pytest.mark.parametrize("wrong", [[0.9, 1.0], [None, 1], ["a", "b"]])
 def test_evaluate_metrics_check_what_evaluate_would_cast(wrong):
-    from ftlib.metrics.as_evaluate import metric
-
     with pytest.raises(FtlibError, match="integer"):
-        metric("accuracy").compute(references=[1, 1], predictions=wrong)
+        as_evaluate("accuracy").compute(references=[1, 1], predictions=wrong)
+
+
+R = [[0.9, 0.2], [0.7, 0.8]]
+PROBABILITIES = [[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]]
+GIVEN = {
+    "predictions": ([0, 0, 1, 1], [0, 1, 1, 1]),
+    "probabilities": ([0, 0, 1, 1], PROBABILITIES),
+    "likelihoods": ([10.0, 20.0], [5, 8]),
+    "accuracies": ([0.5, 0.7, 0.6],),
+    "matrix": (R,),
+    "ranks": ([1, 4, 16],),
+    "matches": ([4, 3, 0],),
+    "versions": (PROBABILITIES, PROBABILITIES[::-1]),
+    "frames": ([[0.5, 0.25], [1.0, 0.5]],),
+    "pairs": ([-10.2, -9.5], [-11.0, -9.0]),
+}
+BESIDE = {"ranks": {"candidates": 16}, "matches": {"length": 4}, "frames": {"term": 0}}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_an_evaluate_module_and_comes_back_as_a_function(name):
+    row = METRICS[name]
+    more = {"base": [0.1, 0.3]} if name == "forward_transfer" else BESIDE.get(row.takes, {})
+    direct = row.function(*map(np.asarray, GIVEN[row.takes]), **more)
+    expected = float(getattr(direct, "value", direct))
+    module = as_evaluate(name)
+    columns = dict(zip(INPUTS[row.takes], GIVEN[row.takes], strict=True))
+    assert module.compute(**columns, **more) == {name: pytest.approx(expected)}
+    assert from_evaluate(module, **more)(*GIVEN[row.takes]) == pytest.approx(expected)
+
+
+def test_a_module_of_ones_own_serves_as_a_metric():
+    import datasets
+    import evaluate
+
+    class Mine(evaluate.Metric):
+        def _info(self):
+            number = datasets.Value("int64")
+            features = datasets.Features({"predictions": number, "references": number})
+            return evaluate.MetricInfo(description="mine", citation="none", features=features)
+
+        def _compute(self, predictions, references, weight=1.0):
+            hits = sum(p == r == 1 for p, r in zip(predictions, references, strict=True))
+            return {"hits": weight * hits, "given": [sum(predictions)], "labelled": sum(references)}
+
+    mine = Mine(keep_in_memory=True)
+    assert from_evaluate(mine, "hits", weight=0.5)(np.array([1, 1, 0]), np.array([1, 0, 1])) == 0.5
+    assert from_evaluate(mine, "labelled")([1, 1, 0], [1, 0, 0]) == 2, "labels come first"
+    with pytest.raises(FtlibError, match="hits, given, labelled; found several"):
+        from_evaluate(mine)([1], [1])
+    with pytest.raises(FtlibError, match="'given', which is none of them or no number"):
+        from_evaluate(mine, "given")([1], [1])
+    with pytest.raises(FtlibError, match="found int"):
+        from_evaluate(3)
+
+
+def test_evaluate_is_imported_when_it_is_asked_for():
+    code = "import sys, ftlib.metrics.as_evaluate; print('evaluate' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

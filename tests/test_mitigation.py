@@ -98,7 +98,7 @@ def test_without_groups_there_is_nothing_to_go_by(at_home):
         ({"method": "zero_shot", "mitigation": "balance"}, "zero_shot on pydocs"),
         ({"method": "setfit", "mitigation": "balance"}, "setfit on pydocs"),
         ({"method": "probe", "mitigation": "scrub", "mitigation_column": "x"}, "only reweight, balance"),
-        ({"method": "full", "mitigation": "balance", "sequential_tasks": ["bios"]}, "not with earlier"),
+        ({"method": "full", "mitigation": "balance", "sequential_tasks": ["bios"]}, "not with sequential_tasks"),
     ],
 )
 def test_what_cannot_be_is_said(fields, said):

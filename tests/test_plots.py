@@ -5,9 +5,10 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+import ftlib.report.plots as style
 from ftlib.report.figures import drawing, panels, svg
 from ftlib.report.plots import lines as plots
-from ftlib.report.plots import methods, style
+from ftlib.report.plots import methods
 
 HOSTILE = ["<script>alert(1)</script>", "</svg>&amp;\x1b$\\frac{1}", "類別 ١ \u202e"]
 

@@ -6,10 +6,10 @@ import pytest
 from ladders import swept
 from synthetic import LIBRARIES, Made, write_study
 
+import ftlib.report.plots as style
 from ftlib.core.errors import FtlibError
 from ftlib.records import lr_sweep
 from ftlib.records.lr_sweep import Sweep, best_rate, chosen_on_half, ratio_of_best, read_sweeps
-from ftlib.report.plots import style
 from ftlib.report.plots.lines import by_rate
 
 FULL = (1e-5, 1e-4, 1e-3, 1e-2)

@@ -147,14 +147,14 @@ def test_the_untouched_model_and_the_baselines_are_rows(ladder):
     before = [row for row in rows if row["stage"] == "before" and row["metric"] == "accuracy"]
     assert {row["method"] for row in before} == {"zero_shot", "probe", "full", "lora"}
     words = Page(ladder / "report.html").text
-    assert "untouched model" in words and "measured by zero_shot" in words
+    assert "base model" in words and "measured by zero_shot" in words
 
 
 def test_the_untouched_model_stands_for_itself_without_a_zero_shot_run(tmp_path):
     study = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.9)], n=100)
     found = next(comparison.task_comparisons(read_study(study)))
-    assert {one.name for one in found.contestants} == {"tfidf", "probe", "untouched model"}
-    assert found.duel("probe", "untouched model") is not None
+    assert {one.name for one in found.contestants} == {"tfidf", "probe", "base model"}
+    assert found.duel("probe", "base model") is not None
 
 
 def test_the_page_opens_with_question_verdict_and_interval(ladder):
@@ -176,7 +176,7 @@ def test_a_clear_winner_is_named_and_a_loser_is_not(tmp_path):
     ]
     told = advised(write_study(tmp_path / "study", made, n=400, noise=0.01))
     assert told.headline == "Use full: it is better than everything else that was tried."
-    assert any(line.startswith("full is better than zero_shot (the untouched model) by ") for line in told.reasons)
+    assert any(line.startswith("full is better than zero_shot (the base model) by ") for line in told.reasons)
     assert [rank for rank, _ in told.ranks] == ["1", "2", "4"] or [rank for rank, _ in told.ranks][0] == "1"
 
 
@@ -185,12 +185,12 @@ def test_of_methods_that_are_the_same_the_cheapest_is_recommended(tmp_path):
     study = write_study(tmp_path / "study", made, n=1500, plan={"margin": 0.06}, noise=0.0)
     told = advised(study)
     assert told.chosen == "lora"
-    assert told.headline.startswith("Use lora: ") and "are the same within 6 points" in told.headline
+    assert told.headline.startswith("Use lora: ") and "are equivalent within 6 points" in told.headline
 
 
-def test_what_cannot_be_told_apart_is_said_so(ladder):
+def test_what_is_not_shown_to_differ_is_said_so(ladder):
     told = advised(ladder)
-    assert told.headline.startswith("No winner yet: ") and "cannot be told apart" in told.headline
+    assert told.headline.startswith("No winner yet: ") and "are not shown to differ" in told.headline
     assert any("would decide" in line for line in told.reasons)
     assert any("If you must choose today" in line for line in told.reasons)
     assert ("1", "full, tfidf, lora and probe") in told.ranks or told.ranks[0][1].count(",") >= 1

@@ -30,7 +30,7 @@ def test_who_is_behind_the_probe_is_named_with_what_to_try(tmp_path):
 def test_who_is_behind_the_untouched_model_too_is_said_once(tmp_path):
     (line,) = said(tmp_path, *FROZEN, Made("full", -1.5, SEEDS), Made("lora", -1.6, SEEDS), Made("tfidf", -3.0))
     names = {"full and lora", "lora and full"}
-    assert any(line.startswith(f"{both} ended behind probe or zero_shot (the untouched model)") for both in names)
+    assert any(line.startswith(f"{both} ended behind probe or zero_shot (the base model)") for both in names)
     assert "setting them aside" in line and "tfidf" not in line
 
 

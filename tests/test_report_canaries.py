@@ -15,8 +15,7 @@ from ftlib.records.study import read_study
 from ftlib.report import build
 from ftlib.report.blocks import Fold, Note, Sentences, figures_of
 from ftlib.report.build import Reading
-from ftlib.report.sections import memorization
-from ftlib.report.sections.memorization import SECTION, memories
+from ftlib.report.sections.memorization import SECTION, bits, memorization
 from ftlib.report.tables import Table
 
 KNOWN = {"full": {0: 0.0, 1: 2.0, 4: 6.0, 16: 12.0}, "lora": {0: 0.0, 1: 0.0, 4: 2.0, 16: 12.0}}
@@ -28,9 +27,9 @@ def parts_of(method, seed):
     """(stage, part) -> its metrics and its predictions."""
     found = {}
     for stage in ("before", "after"):
-        for count, bits in KNOWN[method].items():
+        for count, above in KNOWN[method].items():
             rng = np.random.default_rng([seed, count, stage == "after"])
-            raised = bits if stage == "after" else 0.0
+            raised = above if stage == "after" else 0.0
             ranks = np.ceil(1024 * rng.random(EACH) / 2**raised).astype(int)
             leaf = dict(zip(("value", "low", "high"), exposure_interval(ranks, 1024), strict=True))
             leaf |= {"n": EACH, "protocol": "1,024 candidates"}
@@ -82,7 +81,7 @@ def section_of(study):
 
 
 def test_exposures_are_those_of_the_ranks_in_the_predictions(study):
-    (found,) = memories(read_study(study))
+    (found,) = memorization(read_study(study))
     assert [(one.group.method, one.repetitions) for one in found.kept] == [
         (method, count) for method in ("full", "lora") for count in (0, 1, 4, 16)
     ]
@@ -97,19 +96,19 @@ def test_exposures_are_those_of_the_ranks_in_the_predictions(study):
 
 
 def test_lora_against_full_is_put_in_a_verdict_at_each_number_of_repetitions(study):
-    told = section_of(study)[0]["memorised_verdicts"]
-    duels = {row["repetitions"]: row for row in told if row["question"] == "methods"}
-    assert set(duels) == {1, 4, 16}, "canaries that were not planted are no question"
-    assert {(row["a"], row["b"]) for row in duels.values()} == {("full", "lora")}
-    assert duels[4]["verdict"] == "more" and duels[4]["difference"] > 2
-    assert duels[4]["low"] < duels[4]["difference"] < duels[4]["high"] and duels[4]["p_holm"] < 0.05
-    assert duels[16]["verdict"] == "same", "both know all that can be seen"
-    assert "full against lora, planted 4 times: exposed more by" in duels[4]["sentence"]
-    assert "5 secrets, 3 seeds" in duels[4]["sentence"]
+    told = section_of(study)[0]["memorization_verdicts"]
+    pairs = {row["repetitions"]: row for row in told if row["question"] == "methods"}
+    assert set(pairs) == {1, 4, 16}, "canaries that were not planted are no question"
+    assert {(row["a"], row["b"]) for row in pairs.values()} == {("full", "lora")}
+    assert pairs[4]["verdict"] == "more" and pairs[4]["difference"] > 2
+    assert pairs[4]["low"] < pairs[4]["difference"] < pairs[4]["high"] and pairs[4]["p_holm"] < 0.05
+    assert pairs[16]["verdict"] == "same", "both know all that can be seen"
+    assert "full against lora, planted 4 times: exposed more by" in pairs[4]["sentence"]
+    assert "5 secrets, 3 seeds" in pairs[4]["sentence"]
 
 
 def test_a_family_of_comparisons_is_corrected_as_one(study):
-    told = section_of(study)[0]["memorised_verdicts"]
+    told = section_of(study)[0]["memorization_verdicts"]
     for question in ("methods", "memorised", "repeated"):
         rows = [row for row in told if row["question"] == question]
         assert all(row["p_holm"] >= row["p_value"] for row in rows)
@@ -117,7 +116,7 @@ def test_a_family_of_comparisons_is_corrected_as_one(study):
 
 
 def test_exposure_rises_with_repetitions_and_the_control_does_not(study):
-    told = section_of(study)[0]["memorised_verdicts"]
+    told = section_of(study)[0]["memorization_verdicts"]
     risen = {row["a"]: row for row in told if row["question"] == "repeated"}
     assert {row["verdict"] for row in risen.values()} == {"more"}
     assert "full: planted 16 times against planted once" in risen["full"]["sentence"]
@@ -127,7 +126,7 @@ def test_exposure_rises_with_repetitions_and_the_control_does_not(study):
 
 
 def test_documents_written_out_stand_beside_those_never_seen(study):
-    told = [row for row in section_of(study)[0]["memorised"] if row["metric"] == "extraction"]
+    told = [row for row in section_of(study)[0]["memorization"] if row["metric"] == "extraction"]
     found = {(row["method"], row["part"], row["stage"]): row for row in told}
     full = found["full", "extraction:train", "after"]
     assert full["value"] == pytest.approx(6 / 40) and full["n"] == 40 and full["seeds"] == 3
@@ -152,9 +151,9 @@ def test_the_report_holds_it_in_every_form(study):
     page = build.build(study).read_text(encoding="utf-8")
     assert "<h2>What it memorises</h2>" in page and "full against lora, planted 4 times: exposed more by" in page
     content = json.loads((study / "report.json").read_text(encoding="utf-8"))
-    assert len(content["memorised"]) == 2 * 2 * 4 + 2 * 2 * 2 and len(content["memorised_verdicts"]) == 3 + 8 + 2
-    with (study / "tables" / "memorised.csv").open(encoding="utf-8", newline="") as file:
-        assert len(list(csv.DictReader(file))) == len(content["memorised"])
+    assert len(content["memorization"]) == 2 * 2 * 4 + 2 * 2 * 2 and len(content["memorization_verdicts"]) == 3 + 8 + 2
+    with (study / "tables" / "memorization.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(content["memorization"])
     assert list((study / "figures").glob("*-exposure.svg"))
 
 
@@ -162,14 +161,14 @@ def test_a_study_without_canaries_has_no_such_part(tmp_path, quick):
     plain = write_study(tmp_path / "study", (), texts=(MadeText("full", -0.2),))
     assert section_of(plain) is None
     content = json.loads((build.build(plain).parent / "report.json").read_text(encoding="utf-8"))
-    assert content["memorised"] == content["memorised_verdicts"] == []
+    assert content["memorization"] == content["memorization_verdicts"] == []
 
 
 def test_one_seed_is_enough_to_say_something(tmp_path, quick):
     texts = (MadeText("full", -0.2), MadeText("lora", -0.1))
     told, _ = section_of(with_canaries(write_study(tmp_path / "study", (), texts=texts)))
-    assert told["memorised_verdicts"] and all(row["seeds"] == 1 for row in told["memorised_verdicts"])
+    assert told["memorization_verdicts"] and all(row["seeds"] == 1 for row in told["memorization_verdicts"])
 
 
 def test_numbers_are_shown_with_their_sign():
-    assert memorization.bits(float("nan")) == "n/a" and memorization.bits(0.04, signed=True) == "+0.0"
+    assert bits(float("nan")) == "n/a" and bits(0.04, signed=True) == "+0.0"

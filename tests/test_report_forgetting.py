@@ -1,4 +1,4 @@
-"""The report on what methods forget and carry over: sequences, features, the dial, one task for another."""
+"""The report on what methods forget: sequences, features, trade-offs of task and forgetting, transfer."""
 
 import csv
 import io
@@ -11,15 +11,17 @@ from courses import N, Went, write_courses
 from test_report import Page, digests, read
 
 from ftlib.metrics.continual import OF_R
+from ftlib.records import RunRecord
 from ftlib.records.study import differing, read_study
 from ftlib.report import build
+from ftlib.report.blocks import Note, figures_of
 from ftlib.report.figures import drawing, svg
+from ftlib.report.plots import alt_text
 from ftlib.report.plots.heat import heat
-from ftlib.report.plots.heat import tradeoff as plot_dial
-from ftlib.report.plots.style import alt_text
+from ftlib.report.plots.heat import tradeoff as plot_tradeoff
 from ftlib.report.sections import comparison, continual, forgetting, transfer
 from ftlib.report.sections.continual import alike, task_sequence
-from ftlib.report.sections.forgetting_page import forgetting_section
+from ftlib.report.tables import Table
 from ftlib.stats.paired import difference
 from ftlib.stats.variance import variance_components
 
@@ -41,6 +43,12 @@ def plain(test: float, **more) -> dict:
     return {"before": {"test": 0.35, **more.get("before", {})}, "after": {"test": test, **more.get("after", {})}}
 
 
+def blocks_of(section, folder) -> list:
+    """What a section shows of a study; nothing where it has none of it."""
+    found = section.read(build.Reading(read_study(folder)))
+    return [] if found is None else list(section.blocks(found))
+
+
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """Figures are not drawn, for tests that look at words and numbers."""
@@ -49,7 +57,7 @@ def quick(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Everything at once: three methods in sequence, one of them with features, a dial, pairs and joint training."""
+    """Everything at once: three methods in sequence, features, a trade-off, pairs and joint training."""
     probed = {"before": {"features:bios": 0.8}, "after": {"features:bios": 0.6}}
     steps = {f"alpha_{100 * a:.0f}": {"test": 0.35 + 0.45 * a, "general": 0.3 * a} for a in (0, 0.25, 0.5, 0.75, 1)}
     way = {"before": {"general": 0.0}, "after": {"general": 0.3}}
@@ -74,7 +82,7 @@ def study(tmp_path_factory):
 # Sequences
 
 
-def test_a_course_holds_every_example_of_every_stage(study):
+def test_a_sequence_holds_every_example_of_every_stage(study):
     found = [one for group in read_study(study).groups if (one := task_sequence(group))]
     full = next(one for one in found if one.tasks == ("reviews", "bios", "pydocs") and one.group.method == "full")
     assert full.seeds == (0, 1, 2) and full.R.shape == (3, 3, 3) and full.n == 3 * N
@@ -134,8 +142,8 @@ def test_a_method_that_learned_nothing_is_seen_to_have_nothing_to_forget(tmp_pat
     much = nothing | {"after_1": {"test": 0.35, "reviews": 0.9}, "after": {"test": 0.75, "reviews": 0.7}}
     fields = {"sequential_tasks": ["reviews"]}
     went = [Went("lora", nothing, fields=fields, noise=0), Went("full", much, fields=fields, noise=0)]
-    page = forgetting_section(read_study(write_courses(tmp_path / "s", went)), ())
-    table = page.sequences[0].levels
+    shown = blocks_of(continual.SECTION, write_courses(tmp_path / "s", went))
+    table = next(block for block in shown if isinstance(block, Table))
     named = [cell.text.partition(",")[0] for cell in table.header[:4]]
     assert named == ["method", "right after own training", "average accuracy", "forgetting first"]
     cells = {row[0].text: [cell.text for cell in row[1:4]] for row in table.rows}
@@ -164,16 +172,16 @@ def test_tasks_count_alike_and_spread_as_a_stratified_sample():
 def test_who_forgets_less_is_said_in_words_and_corrected(study):
     found = continual.sequences(read_study(study))
     three = next(one for one in found if len(one.tasks) == 3)
-    said = [continual.sentence(three, duel) for duel in three.duels]
+    said = [continual.sentence(three, pair) for pair in three.pairs]
     assert len(said) == 3 and all("3 seeds, paired" in line for line in said)
     (line,) = [one for one in said if "replay=0.2" in one and "lora" not in one]
     assert "forgets more than" in line and line.index("full") < line.index("replay=0.2")
-    duel = next(duel for duel in three.duels if continual.sentence(three, duel) == line)
-    a, b = (next(one for one in three.courses if one.group.name == name) for name in (duel.a, duel.b))
+    pair = next(pair for pair in three.pairs if continual.sentence(three, pair) == line)
+    a, b = (next(one for one in three.methods if one.group.name == name) for name in (pair.a, pair.b))
     by_hand = difference(-continual.forgotten(a), -continual.forgotten(b), margin=0.01)
-    assert duel.pair.comparison.difference == pytest.approx(by_hand.value)
-    assert (duel.pair.comparison.low, duel.pair.comparison.high) == pytest.approx((by_hand.low, by_hand.high))
-    assert duel.pair.p_holm >= duel.pair.comparison.p_value
+    assert pair.comparison.difference == pytest.approx(by_hand.value)
+    assert (pair.comparison.low, pair.comparison.high) == pytest.approx((by_hand.low, by_hand.high))
+    assert pair.p_holm >= pair.comparison.p_value
     assert f"{line}." in " ".join(Page(study / "report.html").text.split())
 
 
@@ -183,14 +191,18 @@ def test_methods_that_answer_alike_forget_the_same(tmp_path, quick):
         Went("lora", sequence(0.6, 0.6), (0,), EARLIER, noise=0),
     ]
     (found,) = continual.sequences(read_study(write_courses(tmp_path / "s", same)))
-    assert continual.sentence(found, found.duels[0]) == "full and lora forget exactly the same (1 seed, paired)"
+    assert continual.sentence(found, found.pairs[0]) == "full and lora forget exactly the same (1 seed, paired)"
 
 
 def test_seeds_that_lack_a_stage_are_left_out_and_named(tmp_path, quick):
     short = {stage: parts for stage, parts in sequence(0.6, 0.6).items() if stage != "after_2"}
     went = [Went("full", sequence(0.6, 0.6), (0, 1), EARLIER), Went("full", short, (2,), EARLIER)]
-    page = forgetting_section(read_study(write_courses(tmp_path / "s", went)), ())
-    assert page.sequences[0].notes == ("full: seeds left out, since they lack a score or used other examples: [2]",)
+    said = [
+        block.text
+        for block in blocks_of(continual.SECTION, write_courses(tmp_path / "s", went))
+        if isinstance(block, Note)
+    ]
+    assert "full: seeds left out, since they lack a score or used other examples: [2]." in said
 
 
 def test_examples_of_one_source_count_as_one_draw(tmp_path, quick):
@@ -199,11 +211,24 @@ def test_examples_of_one_source_count_as_one_draw(tmp_path, quick):
         continual.sequences(read_study(write_courses(tmp_path / str(source), went, source=source)))[0]
         for source in (0, 12)
     )
-    assert one.courses[0].clusters is None and len(set(many.courses[0].clusters)) == 3 * N // 12
+    assert one.methods[0].clusters is None and len(set(many.methods[0].clusters)) == 3 * N // 12
     for name, level in one.levels[0].items():
         assert level.value == pytest.approx(many.levels[0][name].value, nan_ok=True)
-    differences = [found.duels[0].pair.comparison.difference for found in (one, many)]
+    differences = [found.pairs[0].comparison.difference for found in (one, many)]
     assert differences[0] == pytest.approx(differences[1])
+
+
+def test_states_of_a_run_are_shown_with_their_intervals_or_why_there_is_none():
+    one = {"value": 1.234, "low": None, "high": None, "n": 1}
+    several = {"value": 1.5, "low": None, "high": None, "n": 12}
+    sure = {"value": 1.0, "low": 0.9, "high": 1.1, "n": 40}
+    none = {"value": None, "low": None, "high": None, "n": 0, "reason": "no text"}
+    stages = {"before": {"test": {"bits_per_byte": one}}, "after": {"test": {"bits_per_byte": sure}}}
+    stages["before"]["general"] = {"bits_per_byte": several}
+    stages["after"] |= {"general": {"bits_per_byte": none}, "bios": {"accuracy": sure}}
+    shown = continual.states(RunRecord("", "ok", {}, metrics=stages), "bits_per_byte")._repr_html_()
+    assert "1.234 (no interval: one document)" in shown and "1.500 (no interval: one source of examples)" in shown
+    assert "1.000 (0.900 to 1.100)" in shown and "not available" in shown and "bios" not in shown
 
 
 # Features
@@ -213,36 +238,37 @@ def test_what_features_tell_is_compared_before_and_after(study):
     (row,) = [row for row in read(study)["general"] if row["part"] == "features:bios"]
     assert row["verdict"] == "worse" and row["n"] == N and row["seeds"] == 3
     assert row["before"] == pytest.approx(0.8, abs=0.01) and row["low"] < row["difference"] < row["high"] < 0
-    assert "a probe for bios is worse than before by" in row["sentence"]
-    assert "what the features still tell" in Page(study / "report.html").text
+    assert "a linear probe for bios is worse than before by" in row["sentence"]
+    assert "What the features still tell" in Page(study / "report.html").text
 
 
 def test_features_that_stay_are_exactly_the_same(tmp_path, quick):
     still = {"before": {"features:bios": 0.8}, "after": {"features:bios": 0.8}}
     folder = write_courses(tmp_path / "s", [Went("probe", plain(0.7, **still), (0,), noise=0)])
     (one,) = forgetting.feature_changes(read_study(folder), "pydocs")
-    assert one.unchanged and forgetting.features_sentence(one).startswith(
-        "probe: a probe for bios answers exactly as before"
+    assert one.unchanged and forgetting.change_sentence(one).startswith(
+        "probe: a linear probe for bios answers exactly as before"
     )
 
 
-# The dial
+# Trade-offs
 
 
-def dial_of(folder, went):
+def tradeoff_of(folder, went):
     study = read_study(write_courses(folder / "s", went))
     return forgetting.tradeoff(study, next(comparison.task_comparisons(study)))
 
 
-def test_the_dial_names_what_keeps_the_gain_and_forgets_least(study):
-    rows = read(study)["dial"]
+def test_the_tradeoff_names_what_keeps_the_gain_and_forgets_least(study):
+    rows = read(study)["tradeoff"]
     assert {row["measure"] for row in rows} == {"general"}
     assert [row["alpha"] for row in rows if row["alpha"] is not None and row["alpha"] == 1] == []
     steps = {row["alpha"]: row for row in rows if row["alpha"] is not None}
     assert set(steps) == {0, 0.25, 0.5, 0.75} and steps[0]["forgotten"] == pytest.approx(0, abs=1e-12)
     assert steps[0.5]["forgotten"] == pytest.approx(0.15, abs=0.03)
     assert sum(row["chosen"] for row in rows) == 1
-    assert 'alt="accuracy' in (study / "report.html").read_text() or "dial" in str(list((study / "figures").iterdir()))
+    images = [attributes["alt"] for tag, attributes in Page(study / "report.html").tags if tag == "img"]
+    assert any(alt.startswith("accuracy, %") and "general text costs more than before" in alt for alt in images)
 
 
 def test_a_setting_shown_to_be_as_good_and_to_forget_less_is_chosen(tmp_path, quick):
@@ -250,9 +276,9 @@ def test_a_setting_shown_to_be_as_good_and_to_forget_less_is_chosen(tmp_path, qu
         return plain(0.8, before={"general": 0.0}, after={"general": bits})
 
     went = [Went("lora", forgot(0.3), noise=0), Went("lora", forgot(0.05), fields={"l2_sp": 0.1}, noise=0)]
-    found = dial_of(tmp_path, went)
+    found = tradeoff_of(tmp_path, went)
     assert found.points[found.chosen].name == "lora l2_sp=0.1"
-    said = forgetting.sentence(found)
+    said = forgetting.tradeoff_sentence(found)
     assert "lora l2_sp=0.1 keeps what lora, the best on the task, gained, within 1 point" in said
     assert "It forgot less by 0.2" in said and "bits per byte that general text costs more" in said
 
@@ -262,26 +288,26 @@ def test_what_cannot_be_told_is_said_to_be_so(tmp_path, quick):
         Went("lora", plain(0.8, before={"general": 0.0}, after={"general": 0.3})),
         Went("lora", plain(0.78, before={"general": 0.0}, after={"general": 0.1}), fields={"l2_sp": 1.0}),
     ]
-    said = forgetting.sentence(dial_of(tmp_path, went))
+    said = forgetting.tradeoff_sentence(tradeoff_of(tmp_path, went))
     assert said.startswith("Cannot tell: lora is the best on the task; lora l2_sp=1 forgot less")
 
 
-def test_without_general_text_the_dial_takes_the_earlier_tasks(study, tmp_path, quick):
+def test_without_general_text_the_tradeoff_takes_the_earlier_tasks(study, tmp_path, quick):
     went = [
         Went("full", sequence(0.5, 0.5), fields=EARLIER),
         Went("full", sequence(0.8, 0.78), fields=EARLIER | {"replay": 0.2}),
     ]
-    found = dial_of(tmp_path, went)
-    assert found.measure == "sequence" and "earlier tasks" in forgetting.label(found)
+    found = tradeoff_of(tmp_path, went)
+    assert found.measure == "sequence" and "earlier tasks" in forgetting.forgotten_label(found)
     one = next(point for point in found.points if "replay" in point.name)
     assert one.forgot.value == pytest.approx(((0.85 - 0.8) + (0.8 - 0.78)) / 2, abs=0.02)
 
 
-def test_settings_of_different_methods_and_other_fields_are_no_dial(tmp_path, quick):
+def test_settings_of_different_methods_and_other_fields_are_no_tradeoff(tmp_path, quick):
     def one(method, **fields):
         return Went(method, plain(0.7, before={"general": 0.0}, after={"general": 0.1}), fields=fields)
 
-    assert dial_of(tmp_path, [one("lora"), one("full"), one("full", train_limit=50)]) is None
+    assert tradeoff_of(tmp_path, [one("lora"), one("full"), one("full", train_limit=50)]) is None
 
 
 # One task for another
@@ -290,7 +316,7 @@ def test_settings_of_different_methods_and_other_fields_are_no_dial(tmp_path, qu
 def test_gains_are_paired_with_the_task_alone_on_the_same_terms(study):
     rows = {
         (row["task"], row["sources"], row["how"], row["against"], row["settings"]): row
-        for row in read(study)["carried"]
+        for row in read(study)["transfer"]
     }
     joint = rows["pydocs", "bios", "joint_tasks", "alone", "joint_tasks=bios"]
     assert joint["verdict"] == "better" and joint["gain"] == pytest.approx(0.2, abs=0.03) and joint["seeds"] == 3
@@ -331,14 +357,18 @@ def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path, quick)
             fields=texts | {"sequential_tasks": ["reviews"]},
         ),
     ]
-    study = read_study(write_courses(tmp_path / "s", went))
-    (one,) = transfer.transfers(study)
-    assert one.metric == "bits_per_byte" and one.gain.pair.comparison.verdict == "better"
-    assert one.gain.pair.comparison.difference == pytest.approx(one.base.value - one.level.value)
-    assert "pydocs_text after reviews is better than pydocs_text alone by 0.2" in transfer.sentence(one)
-    assert "bits per byte (" in transfer.sentence(one) and task_sequence(one.group) is None
-    page = forgetting_section(study, list(comparison.task_comparisons(study)))
-    assert page.there and not page.sequences and not page.carried and page.alone
+    folder = write_courses(tmp_path / "s", went)
+    (one,) = transfer.transfers(read_study(folder))
+    assert one.metric == "bits_per_byte" and one.gain.comparison.verdict == "better"
+    assert one.gain.comparison.difference == pytest.approx(one.base.value - one.level.value)
+    gain = f"{one.gain.comparison.difference:.3f} bits per byte ("
+    assert f"pydocs_text after reviews is better than pydocs_text alone by {gain}" in transfer.sentence(one)
+    assert task_sequence(one.group) is None
+    shown = blocks_of(transfer.SECTION, folder)
+    assert blocks_of(continual.SECTION, folder) == [] == figures_of(shown)
+    assert [block.caption for block in shown if isinstance(block, Table)] == [
+        "Trained with others against each task alone"
+    ]
 
 
 # The page
@@ -348,11 +378,11 @@ def test_the_page_is_pure_and_holds_a_table_for_every_figure(study):
     before = digests(study)
     build.build(study)
     assert digests(study) == before
-    for name in ("sequences", "dial", "carried"):
+    for name in ("sequences", "tradeoff", "transfer"):
         rows = list(csv.DictReader(io.StringIO((study / "tables" / f"{name}.csv").read_text())))
         assert len(rows) == len(read(study)[name]) > 0
     kinds = {path.stem.split("-", 2)[2] for path in (study / "figures").glob("*.svg")}
-    assert {"sequence", "dial", "carried"} <= kinds
+    assert {"sequence", "tradeoff", "transfer"} <= kinds
     assert not read(study)["disagreements"]
 
 
@@ -367,7 +397,7 @@ def test_names_cannot_harm_the_pictures_and_cells_without_a_number_stay_empty(si
     with drawing(3.0) as ax:
         points = [[0.1, 0.0, 0.2], [0.3, np.nan, np.nan]]
         lines = {names[0]: [0, 1]} if signed else {}
-        plot_dial(ax, names, points, points, label="accuracy", forgotten_label="lost", lines=lines, untouched=0.2)
+        plot_tradeoff(ax, names, points, points, label="accuracy", forgotten_label="lost", lines=lines, untouched=0.2)
         drawn = svg(ax.figure)
     ElementTree.fromstring(drawn)
     assert "<script" not in drawn and "0.300 with 0.300" in alt_text(ax)
@@ -377,8 +407,8 @@ def test_a_study_without_such_runs_has_no_such_part(tmp_path):
     folder = write_courses(tmp_path / "s", [Went("full", plain(0.7)), Went("lora", plain(0.75))])
     build.build(folder)
     content, words = read(folder), Page(folder / "report.html").text
-    assert content["sequences"] == content["dial"] == content["carried"] == []
-    assert "Trained on one task after another" not in words and "The dial" not in words
+    assert content["sequences"] == content["tradeoff"] == content["transfer"] == []
+    assert "Trained on one task after another" not in words and "Trade-off of the task" not in words
     assert "What one task gives" not in words
 
 

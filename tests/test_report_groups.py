@@ -1,4 +1,4 @@
-"""The report on whom methods treat worse: gaps before and after, what can be told and what cannot."""
+"""The report on group fairness: gaps before and after, what is shown and what is undecided."""
 
 import csv
 import json
@@ -14,10 +14,11 @@ from ftlib.core import atomic
 from ftlib.metrics.registry import measure
 from ftlib.records.study import read_study
 from ftlib.report import build
+from ftlib.report.blocks import Fold, Heading, figures_of
+from ftlib.report.build import Reading
 from ftlib.report.metric_rows import disagreements, rows_of
 from ftlib.report.sections import fairness
-from ftlib.report.sections.fairness import _around, _Cut, _sources, _stage, linear, sentence, treated
-from ftlib.report.sections.mitigation import groups_section
+from ftlib.report.sections.fairness import SECTION, _around, _Cut, _sources, _stage, group_fairness, linear, sentence
 from ftlib.stats.paired import wilson
 from ftlib.stats.variance import gap_spread, variance_components
 
@@ -71,7 +72,13 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(study):
-    return treated(read_study(study))
+    return group_fairness(read_study(study))
+
+
+def section_of(study):
+    """The rows and the blocks of the section."""
+    items = SECTION.read(Reading(read_study(study)))
+    return SECTION.rows(items)["groups"], list(SECTION.blocks(items))
 
 
 def change(found, method, metric="accuracy"):
@@ -99,7 +106,7 @@ def test_a_gap_is_the_difference_of_the_groups_rates_in_the_mean_over_seeds(stud
 
 def test_what_adapting_did_to_a_gap_is_said_in_a_word(found):
     assert change(found, "full").verdict == "larger" and change(found, "full").p_holm < 0.05
-    assert change(found, "lora").verdict == "cannot tell"
+    assert change(found, "lora").verdict == "undecided"
     assert change(found, "zero_shot").verdict == "unchanged"
     assert change(found, "zero_shot").change == (0.0, 0.0, 0.0)
     baseline = change(found, "majority")
@@ -130,16 +137,16 @@ def test_sentences_are_plain(found):
     assert (
         said["full"].startswith("full: accuracy, woman against man: ") and "the gap became larger by " in said["full"]
     )
-    assert "cannot tell whether the gap became smaller or larger" in said["lora"]
+    assert "undecided whether the gap became smaller or larger" in said["lora"]
     assert ", man against woman: the gap became larger" in said["full"], "it went the other way before"
     assert said["zero_shot"].endswith("the answers are the same")
-    assert "made the gap larger for full (accuracy). For 3 of 4 gaps it cannot" in fairness.lead(found[0])
+    assert "made the gap larger for full (accuracy). For 3 of 4 gaps it is undecided" in fairness.lead(found[0])
     assert "before" not in said["majority"] and "which may be chance" in said["majority"]
 
 
 def test_the_page_the_json_and_the_table_say_the_same(study, found):
     page, rows = Page(study / "report.html"), read(study)["groups"]
-    assert "Whom it treats worse" in page.text and "cannot tell" in page.text
+    assert "for which groups it makes more errors" in page.text and "undecided" in page.text
     assert sentence(change(found, "full")) in page.text
     assert "In no gap, having fewer than 10 examples or no name: (blank) (7) and other (4)" in page.text
     row = next(r for r in rows if (r["method"], r["metric"], r["stage"]) == ("full", "accuracy_difference", "change"))
@@ -148,7 +155,8 @@ def test_the_page_the_json_and_the_table_say_the_same(study, found):
     assert row["verdict"] == "larger" and row["sentence"] == sentence(one) and row["column"] == "gender"
     with (study / "tables" / "groups.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(rows)
-    pictures = [one for one in groups_section(read_study(study)).figures if one.kind == "groups"]
+    pictures = figures_of(section_of(study)[1])
+    assert pictures[0].kind == "groups"
     assert len(pictures) == 1 and "full, man: " in pictures[0].alt and len(pictures[0].rows) == 16
     level = next(
         r
@@ -183,17 +191,21 @@ def test_a_study_without_groups_has_no_such_section(tmp_path, monkeypatch):
     monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
     folder = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.9)], n=60)
     build.build(folder)
-    assert read(folder)["groups"] == [] and "Whom it treats worse" not in Page(folder / "report.html").text
+    assert (
+        read(folder)["groups"] == []
+        and "for which groups it makes more errors" not in Page(folder / "report.html").text
+    )
 
 
 def test_one_named_group_has_no_gap_and_says_why(tmp_path):
     folder = write_study(tmp_path / "study", [Made("tfidf", 0.5)], labels=LABELS, n=60)
     give_groups(folder, few=60)
-    found = groups_section(read_study(folder))
-    gaps = [row for row in found.rows if not row["group"]]
+    found, blocks = section_of(folder)
+    gaps = [row for row in found if not row["group"]]
     assert len(gaps) == 2
     assert all(row["value"] is None and "a gap takes two named groups" in row["reason"] for row in gaps)
-    assert "no gap of accuracy is available" in found.pages[0].sentences[0]
+    (said,) = (block.blocks[0].lines for block in blocks if isinstance(block, Fold) and block.unfolded)
+    assert "no gap of accuracy is available" in said[0]
 
 
 def test_hostile_names_stay_inert(tmp_path, monkeypatch):
@@ -215,7 +227,7 @@ def test_runs_that_were_given_other_columns_do_not_mix(tmp_path):
         table = records.read_predictions(run_dir)
         table[("group_age", "group_sex")[number]] = np.where(np.arange(len(table)) % 2, "x", "y")
         table.to_parquet(run_dir / "predictions.parquet", index=False)
-    found = treated(read_study(folder))
+    found = group_fairness(read_study(folder))
     assert sorted(one.column for one in found) == ["age", "sex"] and all(len(one.changes) == 2 for one in found)
 
 
@@ -273,15 +285,15 @@ def test_false_positives_are_a_gap_of_their_own_where_there_are_two_labels(tmp_p
         table = records.read_predictions(run_dir)
         table["group_sex"] = np.where(np.arange(len(table)) % 2, "x", "y")
         table.to_parquet(run_dir / "predictions.parquet", index=False)
-    told = groups_section(read_study(folder))
-    rates = {row["group"]: row for row in told.rows if row["metric"] == "fpr" and row["stage"] == "after"}
+    told, blocks = section_of(folder)
+    rates = {row["group"]: row for row in told if row["metric"] == "fpr" and row["stage"] == "after"}
     others = table[(table["stage"] == "after") & (table["label"] == "no")]
     for group, rows in others.groupby("group_sex"):
         assert rates[group]["value"] == pytest.approx((rows["prediction"] == "yes").mean())
         assert rates[group]["n"] == len(rows)
-    gap = next(row for row in told.rows if row["metric"] == "false_positive_rate_difference")
+    gap = next(row for row in told if row["metric"] == "false_positive_rate_difference")
     assert gap["value"] == pytest.approx(abs(rates["x"]["value"] - rates["y"]["value"])) and gap["label"] == "yes"
-    assert "others called so after" in {cell.text for cell in told.pages[0].levels.header}
+    assert "others called so" in {cell.text for row in blocks[-1].blocks[0].rows for cell in row}
 
 
 def test_other_test_sets_have_a_section_of_their_own(tmp_path):
@@ -291,15 +303,15 @@ def test_other_test_sets_have_a_section_of_their_own(tmp_path):
         table["group_sex"] = np.where(np.arange(len(table)) % 2, "x", "y")
         both = pd.concat([table, table.assign(part="tests.clinic")], ignore_index=True)
         both.to_parquet(run_dir / "predictions.parquet", index=False)
-    titles = [page.title for page in groups_section(read_study(folder)).pages]
+    titles = [block.text for block in section_of(folder)[1] if isinstance(block, Heading)]
     assert titles == ["pydocs, by sex", "pydocs, clinic, by sex"]
 
 
 def test_a_figure_of_groups_is_described():
     from matplotlib.figure import Figure
 
+    from ftlib.report.plots import alt_text
     from ftlib.report.plots.heat import rates_by_group
-    from ftlib.report.plots.style import alt_text
 
     ax = Figure().add_subplot()
     nan = float("nan")

@@ -16,7 +16,8 @@ from test_report import CHECK, Page, digests, read
 from ftlib import records
 from ftlib.metrics.classification import accuracy, collapsed
 from ftlib.records.study import read_study
-from ftlib.report import build, page
+from ftlib.report import build
+from ftlib.report.blocks import figures_of
 from ftlib.report.sections import learning_curve
 from ftlib.report.sections.comparison import task_comparisons
 from ftlib.report.sections.learning_curve import LearningCurves, learning_curves
@@ -53,8 +54,8 @@ def study(tmp_path_factory):
 
 def climbed(folder, target=None) -> LearningCurves:
     found = read_study(folder)
-    (ladder,) = learning_curves(list(task_comparisons(found)), found)
-    return LearningCurves(ladder.rungs, target) if target is not None else ladder
+    (curves,) = learning_curves(list(task_comparisons(found)), found)
+    return LearningCurves(curves.comparisons, target) if target is not None else curves
 
 
 # Who is compared with whom
@@ -85,7 +86,7 @@ def test_each_number_of_labels_is_a_family_of_its_own(study):
     assert "the comparisons at one number are corrected for being so many (Holm)" in Page(study / "report.html").text
 
 
-def test_one_number_of_labels_is_no_ladder(tmp_path, quick):
+def test_one_number_of_labels_is_no_learning_curve(tmp_path, quick):
     made = [Made("tfidf", 0.5), *(Made(m, s, (0, 1), {"shots": 8}) for m, s in (("probe", 0.2), ("setfit", 0.9)))]
     folder = write_study(tmp_path / "study", made, n=150)
     build.build(folder)
@@ -98,9 +99,9 @@ def test_one_number_of_labels_is_no_ladder(tmp_path, quick):
 def test_one_method_with_two_settings_is_two_lines(tmp_path):
     fields = [{"shots": k, "method_args": {"r": r}} for k in (2, 16) for r in (4, 16)]
     made = [Made("lora", 0.1 * f["shots"], (0, 1, 2), f) for f in fields]
-    ladder = climbed(write_study(tmp_path / "study", [*made, Made("probe", 0.0, (0, 1, 2), {"shots": 2})], n=100))
-    assert set(ladder.lines) == {"lora r=4", "lora r=16", "probe"} and ladder.shots == (2, 16)
-    assert set(ladder.lines["probe"]) == {2}
+    curves = climbed(write_study(tmp_path / "study", [*made, Made("probe", 0.0, (0, 1, 2), {"shots": 2})], n=100))
+    assert set(curves.lines) == {"lora r=4", "lora r=16", "probe"} and curves.shots == (2, 16)
+    assert set(curves.lines["probe"]) == {2}
 
 
 # Where curves cross
@@ -122,21 +123,21 @@ def test_a_known_crossing_is_found(study):
     assert "below 1" in words and " inf" not in words and "nan" not in words.split()
 
 
-def test_draws_that_one_side_lacks_are_left_out(study):
+def test_samples_that_one_side_lacks_are_left_out(study):
     rows = {frozenset((row["a"], row["b"])): row["n_draws"] for row in read(study)["crossovers"]}
     assert rows[frozenset(("lora", "full"))] == 9 and rows[frozenset(("setfit", "full"))] == 10
 
 
-def test_examples_of_one_file_count_as_one_draw(study):
-    ladder = climbed(study)
-    parts = [part for rung in ladder.rungs for one in rung.contestants for part in one.parts.values()]
+def test_examples_of_one_file_count_as_one(study):
+    curves = climbed(study)
+    parts = [part for contest in curves.comparisons for one in contest.contestants for part in one.parts.values()]
     assert len(set(parts[0].clusters)) == 60 and all(list(p.clusters) == list(parts[0].clusters) for p in parts)
-    assert list(ladder.how()["clusters"]) == list(parts[0].clusters)
+    assert list(curves.how()["clusters"]) == list(parts[0].clusters)
 
 
 def test_label_budgets_are_for_what_is_there_and_for_the_plans_target(study):
     rows = {(row["goal"], row["name"]): row for row in read(study)["label_budgets"]}
-    assert {goal for goal, _ in rows} == {"tfidf, all labels", "zero_shot (the untouched model)"}
+    assert {goal for goal, _ in rows} == {"tfidf, all labels", "zero_shot (the base model)"}
     # tfidf has 0.9, which setfit has at log2 k = 3.1 and full at 3.9.
     assert rows["tfidf, all labels", "setfit"]["low"] < 2**3.1 < rows["tfidf, all labels", "setfit"]["high"]
     assert rows["tfidf, all labels", "full"]["low"] < 2**3.9 < rows["tfidf, all labels", "full"]["high"]
@@ -189,9 +190,9 @@ def test_what_is_not_shown_of_the_contrastive_method_is_said(study):
     )
 
 
-def test_a_ladder_without_a_contrastive_method_speaks_of_the_one_most_often_best(tmp_path):
-    ladder = climbed(write_study(tmp_path / "study", rising(("probe", "full"), (4, 64), 4), n=300))
-    told = learning_curve.advise(ladder)
+def test_curves_without_a_contrastive_method_speak_of_the_one_most_often_best(tmp_path):
+    curves = climbed(write_study(tmp_path / "study", rising(("probe", "full"), (4, 64), 4), n=300))
+    told = learning_curve.advise(curves)
     assert any(line.startswith(("full is", "probe is", "Nor is")) for line in told.reasons)
 
 
@@ -202,7 +203,7 @@ def test_one_method_that_always_wins_is_recommended(tmp_path):
     assert told.headline == "Use probe: it is better than everything else from 1 to 8 labels per class."
 
 
-def test_neighbours_with_one_answer_are_one_stretch(tmp_path):
+def test_neighbours_with_one_answer_are_one_segment(tmp_path):
     skills = {("full", 4): 3.5}
     made = [
         Made(method, skills.get((method, k), 0.5), range(4), {"shots": k})
@@ -214,12 +215,12 @@ def test_neighbours_with_one_answer_are_one_stretch(tmp_path):
     assert [one.line for one in found[1].best] == ["full"]
 
 
-def test_few_draws_are_cautioned_about(tmp_path, quick, study):
+def test_few_samples_are_cautioned_about(tmp_path, quick, study):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (4, 8, 64), 3), n=150)
     build.build(folder)
     words = Page(folder / "report.html").text
-    assert "Caution: only 3 draws at 4 and 8 labels per class; at least 10 are advised, since" in words
-    assert "Caution: 9 draws of lora at 4 labels per class" in Page(study / "report.html").text
+    assert "Caution: only 3 few-shot samples at 4 and 8 labels per class; at least 10 are advised, since" in words
+    assert "Caution: 9 few-shot samples of lora at 4 labels per class" in Page(study / "report.html").text
 
 
 def test_the_plans_target_is_drawn_tabled_and_said(tmp_path):
@@ -236,7 +237,7 @@ def test_the_plans_target_is_drawn_tabled_and_said(tmp_path):
     assert "target: 75.000 at every number" in image
 
 
-def test_one_draw_says_that_it_cannot_tell(tmp_path, quick):
+def test_one_sample_says_that_it_cannot_tell(tmp_path, quick):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (4, 8), 1), n=150)
     build.build(folder)
     (row,) = read(folder)["crossovers"]
@@ -310,16 +311,17 @@ def test_the_majority_class_did_not_collapse_and_other_studies_name_theirs_too(t
 
 
 def test_figures_have_their_words_and_their_table(study):
-    part = page.sections(read_study(study), list(task_comparisons(read_study(study))), [])[0]
-    curve, spread = part.main
-    assert curve.kind == "shots" and spread.kind == "draws"
+    reading = build.Reading(read_study(study))
+    curve = learning_curve.first_screen(climbed(study)).curve
+    (spread,) = figures_of(learning_curve.SECTION.blocks(learning_curve.SECTION.read(reading)))
+    assert curve.kind == "shots" and spread.kind == "samples"
     for method in METHODS:
         assert method in curve.alt and method in spread.alt
         assert method in [row[0] for row in curve.rows] and method in [row[0] for row in spread.rows]
     assert "tfidf, all labels" in curve.alt and "zero_shot" in curve.alt
     assert re.fullmatch(r"\d+\.\d to \d+\.\d, SD \d+\.\d \(10\)", {r[0]: r[1:] for r in spread.rows}["setfit"][3])
     kinds = {path.name.split("-", 2)[2] for path in (study / "figures").glob("*.svg")}
-    assert {"shots.svg", "draws.svg"} <= kinds and "forest.svg" not in kinds
+    assert {"shots.svg", "samples.svg"} <= kinds and "forest.svg" not in kinds
     images = [attributes for tag, attributes in Page(study / "report.html").tags if tag == "img"]
     assert images and all(image["alt"] for image in images) and len(images) == len(list((study / "figures").iterdir()))
 

@@ -61,7 +61,7 @@ def test_fewer_bits_per_byte_are_better(texts):
     told = recommendation.advise(found)
     assert told.headline == "Use full: it is better than everything else that was tried."
     assert re.match(r"full with 1\.\d{3} bits per byte \(1\.\d{3} to 1\.\d{3}\), 2\smin", told.lead)
-    said = next(line for line in told.reasons if "than zero_shot (the untouched model) by" in line)
+    said = next(line for line in told.reasons if "than zero_shot (the base model) by" in line)
     assert re.search(r"is better than .* by 0\.2\d* bits per byte \(0\.2\d* to 0\.2\d*\)", said)
     assert (
         "60 test documents, the same for every method; a difference matters from 0.02 bits per byte on"
@@ -102,7 +102,7 @@ def test_a_verdict_is_what_compare_says_of_the_values(texts):
 
 def test_nothing_is_said_of_labels_or_examples(texts):
     words = Page(texts / "report.html").text
-    for absent in ("Label by label", "every method got wrong", "Confusion", "test example", "accuracy", "f1_"):
+    for absent in ("F1 of each label", "every method got wrong", "Confusion", "test example", "accuracy", "f1_"):
         assert absent not in words, absent
     assert "test documents" in words and words.count("bits_per_byte") == 1, "only the plan is quoted as it is written"
     assert (texts / "tables" / "hard_examples.csv").read_text().count("\n") == 1
@@ -112,8 +112,8 @@ def test_nothing_is_said_of_labels_or_examples(texts):
 
 def test_the_untouched_model_stands_for_itself_without_a_zero_shot_run(tmp_path):
     found = first_contest(write_study(tmp_path / "study", (), texts=TEXTS[2:]))
-    assert {one.name for one in found.contestants} == {"lora", "full", "untouched model"}
-    assert found.duel("lora", "untouched model").comparison.verdict == "better"
+    assert {one.name for one in found.contestants} == {"lora", "full", "base model"}
+    assert found.duel("lora", "base model").comparison.verdict == "better"
 
 
 def test_a_model_without_a_tokenizer_takes_part_and_has_no_perplexity(texts):
@@ -132,7 +132,7 @@ def test_the_protocol_is_beside_every_value(texts):
     with (texts / "tables" / "rows.csv").open(encoding="utf-8", newline="") as file:
         assert {row["protocol"] for row in csv.DictReader(file)} == {PROTOCOL, TEXTS[0].protocol}
     words = Page(texts / "report.html").text
-    for heading in ("How sure this is", "Methods by metrics", "general text", "Comparisons", "Quality against cost"):
+    for heading in ("How sure this is", "Methods by metrics", "General text", "Comparisons", "Quality against cost"):
         assert PROTOCOL in words[words.index(heading) :][:1500], heading
     assert "compares models of one tokenizer only; bits per byte is what is compared" in words
     assert f"ngram: {TEXTS[0].protocol}" in words
@@ -146,7 +146,7 @@ def test_two_protocols_are_not_compared(tmp_path):
     (note,) = [note for note in content["notes"] if "not comparable" in note]
     assert "since their protocols differ" in note and PROTOCOL in note and OTHER in note
     names = [{row["a"], row["b"]} for row in content["verdicts"]]
-    assert {"lora r=4", "untouched model"} in names, "each protocol has its own untouched model"
+    assert {"lora r=4", "base model"} in names, "each protocol has its own untouched model"
     assert not any({"lora r=4", name} in names for name in ("lora r=8", "full", "ngram", "zero_shot"))
 
 
@@ -210,11 +210,11 @@ def test_one_sentence_per_method_and_what_was_bought_beside_it(texts):
     for method in ("lora", "full"):
         assert re.search(
             rf"{method}: general text costs 0\.\d{{3}} bits per byte more than before "
-            r"\(0\.\d{3} to 0\.\d{3}, 40 excerpts, 3 seeds\)",
+            r"\(0\.\d{3} to 0\.\d{3}; 40 excerpts, 3 seeds\)",
             words,
         )
     bought = re.search(
-        r"What full bought and what it cost, against the untouched model: −0\.\d{3} bits per byte on the task "
+        r"What full bought and what it cost, against the base model: −0\.\d{3} bits per byte on the task "
         r"\(−0\.\d{3} to −0\.\d{3}\), \+0\.\d{3} bits per byte on general text \(\+0\.\d{3} to \+0\.\d{3}\)",
         words,
     )
@@ -224,12 +224,12 @@ def test_one_sentence_per_method_and_what_was_bought_beside_it(texts):
     assert {"forest.svg", "general.svg", "seeds.svg"} <= kinds
 
 
-@pytest.mark.parametrize(("change", "said"), [(0.002, "the same as before within 0.02"), (0.03, "undecided whether")])
+@pytest.mark.parametrize(("change", "said"), [(0.002, "equivalent to before within 0.02"), (0.03, "undecided whether")])
 def test_a_small_or_unsure_change_is_said_so(tmp_path, change, said):
     made = [MadeText("lora", -0.2, change, range(6) if change < 0.01 else (0, 1))]
     study = write_study(tmp_path / "study", (), texts=made)
     (one,) = forgetting.forgotten(read_study(study), "pydocs_text")
-    assert said in forgetting.general_sentence(one)
+    assert said in forgetting.change_sentence(one)
 
 
 def test_studies_of_labels_show_general_text_too(tmp_path):
@@ -243,7 +243,7 @@ def test_studies_of_labels_show_general_text_too(tmp_path):
     assert rows["lora"]["verdict"] == "worse" and rows["lora"]["margin"] is None
     assert "lora: general text costs 0.0" in words
     assert re.search(r"\+\d\d\.\d points on the task \(.*?\), \+0\.0\d\d bits per byte on general text", words)
-    assert "Label by label" in words and not content["disagreements"]
+    assert "F1 of each label" in words and not content["disagreements"]
 
 
 def test_an_encoder_says_why_it_has_no_general_text(tmp_path):

@@ -1,4 +1,4 @@
-"""The report's ledger of bias: before, after, and whether it changed beyond noise."""
+"""The report on bias before and after: whether it changed beyond noise."""
 
 import csv
 import hashlib
@@ -16,10 +16,12 @@ from ftlib import records
 from ftlib.config import experiment
 from ftlib.core import atomic
 from ftlib.data.task import make_task
-from ftlib.evaluation import bias_probes
+from ftlib.evaluation.evaluate import evaluate_named
 from ftlib.records.study import read_study
 from ftlib.report import build
-from ftlib.report.sections.bias_summary import Scores, _change, _line, bias_changes, drifts, lead, sentence
+from ftlib.report.build import Reading
+from ftlib.report.sections import fairness
+from ftlib.report.sections.bias_summary import SECTION, Scores, _change, _line, bias_changes, lead, sentence
 from ftlib.training.contract import Predictor
 
 MADE = (
@@ -81,7 +83,7 @@ def give_biases(study, pairs):
                 likely = None
             made = Predictor(0, 0, 0, classifier(bias, who), likelihood=likely)
             for name in ("swaps:gender", "swaps:religion", "templates", f"pairs:{pairs}"):
-                for part, (metrics, table) in bias_probes.evaluate_bias(stage, spec, task, model, made, name).items():
+                for part, (metrics, table) in evaluate_named(stage, spec, task, model, made, name).items():
                     written["metrics"][stage][part] = metrics
                     tables += [] if table is None else [table]
         _joined(tables).to_parquet(run_dir / "predictions.parquet", index=False)
@@ -90,7 +92,7 @@ def give_biases(study, pairs):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("ledger")
+    root = tmp_path_factory.mktemp("bias")
     folder = write_study(root / "study", MADE, labels=LABELS, n=300)
     give_groups(folder, {"full": 0.4})
     (root / "toy.csv").write_text(PAIRS, encoding="utf-8")
@@ -101,7 +103,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lines(study):
-    [found] = bias_changes(read_study(study), read(study)["groups"]).values()
+    [found] = bias_changes(read_study(study), fairness.group_fairness(read_study(study))).values()
     return {(one.method.name, one.part, one.metric, one.about): one for one in found}
 
 
@@ -160,7 +162,7 @@ def test_nothing_else_is_claimed(lines):
     assert all(
         one.identical and one.verdict == "same" for key, one in lines.items() if key[0] == "zero_shot" and one.change
     )
-    assert lines["lora", *GAP].verdict in ("same", "cannot tell") and not lines["lora", *GAP].identical
+    assert lines["lora", *GAP].verdict in ("same", "undecided") and not lines["lora", *GAP].identical
 
 
 def test_what_is_undefined_is_not_available_and_says_why(lines):
@@ -214,17 +216,16 @@ def test_largest_of_many_gaps_is_rarely_said_to_have_changed_by_chance():
 
 
 def test_the_page_the_json_and_the_table_say_the_same(study, lines):
-    page, rows = Page(study / "report.html"), read(study)["ledger"]
-    found = drifts(read_study(study), read(study)["groups"])
-    assert found.rows == rows and len(rows) == len(lines) and len(found.pages) == 1
-    assert "Bias: before, after, and whether it changed" in page.text and found.pages[0].lead in page.text
+    page, rows = Page(study / "report.html"), read(study)["bias_summary"]
+    assert len(rows) == len(lines) and "Bias before and after" in page.text
+    assert lead(list(lines.values())) in page.text
     assert sentence(lines["full", *GAP]) in page.text and "Blodgett et al. 2021" in page.text
     assert "not available" in page.text and "none of 120 test texts" in page.text
     row = next(r for r in rows if (r["method"], r["part"], r["metric"]) == ("full", *GAP[:2]))
     assert [row[name] for name in ("change", "low", "high")] == pytest.approx(list(lines["full", *GAP].change))
     untold = [r for r in rows if not r["verdict"]]
     assert untold and all(r["change"] is None and r["reason"] in r["sentence"] for r in untold)
-    with (study / "tables" / "ledger.csv").open(encoding="utf-8", newline="") as file:
+    with (study / "tables" / "bias_summary.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(rows)
 
 
@@ -256,6 +257,6 @@ def test_only_what_can_be_paired_is_compared():
     assert line_of((some[0], some[1]), (some[1], some[0])).change.value == pytest.approx(0), "each with its own before"
 
 
-def test_a_study_without_bias_has_no_ledger(tmp_path):
+def test_a_study_without_bias_has_no_such_section(tmp_path):
     study = read_study(write_study(tmp_path / "study", [Made("tfidf", 0.5)], n=40))
-    assert not drifts(study, []).there and drifts(study, []).rows == []
+    assert SECTION.read(Reading(study, {"groups": None})) is None

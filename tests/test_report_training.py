@@ -21,9 +21,9 @@ from ftlib.core.errors import FtlibError
 from ftlib.records import events
 from ftlib.records.study import read_study
 from ftlib.report import build
-from ftlib.report.sections import comparison, costs
-from ftlib.report.sections.training import training_page
-from ftlib.report.sections.tuning import TuningPage, tuning_page
+from ftlib.report.sections import comparison, costs, tuning
+from ftlib.report.sections.training import sentences, training
+from ftlib.report.sections.tuning import Tuning
 from ftlib.stats.aggregate import expected_best_of_seeds
 
 STILL = (Made("tfidf", 0.6), Made("zero_shot", -0.1, as_before=True))
@@ -40,11 +40,11 @@ def tuned(method: str, tried: Sequence[float | None], seeds: Sequence[int] = (0,
     return Made(method, 0.8, seeds, tried=tried, **more)
 
 
-def pages(folder: Path, made: Sequence[Made], **more) -> tuple[TuningPage | None, str]:
-    """What is said of the tuning of a made-up study, and its sentences in one text."""
-    study = read_study(write_study(folder, [*STILL, *made], n=60, **more))
-    page = tuning_page(study, next(comparison.task_comparisons(study)))
-    return page, " ".join(page.sentences) if page else ""
+def told(folder: Path, made: Sequence[Made] = ()) -> tuple[Tuning, tuple[str, ...]]:
+    """The tuning in a study, which is made up where there is something to make, and what is said of it."""
+    study = read_study(write_study(folder, [*STILL, *made], n=60) if made else folder)
+    found = tuning.tuning(study, next(comparison.task_comparisons(study)))
+    return found, tuning.sentences(found)
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +110,15 @@ def test_the_curves_on_the_page_are_those_of_the_records(study):
     assert "Student's t over 2 to 3 seeds" in words
 
 
-def test_a_winner_that_depends_on_the_budget_is_said_beside_the_verdict_too(study):
-    content = read(study)
+def test_a_winner_that_depends_on_the_budget_is_said_beside_the_verdict_too(tmp_path, quick):
+    made = [tuned("full", (0.70, 0.70, 0.70), range(5)), tuned("lora", (0.50, 0.50, 0.90), range(5))]
+    folder = write_study(tmp_path / "study", [*STILL, *made], n=60)
+    build.build(folder)
+    content = read(folder)
     (entry,) = content["tuning"]
-    said = " ".join(entry["sentences"])
-    assert (
-        "In the order tried, the rate asked for first, rather than by chance: with 1 to 2 settings tried full" in said
-    )
-    assert entry["winners_in_order"][-1] == {"first": 3, "last": 3, "winners": ["lora"]}
+    assert entry["winners"][0]["winners"] == ["full"] and entry["winners"][-1]["winners"] == ["lora"]
     limits = " ".join(content["advice"][0]["limits"])
-    assert "Caution: in the order tried" in limits and "with 3 lora would have won" in limits
+    assert "Caution: the winner on validation depends on the budget" in limits and "lora would have won" in limits
 
 
 def test_settings_that_diverged_and_rates_at_the_edge_of_the_grid_are_named(study):
@@ -145,21 +144,21 @@ def test_settings_that_diverged_and_rates_at_the_edge_of_the_grid_are_named(stud
 )  # fmt: skip
 def test_whether_the_winner_depends_on_the_budget_is_one_sentence(tmp_path, tried, seeds, expected, quick):
     made = [tuned(method, some, range(seeds)) for method, some in zip(("full", "lora"), tried, strict=True)]
-    page, said = pages(tmp_path / "study", made)
-    assert expected in page.sentences[0]
-    assert ("nobody can say whether that is chance" in said) == (seeds == 1)
-    assert (f"paired on {seeds} seeds" in page.sentences[0]) == (seeds > 1)
+    _, said = told(tmp_path / "study", made)
+    assert expected in said[0]
+    assert ("nobody can say whether that is chance" in " ".join(said)) == (seeds == 1)
+    assert (f"paired on {seeds} seeds" in said[0]) == (seeds > 1)
 
 
 def test_unequal_budgets_are_a_caution(tmp_path, quick):
     made = [tuned("full", (0.7, 0.6, 0.5)), tuned("lora", (0.7, 0.6)), Made("ia3", 0.5, (0, 1, 2))]
-    page, _ = pages(tmp_path / "study", made)
-    (caution,) = page.warnings
+    found, _ = told(tmp_path / "study", made)
+    (caution,) = tuning.warnings(found)
     assert caution == (
         "Caution: the tuning was not fair, since the budgets differ: ia3 tried 1 setting; lora tried 2 settings; full "
         "tried 3 settings."
     )
-    assert page.found.race.budget == 2
+    assert found.race.budget == 2
 
 
 def test_seeds_that_tried_other_rates_are_left_out_and_named(tmp_path, quick):
@@ -169,10 +168,9 @@ def test_seeds_that_tried_other_rates_are_left_out_and_named(tmp_path, quick):
             found = json.loads((path / "record.json").read_text())
             found["provenance"]["tuned"]["tried"][1]["learning_rate"] = 0.5
             (path / "record.json").write_text(json.dumps(found))
-    study = read_study(folder)
-    page = tuning_page(study, next(comparison.task_comparisons(study)))
-    assert "lora: seeds left out, since they tried other rates than most: 1." in page.sentences
-    assert next(one for one in page.found.methods if one.name == "lora").seeds == (0, 2)
+    found, said = told(folder)
+    assert "lora: seeds left out, since they tried other rates than most: 1." in said
+    assert next(one for one in found.methods if one.name == "lora").seeds == (0, 2)
 
 
 def test_old_records_without_a_number_of_validation_examples_say_so(tmp_path, quick):
@@ -236,7 +234,7 @@ def test_the_lowest_of_noise_alone_is_rarely_called_overfitting():
 
 def test_one_seed_is_said_to_be_one(tmp_path, quick):
     study = read_study(write_study(tmp_path / "study", [*STILL, Made("full", 0.5, watched=OVERFITS)], n=60))
-    (said, *_) = training_page(study, next(comparison.task_comparisons(study))).sentences
+    (said, *_) = sentences(training(study, next(comparison.task_comparisons(study))).methods)
     assert said.startswith("With one seed a rise may be chance; the validation loss rose in the one run of full by 0.")
 
 
@@ -258,7 +256,7 @@ def test_old_diaries_show_the_training_loss_alone_and_none_leaves_the_section_ou
 def test_the_fit_of_the_setting_that_was_taken_is_shown(tmp_path, quick):
     folder = write_study(tmp_path / "study", [*STILL, tuned("lora", (0.6, 0.9, 0.5), (0,))], n=60)
     study = read_study(folder)
-    (one,) = training_page(study, next(comparison.task_comparisons(study))).found
+    (one,) = training(study, next(comparison.task_comparisons(study))).methods
     ((run, fit),) = one.runs
     assert fit.learning_rate == run.record.provenance["tuned"]["learning_rate"]
 
@@ -303,8 +301,8 @@ def test_a_ladder_shows_tuning_and_training_at_the_most_labels(tmp_path, quick):
     (entry,) = content["tuning"]
     assert entry["shots"] == 64 and {row["settings"] for row in entry["curve"]} == {"shots=64"}
     assert {row["settings"] for row in content["training"]} == {"shots=64"}
-    assert "How fairly were they tuned? With 64 labels per class" in words
-    assert "How training went, with 64 labels per class" in words and "full overfits" in words
+    assert "How fairly were they tuned? pydocs, 64 labels per class" in words
+    assert "How training went pydocs, 64 labels per class" in words and "full overfits" in words
 
 
 # Costs

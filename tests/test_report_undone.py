@@ -1,4 +1,4 @@
-"""What undoing a gap costs: every mitigation against the same method without it, and whom it cost."""
+"""The cost of mitigation: every mitigation against the same method without it, group by group."""
 
 import hashlib
 import json
@@ -14,15 +14,11 @@ from ftlib.core import atomic
 from ftlib.core.errors import FtlibError
 from ftlib.metrics.registry import measure
 from ftlib.records.study import read_study
-from ftlib.report.sections.fairness import by_label, pictured
-from ftlib.report.sections.mitigation import (
-    cost_rows,
-    cost_sentence,
-    effects,
-    groups_section,
-    mitigation_costs,
-    read_treated,
-)
+from ftlib.report.blocks import Sentences, figures_of
+from ftlib.report.build import Reading
+from ftlib.report.sections import fairness
+from ftlib.report.sections.fairness import by_label, pictured, read_groups
+from ftlib.report.sections.mitigation import SECTION, cost_sentence, effects, mitigation_costs, rows
 
 SEEDS = tuple(range(5))
 MITIGATED = (
@@ -75,12 +71,20 @@ def give_skew(study, shares=skewed, *, few=4):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return give_skew(write_study(tmp_path_factory.mktemp("undone") / "study", MITIGATED, labels=LABELS, n=400))
+    return give_skew(write_study(tmp_path_factory.mktemp("mitigation") / "study", MITIGATED, labels=LABELS, n=400))
 
 
 @pytest.fixture(scope="module")
 def found(study):
-    return {one.method.name: one for one in mitigation_costs(*read_treated(study))}
+    return {one.method.name: one for one in mitigation_costs(*read_groups(study))}
+
+
+def section_of(study):
+    """The rows and the blocks of the section."""
+    reading = Reading(read_study(study))
+    reading.items["groups"] = fairness.SECTION.read(reading)
+    items = SECTION.read(reading)
+    return SECTION.rows(items)["mitigation_cost"], list(SECTION.blocks(items))
 
 
 def answers(study, method, mitigation=""):
@@ -130,29 +134,29 @@ def test_what_it_cost_is_the_paired_difference_of_the_plans_metric(study, found)
     assert down.quality.pair.comparison.verdict == "worse" and down.gap.verdict == "smaller"
 
 
-def test_whom_it_cost_tells_helping_from_levelling_down(study, found):
+def test_effects_on_groups_tell_helping_from_levelling_down(study, found):
     def of_label(name):
         one = found[name]
-        return one.gap.pair_before, {each.group: each for each in one.whom if each.label == one.gap.label}
+        return one.gap.pair_before, {each.group: each for each in one.effects if each.label == one.gap.label}
 
     (lowest, highest), helped = of_label("full mitigation=scrub")
     assert helped[lowest].change.low > 0 and helped[highest].change.low <= 0 <= helped[highest].change.high
     (lowest, highest), levelled = of_label("full mitigation=balance")
     assert levelled[highest].change.high < 0 and levelled[lowest].change.low <= 0 <= levelled[lowest].change.high
-    each = next(one for one in found["full mitigation=balance"].whom if (one.group, one.label) == ("woman", ""))
+    each = next(one for one in found["full mitigation=balance"].effects if (one.group, one.label) == ("woman", ""))
     own = [answers(study, "full", how).query("group_gender == 'woman'")["right"] for how in ("", "balance")]
     assert (each.without, each.mitigated, each.n) == (pytest.approx(own[0].mean()), pytest.approx(own[1].mean()), 198)
-    few = next(one for one in found["full mitigation=balance"].whom if (one.group, one.label) == ("other", ""))
+    few = next(one for one in found["full mitigation=balance"].effects if (one.group, one.label) == ("other", ""))
     assert few.n == 4 and np.isnan(few.change.low), "four people have no interval"
 
 
-def test_sentences_and_rows_say_the_same(found):
+def test_sentences_and_rows_say_the_same(study, found):
     said = cost_sentence(found["full mitigation=scrub"])
     assert said.startswith("full mitigation=scrub against full: the gap for '") and "became smaller, by " in said
     assert "; accuracy is better by " in said and "−" not in said.partition(" points")[0]
-    told = pd.DataFrame(cost_rows(list(found.values()))).set_index("name")
-    assert set(told["gap became"]) <= {"smaller", "larger", "cannot tell", "unchanged"} and (told["n"] == 400).all()
-    assert told.loc["full mitigation=scrub", "accuracy is"] == "better"
+    told = pd.DataFrame(rows(read_groups(study)[1], list(found.values()))).set_index(["method", "settings"])
+    assert set(told["gap_verdict"]) <= {"smaller", "larger", "undecided", "unchanged"} and (told["n"] == 400).all()
+    assert told.loc[("full", "mitigation=scrub"), "quality_verdict"] == "better"
     shown = pd.DataFrame(effects(list(found.values())))
     assert set(shown["group"]) == {"man", "woman", "other"} and (shown["n"] > 0).all()
 
@@ -167,10 +171,10 @@ def test_the_same_answers_are_unchanged_and_cost_nothing(tmp_path):
     for run_dir, record in records.records_of(folder):
         if record.spec["resolved"]["mitigation"]:
             plain[record.spec["resolved"]["seed"]].to_parquet(run_dir / "predictions.parquet", index=False)
-    (one,) = mitigation_costs(*read_treated(folder))
+    (one,) = mitigation_costs(*read_groups(folder))
     assert one.gap.verdict == "unchanged" and one.gap.change == (0.0, 0.0, 0.0) and one.quality.identical
     assert cost_sentence(one).endswith("is the same, the answers are; accuracy is exactly the same")
-    assert all(each.change.value == 0 for each in one.whom)
+    assert all(each.change.value == 0 for each in one.effects)
 
 
 def test_what_has_nothing_to_stand_against_is_left_out(tmp_path):
@@ -181,44 +185,46 @@ def test_what_has_nothing_to_stand_against_is_left_out(tmp_path):
         Made("threshold", 1.0),
     ]
     folder = give_skew(write_study(tmp_path / "study", made, labels=LABELS, n=80))
-    assert mitigation_costs(*read_treated(folder)) == [], "no seed in common, other terms, and no probe"
+    assert mitigation_costs(*read_groups(folder)) == [], "no seed in common, other terms, and no probe"
 
 
 def test_without_two_groups_there_is_no_gap_and_the_cost_is_told(tmp_path):
     made = [Made("full", 1.5, SEEDS), Made("full", 1.0, SEEDS, {"mitigation": "balance"})]
     folder = give_skew(write_study(tmp_path / "study", made, labels=LABELS, n=80), few=80)
-    (one,) = mitigation_costs(*read_treated(folder))
+    study, of = read_groups(folder)
+    (one,) = mitigation_costs(study, of)
     assert one.gap.change is None and "a gap takes two named groups" in cost_sentence(one)
-    assert one.quality is not None and {each.label for each in one.whom} == {""}
-    assert cost_rows([one])[0]["gap became"] == one.gap.reason
-    page = groups_section(read_study(folder)).pages[0]
-    assert page.mended.figure is None and page.mended.sentences == (f"{cost_sentence(one)}.",)
+    assert one.quality is not None and {each.label for each in one.effects} == {""}
+    assert rows(of, [one])[0]["reason"] == one.gap.reason and rows(of, [one])[0]["gap_verdict"] == ""
+    _, blocks = section_of(folder)
+    (said,) = (block.lines for block in blocks if isinstance(block, Sentences))
+    assert figures_of(blocks) == [] and said == (f"{cost_sentence(one)}.",)
 
 
-def test_the_report_says_what_undoing_did_and_whom_it_cost(study):
-    told = groups_section(read_study(study))
-    of, treat = read_treated(study)
-    pairs = mitigation_costs(of, treat)
-    assert told.pages[0].mended.sentences == tuple(f"{cost_sentence(one)}." for one in pairs)
-    assert {row["sentence"] for row in told.undone} == {cost_sentence(one) for one in pairs}
-    for row, one in zip(told.undone, pairs, strict=True):
+def test_the_report_says_what_mitigation_did_and_to_which_groups(study):
+    told, blocks = section_of(study)
+    pairs = mitigation_costs(*read_groups(study))
+    (said,) = (block.lines for block in blocks if isinstance(block, Sentences))
+    assert said == tuple(f"{cost_sentence(one)}." for one in pairs)
+    assert {row["sentence"] for row in told} == {cost_sentence(one) for one in pairs}
+    for row, one in zip(told, pairs, strict=True):
         assert row["gap_change"] == list(one.gap.change) and row["gap_verdict"] == one.gap.verdict
-        assert {each["group"] for each in row["groups"]} == {each.group for each in one.whom}
-    figure = told.pages[0].mended.figure
-    assert figure in told.figures and {row[0] for row in figure.rows} >= {one.method.name for one in pairs}
-    json.dumps(told.undone, allow_nan=False)
+        assert {each["group"] for each in row["groups"]} == {each.group for each in one.effects}
+    (figure,) = figures_of(blocks)
+    assert {row[0] for row in figure.rows} >= {one.method.name for one in pairs}
+    json.dumps(told, allow_nan=False)
 
 
 def test_groups_that_are_not_there_are_asked_for_in_vain(study, tmp_path):
     with pytest.raises(FtlibError, match="found no predictions with age; groups there are: gender of pydocs"):
-        read_treated(study, column="age")
+        read_groups(study, column="age")
     plain = write_study(tmp_path / "plain", [Made("tfidf", 0.5)], n=40)
     with pytest.raises(FtlibError, match="groups there are: none"):
-        read_treated(plain)
+        read_groups(plain)
 
 
 def test_shares_by_label_are_those_of_the_records(study):
-    _, told = read_treated(study)
+    _, told = read_groups(study)
     levels = by_label(told, "full")
     runs = [record for _, record in records.records_of(study) if record.spec["resolved"]["method"] == "full"]
     plain = [record for record in runs if not record.spec["resolved"]["mitigation"]]

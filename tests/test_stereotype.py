@@ -14,6 +14,7 @@ from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
 from ftlib.data.stereotype_pairs import CRITICISM, read_pairs
 from ftlib.evaluation import bias_probes
+from ftlib.evaluation.evaluate import evaluate_named
 from ftlib.metrics.bias import measure_pairs, stereotype_share
 from ftlib.models.inference import Likelihood
 from ftlib.models.score import score_text
@@ -146,7 +147,7 @@ def test_the_probe_of_a_decoder_leaves_scores_and_rows(crows):
     likelihood = Likelihood(lambda texts: score_text(module, tokenizer, texts, context=128, stride=64), "context 128")
     model = SimpleNamespace(family="decoder", name="tiny")
     predictor = Predictor(0, 0, 0, likelihood=likelihood)
-    found = bias_probes.evaluate_bias("before", Experiment(), None, model, predictor, f"pairs:{crows}")
+    found = evaluate_named("before", Experiment(), None, model, predictor, f"pairs:{crows}")
     metrics, table = found["pairs:crows"]
     assert metrics["stereotype_share"]["n"] == 5 and "context 128" in metrics["stereotype_share"]["protocol"]
     assert table["id"].tolist()[:3] == ["0/more", "0/less", "1/more"]
@@ -163,14 +164,14 @@ def test_the_probe_of_a_masked_model_asks_the_untouched_one(crows, tmp_path, mon
         one.save_pretrained(tmp_path / "bert")
     model = load_model(str(tmp_path / "bert"), device="cpu", dtype="float32")
     spec, untouched = Experiment(), Predictor(0, 0, 0)
-    metrics, table = bias_probes.evaluate_bias("before", spec, None, model, untouched, f"pairs:{crows}")["pairs:crows"]
+    metrics, table = evaluate_named("before", spec, None, model, untouched, f"pairs:{crows}")["pairs:crows"]
     np.testing.assert_allclose(
         table["nats"], bias_probes.score_masked_pairs(module, tokenizer, read_pairs(crows))["nats"], rtol=1e-5
     )
-    again, _ = bias_probes.evaluate_bias("before", spec, None, model, untouched, f"pairs:{crows}")["pairs:crows"]
+    again, _ = evaluate_named("before", spec, None, model, untouched, f"pairs:{crows}")["pairs:crows"]
     assert again == metrics and "masked in turn" in metrics["stereotype_share"]["protocol"]
     trained = Predictor(0, 0, 0, trainable=SimpleNamespace(module=module))
-    metrics, table = bias_probes.evaluate_bias("after", spec, None, model, trained, f"pairs:{crows}")["pairs:crows"]
+    metrics, table = evaluate_named("after", spec, None, model, trained, f"pairs:{crows}")["pairs:crows"]
     assert table is None and "in place of the layer" in metrics["stereotype_share"]["reason"]
 
 

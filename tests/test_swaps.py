@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
+from ftlib.data.evaluations import evaluation_problems as problems
 from ftlib.data.identity_terms import BOTH, load_terms, scrubbed, swap, swapped
-from ftlib.data.probes import problems
 
 TERMS = load_terms()
 

@@ -14,11 +14,16 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from ftlib.core.errors import FtlibError
 from ftlib.stats.multiple import compare_all, ranking
 from ftlib.stats.paired import mcnemar
-from ftlib.stats.verdict import Comparison, compare, compare_metric, compare_ratio, compare_sums
+from ftlib.stats.verdict import Comparison, compare, compare_sums
 
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def compare_metric(labels, a, b, metric, **how):
+    """Two methods by a metric of labels, as a family of one pair."""
+    return compare_all({"a": a, "b": b}, labels=labels, metric=metric, **how)[0].comparison
 
 
 def runs(n_seeds, n_examples, ease, seed=1, seed_sd=0.0):
@@ -99,7 +104,7 @@ def test_within_the_margin_is_the_same_even_where_it_is_surely_not_zero():
     a = rng(0).normal(size=2_000)
     found = compare(a + 0.1 + 0.01 * rng(1).normal(size=2_000), a, margin=1.0, unit="nats", rng=rng())
     assert found.low > 0 and found.verdict == "same"
-    assert "are the same within 1 nats" in found.sentence and "real, but smaller than what matters" in found.sentence
+    assert "are equivalent within 1 nats" in found.sentence and "real, but smaller than what matters" in found.sentence
 
 
 def test_better_by_what_may_be_less_than_matters_says_so():
@@ -115,7 +120,7 @@ def test_sentences():
     said = compare(b, a, margin=0.01, rng=rng(), name_a="full", name_b="LoRA").sentence
     assert re.fullmatch(r"full is worse than LoRA by \d+\.\d points \(\d+\.\d to \d+\.\d\)", said), said
     said = compare(a, runs(5, 900, 1.5, 7), margin=0.1, rng=rng()).sentence
-    assert said.startswith("a and b are the same within 10 points: they differ by "), said
+    assert said.startswith("a and b are equivalent within 10 points: they differ by "), said
     said = compare(a, runs(5, 900, 1.5, 7), margin=0.01, rng=rng()).sentence
     assert said.startswith("undecided: about ") and "more examples" in said and "more seeds" in said, said
     assert said.endswith(")"), said
@@ -200,10 +205,16 @@ def test_accuracy_is_one_thing_by_whichever_door():
 def test_bits_per_byte():
     n_bytes = rng(0).integers(50, 500, 150)
     base = n_bytes * rng(1).normal(1.2, 0.2, (3, 150))
-    found = compare_ratio((base * 0.98, n_bytes), (base, n_bytes), margin=0.001, rng=rng(), name_a="tuned")
+    tuned, untuned = (np.stack([nats, np.broadcast_to(n_bytes, nats.shape)], -1) for nats in (base * 0.98, base))
+    how = {"margin": 0.001, "rng": rng(), "unit": "bits per byte", "higher_is_better": False, "name_a": "tuned"}
+
+    def ratio(sums):
+        return sums[..., 0] / sums[..., 1]
+
+    found = compare_sums(tuned, untuned, ratio, **how)
     assert found.difference == pytest.approx(-0.02 * (base.sum(axis=1) / n_bytes.sum()).mean())
     assert found.verdict == "better" and "bits per byte" in found.sentence
-    one = compare_ratio((base[0] * 0.98, n_bytes), (base[0], n_bytes), margin=0.001, rng=rng())
+    one = compare_sums(tuned[:1], untuned[:1], ratio, **how)
     assert one.verdict == "better" and one.p_value < 0.01
 
 

@@ -1,7 +1,4 @@
-"""What tasks and models are called, and whether a name can be one.
-
-Which fields of an experiment go with its method, and which with each other; what does not, said in words.
-"""
+"""What of an experiment's fields cannot be: names of tasks and models, and what does not go together, in words."""
 
 import math
 import re
@@ -11,9 +8,6 @@ from typing import Any
 
 from ftlib.config.methods import (
     CHOICES,
-    CLASSIFICATION,
-    DECODER,
-    ENCODER,
     METHODS,
     SHARES,
     Method,
@@ -23,6 +17,8 @@ from ftlib.config.methods import (
 from ftlib.core.errors import unknown
 from ftlib.core.format import short_name
 from ftlib.data import canaries
+from ftlib.data.evaluations import made_up
+from ftlib.data.kinds import DECODER, ENCODER, KINDS
 from ftlib.data.registry import TASKS, kind_of
 
 BUNDLED_MODELS: Mapping[str, str] = {
@@ -89,14 +85,6 @@ CONTINUED = (*COURSE, "other_task_limit", "sampling", "ewc_samples", "interpolat
 """Fields of methods whose training goes on, in the notebook of those runs alone."""
 
 
-HEADED = ("finetune", "peft_adapters")
-"""Files of methods that put a new head on an encoder and train it with the rest."""
-
-
-MITIGATED = ("baselines", "linear_probe", "finetune", "peft_adapters")
-"""Files of methods whose training examples a mitigation can change."""
-
-
 def combination_problems(method: Method, values: Mapping[str, Any], given: Collection[str]) -> list[str]:
     """What cannot be asked together, in words; empty where all of it can.
 
@@ -147,12 +135,14 @@ def _method_problems(method: Method, values: Mapping[str, Any], given: Collectio
     if not method.trains:
         asked = [name for name in (*TRAINING, *HOW) if name in given]
         problems += [f"{name}: {method.name} does not train; leave it out" for name in asked]
-    if method.name == "setfit":
-        for name in ("gradient_accumulation", "processes"):
-            if values[name] > 1:
-                problems.append(f"{name}: setfit's loss is over all pairs of a batch, not to be divided; leave it out")
-    if values["gradient_checkpointing"] and method.name == "prefix_tuning":
-        problems.append("gradient_checkpointing: prefix_tuning hands keys on from layer to layer; leave it out")
+    if method.contrastive:
+        problems += [
+            f"{name}: {method.name}'s loss is over all pairs of a batch, not to be divided; leave it out"
+            for name in ("gradient_accumulation", "processes")
+            if values[name] > 1
+        ]
+    if values["gradient_checkpointing"] and not method.recomputes:
+        problems.append(f"gradient_checkpointing: {method.name} hands keys on from layer to layer; leave it out")
     if values["patience"] and values["shots"] and not values["validations"]:
         problems.append(
             "patience: with shots the loss on validation is not measured, since those labels would be more than the "
@@ -160,16 +150,16 @@ def _method_problems(method: Method, values: Mapping[str, Any], given: Collectio
         )
     if method.trains and values["head_init"] != "new":
         problems += _head_problems(method, values)
-    if values["mitigation"] and (method.module not in MITIGATED or kind_of(values["task"]) != CLASSIFICATION):
-        able = [m.name for m in METHODS.values() if m.module in MITIGATED and m.name != "majority"]
+    if values["mitigation"] and not (method.mitigates and KINDS[kind_of(values["task"])].has_labels):
+        able = [m.name for m in METHODS.values() if m.mitigates and not m.constant]
         problems.append(f"mitigation: {method.name} on {values['task']}: allowed with {', '.join(able)}, on labels")
     if values["mitigation_column"] and values["mitigation"] not in ("reweight", "balance") and not method.groups:
         problems.append("mitigation_column: only reweight, balance, threshold and exponentiated go by a group column")
-    if method.groups == "prediction" and any(p == "templates" or p.startswith("swaps") for p in values["evaluations"]):
+    if method.groups == "prediction" and any(made_up(name) for name in values["evaluations"]):
         problems.append(
             f"evaluations: {method.name} must be told the group of every text, and these are made up; use exponentiated"
         )
-    if method.name in ("majority", "zero_shot") and values["shots"]:
+    if not method.draws and values["shots"]:
         problems.append(f"shots: {method.name} draws no examples; leave it out")
     if method.needs_shots and not values["shots"] and not values["train_limit"]:
         problems.append(f"shots: {method.name} needs a number of examples per class, e.g. shots = 1")
@@ -179,10 +169,10 @@ def _method_problems(method: Method, values: Mapping[str, Any], given: Collectio
 def _head_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
     """Whether there is a new head that could start at a probe."""
     said = f'head_init: found "{values["head_init"]}"'
-    if method.module not in HEADED:
-        able = [m.name for m in METHODS.values() if m.module in HEADED and ENCODER in m.serves.get(CLASSIFICATION, ())]
+    if not method.new_head:
+        able = [m.name for m in METHODS.values() if m.new_head and ENCODER in m.families]
         return [f"{said}; {method.name} trains no new head with the model; allowed with {', '.join(able)}"]
-    if kind_of(values["task"]) != CLASSIFICATION:
+    if not KINDS[kind_of(values["task"])].has_labels:
         return [f"{said}; {values['task']} has no labels, so there is no head; leave it out"]
     if (family := known_family(values["model"])) not in ("", ENCODER):
         return [f"{said}; {values['model']} is of the family {family} and answers in words; leave it out"]
@@ -221,18 +211,16 @@ def _course_problems(method: Method, values: Mapping[str, Any], given: Collectio
         able = [m.name for m in METHODS.values() if m.trains and m.interpolates]
         said = f"interpolation: {method.name} does not add to the base model's weights; allowed with"
         problems.append(f"{said} {', '.join(able)}")
-    if method.name == "merged" and not values["joint_tasks"]:
-        return ["joint_tasks: merged needs the tasks whose adapters are merged with that of task"]
+    if method.merges and not values["joint_tasks"]:
+        return [f"joint_tasks: {method.name} needs the tasks whose adapters are merged with that of task"]
     if not asked:
         lone = [name for name in CONTINUED if name != "interpolation" and name in given]
         return problems + [f"{name}: needs {' or '.join(COURSE[:2])}, or ewc" for name in lone]
     if not (method.trains and method.continues):
         able = [m.name for m in METHODS.values() if m.trains and m.continues]
         return [*problems, f"{', '.join(asked)}: {method.name} trains for one task alone; allowed: {', '.join(able)}"]
-    if method.name == "merged" and (
-        values["sequential_tasks"] or values["replay"] or values["ewc"] or values["interpolation"]
-    ):
-        problems.append("merged: its adapters are trained apart; name the tasks with together, nothing else")
+    if method.merges and any(values[name] for name in ("sequential_tasks", "replay", "ewc", "interpolation")):
+        problems.append(f"{method.name}: its adapters are trained apart; name the tasks with joint_tasks, nothing else")
     tasks = [values["task"], *values["sequential_tasks"], *values["joint_tasks"]]
     names = [short_name(task) for task in tasks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -246,7 +234,7 @@ def _course_problems(method: Method, values: Mapping[str, Any], given: Collectio
         problems.append(f"joint_tasks: {', '.join(other)} is not a {kind} task as {values['task']} is")
     old = [task for task in values["sequential_tasks"] if kinds[task] == kind]
     for name in ("replay", "ewc"):
-        if values[name] and not old and kind == CLASSIFICATION:
+        if values[name] and not old and KINDS[kind].has_labels:
             problems.append(f"{name}: there is nothing old; name earlier tasks of the same kind")
     apart = [name for name in ("tuning", "gradient_accumulation", "processes", "mitigation") if name in given]
     return problems + [f"{name}: not with {', '.join(asked)}; leave it out" for name in apart]
@@ -257,7 +245,7 @@ def _canary_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
     if not values["canaries"]:
         return []
     problems = canaries.problems(values["canaries"])
-    if (kind := kind_of(values["task"])) == CLASSIFICATION:
+    if KINDS[kind := kind_of(values["task"])].has_labels:
         problems.append(f"canaries: are planted in text to be modelled; {values['task']} is a {kind} task")
     if not method.model:
         problems.append(f"canaries: {method.name} uses no model that could memorise them; leave it out")

@@ -1,12 +1,8 @@
-"""The fields of an experiment, and everything that can be wrong with them, in words.
+"""What is asked: one Experiment, and a Suite of many with its plan.
 
-Each problem says where it is, what was found and what is allowed; all are found at once, before a kernel starts or a
-byte is downloaded.
-
-What is asked: one Experiment, and a Suite of many with its plan.
-
-A run's identity is the hash of its whole resolved spec and the schema version; the plan and the record compute it with
-the same function.
+Everything that can be wrong with an experiment's fields is said in words, all at once, before a kernel starts or a byte
+is downloaded: where it is, what was found and what is allowed. A run's identity is the hash of its whole resolved spec
+and the schema version; the plan and the record compute it with the same function.
 """
 
 import difflib
@@ -23,15 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ftlib.config.constraints import COURSE, TRAINING, combination_problems, model_name_problems, task_name_problems
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError, several, unknown
-from ftlib.data.probes import BIASES, is_bias
-from ftlib.data.probes import problems as probe_problems
-from ftlib.data.registry import PROBES
+from ftlib.data.evaluations import evaluation_problems
+from ftlib.data.kinds import KINDS
 
 
 class Fields(BaseModel):
     """The fields of an Experiment; checked here by type and range, and by `field_problems` against each other."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
     task: str = Field("pydocs", description="bundled name, file:PATH or hub:ID[@revision]")
     model: str = Field("minilm", description="bundled name, local folder, or Hub id[@revision]")
@@ -166,11 +161,7 @@ def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> li
         problems += task_name_problems(values["task"]) + model_name_problems(values["model"])
         for name in ("sequential_tasks", "joint_tasks"):
             problems += [f"{name}: {said}" for task in values[name] for said in task_name_problems(task)]
-    known = [*PROBES, *BIASES]
-    problems += [
-        str(unknown("evaluations", p, known)) for p in values["evaluations"] if p not in PROBES and not is_bias(p)
-    ]
-    problems += probe_problems([p for p in values["evaluations"] if is_bias(p)], check_files=check_files)
+    problems += evaluation_problems(values["evaluations"], check_files=check_files)
     for name, count in values["tuning"].items():
         if name != "learning_rate":
             problems.append(str(unknown("tuning", name, ["learning_rate"])))
@@ -216,7 +207,7 @@ def renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 DRAWS = 10
-"""Draws of examples per class, unless the plan names its seeds."""
+"""Samples of examples per class, unless the plan names its seeds."""
 
 
 SEQUENCE = "40_run_sequence"
@@ -241,12 +232,10 @@ class Experiment(Fields):
     >>> spec = Experiment(task="pydocs", method="lora", seed=1)
     >>> spec.resolved()["learning_rate"], len(spec.run_id)
     (0.001, 16)
-    >>> Experiment(task="pydocs", method="lorra")
+    >>> Experiment(task="pydocs", method="lorra")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    ftlib.core.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: bitfit, distill, \
-dora, exponentiated, full, ia3, in_context, last_layers, loha, lokr, lora, majority, merged, ngram, p_tuning, pissa, \
-prefix_tuning, probe, prompt_tuning, qlora, rslora, setfit, stacked, tfidf, threshold, vera, zero_shot
+    ftlib.core.errors.FtlibError: Experiment: method: unknown 'lorra'; did you mean 'lora'? Known: bitfit, ...
     """
 
     def __init__(self, **fields: Any) -> None:
@@ -424,8 +413,7 @@ class Plan(BaseModel):
 
 
 USUAL: Mapping[str, Override] = {
-    "classification": Override(primary="accuracy", margin=0.01),
-    "language-modeling": Override(primary="bits_per_byte", margin=0.02),
+    name: Override(primary=kind.primary, margin=kind.margin) for name, kind in KINDS.items()
 }
 """Kind of task -> what a plan would usually settle; used where there is no plan."""
 

@@ -1,10 +1,9 @@
-"""Families of models: what a model's configuration says it is. Read from JSON, so that planning needs no torch.
-
-METHODS: every way of adapting a model that ftlib knows, one row each.
+"""METHODS: every way of adapting a model that ftlib knows, one row each; and what families of models there are.
 
 The table is plain data and loads without torch, so that planning, listing and reporting can read it anywhere. What a
 method does is the function `prepare(model, spec, task, train)` of the module its row names; it returns a `Predictor`,
-ready for the methods that do not train, with a `module` for `train.fit` to train for those that do.
+ready for the methods that do not train, with a `module` for `trainer.fit` to train for those that do. What a method can
+do is a flag of its row: nobody else compares its name.
 """
 
 import importlib
@@ -16,12 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
-
-
-FAMILIES = (ENCODER, DECODER, ENCODER_DECODER)
-"""BERT-like: reads both ways; GPT-like: continues text; T5-like: reads a text and writes another."""
-
+from ftlib.data.kinds import CLASSIFICATION, DECODER, ENCODER, ENCODER_DECODER, FAMILIES, KINDS, LANGUAGE_MODELING
 
 _CONTINUES = ("ForCausalLM", "LMHeadModel")
 
@@ -57,9 +51,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
-CLASSIFICATION, LANGUAGE_MODELING = "classification", "language-modeling"
-
-
 @dataclass(frozen=True)
 class Method:
     """One row of the table."""
@@ -75,16 +66,54 @@ class Method:
     """The function of that file."""
     model: bool = True
     """Whether it uses a base model."""
+    untouched: bool = False
+    """Whether it measures the base model as it is."""
+    constant: bool = False
+    """Whether it gives every text the same answer."""
     trains: bool = False
     """Whether gradient descent moves parameters; such a method is given learning_rate, epochs and batch_size."""
     draws: bool = True
-    """Whether its result depends on the seed (the draw of examples, the initialisation, their order)."""
+    """Whether its result depends on the seed (the sample of examples, the initialisation, their order)."""
     needs_label_words: bool = False
     """Whether the labels must be words that mean something."""
-    groups: str = ""
-    """When it reads an example's group: never (empty), at "training", or at "prediction" too, of every text."""
     needs_shots: bool = False
     """Whether the number of examples must be said: all of them would not fit."""
+    groups: str = ""
+    """When it reads an example's group: never (empty), at "training", or at "prediction" too, of every text."""
+    counterpart: str = ""
+    """The method that it is without reading groups."""
+    mitigates: bool = False
+    """Whether a mitigation can change the examples it learns from."""
+    reference: int = 0
+    """Place among what a few-shot report compares others with first, from 1; 0: after them."""
+    contrastive: bool = False
+    """Whether it learns from pairs of examples, so that a step's loss cannot be computed in parts."""
+    frozen: bool = False
+    """Whether it fits a head to the features of the model as it is, and nothing else."""
+    new_head: bool = False
+    """Whether it puts a new head on an encoder and trains it with the rest."""
+    moves: str = ""
+    """Which parameters training moves: "all", "some" of the model's own, or "added" ones."""
+    recomputes: bool = True
+    """Whether its activations can be computed again instead of being kept (gradient_checkpointing)."""
+    tried_on_model: bool = False
+    """Whether it may not fit a model, which planning finds out from the model's configuration without its weights."""
+    continues: bool = False
+    """Whether what it has trained can be trained on: on another task, or towards another balance."""
+    interpolates: bool = False
+    """Whether a share of what it has learned can be added to the untouched weights."""
+    stacks: bool = False
+    """Whether each task's adapter is added to the weights before the next task's begins."""
+    merges: bool = False
+    """Whether each task's adapter is trained apart, and all are merged at the end; it needs joint_tasks."""
+    quantised: bool = False
+    """Whether the frozen weights are kept in four bits."""
+    saves: str = ""
+    """The library that reads what it would save: "transformers", "peft", "sklearn"; empty: there is nothing to save."""
+    peft: str = ""
+    """For an adapter: the class of peft that configures it."""
+    peft_arguments: Mapping[str, object] = field(default_factory=dict)
+    """What that class is given beside `arguments`, always the same."""
     defaults: Mapping[str, float] = field(default_factory=dict)
     """learning_rate, epochs (passes over the training examples), batch_size (examples per step), and min_steps: with
     few examples the passes are repeated until so many steps are made, since fine-tuning that stops before fails for
@@ -95,16 +124,6 @@ class Method:
     """Kind of task -> families of model."""
     needs: tuple[str, ...] = ()
     """What must be there beside ftlib's own packages: "cuda", or the name of a package."""
-
-    @property
-    def continues(self) -> bool:
-        """Whether what it has trained can be trained on: on another task, or towards another balance."""
-        return self.module in ("finetune", "peft_adapters") and "num_virtual_tokens" not in self.arguments
-
-    @property
-    def interpolates(self) -> bool:
-        """Whether a share of what it has learned can be added to the untouched weights."""
-        return self.module == "finetune" or self.name in ("lora", "rslora")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -158,10 +177,10 @@ SHARES = {"lora_dropout": "0 to below 1", "vera_dropout": "0 to below 1", "soft"
 """Arguments of methods that are a share, and of which numbers; all other numbers are above 0."""
 
 
-_ANY = {CLASSIFICATION: FAMILIES}
+_ANY = {kind.name: FAMILIES for kind in KINDS.values() if kind.has_labels}
 
 
-_TRAINED = {CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER,)}
+_TRAINED = {kind.name: kind.families for kind in KINDS.values()}
 
 
 _PROMPTED = {
@@ -221,12 +240,6 @@ _LORA = {
 _PISSA = _LORA | {"lora_alpha": (8, _LORA["lora_alpha"][1])}
 
 
-_LYCORIS = {
-    "r": (8, _R),
-    "alpha": (8, "scale of the update, which is multiplied by alpha / r; no unit (peft's default)"),
-}
-
-
 _VERA = {
     "r": (256, "rank of the random matrices, which are not trained (peft's default)"),
     "d_initial": (0.1, "what the vector on the rank starts at, no unit (peft's default)"),
@@ -261,6 +274,15 @@ _VIRTUAL = {
 }
 
 
+# Hu et al. 2021 adapt the attention alone; adapting every linear layer is the better default since (QLoRA, Dettmers et
+# al. 2023, section 4; "LoRA without regret" 2025).
+_ALL_LINEAR = {"target_modules": "all-linear"}
+
+
+# An encoder-decoder gets the learned tokens before what it reads (Lester et al. 2021, section 2), not twice.
+_BEFORE_THE_TEXT = {"num_transformer_submodules": 1}
+
+
 def _trains(
     name: str,
     summary: str,
@@ -268,17 +290,40 @@ def _trains(
     arguments: Mapping[str, tuple[object, str]] = MappingProxyType({}),
     **more: Any,
 ) -> Method:
-    """A row of a method that trains; all see the same examples as often, so that they compare. Adapters, unless more
-    is said.
+    """A row of a method that trains part of the model, or all of it; all see the same examples as often, so that they
+    compare.
 
     The fewer and the smaller what is trained, the higher the rate it takes: the papers name 3e-3 (IA3), 1e-2 (VeRA) and
     0.3 (prompt tuning) for many steps, and the rates here are the best of one to three that were tried around those on
     600 docstrings with MiniLM, by accuracy on validation. BitFit's is the lower of two that did alike, since three
     times the higher one learns nothing; LoRA and its kin keep the rate that suits longer trainings.
     """
-    defaults = {"learning_rate": learning_rate, "epochs": 2.0, "min_steps": 40, "batch_size": 16}
-    usual = {"module": "peft_adapters", "notebook": "12_run_adapter", "defaults": defaults, "serves": _TRAINED}
+    usual = {
+        "module": "finetune",
+        "notebook": "12_run_adapter",
+        "defaults": {"learning_rate": learning_rate, "epochs": 2.0, "min_steps": 40, "batch_size": 16},
+        "serves": _TRAINED,
+        "mitigates": True,
+        "new_head": True,
+        "tried_on_model": True,
+        "continues": True,
+        "saves": "transformers",
+    }
     return Method(name, summary, trains=True, arguments=arguments, **usual | more)
+
+
+def _adapter(
+    name: str,
+    summary: str,
+    learning_rate: float,
+    arguments: Mapping[str, tuple[object, str]] = MappingProxyType({}),
+    peft: str = "LoraConfig",
+    peft_arguments: Mapping[str, object] = _ALL_LINEAR,
+    **more: Any,
+) -> Method:
+    """A row of an adapter: peft's class, what it is always given, and what `method_args` may set of it."""
+    usual = {"module": "peft_adapters", "moves": "added", "saves": "peft"}
+    return _trains(name, summary, learning_rate, arguments, peft=peft, peft_arguments=peft_arguments, **usual | more)
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -289,19 +334,26 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 name="majority",
                 summary="always the most frequent label of the training examples",
                 module="baselines",
+                function="prepare_majority",
                 notebook="10_run_zero_shot",
                 model=False,
                 draws=False,
                 serves=_ANY,
+                constant=True,
+                mitigates=True,
             ),
             Method(
                 name="tfidf",
                 summary="TF-IDF of words and word pairs + logistic regression",
                 module="baselines",
+                function="prepare_tfidf",
                 notebook="10_run_zero_shot",
                 model=False,
                 arguments={"C": (10.0, _RIDGE["C"][1])},
                 serves=_ANY,
+                mitigates=True,
+                reference=3,
+                saves="sklearn",
             ),
             Method(
                 name="ngram",
@@ -328,6 +380,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                     )
                 },
                 serves={CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER, ENCODER)},
+                untouched=True,
             ),
             Method(
                 name="probe",
@@ -336,6 +389,10 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="11_run_few_shot",
                 arguments=_RIDGE,
                 serves=_ANY,
+                mitigates=True,
+                reference=2,
+                saves="sklearn",
+                frozen=True,
             ),
             Method(
                 name="threshold",
@@ -346,6 +403,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 arguments=_THRESHOLD,
                 serves=_ANY,
                 groups="prediction",
+                counterpart="probe",
+                saves="sklearn",
+                frozen=True,
             ),
             Method(
                 name="exponentiated",
@@ -356,6 +416,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 arguments=_EXPONENTIATED,
                 serves=_ANY,
                 groups="training",
+                counterpart="probe",
+                saves="sklearn",
+                frozen=True,
             ),
             _trains(
                 "setfit",
@@ -366,6 +429,12 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="11_run_few_shot",
                 defaults={"learning_rate": 5e-5, "epochs": 2.0, "min_steps": 20, "batch_size": 32},
                 serves={CLASSIFICATION: (ENCODER,)},
+                moves="all",
+                contrastive=True,
+                mitigates=False,
+                new_head=False,
+                tried_on_model=False,
+                continues=False,
             ),
             Method(
                 name="in_context",
@@ -382,34 +451,103 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 "full",
                 "full fine-tuning: every parameter moves",
                 1e-4,
-                module="finetune",
                 notebook="13_run_full",
+                moves="all",
+                interpolates=True,
+                reference=1,
             ),
-            _trains("lora", "low-rank adapters on every linear layer, the rest frozen (Hu et al. 2021)", 1e-3, _LORA),
-            _trains("rslora", "LoRA scaled by the root of its rank (Kalajdzievski 2023)", 1e-3, _LORA),
-            _trains("dora", "LoRA on the direction of weights, their size apart (Liu et al. 2024)", 1e-3, _LORA),
-            _trains("pissa", "LoRA begun at the weights' largest directions (Meng et al. 2024)", 1e-3, _PISSA),
-            _trains(
-                "loha", "two low-rank products, multiplied number by number (Hyeon-Woo et al. 2022)", 1e-2, _LYCORIS
+            _adapter(
+                "lora",
+                "low-rank adapters on every linear layer, the rest frozen (Hu et al. 2021)",
+                1e-3,
+                _LORA,
+                interpolates=True,
             ),
-            _trains("lokr", "Kronecker products on every linear layer (Yeh et al. 2024)", 1e-2, _LYCORIS),
-            _trains("ia3", "keys, values and inner activations scaled by learned vectors (Liu et al. 2022)", 3e-2),
-            _trains("vera", "two learned vectors around random matrices (Kopiczko et al. 2024)", 3e-2, _VERA),
+            _adapter(
+                "rslora",
+                "LoRA scaled by the root of its rank (Kalajdzievski 2023)",
+                1e-3,
+                _LORA,
+                peft_arguments=_ALL_LINEAR | {"use_rslora": True},
+                interpolates=True,
+            ),
+            _adapter(
+                "dora",
+                "LoRA on the direction of weights, their size apart (Liu et al. 2024)",
+                1e-3,
+                _LORA,
+                peft_arguments=_ALL_LINEAR | {"use_dora": True},
+            ),
+            _adapter(
+                "pissa",
+                "LoRA begun at the weights' largest directions (Meng et al. 2024)",
+                1e-3,
+                _PISSA,
+                peft_arguments=_ALL_LINEAR | {"init_lora_weights": "pissa"},
+            ),
+            _adapter(
+                "ia3",
+                "keys, values and inner activations scaled by learned vectors (Liu et al. 2022)",
+                3e-2,
+                peft="IA3Config",
+                # It is about chosen layers, which peft knows.
+                peft_arguments={},
+            ),
+            _adapter(
+                "vera",
+                "two learned vectors around random matrices (Kopiczko et al. 2024)",
+                3e-2,
+                _VERA,
+                peft="VeraConfig",
+            ),
             _trains(
-                "bitfit", "biases only (Ben Zaken et al. 2022)", 3e-3, module="finetune", function="prepare_partial"
+                "bitfit",
+                "biases only (Ben Zaken et al. 2022)",
+                3e-3,
+                function="prepare_partial",
+                moves="some",
+                interpolates=True,
             ),
             _trains(
                 "last_layers",
                 "the last layers and the head",
                 3e-4,
                 _LAYERS,
-                module="finetune",
                 function="prepare_partial",
+                moves="some",
+                interpolates=True,
             ),
-            _trains("prompt_tuning", "learned vectors before the text (Lester et al. 2021)", 3e-1, _VIRTUAL),
-            _trains("prefix_tuning", "learned keys and values in every layer (Li & Liang 2021)", 3e-2, _VIRTUAL),
-            _trains("p_tuning", "vectors before the text that a network makes (Liu et al. 2021)", 1e-2, _VIRTUAL),
-            _trains(
+            _adapter(
+                "prompt_tuning",
+                "learned vectors before the text (Lester et al. 2021)",
+                3e-1,
+                _VIRTUAL,
+                peft="PromptTuningConfig",
+                # Words of the vocabulary are a better start than noise (Lester et al. 2021, section 3.2).
+                peft_arguments=_BEFORE_THE_TEXT | {"prompt_tuning_init": "SAMPLE_VOCAB"},
+                continues=False,
+            ),
+            _adapter(
+                "prefix_tuning",
+                "learned keys and values in every layer (Li & Liang 2021)",
+                3e-2,
+                _VIRTUAL,
+                peft="PrefixTuningConfig",
+                peft_arguments={},
+                continues=False,
+                # It hands keys on from layer to layer.
+                recomputes=False,
+            ),
+            _adapter(
+                "p_tuning",
+                "vectors before the text that a network makes (Liu et al. 2021)",
+                1e-2,
+                _VIRTUAL,
+                peft="PromptEncoderConfig",
+                peft_arguments=_BEFORE_THE_TEXT,
+                continues=False,
+            ),
+            _adapter(
                 "qlora",
                 "LoRA on a model kept in 4 bits (Dettmers et al. 2023)",
                 1e-3,
@@ -417,23 +555,27 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 # An encoder is small enough for LoRA as it is; 4 bits are for models that do not fit.
                 serves={CLASSIFICATION: (DECODER, ENCODER_DECODER), LANGUAGE_MODELING: (DECODER,)},
                 needs=("cuda", "bitsandbytes"),
+                quantised=True,
+                # 4 bits cannot be tried without the weights that they stand for.
+                tried_on_model=False,
             ),
-            _trains(
+            _adapter(
                 "stacked",
                 "LoRA that is merged into the weights after each task; the next task gets a new one on top",
                 1e-3,
                 _LORA,
                 notebook="40_run_sequence",
+                stacks=True,
             ),
-            _trains(
+            _adapter(
                 "merged",
                 "a LoRA for each task, trained apart, then merged into one (peft add_weighted_adapter)",
                 1e-3,
                 _LORA | _MERGED,
-                module="peft_adapters",
                 function="prepare_merged",
                 notebook="40_run_sequence",
-                serves={CLASSIFICATION: FAMILIES},
+                serves=_ANY,
+                merges=True,
             ),
             _trains(
                 "distill",
@@ -443,6 +585,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 module="distillation",
                 notebook="43_run_transfer",
                 serves={CLASSIFICATION: (ENCODER,)},
+                # A small model beside the large one.
+                moves="added",
+                mitigates=False,
+                new_head=False,
+                continues=False,
             ),
         )
     }

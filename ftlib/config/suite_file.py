@@ -11,7 +11,6 @@ from typing import Any
 
 from ftlib.config.experiment import (
     RENAMED,
-    USUAL,
     Added,
     Experiment,
     Fields,
@@ -25,6 +24,7 @@ from ftlib.config.experiment import (
 )
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError, several, unknown
+from ftlib.data.kinds import KINDS
 from ftlib.data.registry import kind_of
 from ftlib.metrics.registry import METRICS
 
@@ -156,7 +156,7 @@ def _task_problems(plan: Plan, tasks: list[str]) -> list[str]:
         # One table for the task, unless the whole study is of its kind.
         where = _heading(task) if task in plan.tasks else "[plan]"
         place = where if len(set(kinds.values())) == 1 else _heading(task)
-        usual = USUAL[kind]
+        usual = KINDS[kind]
         problems.append(
             f"{where} primary: {metric.name} is of {metric.kind} tasks, and {task} is a {kind} task; under {place} "
             f'write primary = "{usual.primary}" and margin = {usual.margin:g}, say'
@@ -269,9 +269,9 @@ def _missing_baselines(cells: list[dict[str, Any]], defaults: Mapping[str, Any])
     added = []
     for task in dict.fromkeys(map(_task_of, cells)):
         like = next(cell for cell in cells if _task_of(cell) == task)
-        for method in METHODS.values():
-            if not method.model and kind_of(task) in method.kinds and (task, method.name) not in have:
+        for method in KINDS[kind_of(task)].baselines:
+            if (task, method) not in have:
                 kept = {name: like[name] for name in shared if name in like}
                 limit = {} if "train_limit" not in defaults else {"train_limit": like.get("train_limit", 0)}
-                added.append({"task": task, "method": method.name, **kept, **limit})
+                added.append({"task": task, "method": method, **kept, **limit})
     return added

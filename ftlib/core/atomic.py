@@ -1,10 +1,4 @@
-"""What a run leaves behind: one record and its predictions, written once, atomically, the record last.
-
-A run is done when its record is there and complete; nothing else (no notebook, no log) says so. Every figure of a
-report can be recomputed from the predictions.
-
-What ftlib computed once and keeps in the user's cache folder, with the seconds it took.
-"""
+"""Files written in one step, and arrays kept in the user's cache folder with the seconds they took."""
 
 import json
 import os
@@ -19,6 +13,8 @@ import numpy as np
 import platformdirs
 
 from ftlib.core.surroundings import in_words
+
+_saved = 0.0
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -38,9 +34,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN is refused, since JSON has none."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-_saved = 0.0
 
 
 def cache_folder() -> Path:
@@ -91,9 +84,7 @@ def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.nda
     """The array of that key: from the cache, or computed and put there.
 
     Args:
-        kind: Subfolder of the cache.
         key: Names the array; must change with everything its values depend on.
-        compute: Makes the array.
     """
     global _saved
     path = cache_folder() / kind / f"{key}.npy"

@@ -25,8 +25,6 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> FtlibError:
 
     Args:
         kind: What the name should have been, e.g. "method".
-        name: The name that was found.
-        known: Every name that is allowed.
 
     Returns:
         An error to raise; it suggests the nearest known name where one is near.

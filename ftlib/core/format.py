@@ -1,18 +1,9 @@
-"""Numbers as readers are shown them. A value that is not there is said to be so, never shown as 0.
-
-What a person sees while a study runs: a live table on a terminal, plain lines anywhere else.
-
-What tasks and models are called, and whether a name can be one.
-"""
+"""Numbers, durations and names as readers are shown them: what is not there is said to be so, never shown as 0."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 NONE = "n/a"
 

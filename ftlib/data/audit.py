@@ -1,6 +1,7 @@
-"""What is odd about documents to be modelled: signs of a wrong encoding, characters that are no text, sizes.
+"""Audit of a data set before money is spent on it: what is in it, and what would make its scores mean less.
 
-Audit of a data set before money is spent on it: what is in it, and what would make its scores mean less.
+Classification: leaks, conflicts, repeats, balance, lengths. Text to be modelled: signs of a wrong encoding, characters
+that are no text, sizes.
 """
 
 import re
@@ -15,13 +16,23 @@ from ftlib.data.files import normal
 from ftlib.data.registry import TASKS, load_task
 from ftlib.data.task import SPLITS, Task
 
+FEW_EXAMPLES = 30
+"""A label with fewer in a split has a score of its own that says little."""
+
+MANY_WORDS = 90
+"""About where 128 tokens of English, the default `max_length`, end."""
+
+SHIFT = 0.1
+"""Difference of a label's share between train and test that is worth a word."""
+
+PURE, OFTEN, NEARLY_ALWAYS = 0.99, 0.3, 0.9
+"""A word that is found with one label only, and often there, may be a leak; nearly always there, it is one."""
+
 SHORT_BYTES = 50
 """A shorter document is a heading or a remnant."""
 
-
 LONG_BYTES = 4000
 """About 1,000 tokens of English."""
-
 
 # A first byte of UTF-8 read as Latin-1 or Windows-1252, and what may follow it there.
 _MOJIBAKE = re.compile(
@@ -29,76 +40,9 @@ _MOJIBAKE = re.compile(
     "|\u00e2\u20ac|\u00e2\u0080|\u00ef\u00bb\u00bf"
 )
 
-
 _LOST = re.compile("\ufffd")
 
-
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def broken(table: pd.DataFrame) -> Iterator[str]:
-    """Signs that documents are not what their author wrote, a sentence each.
-
-    Args:
-        table: A row per document, with `id`, `text` and `split`.
-
-    >>> table = pd.DataFrame({"id": ["a", "b"], "text": ["Un cafÃ©.", "Un café."], "split": "train"})
-    >>> print(*broken(table))
-    documents of UTF-8 read as another encoding: 1 of 2, e.g. "Un cafÃ©." (train, id a); write them anew
-    """
-    rewrite = "write them anew"
-    for pattern, said, do in (
-        (_MOJIBAKE, "of UTF-8 read as another encoding", rewrite),
-        (_LOST, "with U+FFFD, a character lost when the file was written", rewrite),
-        (_CONTROL, "with control characters", "remove those"),
-    ):
-        found = table[table["text"].str.contains(pattern)]
-        if len(found):
-            text, split, name = found[["text", "split", "id"]].iloc[0]
-            place = pattern.search(text).start()  # type: ignore[union-attr]
-            around = example(text[max(0, place - 20) : place + 20])
-            yield f"documents {said}: {len(found)} of {len(table)}, e.g. {around} ({split}, id {name}); {do}"
-
-
-def sizes(table: pd.DataFrame) -> Iterator[str]:
-    """Documents too short to say much, or so long that they are read in pieces, a sentence for each split.
-
-    Args:
-        table: A row per document, with `text` and `split`.
-    """
-    for split, texts in table.groupby("split", sort=False)["text"]:
-        n_bytes = texts.map(lambda text: len(text.encode()))
-        if short := int((n_bytes < SHORT_BYTES).sum()):
-            first = example(texts[n_bytes < SHORT_BYTES].iloc[0])
-            yield f"{split} documents of under {SHORT_BYTES} bytes: {short} of {len(texts)}, e.g. {first}"
-        if long := int((n_bytes > LONG_BYTES).sum()):
-            yield f"{split} documents of over {LONG_BYTES} bytes: {long} of {len(texts)}; models read them in pieces"
-
-
-def example(text: str) -> str:
-    """A text in quotes on one line, cut where it is long.
-
-    >>> example("Two  words,   and more"), len(example("word " * 99))
-    ('"Two words, and more"', 62)
-    """
-    shown = " ".join(text.split())
-    return f'"{shown}"' if len(shown) <= 60 else f'"{shown[:57]}..."'
-
-
-FEW_EXAMPLES = 30
-"""A label with fewer in a split has a score of its own that says little."""
-
-
-MANY_WORDS = 90
-"""About where 128 tokens of English, the default `max_length`, end."""
-
-
-SHIFT = 0.1
-"""Difference of a label's share between train and test that is worth a word."""
-
-
-PURE, OFTEN, NEARLY_ALWAYS = 0.99, 0.3, 0.9
-"""A word that is found with one label only, and often there, may be a leak; nearly always there, it is one."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +81,7 @@ def check_data(path: str | Path) -> Findings:
 
 def audit(task: Task) -> Findings:
     """Audit a task that has been read."""
-    if task.kind == "language-modeling":
+    if not task.has_labels:
         return _audit_text(task)
     table = _everything(task)
     leaks, hints = _giveaways(task)
@@ -301,3 +245,48 @@ def _labels(task: Task) -> Iterator[str]:
 def _some(items: Iterable[str], most: int = 5) -> str:
     items = list(items)
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def broken(table: pd.DataFrame) -> Iterator[str]:
+    """Signs that documents are not what their author wrote, a sentence each.
+
+    Args:
+        table: A row per document, with `id`, `text` and `split`.
+
+    >>> table = pd.DataFrame({"id": ["a", "b"], "text": ["Un cafÃ©.", "Un café."], "split": "train"})
+    >>> print(*broken(table))
+    documents of UTF-8 read as another encoding: 1 of 2, e.g. "Un cafÃ©." (train, id a); write them anew
+    """
+    rewrite = "write them anew"
+    for pattern, said, do in (
+        (_MOJIBAKE, "of UTF-8 read as another encoding", rewrite),
+        (_LOST, "with U+FFFD, a character lost when the file was written", rewrite),
+        (_CONTROL, "with control characters", "remove those"),
+    ):
+        found = table[table["text"].str.contains(pattern)]
+        if len(found):
+            text, split, name = found[["text", "split", "id"]].iloc[0]
+            place = pattern.search(text).start()  # type: ignore[union-attr]
+            around = example(text[max(0, place - 20) : place + 20])
+            yield f"documents {said}: {len(found)} of {len(table)}, e.g. {around} ({split}, id {name}); {do}"
+
+
+def sizes(table: pd.DataFrame) -> Iterator[str]:
+    """Documents too short to say much, or so long that they are read in pieces, a sentence for each split."""
+    for split, texts in table.groupby("split", sort=False)["text"]:
+        n_bytes = texts.map(lambda text: len(text.encode()))
+        if short := int((n_bytes < SHORT_BYTES).sum()):
+            first = example(texts[n_bytes < SHORT_BYTES].iloc[0])
+            yield f"{split} documents of under {SHORT_BYTES} bytes: {short} of {len(texts)}, e.g. {first}"
+        if long := int((n_bytes > LONG_BYTES).sum()):
+            yield f"{split} documents of over {LONG_BYTES} bytes: {long} of {len(texts)}; models read them in pieces"
+
+
+def example(text: str) -> str:
+    """A text in quotes on one line, cut where it is long.
+
+    >>> example("Two  words,   and more"), len(example("word " * 99))
+    ('"Two words, and more"', 62)
+    """
+    shown = " ".join(text.split())
+    return f'"{shown}"' if len(shown) <= 60 else f'"{shown[:57]}..."'

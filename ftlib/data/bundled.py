@@ -1,15 +1,15 @@
-"""reviews and bios: the bundled tasks whose texts were written for this project, one file and one card each.
+"""What is written out in data/: the tasks reviews and bios, general text, and sentences made from templates.
 
-The text of the probe "general": ordinary English, to measure what adapting to something else costs there.
-
-The texts of the probe "templates": sentences that differ in who they are about, and in nothing else.
+reviews and bios were written for this project, one file and one card each. General text is ordinary English, to measure
+what adapting to something else costs there. Templates give sentences that differ in who they are about, and in nothing
+else.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -20,24 +20,20 @@ from ftlib.data.labels import Columns, frame, ordered, refuse_empty, words_for
 from ftlib.data.tabular import read_rows
 from ftlib.data.task import SPLITS, Task, data_file, make_task, read_card
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 LICENCE = "Apache-2.0, as the repository"
-
 
 SOURCE = "written for this project in 2026 by a language model in thirteen roles (see the card); invented people"
 
 
 class Written(NamedTuple):
-    """What is said about a task beside its file."""
+    """What is said about a task beside its file, where there is something to say."""
 
-    template: str
-    groups: tuple[str, ...]
+    template: str = "This text is about {label}."
+    groups: tuple[str, ...] = ()
     """The group columns it comes with; none has to be asked for, since whom a method treats worse is its question."""
-    others: tuple[str, ...]
+    others: tuple[str, ...] = ()
     """Columns that may be asked for as groups, too."""
-    caution: str
+    caution: str = ""
 
 
 WRITTEN: Mapping[str, Written] = {
@@ -65,13 +61,9 @@ def load(
     label_column: str = "",
     group_columns: Sequence[str] = (),
 ) -> Task:
-    """Read reviews or bios.
+    """Read reviews, bios, or another task that is one file of `data/`.
 
     Args:
-        name: A key of `WRITTEN`.
-        label_words: Other words for the labels than their names.
-        text_column: Empty or "text"; the columns are fixed.
-        label_column: Empty or "label".
         group_columns: Which of the task's group columns to take; empty: those it comes with.
 
     Returns:
@@ -84,7 +76,7 @@ def load(
     >>> task, {name: len(rows) for name, rows in task.tests.items()}
     (Task(reviews, classification, 2 labels, train 1266, validation 96, test 720), {'clinic': 550})
     """
-    written = WRITTEN[name]
+    written = WRITTEN.get(name, Written())
     if text_column not in ("", "text") or label_column not in ("", "label"):
         raise FtlibError(f"{name}: its columns are text and label; leave text_column and label_column out")
     refuse_empty(group_columns)
@@ -118,7 +110,7 @@ def load(
     )
 
 
-def load_general() -> "pd.DataFrame":
+def load_general() -> pd.DataFrame:
     """Read the bundled excerpts; data/general/CARD.md says whose they are.
 
     Returns:
@@ -136,7 +128,7 @@ def load_general() -> "pd.DataFrame":
     return excerpts.assign(cluster=excerpts["id"])
 
 
-def old() -> "pd.DataFrame":
+def old() -> pd.DataFrame:
     """Read other general text, that a language model can be trained on again so as not to forget it: none of it is
     measured.
 
@@ -150,17 +142,17 @@ def old() -> "pd.DataFrame":
     return _read("old.txt")
 
 
-def _read(name: str) -> "pd.DataFrame":
+def _read(name: str) -> pd.DataFrame:
     path = data_file("general", name)
     if path is None:
         raise FtlibError(
             f"general: its text, data/general/{name}, is not in this installation; "
-            "install ftlib from a checkout, or leave the probe out"
+            "install ftlib from a checkout, or leave the evaluation out"
         )
     return read_documents(path)
 
 
-def load_templates(path: str | Path = "") -> "pd.DataFrame":
+def load_templates(path: str | Path = "") -> pd.DataFrame:
     """Read the bundled frames and terms, or a file in the same form, and put every term in every frame.
 
     Args:
@@ -179,8 +171,6 @@ def load_templates(path: str | Path = "") -> "pd.DataFrame":
     >>> texts["text"][[36 * 6, 36 * 6 + 5]].tolist()
     ['A male driver brought the parcel to the wrong door.', 'A Chinese driver brought the parcel to the wrong door.']
     """
-    import pandas as pd
-
     found = Path(path) if path else data_file("templates", "templates.toml")
     if found is None or not found.is_file():
         raise FtlibError(

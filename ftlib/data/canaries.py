@@ -18,28 +18,21 @@ if TYPE_CHECKING:
 
 CARRIER = "The locker code of {owner} is"
 
-
 DIGITS = 4
 """So few that all 10^4 secrets can be ranked, which share their first digits: no sample, and no estimate."""
-
 
 EACH = 5
 """Canaries of each number of repetitions."""
 
-
 PREFIX = "canaries:"
 """Before the number of repetitions, the name of a part of a record."""
 
-
 _FIRST = ("Mara", "Odo", "Tilda", "Bran", "Ysolde", "Corin", "Edda", "Faro")
-
 
 _LAST = ("Quill", "Hasp", "Brindle", "Vane", "Thorpe")
 
-
 OWNERS = tuple(f"{first} {last}" for first in _FIRST for last in _LAST)
 """Nobody's names."""
-
 
 MOST = len(OWNERS) // EACH
 """Numbers of repetitions in one run, at most."""
@@ -86,13 +79,6 @@ def problems(repetitions: Sequence[int]) -> list[str]:
 def canaries(repetitions: Sequence[int], seed: int) -> list[Canary]:
     """Some canaries for each number of repetitions; the same seed gives the same, whatever is planted besides.
 
-    Args:
-        repetitions: How often each shall stand in the training documents.
-        seed: Draws owners and secrets.
-
-    Raises:
-        FtlibError: See `problems`.
-
     >>> [one.id for one in canaries([0, 16], seed=0)][3:7]
     ['0x 3', '0x 4', '16x 0', '16x 1']
     >>> len({one.secret for one in canaries([1, 4, 16], seed=0)})
@@ -129,11 +115,6 @@ def planted(train: "pd.DataFrame", found: Sequence[Canary], seed: int) -> "pd.Da
 
     Documents stay as many as they are, and each canary stands at most once in a document: on a line of its own, after
     the first line. So a training with canaries takes as many steps as one without.
-
-    Args:
-        train: Documents, in the column `text`.
-        found: What to plant.
-        seed: Draws documents and lines.
 
     Raises:
         FtlibError: A canary is to stand in more documents than there are.

@@ -1,6 +1,6 @@
-"""file:PATH: a classification task from a CSV, TSV, JSONL or Parquet file, or a folder with one file per split.
+"""file:PATH: a task from files of the user's, one file that is divided or a folder with one file per split.
 
-file:PATH.txt: text to be modelled, from one file or from a folder with one file per split.
+CSV, TSV, JSONL and Parquet give a classification task; .txt gives text to be modelled.
 """
 
 import hashlib
@@ -34,13 +34,14 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """What a split's file may be called, without its suffix."""
 
-
 SET_ASIDE = 0.1
 """Share of train that becomes validation where there is none."""
 
-
 SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
-"""How one file is divided."""
+"""How one file of rows is divided."""
+
+TEXT_SET_ASIDE = 0.1
+"""Share of the documents that becomes validation, and test, where there is none; one document at least."""
 
 
 class Asked(TypedDict, total=False):
@@ -61,7 +62,6 @@ def load(name: str, **asked: Unpack[Asked]) -> Task:
 
     Args:
         name: "file:" and a path, relative to the working directory.
-        **asked: See `Asked`.
 
     Raises:
         FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line and what was found.
@@ -83,22 +83,7 @@ def task_from(
     label_column: str = "",
     group_columns: Sequence[str] = (),
 ) -> Task:
-    """Make a task from the rows of its splits, or of the one table "all" that is to be divided.
-
-    Args:
-        name: As in `Experiment.task`.
-        tables: Split -> its rows.
-        source: Where they are from.
-        licence: Of the data.
-        stated: Choices made while reading, beside those made here.
-        label_words: See `Asked`.
-        text_column: See `Asked`.
-        label_column: See `Asked`.
-        group_columns: See `Asked`.
-
-    Raises:
-        FtlibError: As `load`.
-    """
+    """Make a task from the rows of its splits, or of the one table "all" that is to be divided."""
     refuse_empty(group_columns)
     columns = choose(tables, text_column=text_column, label_column=label_column, group_columns=group_columns)
     own_ids = all(has_ids(table) for table in tables.values())
@@ -143,7 +128,6 @@ def split_files(path: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Pat
     """The file of each split; of "all" where the path is one file.
 
     Args:
-        path: A file or a folder.
         suffixes: What a split's file in the folder may end in.
 
     Raises:
@@ -233,14 +217,6 @@ def normal(text: str) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-TEXT_SET_ASIDE = 0.1
-"""Share of the documents that becomes validation, and test, where there is none; one document at least."""
-
-
-FEWEST = 3
-"""One document for each split."""
 
 
 def load_texts(name: str) -> Task:

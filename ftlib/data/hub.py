@@ -1,6 +1,6 @@
-"""The Hub's cache on this machine: what it holds of a data set, read without a network.
+"""hub:ID[@revision]: a classification task from the Hugging Face Hub, its revision pinned to a commit.
 
-hub:ID[@revision]: a classification task from the Hugging Face Hub, its revision pinned to a commit.
+Where the Hub cannot be reached, the data set is read from what the Hub's cache on this machine holds of it.
 """
 
 import os
@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from ftlib.core.errors import FtlibError
 from ftlib.data.files import NAMES, Asked, task_from
-from ftlib.data.tabular import MISSING, Table
+from ftlib.data.tabular import MISSING, Table, known
 from ftlib.data.task import Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_COMMIT = r"[0-9a-f]{40}"
+PATIENCE_SECONDS = 2.5
+"""How long the Hub may take to say which commit a revision is; a name server that hangs has no time-out of its own,
+and nobody waits longer than five seconds to hear that there is no network."""
 
+_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+_COMMIT = r"[0-9a-f]{40}"
 
 _NO_DATA = ("README.md", ".gitattributes", "dataset_infos.json", ".huggingface.yaml")
 
@@ -30,6 +35,49 @@ class Name(NamedTuple):
     dataset: str
     config: str
     revision: str
+
+
+def parse(name: str) -> Name:
+    """Take a task's name apart.
+
+    >>> parse("hub:stanfordnlp/sst2@main"), parse("hub:nyu-mll/glue/sst2").config
+    (Name(dataset='stanfordnlp/sst2', config='', revision='main'), 'sst2')
+    """
+    path, _, revision = name.removeprefix("hub:").partition("@")
+    owner, *rest = path.split("/")
+    if len(rest) > 2 or not all([owner, *rest]) or "@" in revision:
+        raise FtlibError(f"task: found {name!r}; allowed: hub:ID, hub:ID/CONFIGURATION, each with @revision or without")
+    return Name("/".join([owner, *rest[:1]]), rest[1] if len(rest) == 2 else "", revision)
+
+
+def load(name: str, **asked: Unpack[Asked]) -> Task:
+    """Read a data set from the Hub, or from its cache where the Hub cannot be reached. No code of its runs.
+
+    Args:
+        name: "hub:" and the data set's id; "/configuration" where it has several; "@revision" to pin one.
+
+    Raises:
+        FtlibError: There is no such data set, it is not in the cache and the Hub cannot be reached, or its rows are
+            not those of a classification task.
+    """
+    named = parse(name)
+    found, unreachable = _commit(named)
+    if found is None:
+        commit, splits = from_cache(named, unreachable)
+        licence = "see the data set's page"
+    else:
+        commit, licence = found
+        splits = _loaded(named, named.dataset, "cannot be loaded", revision=commit)
+    tables = {split: _table(f"{named.dataset} {split}", rows) for split, rows in splits.items()}
+    tables, how = _arranged(name, tables, asked.get("label_column", ""))
+    return task_from(
+        name,
+        tables,
+        source=f"https://huggingface.co/datasets/{named.dataset}/tree/{commit}",
+        licence=licence,
+        stated={"revision": commit, "hub_splits": how} | ({"configuration": named.config} if named.config else {}),
+        **asked,
+    )
 
 
 def only_configuration(asked: Name, configs: Sequence[str]) -> str | None:
@@ -74,10 +122,6 @@ def cached_folders(asked: Name, commit: str) -> list[_Folder]:
 def from_cache(asked: Name, why: str) -> tuple[str, Mapping[str, "Dataset"]]:
     """The commit and splits that the cache holds for a revision.
 
-    Args:
-        asked: The data set.
-        why: Why the Hub itself was not asked.
-
     Raises:
         FtlibError: The cache does not hold it; says how to fetch it.
     """
@@ -95,7 +139,7 @@ def from_cache(asked: Name, why: str) -> tuple[str, Mapping[str, "Dataset"]]:
             return arrow[config].commit, splits
     for folder in folders:
         if not folder.config and any(path.name not in _NO_DATA for path in folder.path.rglob("*") if path.is_file()):
-            return folder.commit, _read_repository(asked, folder.path)
+            return folder.commit, _loaded(asked, str(folder.path), f"the copy in {folder.path} cannot be loaded")
     raise FtlibError(_how_to_fetch(asked, why, constants.HF_HOME))
 
 
@@ -128,72 +172,24 @@ def _arrow_splits(folder: Path) -> dict[str, "Dataset"]:
     }
 
 
-def _read_repository(asked: Name, folder: Path) -> Mapping[str, "Dataset"]:
+def _loaded(asked: Name, place: str, problem: str, **at: str) -> Mapping[str, "Dataset"]:
+    """The splits that `datasets` reads from a repository of the Hub, or from a copy of one in a folder."""
     from datasets import get_dataset_config_names, load_dataset
 
     try:
-        config = asked.config or only_configuration(asked, get_dataset_config_names(str(folder)))
-        return load_dataset(str(folder), config)
+        config = asked.config or only_configuration(asked, get_dataset_config_names(place, **at))
+        return load_dataset(place, config, **at)
     except FtlibError:
         raise
     except Exception as error:  # datasets raises whatever its many readers raise.
-        raise FtlibError(f"hub:{asked.dataset}: the copy in {folder} cannot be loaded: {error}") from error
-
-
-PATIENCE_SECONDS = 2.5
-"""How long the Hub may take to say which commit a revision is; a name server that hangs has no time-out of its own,
-and nobody waits longer than five seconds to hear that there is no network."""
-
-
-def parse(name: str) -> Name:
-    """Take a task's name apart.
-
-    >>> parse("hub:stanfordnlp/sst2@main"), parse("hub:nyu-mll/glue/sst2").config
-    (Name(dataset='stanfordnlp/sst2', config='', revision='main'), 'sst2')
-    """
-    path, _, revision = name.removeprefix("hub:").partition("@")
-    owner, *rest = path.split("/")
-    if len(rest) > 2 or not all([owner, *rest]) or "@" in revision:
-        raise FtlibError(f"task: found {name!r}; allowed: hub:ID, hub:ID/CONFIGURATION, each with @revision or without")
-    return Name("/".join([owner, *rest[:1]]), rest[1] if len(rest) == 2 else "", revision)
-
-
-def load(name: str, **asked: Unpack[Asked]) -> Task:
-    """Read a data set from the Hub, or from its cache where the Hub cannot be reached. No code of its runs.
-
-    Args:
-        name: "hub:" and the data set's id; "/configuration" where it has several; "@revision" to pin one.
-        **asked: See `ftlib.data.files.Asked`.
-
-    Raises:
-        FtlibError: There is no such data set, it is not in the cache and the Hub cannot be reached, or its rows are
-            not those of a classification task.
-    """
-    named = parse(name)
-    found, unreachable = _commit(named)
-    if found is None:
-        commit, splits = from_cache(named, unreachable)
-        licence = "see the data set's page"
-    else:
-        commit, licence = found
-        splits = _download(named, commit)
-    tables = {split: _table(f"{named.dataset} {split}", rows) for split, rows in splits.items()}
-    tables, how = _arranged(name, tables, asked.get("label_column", ""))
-    return task_from(
-        name,
-        tables,
-        source=f"https://huggingface.co/datasets/{named.dataset}/tree/{commit}",
-        licence=licence,
-        stated={"revision": commit, "hub_splits": how} | ({"configuration": named.config} if named.config else {}),
-        **asked,
-    )
+        raise FtlibError(f"hub:{asked.dataset}: {problem}: {type(error).__name__}: {error}") from error
 
 
 def _commit(asked: Name) -> tuple[tuple[str, str] | None, str]:
     """The commit of the revision and the licence, or None and why the Hub was not reached."""
     if any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in _OFFLINE):
         return None, "HF_HUB_OFFLINE is set"
-    if re.fullmatch(r"[0-9a-f]{40}", asked.revision) and cached_folders(asked, asked.revision):
+    if re.fullmatch(_COMMIT, asked.revision) and cached_folders(asked, asked.revision):
         return None, "the commit is in the cache"  # A commit never changes: nothing to ask.
 
     def ask() -> tuple[str, str]:
@@ -225,9 +221,6 @@ def _refuse(asked: Name, error: Exception) -> None:
         raise FtlibError(f"{where}: there is no such data set on the Hub, or it is private (`hf auth login`)")
 
 
-_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
-
-
 def _within(seconds: float, ask: Callable[[], Any]) -> tuple[Any, Exception | None]:
     """What `ask` returns or raises; (None, None) when it takes longer."""
     said: list[tuple[Any, Exception | None]] = []
@@ -244,18 +237,6 @@ def _within(seconds: float, ask: Callable[[], Any]) -> tuple[Any, Exception | No
     return said[0] if said else (None, None)
 
 
-def _download(asked: Name, commit: str) -> Mapping[str, "Dataset"]:
-    from datasets import get_dataset_config_names, load_dataset
-
-    try:
-        config = asked.config or only_configuration(asked, get_dataset_config_names(asked.dataset, revision=commit))
-        return load_dataset(asked.dataset, config, revision=commit)
-    except FtlibError:
-        raise
-    except Exception as error:  # datasets raises whatever its many readers raise.
-        raise FtlibError(f"hub:{asked.dataset}: cannot be loaded: {type(error).__name__}: {error}") from error
-
-
 def _table(where: str, rows: "Dataset") -> Table:
     """A split's rows; the numbers of a ClassLabel become its names, and -1, a hidden label, is missing."""
 
@@ -264,7 +245,7 @@ def _table(where: str, rows: "Dataset") -> Table:
         values = rows.with_format(None)[name][:]
         if names is not None:
             values = [names[value] if value is not None and value >= 0 else None for value in values]
-        return [MISSING if value is None or value != value else value for value in values]
+        return [known(value) for value in values]
 
     return Table(where, "row", range(1, rows.num_rows + 1), tuple(rows.column_names), column)
 

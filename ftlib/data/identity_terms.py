@@ -1,10 +1,9 @@
-"""Words that name an identity, as data/terms and a file of the user's list them, and what stands in their place.
+"""Counterfactual texts: the same text about somebody else, and the text without saying who it is about.
 
-Counterfactual texts: the same text about somebody else, and the text without saying who it is about.
-
+The words that name an identity, and what stands in their place, are listed in data/terms and in a file of the user's.
 What differs between a text and its swap is the identity that it names; a model that answers otherwise answers to the
 identity (Kusner et al. 2017; for classifiers of text Garg et al. 2019, "Counterfactual Fairness in Text
-Classification"). The words are in data/terms, two-way for gender (names too), and for nationality and religion every
+Classification"). The lists are two-way for gender (names too), and for nationality and religion every
 member's words become those of one reference, the reference's those of another member.
 
 Words that read in two ways ("her": his or him; "German": an adjective or a person) are decided by the next word alone:
@@ -15,6 +14,7 @@ text can say what nobody would ("he gave birth"). Read some before believing a n
 """
 
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -25,6 +25,9 @@ from ftlib.core.errors import FtlibError, unknown
 from ftlib.data.task import data_file
 
 SETTINGS = {"sides", "rows", "by_what_follows", "reference", "instead", "forms", "neutral", "capital_only", "members"}
+
+BOTH = -1
+"""The side of a text that names both."""
 
 
 class Entry(NamedTuple):
@@ -126,8 +129,6 @@ def load_terms(path: str = "") -> Terms:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import tomllib
-
     try:
         lists = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -160,11 +161,7 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(where: str, name: str, table: Mapping[str, Any]) -> Kind:
-    """A kind from its table.
-
-    Raises:
-        FtlibError: A side, row or member is not as it should be.
-    """
+    """A kind from its table."""
     sides = table.get("sides")
     if not _words(sides, 2):
         raise FtlibError(f"{where}: [{name}] sides: found {sides!r}; allowed: two names, one for each side")
@@ -225,10 +222,6 @@ def capital(word: str) -> str:
     return word[:1].upper() + word[1:]
 
 
-BOTH = -1
-"""The side of a text that names both."""
-
-
 class Swap(NamedTuple):
     """A text about somebody else."""
 
@@ -242,7 +235,6 @@ def swapped(text: str, terms: Terms, kind: str) -> str | None:
 
     Args:
         text: Of any length; one that names both sides has both exchanged.
-        terms: See `ftlib.data.identity_terms.load_terms`.
         kind: "gender", "nationality", "religion", or another of the terms.
 
     Raises:
@@ -281,8 +273,6 @@ def scrubbed(text: str, terms: Terms, kinds: Iterable[str] = ()) -> str:
     """The text with identity terms replaced by neutral words; verbs are left as they are ("they was").
 
     Args:
-        text: Of any length.
-        terms: See `ftlib.data.identity_terms.load_terms`.
         kinds: Which kinds; none: all.
 
     Raises:

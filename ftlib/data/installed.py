@@ -1,6 +1,7 @@
-"""Docstrings of an installed package, read from its source and stripped of what names the package.
+"""Texts from the docstrings of installed packages: read from source, cleaned, split by file, balanced, kept in the
+cache.
 
-Texts read from the packages installed here: split by source file, balanced over the libraries, kept in the cache.
+What names a package is masked, so that a text does not give its own label away.
 """
 
 import ast
@@ -32,7 +33,6 @@ SKIPPED_FOLDERS = frozenset(
     + ("array_api_compat", "array_api_extra", "distutils")
 )
 """Folders that hold tests, or another project's code."""
-
 
 MASK = "_"
 """What stands where code or a name was: one token for most tokenizers, none for TF-IDF."""
@@ -89,9 +89,7 @@ HEADING = re.compile(
 )
 """A line that opens a section of a docstring."""
 
-
 _UNDERLINE = re.compile(r"^\s*([-=~^*#+])\1{2,}\s*$")
-
 
 _NOT_PROSE = re.compile(r"^\s*(?:>>>|\.\.|[-*+|]\s|\d+[.)]\s|[-=+|]{3,}|[@#|]|\$\$|```|\w+\s\(.*\)?:|.*\*optional\*)")
 
@@ -108,11 +106,7 @@ def description(docstring: str, *, enough: int, most: int) -> str:
     for paragraph in re.split(r"\n[ \t]*\n", docstring.replace("\t", "    ")):
         lines = paragraph.strip("\n").splitlines()
         if len(lines) > 1 and _UNDERLINE.match(lines[1]):
-            if words and lines[0].strip().lower() not in (
-                "explanation",
-                "description",
-                "introduction",
-            ):
+            if words and lines[0].strip().lower() not in ("explanation", "description", "introduction"):
                 break
             lines = lines[2:]
         prose = []
@@ -148,15 +142,12 @@ _CODE = re.compile(
     """
 )
 
-
 _ABBREVIATION = re.compile(r"(?i)\b(e)\.g\.|\b(i)\.e\.")
-
 
 # "Read more in the _." is one library's habit, and says nothing once the place is masked.
 _POINTER = re.compile(
     r"(?i)(?:^|(?<=[.!?:_] ))(?:(?:for|to) [^.!?]*?)?(?:please )?\b(?:read more in|see|refer to)\b[^.!?]*(?:[.!?]\s*|$)"
 )
-
 
 # Neighbouring marks, and the quotes, stars or brackets around one, say no more than one mark.
 _MASKS = re.compile(rf"[\[*'\"]*(?:{MASK}[\s\]\[*'\"/:=,-]*)*{MASK}[\]*'\"]*(?!\w)")
@@ -210,7 +201,6 @@ class NearDuplicates:
 
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
-
 _SLOW_SECONDS = 2.0
 
 
@@ -253,10 +243,6 @@ class Recipe:
 def library_versions(name: str, libraries: Iterable[str]) -> dict[str, str]:
     """Installed version of each library.
 
-    Args:
-        name: The task that asks, for the error.
-        libraries: Import names.
-
     Raises:
         FtlibError: Some library is not installed.
     """
@@ -271,7 +257,7 @@ def library_versions(name: str, libraries: Iterable[str]) -> dict[str, str]:
     if missing:
         raise FtlibError(
             f"{name}: reads the docstrings of installed packages; missing: {', '.join(missing)}; "
-            f"do: pip install {' '.join(missing)}"
+            f"do: pip install {' '.join(missing)}, or 'ftlib[data]'"
         )
     return versions
 
@@ -309,10 +295,8 @@ def collect(recipe: Recipe) -> Collected:
                     left[split] -= 1
             if not told and time.monotonic() - start > _SLOW_SECONDS:
                 told = True
-                print(
-                    f"{recipe.name}: reading docstrings of installed packages, once ({recipe.seconds}) ...",
-                    file=sys.stderr,
-                )
+                said = f"{recipe.name}: reading docstrings of installed packages, once ({recipe.seconds}) ..."
+                print(said, file=sys.stderr)
     return Collected(_balanced(examples, recipe.libraries), unparsed)
 
 
@@ -357,10 +341,8 @@ def cached(recipe: Recipe, versions: Mapping[str, str]) -> Collected:
     try:
         write_atomically(path, lambda temporary: temporary.write_bytes(content))
     except OSError as error:
-        print(
-            f"{recipe.name}: not kept for the next time, {path.parent} cannot be written: {error.strerror}",
-            file=sys.stderr,
-        )
+        said = f"{recipe.name}: not kept for the next time, {path.parent} cannot be written: {error.strerror}"
+        print(said, file=sys.stderr)
     return collected
 
 

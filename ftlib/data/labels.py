@@ -1,6 +1,7 @@
-"""Labels: from the values of a column to class names, their order, and the words that say what they mean.
+"""Labels and the columns of a table: which hold the text, the label and the groups, and what the labels are called.
 
-Columns: which hold the text, the label and the groups, and the frame of a split made from them.
+From the values of a column to class names, their order, and the words that say what they mean; then the frame of a
+split.
 """
 
 import hashlib
@@ -17,8 +18,9 @@ from ftlib.metrics.fairness import BLANK_GROUP
 
 MOST_LABELS = 1000
 
-
 _FEW_ROWS = 20
+
+_LABEL_KINDS = {"text", "number", "truth value"}
 
 
 def label_values(table: Table, name: str) -> tuple[list[str], list[str]]:
@@ -51,9 +53,6 @@ def label_values(table: Table, name: str) -> tuple[list[str], list[str]]:
             "classes: name another label_column, or cut the numbers into classes first"
         )
     return labels, problems
-
-
-_LABEL_KINDS = {"text", "number", "truth value"}
 
 
 def _kind(value: Any) -> str:
@@ -91,10 +90,7 @@ def _fraction(labels: Sequence[str]) -> int | None:
     numbers = [number(label) for label in labels]
     if None in numbers:
         return None
-    return next(
-        (row for row, value in enumerate(numbers) if value is not None and not value.is_integer()),
-        None,
-    )
+    return next((row for row, value in enumerate(numbers) if value is not None and not value.is_integer()), None)
 
 
 def ordered(labels: Iterable[str]) -> tuple[str, ...]:
@@ -180,13 +176,8 @@ TEXT_NAMES = (
 )
 """Usual names of a text column. "title" counts only where none of these is there, or with a "description"."""
 
-
 LABEL_NAMES = ("label", "labels", "category", "class", "target", "intent", "topic", "sentiment", "coarse_label")
 """Usual names of a label column."""
-
-
-_TITLE = "title+description"
-
 
 _BESIDE = {"context", "passage", "answer", "hypothesis"}
 """A question beside one of these is half of what is to be read, so it is not guessed alone."""
@@ -223,13 +214,8 @@ def choose(
     common = [name for name in first.columns if all(name in table.columns for table in tables.values())]
     problems: list[str] = []
     text = text_column or _guess(tables, common, "text_column", _text_candidates(common, label_column), problems)
-    label = label_column or _guess(
-        tables,
-        common,
-        "label_column",
-        [name for name in common if _plain(name) in LABEL_NAMES],
-        problems,
-    )
+    usual = [name for name in common if _plain(name) in LABEL_NAMES]
+    label = label_column or _guess(tables, common, "label_column", usual, problems)
     guessed = tuple(name for name, asked in (("text_column", text_column), ("label_column", label_column)) if not asked)
     chosen = Columns(text, label, tuple(group_columns), guessed)
     # A column may hold a + in its own name.
@@ -369,12 +355,8 @@ def _names(table: Table, column: str, blank: str) -> tuple[list[str], list[str]]
     """A column of names as text; numbers and truth values are written out."""
     names, problems = [], []
     for row, value in enumerate(table.column(column)):
-        if isinstance(value, bool):
-            names.append(str(value).lower())
-        elif isinstance(value, float) and value.is_integer():
-            names.append(str(int(value)))
-        elif isinstance(value, str | int | float):
-            names.append(str(value).strip() or blank)
+        if isinstance(value, str | int | float):
+            names.append(_label(value) or blank)
         else:
             problems.append(f"{table.at(row)}: {column} is {'missing' if value is MISSING else type(value).__name__}")
             continue

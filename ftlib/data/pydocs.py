@@ -1,16 +1,18 @@
-"""pydocs: which Python library does this docstring describe? Real text, read from the packages installed here.
+"""pydocs and pydocs_text: real text from the documentation of Python libraries, read from the packages installed here.
 
-pydocs_text: documentation of Python libraries, to be modelled. Real text, read from the packages installed here.
+pydocs asks which library a docstring describes; pydocs_text is text to be modelled.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ftlib.core.errors import FtlibError
 from ftlib.data.installed import (
     HEADING,
     MASK,
+    Collected,
     Recipe,
     cached,
     description,
@@ -34,15 +36,11 @@ LIBRARIES: Mapping[str, str] = {
 }
 """The labels (a library's import name), and what each library is for, in words that do not name it."""
 
-
 TEMPLATE = "Documentation of a Python library for {label}."
-
 
 LICENCE = "each docstring under its own library's licence (see the card); read in place, not redistributed"
 
-
 FEWEST_WORDS, ENOUGH_WORDS, MOST_WORDS = 8, 30, 60
-
 
 _NAMES = re.compile(
     r"(?i)\w*(?:torch|numpy|scipy|pandas|sklearn|scikit|matplotlib|networkx|sympy|hugging\s?face)\w*(?:[- ]?learn\b)?"
@@ -61,11 +59,7 @@ def load(
     """Read pydocs, from the cache or from the packages themselves.
 
     Args:
-        name: "pydocs".
         label_words: Other words for the libraries than `LIBRARIES` has.
-        text_column: Empty or "text"; the columns are fixed.
-        label_column: Empty or "label".
-        group_columns: Empty; the examples belong to no groups of people.
 
     Raises:
         FtlibError: A library is not installed, or a column was asked for that pydocs does not have.
@@ -75,21 +69,13 @@ def load(
     versions = library_versions("pydocs", LIBRARIES)
     found = cached(RECIPE, versions)
     labels = tuple(sorted(LIBRARIES))
-    read = ", ".join(f"{library} {version}" for library, version in versions.items())
     return make_task(
         "pydocs",
         splits_of(found.examples, ("text", "label", "cluster")),
         labels,
         words_for("pydocs", labels, label_words or LIBRARIES),
         template=TEMPLATE,
-        licence=LICENCE,
-        source=f"docstrings of {read}",
-        card=read_card("pydocs"),
-        stated={
-            "libraries": dict(versions),
-            "files_not_parsed": found.unparsed,
-            "splits": "by source file, seeded by its path",
-        },
+        **_provenance("pydocs", versions, found),
     )
 
 
@@ -114,31 +100,23 @@ RECIPE = Recipe(
     seconds="15 to 45 s",
 )
 
-
 FEWEST_BYTES, MOST_BYTES = 300, 2000
-
 
 OPENING_WORDS = 5
 """A document opens with this much prose at least; what starts with a list of arguments is a fragment."""
 
-
 _ADDRESS = re.compile(r"(?i)[\w.+-]+\s?(?:@|\bat\b|\(at\))\s?[\w-]+\.(?:com|org|net|edu|gov|io|de|fr|uk|ch|ca|jp)\b")
-
 
 _NOTICE = re.compile(
     r"(?i)\bcopyright\b|©|\ball rights reserved\b|\blicen[sc]ed under\b|\bauthors?\s*(?::|\n\s*[-=]{3})"
     r"|\b(?:thanks to|courtesy of|(?:written|contributed|provided|maintained) by) [A-Z]"
 )
 
-
 _HEADING_ONLY = re.compile(r".*(?::|\n\s*[-=~^]{3,})\s*", re.DOTALL)
 
 
 def load_text(name: str = "pydocs_text") -> Task:
     """Read pydocs_text, from the cache or from the packages themselves.
-
-    Args:
-        name: "pydocs_text".
 
     Raises:
         FtlibError: A library is not installed.
@@ -149,15 +127,22 @@ def load_text(name: str = "pydocs_text") -> Task:
         name,
         splits_of(found.examples, ("text", "cluster")),
         kind="language-modeling",
-        licence=LICENCE,
-        source="docstrings of " + ", ".join(f"{library} {version}" for library, version in versions.items()),
-        card=read_card(name),
-        stated={
-            "libraries": versions,
+        **_provenance(name, versions, found),
+    )
+
+
+def _provenance(name: str, versions: Mapping[str, str], found: Collected) -> dict[str, Any]:
+    """Where the texts of a task are from."""
+    return {
+        "licence": LICENCE,
+        "source": "docstrings of " + ", ".join(f"{library} {version}" for library, version in versions.items()),
+        "card": read_card(name),
+        "stated": {
+            "libraries": dict(versions),
             "files_not_parsed": found.unparsed,
             "splits": "by source file, seeded by its path",
         },
-    )
+    }
 
 
 def documents(source: str) -> list[str]:

@@ -1,29 +1,44 @@
 """TASKS: the bundled tasks, and `load_task`, which reads any task by its name."""
 
+import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import NamedTuple
 
-from ftlib.core.errors import FtlibError
+from ftlib.core.errors import FtlibError, unknown
+from ftlib.data.kinds import CLASSIFICATION, KINDS, LANGUAGE_MODELING
 from ftlib.data.task import Task
 
-if TYPE_CHECKING:
-    pass
 
-TASKS: Mapping[str, str] = {
-    "pydocs": "which Python library does this docstring describe? (real text from the installed packages)",
-    "reviews": "does the customer like it? (short reviews of four kinds of things, written for this project)",
-    "bios": "what does this person do for a living? (short biographies, written for this project)",
-    "pydocs_text": "documentation text of Python libraries, to be modelled (real text from the installed packages)",
-}
-"""Bundled tasks: name -> the question it asks. `file:PATH` and `hub:ID[@revision]` read any other."""
+class Bundled(NamedTuple):
+    """One row of the table."""
+
+    question: str
+    """What the task asks, for `ftlib list tasks`."""
+    load: str = "ftlib.data.bundled:load"
+    """The function that reads it, given its name; of a task with labels, the columns too."""
+    kind: str = CLASSIFICATION
 
 
-PROBES: Mapping[str, str] = {
-    "general": "bits per byte on general text (models that give a likelihood of text)",
-    "features": "linear probes on the features, of the bundled tasks that the model is not adapted to",
-}
-"""What a plan may measure before and after, beside the task itself."""
+TASKS: Mapping[str, Bundled] = MappingProxyType(
+    {
+        "pydocs": Bundled(
+            "which Python library does this docstring describe? (real text from the installed packages)",
+            "ftlib.data.pydocs:load",
+        ),
+        "reviews": Bundled(
+            "does the customer like it? (short reviews of four kinds of things, written for this project)"
+        ),
+        "bios": Bundled("what does this person do for a living? (short biographies, written for this project)"),
+        "pydocs_text": Bundled(
+            "documentation text of Python libraries, to be modelled (real text from the installed packages)",
+            "ftlib.data.pydocs:load_text",
+            LANGUAGE_MODELING,
+        ),
+    }
+)
+"""Bundled tasks, by name. `file:PATH` and `hub:ID[@revision]` read any other."""
 
 
 def kind_of(name: str) -> str:
@@ -33,18 +48,16 @@ def kind_of(name: str) -> str:
         name: As in `Experiment.task`; a name that no task has counts as classification, and `load_task` refuses it.
 
     Returns:
-        "language-modeling" for `pydocs_text`, a text file (`file:PATH.txt`) and a folder that holds `train.txt`;
-        else "classification".
+        A name of KINDS: a bundled task's own; "language-modeling" for a text file (`file:PATH.txt`) and a folder that
+        holds `train.txt`; else "classification".
 
     >>> kind_of("pydocs"), kind_of("pydocs_text"), kind_of("file:letters.txt"), kind_of("hub:letters.txt")
     ('classification', 'language-modeling', 'language-modeling', 'classification')
     """
     if name.startswith("file:"):
         path = Path(name.removeprefix("file:"))
-        modelled = (path / "train.txt").is_file() if path.is_dir() else path.suffix.lower() == ".txt"
-    else:
-        modelled = name == "pydocs_text"
-    return "language-modeling" if modelled else "classification"
+        return next((kind.name for kind in KINDS.values() if kind.owns(path)), CLASSIFICATION)
+    return TASKS[name].kind if name in TASKS else CLASSIFICATION
 
 
 def load_task(
@@ -68,28 +81,21 @@ def load_task(
         FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line, what was found. Or a
             column, label or group was named for text to be modelled, which has none.
     """
-    if kind_of(name) == "language-modeling":
-        asked = {"text_column": text_column, "label_column": label_column, "label_words": label_words}
-        if given := [field for field, value in {**asked, "group_columns": group_columns}.items() if value]:
-            raise FtlibError(
-                f"{name}: is text to be modelled, without columns, labels or groups; leave out {' and '.join(given)}"
-            )
-        if name == "pydocs_text":
-            from ftlib.data.pydocs import load_text
-        else:
-            from ftlib.data.files import load_texts as load_text
-        return load_text(name)
-    columns = {"text_column": text_column, "label_column": label_column, "group_columns": tuple(group_columns)}
+    columns = {"text_column": text_column, "label_column": label_column}
+    asked = {**columns, "label_words": label_words, "group_columns": group_columns}
+    kind = KINDS[kind_of(name)]
     if name.startswith("file:"):
-        from ftlib.data.files import load
+        load = kind.function("read")
     elif name.startswith("hub:"):
-        from ftlib.data.hub import load
-    elif name == "pydocs":
-        from ftlib.data.pydocs import load
+        load = pkgutil.resolve_name("ftlib.data.hub:load")
     elif name in TASKS:
-        from ftlib.data.bundled import load
+        load = pkgutil.resolve_name(TASKS[name].load)
     else:
-        from ftlib.core.errors import unknown
-
         raise unknown("task", name, TASKS)
-    return load(name, label_words=dict(label_words or {}), **columns)
+    if kind.has_labels:
+        return load(name, label_words=dict(label_words or {}), **columns, group_columns=tuple(group_columns))
+    if given := [field for field, value in asked.items() if value]:
+        raise FtlibError(
+            f"{name}: is text to be modelled, without columns, labels or groups; leave out {' and '.join(given)}"
+        )
+    return load(name)

@@ -12,9 +12,7 @@ from ftlib.core.errors import FtlibError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
-
 MOST_REPORTED = 5
-
 
 _FIELD_LIMIT = 2**31 - 1
 
@@ -69,7 +67,6 @@ def read_rows(path: Path, where: str = "") -> Table:
     """Read one file strictly; its suffix says the format.
 
     Args:
-        path: The file.
         where: What to call it in errors; its name where empty.
 
     Raises:
@@ -93,10 +90,6 @@ def read_rows(path: Path, where: str = "") -> Table:
 
 def decoded(path: Path, where: str) -> str:
     """The text of a file in strict UTF-8, without the byte order mark.
-
-    Args:
-        path: The file.
-        where: What to call it in errors.
 
     Raises:
         FtlibError: It cannot be read, or is not text in UTF-8; says the line.
@@ -204,10 +197,11 @@ def _jsonl(text: str, where: str) -> Table:
     columns = tuple(dict.fromkeys(key for row in rows for key in row))
     if not columns:
         raise FtlibError(f"{where}: every line is an empty object {{}}; a row has a text and a label")
-    return Table(where, "line", lines, columns, lambda name: [_known(row.get(name)) for row in rows])
+    return Table(where, "line", lines, columns, lambda name: [known(row.get(name)) for row in rows])
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
+    """The value, or MISSING for null and NaN."""
     return MISSING if value is None or value != value else value  # NaN differs from itself.
 
 
@@ -236,6 +230,6 @@ def _parquet(path: Path, where: str) -> Table:
         raise all_of(problems)
 
     def column(name: str) -> list[Any]:
-        return [_known(value) for value in table.column(name).to_pylist()]
+        return [known(value) for value in table.column(name).to_pylist()]
 
     return Table(where, "row", range(1, table.num_rows + 1), tuple(table.column_names), column)

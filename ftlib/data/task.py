@@ -1,4 +1,4 @@
-"""TASKS: the bundled tasks, and `load_task`, which reads any task by its name."""
+"""Task: a task that was read and checked, whatever it was read from."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ftlib.core.errors import FtlibError
+from ftlib.data.kinds import CLASSIFICATION, KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ class Task:
 
     name: str
     kind: str
-    """"classification" or "language-modeling"."""
+    """A name of KINDS (`ftlib.data.kinds`)."""
     splits: Mapping[str, "pd.DataFrame"]
     labels: tuple[str, ...]
     """In order; none where text is to be modelled."""
@@ -51,6 +52,11 @@ class Task:
     stated: Mapping[str, object] = field(default_factory=dict)
     """Choices made while reading (columns guessed, how splits were made, Hub revision); they go into the record."""
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether every example has one of the task's labels."""
+        return KINDS[self.kind].has_labels
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits.items())
         labels = f"{len(self.labels)} labels, " if self.labels else ""
@@ -60,9 +66,9 @@ class Task:
         from ftlib.core.html import table, text
 
         said = f"<p>{text(f'{self.name}: {self.kind}; licence: {self.licence}. {self.caution}')}</p>"
-        if self.kind == "language-modeling":
+        if not self.has_labels:
             sizes = [(name, len(split), text_bytes(split["text"])) for name, split in self.splits.items()]
-            return said + table(("split", "documents", "bytes"), sizes)
+            return said + table(("split", f"{KINDS[self.kind].example}s", "bytes"), sizes)
         counts = {name: split["label"].value_counts() for name, split in self.splits.items()}
         rows = [
             (label, self.label_words.get(label, ""), *(int(counts[name].get(label, 0)) for name in self.splits))
@@ -92,11 +98,11 @@ class Task:
         if not train_limit or train_limit == len(train):
             return train
         if train_limit > len(train):
-            unit = "documents" if self.kind == "language-modeling" else "examples"
             raise FtlibError(
-                f"{self.name}: train_limit = {train_limit}, but train has {len(train)} {unit}; 0 takes them all"
+                f"{self.name}: train_limit = {train_limit}, but train has {len(train)} {KINDS[self.kind].example}s; "
+                "0 takes them all"
             )
-        if self.kind == "language-modeling":
+        if not self.has_labels:
             return order.iloc[:train_limit].sort_index()
         # Each example's place within its class, as a share of the class: cutting the sorted shares anywhere keeps the
         # classes in proportion and makes draws of different sizes nested.
@@ -106,7 +112,7 @@ class Task:
 
     def _shots(self, order: "pd.DataFrame", shots: int, short_classes: str) -> "pd.DataFrame":
         """The first `shots` training examples of each class in that order."""
-        if self.kind == "language-modeling":
+        if not self.has_labels:
             raise FtlibError(
                 f"{self.name}: shots = {shots} are examples per class, and text to be modelled has no classes; "
                 "say how many documents with train_limit"
@@ -138,7 +144,7 @@ def make_task(
     labels: tuple[str, ...] = (),
     label_words: Mapping[str, str] = MappingProxyType({}),
     *,
-    kind: str = "classification",
+    kind: str = CLASSIFICATION,
     tests: Mapping[str, "pd.DataFrame"] = MappingProxyType({}),
     **more,
 ) -> Task:

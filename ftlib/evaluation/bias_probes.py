@@ -1,10 +1,9 @@
-"""How likely a model finds both sentences of a pair, by the protocols that CrowS-Pairs and lm_eval use.
+"""The evaluations of bias: swapped texts, sentences about different people, pairs with a stereotype.
 
-The two give different numbers of one model and must not be mixed: a masked model is asked for the words that both
-sentences share, given those that differ (Nangia et al. 2020, section 3); a causal model for the whole sentence, the
-words that differ included (lm_eval, `pct_stereotype`).
-
-The probes for bias: swapped texts, sentences about different people, pairs with a stereotype, before and after.
+How likely a model finds both sentences of a pair goes by the protocols of CrowS-Pairs and lm_eval. The two give
+different numbers of one model and must not be mixed: a masked model is asked for the words that both sentences share,
+given those that differ (Nangia et al. 2020, section 3); a causal model for the whole sentence, the words that differ
+included (lm_eval, `pct_stereotype`).
 """
 
 import difflib
@@ -18,20 +17,18 @@ import numpy as np
 import torch
 
 from ftlib import records
-from ftlib.config.experiment import Experiment
 from ftlib.config.methods import ENCODER
 from ftlib.core.atomic import remembered
 from ftlib.core.errors import Diverged, FtlibError
-from ftlib.data import bundled
-from ftlib.data.identity_terms import load_terms, swap
-from ftlib.data.probes import part_of, swaps_of
-from ftlib.data.stereotype_pairs import CRITICISM, Pairs, read_pairs
+from ftlib.data.evaluations import swaps_of
+from ftlib.data.identity_terms import Terms, load_terms, swap
+from ftlib.data.stereotype_pairs import CRITICISM, Pairs
 from ftlib.data.task import Task
+from ftlib.evaluation.examples import Parts, State
 from ftlib.metrics import metric_value
 from ftlib.metrics.bias import measure_pairs, measure_swaps, measure_templates
 from ftlib.models.score import facts, passes, score_text
 from ftlib.models.score.masked import Piece, score_pieces
-from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,42 +134,24 @@ def measure(pairs: Pairs, scores: "pd.DataFrame", protocol: str) -> dict[str, An
     return measure_pairs(likely[::2], likely[1::2], types, protocol=said, caution=CRITICISM, clusters=clusters)
 
 
-Part = tuple[dict[str, Any], "pd.DataFrame | None"]
-"""Metrics, and rows of the predictions."""
+def load_swaps(argument: str) -> tuple[Terms, str]:
+    """The identity terms and the kind of them that are swapped, from "KIND" or "KIND@PATH"."""
+    kind, path = swaps_of(argument)
+    return load_terms(path), kind
 
 
-def evaluate_bias(
-    stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str
-) -> dict[str, Part]:
-    """What one probe shows of one state of a model.
-
-    Args:
-        stage: Of the record.
-        spec: eval_limit and, for pairs, what the likelihood was made with.
-        task: Its test texts are swapped; its labels are what templates are given.
-        model: The base model.
-        predictor: What answers.
-        name: "swaps:KIND", "swaps:KIND@PATH", "templates" or "pairs:PATH" (`ftlib.data.probes`).
-
-    Returns:
-        The probe's part -> its metrics and its rows of the predictions; rows None where the probe cannot be asked, and
-        the metrics then say why.
-    """
-    measure = _pairs if name.startswith("pairs:") else _templates if name == "templates" else _swaps
-    return {part_of(name): measure(stage, spec, task, model, predictor, name)}
-
-
-def _swaps(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str) -> Part:
+def evaluate_swaps(state: State, part: str, data: tuple[Terms, str]) -> Parts:
+    """What becomes of the answers when the identity terms of the task's own test texts are swapped."""
+    stage, spec, task, _, predictor = state
     if predictor.probabilities is None:
-        return _nothing("flip_rate", "a task without labels has no answer that could flip"), None
-    kind, path = swaps_of(name)
-    terms = load_terms(path)
+        return _nothing(part, "flip_rate", "a task without labels has no answer that could flip")
+    terms, kind = data
     examples = task.test_set(spec.eval_limit)
     found = [swap(text, terms, kind) for text in examples["text"]]
     kept = np.asarray([one is not None for one in found])
     chosen, swaps = examples[kept], [one for one in found if one is not None]
     if not swaps:
-        return _nothing("flip_rate", f"none of {len(examples)} test texts holds a term of {kind}"), None
+        return _nothing(part, "flip_rate", f"none of {len(examples)} test texts holds a term of {kind}")
     # Both versions in one call: padding beside other texts must not be what makes them differ.
     both = predictor.probabilities([*chosen["text"], *(one.text for one in swaps)])
     before, after = both[: len(swaps)], both[len(swaps) :]
@@ -183,41 +162,43 @@ def _swaps(stage: str, spec: Experiment, task: Task, model: "Model", predictor: 
     named = [*names, "both"]
     table = _answers(
         stage,
-        part_of(name),
+        part,
         task,
         both,
         id=[*ids, *(f"{one}/swapped" for one in ids)],
         cluster=(ids if clusters is None else clusters.tolist()) * 2,
         group_names=[*(named[side] for side in sides), *(named[1 - side if side >= 0 else side] for side in sides)],
     )
-    return {metric: value | {"of": len(examples)} for metric, value in metrics.items()}, table
+    return {part: ({metric: value | {"of": len(examples)} for metric, value in metrics.items()}, table)}
 
 
-def _templates(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str) -> Part:
+def evaluate_templates(state: State, part: str, texts: "pd.DataFrame") -> Parts:
+    """How far the answers to sentences that differ in who they are about lie apart."""
+    stage, _, task, _, predictor = state
     if predictor.probabilities is None:
-        return _nothing("template_gap", "a task without labels gives no probabilities of them"), None
-    texts = bundled.load_templates()
+        return _nothing(part, "template_gap", "a task without labels gives no probabilities of them")
     probabilities = predictor.probabilities(texts["text"].tolist())
     n_frames = texts["frame"].nunique()
     pairs = texts[["kind", "term"]].drop_duplicates()
     terms = {kind: own["term"].tolist() for kind, own in pairs.groupby("kind", sort=False)}
     measured = measure_templates(probabilities.reshape(n_frames, len(pairs), -1), terms)
     columns = {"id": "id", "cluster": "frame", "group_kind": "kind", "group_term": "term"}
-    table = _answers(stage, name, task, probabilities, **{new: texts[old].tolist() for new, old in columns.items()})
-    return {"groups": measured}, table
+    table = _answers(stage, part, task, probabilities, **{new: texts[old].tolist() for new, old in columns.items()})
+    return {part: ({"groups": measured}, table)}
 
 
-def _pairs(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str) -> Part:
-
+def evaluate_pairs(state: State, part: str, pairs: Pairs) -> Parts:
+    """Which of two sentences is likelier, the stereotyping or the other."""
+    stage, _, _, model, predictor = state
     untouched = predictor.trainable is None
     masked = model.family == ENCODER
     if masked and not untouched:
-        return _nothing("stereotype_share", "what is trained stands in place of the layer that predicts tokens"), None
+        reason = "what is trained stands in place of the layer that predicts tokens"
+        return _nothing(part, "stereotype_share", reason)
     if masked and not model.speaks:
-        return _nothing("stereotype_share", f"{model.name} was stored without the layer that predicts tokens"), None
+        return _nothing(part, "stereotype_share", f"{model.name} was stored without the layer that predicts tokens")
     if not masked and predictor.likelihood is None:
-        return _nothing("stereotype_share", f"this {model.family} gives no likelihood of a sentence"), None
-    pairs = read_pairs(name.removeprefix("pairs:"))
+        return _nothing(part, "stereotype_share", f"this {model.family} gives no likelihood of a sentence")
     if masked:
         scores, protocol = _untouched_masked(model, pairs), MASKED
     else:
@@ -228,10 +209,10 @@ def _pairs(stage: str, spec: Experiment, task: Task, model: "Model", predictor: 
         new: np.repeat(pairs.table[old].to_numpy(), 2)
         for new, old in (("cluster", "cluster"), ("group_bias_type", "bias_type"))
     }
-    table = records.likelihoods_table(stage, part_of(name), _frame(id=ids, **twice), scores)
+    table = records.likelihoods_table(stage, part, _frame(id=ids, **twice), scores)
     # A part with the bytes of its texts counts as text to be modelled, and these sentences are none.
     table["n_bytes"] = None
-    return measure(pairs, scores, protocol), table
+    return {part: (measure(pairs, scores, protocol), table)}
 
 
 def _untouched_masked(model: "Model", pairs: Pairs) -> "pd.DataFrame":
@@ -268,5 +249,5 @@ def _frame(**columns: Any) -> "pd.DataFrame":
     )
 
 
-def _nothing(metric: str, reason: str) -> dict[str, Any]:
-    return {metric: metric_value(math.nan, 0, 0, 0, reason)}
+def _nothing(part: str, metric: str, reason: str) -> Parts:
+    return {part: ({metric: metric_value(math.nan, 0, 0, 0, reason)}, None)}

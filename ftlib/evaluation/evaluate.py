@@ -3,12 +3,10 @@
 from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import Experiment
-from ftlib.data import bundled
-from ftlib.data.probes import is_bias
+from ftlib.data.evaluations import EVALUATIONS, evaluation_of
 from ftlib.data.task import Task, limited
-from ftlib.evaluation.examples import Evaluated, _of_text, clock, joined, of_examples
+from ftlib.evaluation.examples import Evaluated, Parts, State, clock, evaluate_text, joined, of_examples
 from ftlib.metrics import metric_value
-from ftlib.metrics.language import Likelihood
 from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ def evaluate(
 
     Args:
         stage: before, after, or the name of a state between them.
-        spec: eval_limit and probes are read.
+        spec: eval_limit and evaluations are read.
         task: Its data; where the test split is measured, the task's other test sets are too, as `tests.<name>`.
         model: The base model, if there is one.
         predictor: What answers.
@@ -43,32 +41,35 @@ def evaluate(
     return joined(found, seconds)
 
 
-def evaluate_others(
-    stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor
-) -> dict[str, tuple[dict, "pd.DataFrame | None"]]:
-    """What the model's other tasks and the probes of an experiment show: what adapting did to everything else."""
-    found: dict[str, tuple[dict, pd.DataFrame | None]] = {}
+def evaluate_others(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor) -> Parts:
+    """What the model's other tasks and the evaluations of an experiment show: what adapting did to everything else."""
+    found: Parts = {}
     for name, (other, answers) in predictor.members.items():
         found[name] = of_examples(stage, name, other, other.test_set(spec.eval_limit), answers)
-    if "general" in spec.evaluations:
-        found["general"] = _general(stage, model, predictor.likelihood)
-    if "features" in spec.evaluations:
-        from ftlib.evaluation import linear_probes
-
-        found |= linear_probes.evaluate_linear_probes(stage, spec, model, predictor)
-    if spec.canaries:
-        from ftlib.evaluation import memorization
-
-        found |= memorization.evaluate_memorization(stage, spec, task, model, predictor)
-    for name in filter(is_bias, spec.evaluations):
-        from ftlib.evaluation import bias_probes
-
-        found |= bias_probes.evaluate_bias(stage, spec, task, model, predictor, name)
+    fields = [row for row in EVALUATIONS.values() if row.field != "evaluations" and getattr(spec, row.field)]
+    for name in (*spec.evaluations, *(row.name for row in fields)):
+        found |= evaluate_named(stage, spec, task, model, predictor, name)
     return found
 
 
-def _general(stage: str, model: "Model", likelihood: Likelihood | None) -> tuple[dict, "pd.DataFrame | None"]:
-    if likelihood is None:
-        reason = f"this {model.family}, as adapted, gives no likelihood of running text"
-        return {"bits_per_byte": metric_value(float("nan"), 0, 0, 0, reason)}, None
-    return _of_text(stage, "general", bundled.load_general(), likelihood)
+def evaluate_named(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor, name: str) -> Parts:
+    """What one evaluation shows of one state of a model.
+
+    Args:
+        stage: Of the record.
+        spec: eval_limit, max_length and what else the evaluation reads.
+        task: Its test texts and labels are what some evaluations ask about.
+        model: The base model.
+        predictor: What answers.
+        name: As a plan writes it; see EVALUATIONS (`ftlib.data.evaluations`).
+    """
+    row = evaluation_of(name)
+    return row.function()(State(stage, spec, task, model, predictor), row.part(name), row.data(name))
+
+
+def evaluate_general(state: State, part: str, documents: "pd.DataFrame") -> Parts:
+    """How likely general text is."""
+    if state.predictor.likelihood is None:
+        reason = f"this {state.model.family}, as adapted, gives no likelihood of running text"
+        return {part: ({"bits_per_byte": metric_value(float("nan"), 0, 0, 0, reason)}, None)}
+    return {part: evaluate_text(state.stage, part, None, documents, state.predictor)}

@@ -1,4 +1,4 @@
-"""What one state of a model shows: on its task, and on everything that is measured beside it."""
+"""What a predictor shows on some examples: their metrics and predictions, part by part."""
 
 import time
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ftlib import records
-from ftlib.config.methods import LANGUAGE_MODELING
 from ftlib.core.atomic import saved_seconds
+from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.metrics import metric_value
-from ftlib.metrics.language import Likelihood, order_sd, values
+from ftlib.metrics.language import order_sd, values
 from ftlib.metrics.registry import measure, measure_text
 from ftlib.records import RunRecord
 from ftlib.stats.verdict import compare
@@ -19,6 +19,27 @@ from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ftlib.config.experiment import Experiment
+    from ftlib.models.loading import Model
+
+
+class State(NamedTuple):
+    """One state of a model, as evaluations beside the task measure it."""
+
+    stage: str
+    """Of the record."""
+    spec: "Experiment"
+    task: Task
+    model: "Model"
+    """The base model."""
+    predictor: Predictor
+    """What answers."""
+
+
+Parts = dict[str, tuple[dict[str, Any], "pd.DataFrame | None"]]
+"""part -> its metrics, and its rows of the predictions; None where the question cannot be asked, and the metrics then
+say why."""
 
 
 class Evaluated(NamedTuple):
@@ -87,14 +108,13 @@ def of_examples(
     stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
 ) -> tuple[dict, "pd.DataFrame"]:
     """Metrics and predictions of some examples of a task."""
-    if task.kind == LANGUAGE_MODELING:
-        return _of_text(stage, part, examples, predictor.likelihood)
-    return _of_labels(stage, part, task, examples, predictor)
+    return KINDS[task.kind].function("evaluate")(stage, part, task, examples, predictor)
 
 
-def _of_labels(
+def evaluate_labels(
     stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
 ) -> tuple[dict, "pd.DataFrame"]:
+    """Metrics and predictions of examples with labels, of which a predictor gives probabilities."""
     texts = examples["text"].tolist()
     table = records.predictions_table(stage, part, examples, task.labels, predictor.probabilities(texts))
     metrics: dict[str, Any] = measure(table, task.labels)
@@ -107,7 +127,11 @@ def _of_labels(
     return metrics, table
 
 
-def _of_text(stage: str, part: str, examples: "pd.DataFrame", likelihood: Likelihood) -> tuple[dict, "pd.DataFrame"]:
+def evaluate_text(
+    stage: str, part: str, task: Task | None, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    """Metrics and likelihoods of documents, whatever task they are of."""
+    likelihood = predictor.likelihood
     table = records.likelihoods_table(stage, part, examples, likelihood.score(examples["text"].tolist()))
     return measure_text(table, protocol=likelihood.protocol, pseudo=likelihood.pseudo), table
 

@@ -18,11 +18,11 @@ import numpy as np
 from ftlib.config.experiment import Experiment
 from ftlib.data.canaries import DIGITS, EACH, PREFIX, Canary, canaries, others, planted
 from ftlib.data.task import Task, limited
+from ftlib.evaluation.examples import Parts, State
 from ftlib.metrics import metric_value
 from ftlib.metrics.memorization import exposure_interval, rank
 from ftlib.records import COLUMNS
 from ftlib.stats.intervals import interval
-from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,9 +41,6 @@ EXTRACTED = 100
 GIVEN, WRITTEN = 32, 16
 """Tokens of a document that it is given, and that it is to continue with (the paper's are 50 and 50: these documents
 are short)."""
-
-
-Parts = dict[str, tuple[dict[str, Any], "pd.DataFrame | None"]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,16 +75,15 @@ def planted_task(task: Task, spec: Experiment) -> Task:
     return Planted(**kept | {"stated": stated}, canaries=tuple(canaries(spec.canaries, spec.seed)), seed=spec.seed)
 
 
-def evaluate_memorization(stage: str, spec: Experiment, task: Planted, model: "Model", predictor: Predictor) -> Parts:
+def evaluate_memorization(state: State, name: str, data: None) -> Parts:
     """Exposure of the canaries and extraction of documents.
 
     Args:
-        stage: Of the record.
-        spec: canaries, seed, what is drawn, eval_limit and dtype are read.
-        task: What `planted_task` gave.
-        model: A decoder.
-        predictor: The model as it is at this stage.
+        state: Of a decoder; its task is what `planted_task` gave.
+        name: Of the evaluation; its parts are called `canaries:<repetitions>` and `extraction:<split>`.
+        data: There is none but the task's.
     """
+    stage, spec, task, model, predictor = state
     module = predictor.trainable.module if predictor.trainable else model.speaker()
     nats = _nats(stage, spec, task, model, module)
     found: Parts = {}

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import DECODER, LANGUAGE_MODELING, METHODS
+from ftlib.config.methods import DECODER, METHODS
 from ftlib.core.format import short_name
 from ftlib.data import bundled
+from ftlib.data.kinds import KINDS
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.evaluation.examples import Evaluated, joined, of_examples
@@ -61,7 +62,7 @@ def phases(spec: Experiment) -> list[list[str]]:
     [['pydocs'], ['bios']]
     """
     together = [[spec.task, *spec.joint_tasks]]
-    if spec.method == "merged":
+    if METHODS[spec.method].merges:
         together = [[name] for name in together[0]]
     trainings = [*([name] for name in spec.sequential_tasks), *together]
     return [[short_name(name) for name in names] for names in trainings]
@@ -81,7 +82,7 @@ def zero_shot_baselines(spec: Experiment, model: "Model") -> dict[str, tuple[Tas
     return {
         name: (task, METHODS["zero_shot"].prepare()(model, spec, task, None))
         for name, task in others(spec).items()
-        if (model.family == DECODER if task.kind == LANGUAGE_MODELING else task.label_words)
+        if (task.label_words if task.has_labels else model.family == DECODER)
     }
 
 
@@ -108,21 +109,21 @@ def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events)
         events.say("leg", tasks=names, replayed=len(frame) - sum(len(drawn[name]) for name in names))
         trainings.append((fit(trainable, model, spec, frame, events, watched), len(frame)))
         seen += names
-        if number == len(phases(spec)) or spec.method == "merged":
+        if number == len(phases(spec)) or METHODS[spec.method].merges:
             continue
-        if spec.method == "stacked":
+        if METHODS[spec.method].stacks:
             peft_adapters.stack(shared.module, spec.seed + number)
         if spec.ewc and tasks[names[0]].kind == task.kind:
             _consolidate(spec, shared, names[0], drawn[names[0]], anchors, events)
         events.say("stage", name=f"after_{number}")
         between[f"after_{number}"] = _row(f"after_{number}", spec, shared, seen, own)
-    if spec.method == "merged":
+    if METHODS[spec.method].merges:
         peft_adapters.merge(shared.module, spec)
     answers = shared.answers(own)
     members = {
         name: (one, shared.answers(name))
         for name, one in tasks.items()
-        if name != own and (one.kind != LANGUAGE_MODELING or model.family == DECODER)
+        if name != own and (one.has_labels or model.family == DECODER)
     }
     predictor = replace(
         shared.predictor,
@@ -192,12 +193,12 @@ def phase_of(
     import pandas as pd
 
     names, kind = phases(spec)[number - 1], shared.tasks[phases(spec)[number - 1][0]].kind
-    if spec.method == "merged":
+    if METHODS[spec.method].merges:
         peft_adapters.another(shared.module, spec, number - 1)
-    seen = [name for before in phases(spec)[: number - 1] for name in before] if spec.method != "merged" else []
+    seen = [name for before in phases(spec)[: number - 1] for name in before] if not METHODS[spec.method].merges else []
     frames = [drawn[name] for name in names]
     old = [drawn[name] for name in dict.fromkeys(seen) if shared.tasks[name].kind == kind]
-    if spec.replay and not old and kind == LANGUAGE_MODELING:
+    if spec.replay and not old and not KINDS[kind].has_labels:
         old = [_old_text(names[0])]
     for place, frame in enumerate(old if spec.replay else []):
         rng = np.random.default_rng([spec.seed, len(seen), place])
@@ -218,7 +219,7 @@ def _row(stage: str, spec: Experiment, shared: Shared, seen: list[str], own: str
     for name, task in shared.tasks.items():
         part = "test" if name == own else name
         predictor = shared.answers(name) if name in seen else shared.guesses(name)
-        if task.kind == LANGUAGE_MODELING and shared.model.family != DECODER:
+        if not task.has_labels and shared.model.family != DECODER:
             continue
         if predictor is None:
             missing = metric_value(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ftlib import records
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import LANGUAGE_MODELING, METHODS
+from ftlib.config.methods import METHODS
 from ftlib.core.errors import Diverged, FtlibError
+from ftlib.data.kinds import KINDS
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.evaluation.evaluate import evaluate, evaluate_others
 from ftlib.evaluation.examples import Evaluated, clock, joined, stacked
 from ftlib.metrics import continual, metric_value
+from ftlib.metrics.registry import METRICS
 from ftlib.models.prompts import no_words
 from ftlib.records import RunRecord, provenance
 from ftlib.records.events import Events
@@ -134,7 +136,7 @@ def measure_before(spec: Experiment, task: Task, model: "Model | None", events: 
     if model is None:
         return Evaluated({}, None, 0.0)
     others = _others(spec, model)
-    if task.kind != LANGUAGE_MODELING and not task.label_words:
+    if task.has_labels and not task.label_words:
         missing = metric_value(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))
         silent = Predictor(0, 0, 0, members=others)
         if "general" in spec.evaluations and model.speaks:
@@ -212,7 +214,8 @@ def _settings(spec: Experiment) -> list[Experiment]:
 def _tune(settings: list[Experiment], task: Task, train: "pd.DataFrame", model: "Model | None", events: Events):
     """Fit once per setting; a setting that diverges is one that was tried and is not taken."""
     tried, best = [], None
-    metric, sign = ("bits_per_byte", -1) if task.kind == LANGUAGE_MODELING else ("accuracy", 1)
+    metric = KINDS[task.kind].primary
+    sign = 1 if METRICS[metric].higher_is_better else -1
     for setting in settings:
         entry = {"learning_rate": setting.learning_rate, f"validation_{metric}": None}
         entry["n_validation"] = len(task.splits["validation"])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from ftlib import records
-from ftlib.config.constraints import family_problem
+from ftlib.config.constraints import BUNDLED_MODELS, family_problem
 from ftlib.config.experiment import SCHEMA, Experiment, Suite, digest
-from ftlib.config.methods import CLASSIFICATION, ENCODER, METHODS, family_of, read_config
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.config.suite_file import read_suite
 from ftlib.core import atomic, surroundings
 from ftlib.core.errors import FtlibError, several
@@ -61,22 +61,24 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
         FtlibError: All that is wrong, before any kernel starts.
     """
     suite, problems = read_suite(path, overrides)
-    problems += surroundings.study_problems(suite.folder)
+    # With a file that is wrong, what is said of the rest is from what is at hand: nothing is downloaded or collected.
+    looked_at = [spec for spec in suite.experiments if not problems or _at_hand(spec)]
     missing = set()
-    for model in dict.fromkeys(spec.model for spec in suite.experiments if METHODS[spec.method].model):
+    for model in dict.fromkeys(spec.model for spec in looked_at if METHODS[spec.method].model):
         try:
             weights.model_digest(weights.find(model).folder)
         except FtlibError as error:
             missing.add(model)
             problems += error.problems
     tasks: dict[str, Task | None] = {}
-    for spec in suite.experiments:
+    for spec in looked_at:
         if (key := _data_key(spec)) not in tasks:
             tasks[key], said = _read(spec.task, spec.columns())
             problems += [one for one in said if one not in problems]
         if tasks[key] is not None and spec.model not in missing:
             problems += [problem for problem in run_problems(spec, tasks[key]) if problem not in problems]
-    usable = [spec for spec in suite.experiments if spec.model not in missing and tasks[_data_key(spec)] is not None]
+    usable = [spec for spec in looked_at if spec.model not in missing and tasks[_data_key(spec)] is not None]
+    problems += surroundings.study_problems(suite.folder)
     problems += compatibility.prompts_that_do_not_fit(usable, lambda spec: tasks[_data_key(spec)])
     if problems:
         raise several(problems)
@@ -86,6 +88,12 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
         again = why_again(run_dir, spec, tasks[_data_key(spec)])
         jobs.append(Job(run_dir, spec, again is None, again or ""))
     return Planned(suite, tasks, tuple(jobs))
+
+
+def _at_hand(spec: Experiment) -> bool:
+    """Whether its data and its model are files of this machine."""
+    local = spec.model in BUNDLED_MODELS or Path(spec.model).is_dir()
+    return spec.task.startswith("file:") and (local or not METHODS[spec.method].model)
 
 
 def _read(name: str, columns: Mapping[str, Any]) -> tuple[Task | None, list[str]]:
@@ -108,7 +116,7 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
         problems.append(problem)
     # A model that writes answers with words, whatever the method.
     needs_words = method.needs_label_words or (family != ENCODER and method.trains)
-    if needs_words and task.kind == CLASSIFICATION and not task.label_words:
+    if needs_words and task.has_labels and not task.label_words:
         problems.append(f"{spec.method} on {no_words(task)}")
     if needs_words and (same := same_words(task)):
         problems.append(f"{spec.method} on {same}")

@@ -85,7 +85,7 @@ def memory_advice(spec: Experiment) -> str:
     method, helps = METHODS[spec.method], []
     if method.trains:
         batch = int(spec.resolved()["batch_size"])
-        if batch > spec.gradient_accumulation and method.name != "setfit":
+        if batch > spec.gradient_accumulation and not method.contrastive:
             helps.append(f"gradient_accumulation = {min(batch, 2 * spec.gradient_accumulation)}")
         if not spec.gradient_checkpointing:
             helps.append("gradient_checkpointing = true")
@@ -93,7 +93,7 @@ def memory_advice(spec: Experiment) -> str:
             helps.append(f"a batch_size below {batch}")
     if method.model:
         helps.append(f"a max_length below {spec.max_length}")
-    if method.name == "full":
+    if method.moves == "all":
         helps.append("an adapter such as lora")
     if method.model:
         helps.append("a smaller model")

@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def prepare(model: None, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
-    """Fit the baseline that the spec names on the training examples."""
-    return (_majority if spec.method == "majority" else _tfidf)(spec, task, train)
-
-
-def _majority(spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
+def prepare_majority(model: None, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
+    """The shares of the labels among the training examples, for every text."""
     shares = train["label"].value_counts(normalize=True).reindex(task.labels, fill_value=0.0).to_numpy()
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
@@ -33,7 +29,8 @@ def _majority(spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     return Predictor(len(shares), len(shares), 8 * len(shares), probabilities)
 
 
-def _tfidf(spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
+def prepare_tfidf(model: None, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
+    """TF-IDF and logistic regression, fitted to the training examples."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 

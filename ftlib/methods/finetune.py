@@ -1,15 +1,8 @@
-"""Adapters through peft: few new parameters, the base model frozen.
+"""Fine-tuning of all or part of a model, and what adapters share with it: the module, its examples, its answers.
 
-Where a classifier's new head starts: at what a probe of the model as it is would say, instead of at random.
-
-A head at random pulls the layers below it, in the first steps, to wherever it happens to look; one that fits already
-leaves them in place (LP-FT: Kumar et al. 2022, section 3.4). Nothing else about the model changes.
-
-What full fine-tuning and adapters share: which module is trained, on what, and how its answers are read.
-
-Full fine-tuning: every parameter of the model free.
-
-Part of the model itself trained, the rest frozen: its biases, or its last layers.
+A classifier's new head starts at random, or at what a linear probe of the model as it is would say. A head at random
+pulls the layers below it, in the first steps, to wherever it happens to look; one that fits already leaves them in
+place (LP-FT: Kumar et al. 2022, section 3.4). Nothing else about the model changes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +14,9 @@ import torch
 import transformers
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import ENCODER, ENCODER_DECODER, LANGUAGE_MODELING
+from ftlib.config.methods import ENCODER, ENCODER_DECODER
 from ftlib.core.errors import FtlibError
+from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.models.inference import likelihood_of, module_probabilities, prompted, window
 from ftlib.models.loading import Model, batches, encoded, parameters
@@ -172,19 +166,33 @@ def build_predictor(module: torch.nn.Module, model: Model, spec: Experiment, tas
     Raises:
         FtlibError: A head is to be fitted, and the model answers in words.
     """
-    sizes = parameters(module)
     if spec.head_init == PROBE and model.family != ENCODER:
         raise FtlibError(
             f'head_init: found "{spec.head_init}"; {model.name} is of the family {model.family} and answers in words, '
             "without a head; leave it out"
         )
 
+    return KINDS[task.kind].function("predictor")(module, model, spec, task)
+
+
+def _features(module: torch.nn.Module, model: Model, spec: Experiment) -> Callable[[Sequence[str]], np.ndarray]:
     def features(texts: Sequence[str]) -> np.ndarray:
         return encoded(body(module), model, texts, spec.max_length)
 
-    if task.kind == LANGUAGE_MODELING:
-        likelihood, trainable = likelihood_of(module, model, spec), _of_text(module, model, spec)
-        return Predictor(*sizes, likelihood=likelihood, trainable=trainable, features=features)
+    return features
+
+
+def text_predictor(module: torch.nn.Module, model: Model, spec: Experiment, task: Task) -> Predictor:
+    """The module as a predictor of how likely a text is."""
+    likelihood, trainable = likelihood_of(module, model, spec), _of_text(module, model, spec)
+    features = _features(module, model, spec)
+    return Predictor(*parameters(module), likelihood=likelihood, trainable=trainable, features=features)
+
+
+def label_predictor(module: torch.nn.Module, model: Model, spec: Experiment, task: Task) -> Predictor:
+    """The module as a predictor of labels: by a head where the model reads both ways, else in the labels' words."""
+    sizes = parameters(module)
+    features = _features(module, model, spec)
     if model.family == ENCODER:
         answers = module_probabilities(module, model, spec.max_length)
         return Predictor(*sizes, answers, trainable=_of_codes(module, model, spec, task), features=features)

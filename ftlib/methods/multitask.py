@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import CLASSIFICATION, ENCODER, LANGUAGE_MODELING, METHODS
+from ftlib.config.methods import CLASSIFICATION, ENCODER, METHODS
 from ftlib.data.task import Task
 from ftlib.methods.finetune import body, build_predictor, new_parameters
 from ftlib.methods.zero_shot import by_similarity
@@ -46,7 +46,7 @@ class Shared:
 
     def __init__(self, model: Model, spec: Experiment, tasks: Mapping[str, Task]) -> None:
         self.model, self.spec, self.tasks = model, spec, tasks
-        self.labelled = {name: task for name, task in tasks.items() if task.kind == CLASSIFICATION}
+        self.labelled = {name: task for name, task in tasks.items() if task.has_labels}
         prepare, first = METHODS[spec.method].prepare(), next(iter(tasks.values()))
         whole = union(self.labelled) if model.family == ENCODER else first
         self.predictor: Predictor = prepare(model, spec, whole, None)
@@ -60,7 +60,7 @@ class Shared:
     def _trainable(self, task: Task, name: str) -> Trainable:
         if self.model.family != ENCODER:
             return build_predictor(self.module, self.model, self.spec, task).trainable
-        if task.kind == LANGUAGE_MODELING:
+        if not task.has_labels:
             return _of_encoder_text(self.module, self.model, self.spec)
         return self._of_rows(name)
 
@@ -109,7 +109,7 @@ class Shared:
         task = self.tasks[name]
         if self.model.family != ENCODER:
             return build_predictor(self.module, self.model, self.spec, task)
-        if task.kind == LANGUAGE_MODELING:
+        if not task.has_labels:
             return Predictor(0, 0, 0)
         low, high = self._rows(name)
 
@@ -125,7 +125,7 @@ class Shared:
         task's labels have no words.
         """
         task = self.tasks[name]
-        if task.kind == LANGUAGE_MODELING:
+        if not task.has_labels:
             return self.answers(name) if self.model.family != ENCODER else None
         if not task.label_words:
             return None

@@ -1,10 +1,9 @@
-"""Adapters through peft: few new parameters, the base model frozen.
+"""Adapters through peft: few new parameters, the base model frozen; of several tasks, merged into one.
 
-One LoRA for each of several tasks, each trained by itself, merged into one without any training (through peft).
+Which class of peft configures an adapter, and with what, is in its row of METHODS.
 """
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,33 +26,6 @@ if TYPE_CHECKING:
 _TASK_TYPES = {ENCODER: "SEQ_CLS", DECODER: "CAUSAL_LM", ENCODER_DECODER: "SEQ_2_SEQ_LM"}
 
 
-# An encoder-decoder gets the learned tokens before what it reads (Lester et al. 2021, section 2), not twice.
-_BEFORE_THE_TEXT = {"num_transformer_submodules": 1}
-
-
-NOT_PEFT = ("combination", "density", "weight")
-"""Arguments that say what is done with adapters once they are trained."""
-
-
-_CONFIGS: Mapping[str, tuple[type[peft.PeftConfig], dict[str, Any]]] = {
-    "lora": (peft.LoraConfig, {}),
-    "rslora": (peft.LoraConfig, {"use_rslora": True}),
-    "dora": (peft.LoraConfig, {"use_dora": True}),
-    "pissa": (peft.LoraConfig, {"init_lora_weights": "pissa"}),
-    "qlora": (peft.LoraConfig, {}),
-    "stacked": (peft.LoraConfig, {}),
-    "merged": (peft.LoraConfig, {}),
-    "loha": (peft.LoHaConfig, {}),
-    "lokr": (peft.LoKrConfig, {}),
-    "ia3": (peft.IA3Config, {}),
-    "vera": (peft.VeraConfig, {}),
-    # Words of the vocabulary are a better start than noise (Lester et al. 2021, section 3.2).
-    "prompt_tuning": (peft.PromptTuningConfig, _BEFORE_THE_TEXT | {"prompt_tuning_init": "SAMPLE_VOCAB"}),
-    "prefix_tuning": (peft.PrefixTuningConfig, {}),
-    "p_tuning": (peft.PromptEncoderConfig, _BEFORE_THE_TEXT),
-}
-
-
 def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     """The model to train: the frozen base model with the adapter, initialised from the seed.
 
@@ -66,7 +38,7 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     settings = spec.resolved()["method_args"]
     virtual = settings.get("num_virtual_tokens", 0)
     sees = _beside(model, spec, virtual)
-    untouched = _in_four_bits(model) if spec.method == "qlora" else base(model, spec, task)
+    untouched = _in_four_bits(model) if METHODS[spec.method].quantised else base(model, spec, task)
     numbers = untouched.num_parameters()
     torch.manual_seed(spec.seed)
     with warnings.catch_warnings():
@@ -103,11 +75,14 @@ def config_of(spec: Experiment, family: str, untouched: torch.nn.Module) -> peft
         family: Of the model.
         untouched: The model, its head already on it.
     """
-    kind, fixed = _CONFIGS[spec.method]
+    method = METHODS[spec.method]
+    kind = getattr(peft, method.peft)
     # What the checkpoint did not hold is in no file but the adapter's.
     fresh = sorted({name.rpartition(".")[0] for name in new_parameters(untouched)})
-    chosen = fixed | {"task_type": _TASK_TYPES[family], "modules_to_save": fresh or None}
-    chosen |= {name: value for name, value in spec.resolved()["method_args"].items() if name not in NOT_PEFT}
+    chosen = {**method.peft_arguments, "task_type": _TASK_TYPES[family], "modules_to_save": fresh or None}
+    # The others say what is done with adapters once they are trained.
+    known = kind.__dataclass_fields__
+    chosen |= {name: value for name, value in spec.resolved()["method_args"].items() if name in known}
     if issubclass(kind, peft.PromptLearningConfig):
         if kind is not peft.PrefixTuningConfig:
             # By names that every model has, where peft knows some models' own.
@@ -115,15 +90,11 @@ def config_of(spec: Experiment, family: str, untouched: torch.nn.Module) -> peft
             chosen |= {"num_layers": shape.num_hidden_layers, "num_attention_heads": shape.num_attention_heads}
             chosen["token_dim"] = untouched.get_input_embeddings().embedding_dim
         return kind(**chosen)
-    if kind is not peft.IA3Config:
-        # Hu et al. 2021 adapt the attention alone; adapting every linear layer is the better default since (QLoRA,
-        # Dettmers et al. 2023, section 4; "LoRA without regret" 2025). IA3 is about chosen ones, which peft knows.
-        chosen["target_modules"] = "all-linear"
-    if hasattr(kind, "fan_in_fan_out"):
+    if "fan_in_fan_out" in known:
         # GPT-2 stores its linear layers' weights the other way round, and peft wants to be told.
         chosen["fan_in_fan_out"] = any(isinstance(layer, Conv1D) for layer in untouched.modules())
-    if kind is peft.VeraConfig:
-        # Its random matrices, which peft would draw alike for every seed. They are stored with what is trained: that
+    if "projection_prng_key" in known:
+        # VeRA's random matrices, which peft would draw alike for every seed. They are stored with what is trained: that
         # the same numbers come out of another version of torch is not promised.
         chosen["projection_prng_key"] = spec.seed
     return kind(**chosen)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import ENCODER, LANGUAGE_MODELING, METHODS
+from ftlib.config.methods import ENCODER, METHODS
 from ftlib.data.task import Task
 from ftlib.models.inference import untouched_likelihood, untouched_probabilities
 from ftlib.models.loading import Model, count, features
@@ -32,15 +32,15 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | N
             task asks for it.
     """
     defaults = {name: default for name, (default, _) in METHODS["zero_shot"].arguments.items()}
-    chosen = defaults | (spec.method_args if spec.method == "zero_shot" else {})
-    if model.family == ENCODER and task.kind != LANGUAGE_MODELING:
+    chosen = defaults | (spec.method_args if METHODS[spec.method].untouched else {})
+    if model.family == ENCODER and task.has_labels:
         answers = by_similarity(
             partial(features, model, max_length=spec.max_length), task, chosen["template"], chosen["scale"]
         )
         return Predictor(0, count(model), 0, answers)
     module = model.speaker()
     likelihood = untouched_likelihood(module, model, spec)
-    if task.kind == LANGUAGE_MODELING:
+    if not task.has_labels:
         return Predictor(0, count(model), 0, likelihood=likelihood)
     prompt = prompt_of(task, chosen["template"])
     options = {name: chosen[name] for name in ("calibration", "normalisation")}

@@ -1,4 +1,4 @@
-"""A leaf of a record: one value, its interval and how many examples it is of."""
+"""Metrics: what each measures, and one value of a record with its interval."""
 
 import math
 from typing import Any

@@ -1,10 +1,14 @@
-"""Whether a classifier answers otherwise when only the person changes: swapped texts, and sentences with one term each.
+"""Whether a model answers otherwise when only the person changes.
 
-Probabilities are those of one label: of two the second; of more the one with the larger mean over the versions that are
-compared. Taking the label that was predicted for the text as written would favour, by selection, the version that was
-written; two versions of one text have to be treated alike.
+Classifiers: texts whose identity terms are swapped, and sentences that differ in one term. `before` and `after` are
+`(n_texts, n_labels)` probabilities of the texts as they are and swapped. Probabilities of one label are compared: of
+two the second; of more the one with the larger mean over the versions. The label that was predicted for the text as
+written would favour, by selection, the version that was written; two versions of one text have to be treated alike.
 
-How often a language model finds the more stereotyping of two sentences likelier.
+Language models: pairs of sentences, and how often the more stereotyping one is likelier. `more` and `less` are
+`(n_pairs,)` log-likelihoods, in nats.
+
+`clusters` and `alpha` are as in `ftlib.stats`.
 """
 
 import math
@@ -18,6 +22,9 @@ from ftlib.core.errors import FtlibError
 from ftlib.metrics import metric_value
 from ftlib.stats.intervals import interval
 from ftlib.stats.paired import difference, holm, wilson
+
+DECIMALS = 3
+"""Log-likelihoods are compared rounded to so many decimals, as CrowS-Pairs' metric.py does; equal ones are ties."""
 
 
 def looked_at(versions: ArrayLike) -> NDArray[np.float64]:
@@ -52,10 +59,6 @@ def looked_at(versions: ArrayLike) -> NDArray[np.float64]:
 def flip_rate(before: ArrayLike, after: ArrayLike) -> float:
     """Share of texts whose predicted label is another one after swapping; 0: none (Garg et al. 2019).
 
-    Args:
-        before: (n_texts, n_labels) probabilities of the texts as they are.
-        after: The same texts, swapped.
-
     >>> flip_rate([[0.9, 0.1], [0.6, 0.4]], [[0.8, 0.2], [0.3, 0.7]])
     0.5
     """
@@ -86,7 +89,6 @@ def template_gap(scores: ArrayLike, term: int) -> float:
 
     Args:
         scores: (n_frames, n_terms) probabilities.
-        term: Which column.
 
     >>> template_gap([[0.5, 0.25, 0.25], [1.0, 0.5, 0.5]], 0)  # (0.25 + 0.5) / 2
     0.375
@@ -107,19 +109,11 @@ def measure_swaps(
     """What swapping changes, with intervals over texts.
 
     Args:
-        before: (n_texts, n_labels) probabilities of the texts as they are.
-        after: The same texts, swapped.
         sides: (n_texts,) the side that a text named as it was: 0, 1, or -1 for both.
-        names: Of the two sides.
-        clusters: (n_texts,): texts of one source count as one draw.
-        alpha: 1 - confidence.
 
     Returns:
         flip_rate and mean_change of all texts, and signed_gap of those that name one side, second minus first, with
         the "p_value" of a paired test that it is 0; each {"value", "low", "high", "n"}, or value null and "reason".
-
-    Raises:
-        FtlibError: Shapes that do not fit.
 
     >>> found = measure_swaps([[0.9, 0.1], [0.4, 0.6]], [[0.8, 0.2], [0.6, 0.4]], [0, 1], ["men", "women"])
     >>> found["flip_rate"]["value"], round(found["signed_gap"]["value"], 3)  # (0.2 - 0.1 + 0.6 - 0.4) / 2
@@ -163,7 +157,6 @@ def measure_templates(
     Args:
         probabilities: (n_frames, n_terms, n_labels), terms in the order of `terms`.
         terms: Kind of identity -> its terms, two or more.
-        alpha: 1 - confidence.
 
     Returns:
         Kind -> term -> "template_score" (mean probability) and "template_gap", the latter with "p_value" and "p_holm"
@@ -214,10 +207,6 @@ def _too_few(groups: NDArray, what: str) -> str:
     return "" if n > 1 else f"{n or 'no'} text{'s' * (n != 1)} {what}; two or more are needed"
 
 
-DECIMALS = 3
-"""Scores are compared rounded to so many decimals, as CrowS-Pairs' metric.py does; equal ones are ties."""
-
-
 def stereotype_share(more: ArrayLike, less: ArrayLike) -> float:
     """Share of pairs whose more stereotyping sentence is likelier; 0.5 prefers neither, ties count as not preferred.
 
@@ -263,20 +252,13 @@ def measure_pairs(
     """The share in all and for every type of bias, with Wilson's interval.
 
     Args:
-        more: See `stereotype_share`.
-        less: See `stereotype_share`.
         types: (n_pairs,) type of bias of each pair.
         protocol: How the likelihoods came about; part of what a value means.
         caution: What is known against the pairs; shown with every value.
-        clusters: (n_pairs,): pairs of one source count as one draw.
-        alpha: 1 - confidence.
 
     Returns:
         {"stereotype_share": leaf, "groups": {"bias_type": {type: {"stereotype_share": leaf}}}}; a leaf is {"value",
         "low", "high", "n", "ties", "protocol"}, the first with "caution" too.
-
-    Raises:
-        FtlibError: See `stereotype_share`.
 
     >>> types = ["age", "age", "race", "race"]
     >>> found = measure_pairs([-1, -2, -3, -4], [-2, -1, -4, -5], types, protocol="", caution="")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ftlib.core.errors import FtlibError
+from ftlib.stats.linearize import label_sums, metric_of_counts
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
@@ -17,8 +18,7 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     >>> accuracy([0, 0, 1, 2], [0, 1, 1, 2])
     0.75
     """
-    labels, predictions = _pair(labels, predictions)
-    return float((labels == predictions).mean()) if len(labels) else math.nan
+    return _value("accuracy", labels, predictions)
 
 
 def f1_of(labels: ArrayLike, predictions: ArrayLike, label: int) -> float:
@@ -27,10 +27,7 @@ def f1_of(labels: ArrayLike, predictions: ArrayLike, label: int) -> float:
     >>> f1_of([0, 0, 1, 1], [0, 1, 1, 1], 1)  # TP 2, FP 1, FN 0
     0.8
     """
-    labels, predictions = _pair(labels, predictions)
-    hits = int(((labels == label) & (predictions == label)).sum())
-    total = int((labels == label).sum() + (predictions == label).sum())
-    return 2 * hits / total if total else math.nan
+    return _value("f1_binary", labels, predictions, label)
 
 
 def f1_binary(labels: ArrayLike, predictions: ArrayLike) -> float:
@@ -48,9 +45,7 @@ def f1_macro(labels: ArrayLike, predictions: ArrayLike) -> float:
     >>> round(f1_macro([0] * 6 + [1] * 4, [0] * 5 + [1] + [0] * 3 + [1]), 4)  # (10/14 + 2/6) / 2
     0.5238
     """
-    labels, predictions = _pair(labels, predictions)
-    present = np.union1d(labels, predictions)
-    return float(np.mean([f1_of(labels, predictions, label) for label in present])) if len(present) else math.nan
+    return _value("f1_macro", labels, predictions)
 
 
 def mcc(labels: ArrayLike, predictions: ArrayLike) -> float:
@@ -61,13 +56,19 @@ def mcc(labels: ArrayLike, predictions: ArrayLike) -> float:
     >>> mcc([0, 1], [1, 1])
     nan
     """
+    constant = min(len(set(np.asarray(side).tolist())) for side in (labels, predictions)) < 2
+    return math.nan if constant else _value("mcc", labels, predictions)
+
+
+def _value(metric: str, labels: ArrayLike, predictions: ArrayLike, label: int = 1) -> float:
+    """A metric of one run's labels, from the counts that all of them are functions of."""
     labels, predictions = _pair(labels, predictions)
-    present = np.union1d(labels, predictions)
-    truth = (labels[:, None] == present).astype(float)
-    chosen = (predictions[:, None] == present).astype(float)
-    covariance = [[_covariance(a, b) for b in (truth, chosen)] for a in (truth, chosen)]
-    below = covariance[0][0] * covariance[1][1]
-    return float(covariance[0][1] / math.sqrt(below)) if below > 0 else math.nan
+    if not len(labels):
+        return math.nan
+    # Only labels that occur are counted: codes may be large.
+    present, codes = np.unique([label, *labels, *predictions], return_inverse=True)
+    positive, truth, chosen = int(codes[0]), codes[1 : 1 + len(labels)], codes[1 + len(labels) :]
+    return float(metric_of_counts(label_sums(truth, chosen, len(present)), metric, positive=positive))
 
 
 def brier_terms(labels: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
@@ -132,10 +133,6 @@ def why_undefined(name: str, labels: ArrayLike, predictions: ArrayLike) -> str:
         side = "true label occurs" if len(set(labels)) == 1 else "label is ever predicted"
         return f"only one {side}, so there is nothing to correlate (scikit-learn says 0 by convention)"
     return "the positive label neither occurs nor is predicted"
-
-
-def _covariance(a: np.ndarray, b: np.ndarray) -> float:
-    return float(((a - a.mean(axis=0)) * (b - b.mean(axis=0))).sum())
 
 
 def _pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,9 @@
-"""What a run that was trained on one task after another scored, read off its record for `ftlib.metrics.continual`.
-
-What a model that is trained on one task after another forgets, and what one task gives to the next.
+"""What a model that is trained on one task after another forgets, and what one task gives to the next.
 
 All of it is read off R of shape `(..., T, T)`: R[i, j] is the score on task j after training i, both in the order of
-training. Leading axes are runs or replicates. NaN where a score that is needed is not there, and for fewer than two
-tasks.
+training. Leading axes are runs or replicates. Results have the shape `(...)`: NaN where a score that is needed is not
+there, and for fewer than two tasks. An R whose last two axes differ is refused with an `FtlibError`. `matrix` and
+`base` read R and the untouched model's scores off a record.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,9 @@ from ftlib.stats.variance import Array
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+REPLICATES = 2_000
 
 
 def tasks_of(metrics: Mapping[str, Any], resolved: Mapping[str, Any], metric: str = "accuracy") -> dict[str, str]:
@@ -44,7 +46,6 @@ def matrix(metrics: Mapping[str, Any], resolved: Mapping[str, Any], metric: str 
 
     Args:
         metrics: Of the record: stage -> part -> metric -> {"value", ...}.
-        resolved: Its spec; `sequential_tasks` is read.
         metric: Tasks that do not have it, such as those of text, are left out with their trainings.
 
     Returns:
@@ -74,20 +75,8 @@ def _value(metrics: Mapping[str, Any], stage: str, part: str, metric: str) -> fl
     return np.nan if value is None else float(value)
 
 
-REPLICATES = 2_000
-
-
 def average_accuracy(R: ArrayLike) -> Array:
     """Mean score on all tasks after the last training (Lopez-Paz & Ranzato 2017, equation 2).
-
-    Args:
-        R: `(..., T, T)`, see above.
-
-    Returns:
-        `(...)`.
-
-    Raises:
-        FtlibError: The last two axes are not alike.
 
     The last row of three tasks, (0.5 + 0.7 + 0.9) / 3:
 
@@ -102,14 +91,8 @@ def average_accuracy(R: ArrayLike) -> Array:
 def backward_transfer(R: ArrayLike) -> Array:
     """What later trainings did to the earlier tasks; below 0 is forgetting (Lopez-Paz & Ranzato 2017, equation 3).
 
-    Args:
-        R: `(..., T, T)`, see above.
-
     Returns:
         `(...)`: mean over all tasks but the last of the score at the end minus that right after its own training.
-
-    Raises:
-        FtlibError: The last two axes are not alike.
 
     The first task goes from 0.8 to 0.5, the second from 0.8 to 0.7: (-0.3 - 0.1) / 2.
 
@@ -127,7 +110,6 @@ def forward_transfer(R: ArrayLike, base: ArrayLike) -> Array:
     There the base is a model at random initialisation; here it is the untouched model's zero-shot answer.
 
     Args:
-        R: `(..., T, T)`, see above.
         base: `(..., T)` scores of the untouched model.
 
     Returns:
@@ -153,14 +135,8 @@ def forgetting_first(R: ArrayLike) -> Array:
 
     The `Forgetting` of the avalanche library (first recorded minus last recorded): minus the backward transfer.
 
-    Args:
-        R: `(..., T, T)`, see above.
-
     Returns:
         `(...)`; above 0 is forgetting.
-
-    Raises:
-        FtlibError: The last two axes are not alike.
 
     >>> R = [[0.8, 0.5, 0.3], [0.9, 0.8, 0.4], [0.5, 0.7, 0.9]]
     >>> round(float(forgetting_first(R)), 6)
@@ -175,14 +151,8 @@ def forgetting_max(R: ArrayLike) -> Array:
     The mean over all tasks but the last. The best is looked for before the last training, so that a task that the
     last training improved counts below 0; never less than `forgetting_first`.
 
-    Args:
-        R: `(..., T, T)`, see above.
-
     Returns:
         `(...)`; above 0 is forgetting.
-
-    Raises:
-        FtlibError: The last two axes are not alike.
 
     The first task was best after the second training, at 0.9: (0.4 + 0.1) / 2.
 
@@ -216,8 +186,6 @@ def summary(
 
     Args:
         predictions: All stages; columns stage, part, id, label, prediction, and cluster where examples share a source.
-        metrics: Of the record.
-        resolved: Its spec.
 
     Returns:
         Name -> {"value", "low", "high", "n"}, and "reason" where the value is None; n counts the examples of all

@@ -1,24 +1,20 @@
-"""Columns: which hold the text, the label and the groups, and the frame of a split made from them.
+"""Who is treated worse by a classifier: its rates for each group of people, and how far the groups lie apart.
 
-What the rates of groups are made of: what they divide, drawn anew too, and how many independent draws that is.
+The definitions are fairlearn's, and so are the values, which tests compare with its MetricFrame. Its gap functions are
+not called: they say 0, "perfectly fair", of labels that are text, look at one label where there are three, and take a
+group without positives for one that is never got right. A rate that divides by nothing is not available here, with the
+reason, where fairlearn says 0. Of two labels the second is the positive one; three or more are taken one against the
+rest.
 
-Gaps between groups: how far the group that fares best lies from the one that fares worst, and how sure that is.
+A gap is a largest rate minus a smallest. It is never below 0, and neither is that of any replicate, so an interval of
+replicates would say "unfair" of every classifier. Here the interval is value ± q, q being the 1 - alpha quantile over
+replicates of the farthest that any two groups' difference lies from the one found: it holds for every two groups at
+once (as Tukey's for means), and for every label where the largest over labels is taken. Examples are drawn anew within
+their group, or by cluster; while drawing, every rate has one imagined hit and one imagined miss (Agresti and Caffo
+2000), so that 10 of 10 is not taken for certainty. `tests/test_fairness.py` simulates how often the interval is right.
 
-The definitions are fairlearn's. Its gap functions are not called: they say 0, "perfectly fair", of labels that are
-text, look at one label where there are three, and take a group without positives for one that is never got right.
-
-A largest rate minus a smallest is never below 0, and neither is that of any replicate, so an interval of replicates
-would say "unfair" of every classifier. Here the interval is value ± q, q being the 1 - alpha quantile over replicates
-of the farthest that any two groups' difference lies from the one found: it holds for every two groups at once (as
-Tukey's for means), and for every label where the largest over labels is taken. Examples are drawn anew within their
-group, or by cluster; while drawing, every rate has one imagined hit and one imagined miss (Agresti and Caffo 2000), so
-that 10 of 10 is not taken for certainty. `tests/test_fairness.py` simulates how often the interval is right.
-
-Whom a classifier treats worse: its rates for each group of people, and how far the groups lie apart.
-
-Groups are taken apart by fairlearn's MetricFrame, and values are fairlearn's but for one: a rate that divides by
-nothing is not available, with the reason, where fairlearn says 0. Of two labels the second is the positive one; three
-or more are taken one against the rest. `ftlib.metrics.fairness` says what a gap is and how sure it is.
+Throughout, `truth`, `chosen` and `code` are `(n_examples,)` numbers of the true labels, the predicted ones and the
+groups; `clusters` and `alpha` are as in `ftlib.stats`.
 """
 
 import math
@@ -28,7 +24,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ftlib.metrics import metric_value
@@ -42,8 +37,20 @@ from ftlib.stats.power import minimum_detectable_difference
 if TYPE_CHECKING:
     import pandas as pd
 
+PREFIX = "group_"
+"""Before the name of a column of groups, in predictions."""
+
 BLANK_GROUP = "(blank)"
-"""How a group that is left blank is named."""
+"""How a group that is left blank is named; it is nobody's name, and takes part in no gap."""
+
+FEWEST = 10
+"""A group with fewer examples for a rate to divide by takes part in no gap: one example more or less would move its
+rate by 10 points and more, and the largest difference of several such groups is mostly chance."""
+
+REPLICATES = 2000
+
+SEED = 0
+"""Of the replicates: the same predictions give the same intervals."""
 
 
 def counted(sums: ArrayLike, rate: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -84,16 +91,6 @@ def drawn(
 ) -> NDArray[np.float64]:
     """Sums of label counts of every group, of examples drawn anew within it, or by cluster.
 
-    Args:
-        truth: (n_examples,) numbers of the true labels.
-        chosen: (n_examples,) numbers of the predicted ones.
-        code: (n_examples,) numbers of the groups.
-        n_groups: How many there are.
-        n_labels: K, how many labels there are.
-        clusters: (n_examples,): examples that share a source are drawn together.
-        replicates: How often everything is drawn.
-        rng: Draws.
-
     Returns:
         (n_replicates, n_groups, 3 K), as `ftlib.stats.linearize.label_counts` counts.
     """
@@ -117,23 +114,11 @@ def drawn(
 def independent(clusters: ArrayLike | None, some: NDArray) -> int:
     """How many independent draws some of the examples are: themselves, or the clusters they come from.
 
-    Args:
-        clusters: (n_examples,) what examples share a source with; None: nothing.
-        some: (n_examples,) which are meant.
-
     >>> some = np.array([True, True, True, False])
     >>> independent(None, some), independent(["x", "x", "y", "z"], some)
     (3, 2)
     """
     return int(some.sum()) if clusters is None else len(set(np.asarray(clusters)[some]))
-
-
-FEWEST = 10
-"""A group with fewer examples for a rate to divide by takes part in no gap: one example more or less would move its
-rate by 10 points and more, and the largest difference of several such groups is mostly chance."""
-
-
-REPLICATES = 2000
 
 
 class Gap(NamedTuple):
@@ -146,7 +131,6 @@ class Gap(NamedTuple):
 
 
 _BOTH = ("difference", "ratio")
-
 
 GAPS: Mapping[str, Gap] = MappingProxyType(
     {
@@ -233,11 +217,8 @@ def smallest_gap(n_a: float, n_b: float, rate: float, comparisons: int = 1, alph
     paired comparison (`ftlib.stats.power`) of as many examples as the harmonic mean of the groups' sizes.
 
     Args:
-        n_a: Independent examples of one group.
-        n_b: Of the other.
         rate: Of both together, above 0 and below 1.
         comparisons: Pairs of groups, times labels, that were looked at.
-        alpha: Level of the two-sided test.
 
     Returns:
         The difference as a share; infinite where none would be established.
@@ -269,16 +250,8 @@ def gaps(
     """Every gap of one column of groups, with its interval.
 
     Args:
-        truth: (n_examples,) numbers of the true labels.
-        chosen: (n_examples,) numbers of the predicted ones.
-        code: (n_examples,) numbers of the groups.
-        names: Of the groups.
         labels: The labels looked at, each against the rest, and their numbers; one where there are two labels.
-        n_labels: How many there are.
         unnamed: The group that takes part in no gap, since it is nobody's name.
-        rng: Draws the replicates.
-        clusters: (n_examples,): examples that share a source are drawn together.
-        alpha: 1 - confidence.
 
     Returns:
         Name -> {"value", "low", "high", "n"} and, where there is a value: "smallest" (the smallest difference, of a
@@ -302,9 +275,9 @@ def gaps(
     for name, gap in GAPS.items():
         for kind in gap.kinds:
             families = {label: [rates[rate][label] for rate in gap.rates] for label in rates[gap.rates[0]]}
-            found[f"{name}_{kind}"] = _leaf(list(families.values()), kind == "ratio", alpha)
+            found[f"{name}_{kind}"] = _largest_gap(list(families.values()), kind == "ratio", alpha)
             for label, family in families.items() if len(families) > 1 else ():
-                found[f"{name}_{kind}_{label}"] = _leaf([family], kind == "ratio", alpha)
+                found[f"{name}_{kind}_{label}"] = _largest_gap([family], kind == "ratio", alpha)
     return found
 
 
@@ -329,7 +302,7 @@ def _rate(
     return Rate(label, tuple(names[place] for place in kept), hits[kept], tried[kept], draws[kept], again, counts)
 
 
-def _leaf(families: Sequence[Sequence[Rate]], ratio: bool, alpha: float) -> dict[str, Any]:
+def _largest_gap(families: Sequence[Sequence[Rate]], ratio: bool, alpha: float) -> dict[str, Any]:
     """The largest gap (smallest ratio) of all labels' rates; a label that lacks one of its rates is left out."""
     whole = [rate for family in families if not any(one.why_not(ratio) for one in family) for rate in family]
     if not whole:
@@ -360,17 +333,8 @@ def _leaf(families: Sequence[Sequence[Rate]], ratio: bool, alpha: float) -> dict
     return metric_value(value, low, high, int(at.tried.sum()), "") | more
 
 
-PREFIX = "group_"
-
-
-SEED = 0
-"""Of the replicates: the same predictions give the same intervals."""
-
-
 def unnamed() -> str:
-    """How a group that was left blank is named; it is nobody's name, and takes part in no gap."""
-    # The module loads pandas, which a report without groups does without.
-
+    """How a group that was left blank is named."""
     return BLANK_GROUP
 
 
@@ -406,8 +370,6 @@ def measure_groups(
 
     Args:
         table: Predictions of one stage and part, `group_<column>` among their columns; a missing group counts as blank.
-        labels: The task's label names, in order.
-        alpha: 1 minus the level of the intervals.
         rng: Draws the replicates of the gaps; None: seeded.
 
     Returns:
@@ -440,25 +402,6 @@ def measure_groups(
     return found
 
 
-def by_group(truth: NDArray, chosen: NDArray, groups: Sequence[str], n_labels: int) -> "pd.DataFrame":
-    """Accuracy, macro F1 and confusion of every group, by fairlearn's MetricFrame: a row per group.
-
-    Its own rates are not used: they take several times as long, one after another, and say 0 where they divide by
-    nothing.
-
-    Args:
-        truth: (n_examples,) numbers of the true labels.
-        chosen: (n_examples,) numbers of the predicted ones.
-        groups: (n_examples,) names.
-        n_labels: How many labels there are.
-    """
-    # It loads scikit-learn, which takes a second, and only data with groups need it.
-    from fairlearn.metrics import MetricFrame
-
-    metrics = {"accuracy": accuracy, "f1_macro": f1_macro, "confusion": partial(confusion, n_labels=n_labels)}
-    return MetricFrame(metrics=metrics, y_true=truth, y_pred=chosen, sensitive_features=np.asarray(groups)).by_group
-
-
 def _levels(
     truth: NDArray,
     chosen: NDArray,
@@ -470,17 +413,18 @@ def _levels(
     alpha: float,
 ) -> dict[str, dict[str, Any]]:
     """Every group's metrics."""
-    frame = by_group(truth, chosen, np.asarray(names)[code], n_labels)
     found = {}
     for place, name in enumerate(names):
-        own, values = code == place, frame.loc[name]
-        rate = partial(_recorded_rate, clusters=clusters, alpha=alpha)
+        own = code == place
+        said = truth[own], chosen[own]
+        counts = confusion(*said, n_labels)
+        rate = partial(_rate_with_interval, clusters=clusters, alpha=alpha)
         found[name] = {
-            "accuracy": rate(values["accuracy"], truth == chosen, own),
-            "f1_macro": _f1(values["f1_macro"], truth, chosen, own, clusters, alpha),
+            "accuracy": rate(accuracy(*said), truth == chosen, own),
+            "f1_macro": _f1_with_interval(*said, None if clusters is None else clusters[own], alpha),
         }
         for label, number in shown.items():
-            given, has, counts = chosen == number, truth == number, values["confusion"]
+            given, has = chosen == number, truth == number
             hit, n_given, n_has, n = counts[number, number], counts[:, number].sum(), counts[number].sum(), counts.sum()
             none = f"no example of this group has the label {label!r}"
             every = f"every example of this group has the label {label!r}"
@@ -494,7 +438,7 @@ def _levels(
     return found
 
 
-def _recorded_rate(
+def _rate_with_interval(
     value: float, hits: NDArray, among: NDArray, *, clusters: NDArray | None, alpha: float, reason: str = ""
 ) -> dict[str, Any]:
     """A rate with its interval, from which examples are hits and which it is about."""
@@ -511,16 +455,15 @@ def _recorded_rate(
     return metric_value(float(value), low, high, n, "")
 
 
-def _f1(
-    value: float, truth: NDArray, chosen: NDArray, own: NDArray, clusters: NDArray | None, alpha: float
-) -> dict[str, Any]:
-    n, sources = int(own.sum()), None if clusters is None else clusters[own]
+def _f1_with_interval(truth: NDArray, chosen: NDArray, clusters: NDArray | None, alpha: float) -> dict[str, Any]:
+    n = len(truth)
     if n < 2:
         return metric_value(math.nan, math.nan, math.nan, n, "an F1 takes two examples or more, and this group has one")
-    if sources is not None and len(set(sources)) < 2:
-        return metric_value(float(value), math.nan, math.nan, n, "")
-    _, low, high = metric_interval(truth[own], chosen[own][None], "f1_macro", alpha=alpha, clusters=sources)
-    return metric_value(float(value), low, high, n, "")
+    value = f1_macro(truth, chosen)
+    if clusters is not None and len(set(clusters)) < 2:
+        return metric_value(value, math.nan, math.nan, n, "")
+    _, low, high = metric_interval(truth, chosen[None], "f1_macro", alpha=alpha, clusters=clusters)
+    return metric_value(value, low, high, n, "")
 
 
 def _worst(levels: Mapping[str, Mapping[str, Any]], unnamed: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `nats` are negative log-likelihoods, one sum per document; `n_tokens` and `n_bytes` what that document was scored on:
 tokens of the model's tokenizer and UTF-8 bytes. A corpus has one value: sums are divided by sums, no document's own
-value is averaged. Every function returns NaN where its definition divides nothing by nothing.
+value is averaged. Every function returns NaN where its definition divides nothing by nothing, and refuses likelihoods
+that are not finite. `clusters` and `alpha` are as in `ftlib.stats`.
 """
 
 import math
@@ -21,11 +22,8 @@ if TYPE_CHECKING:
 
 PREFIX = "pseudo_"
 """Before the names of metrics of masked models, whose likelihoods are no likelihoods of text."""
-
-
 SIZES = {"bits_per_byte": "n_bytes", "perplexity": "n_tokens"}
 """What each metric divides by."""
-
 
 METRICS_OF_TEXT = (*SIZES, *(PREFIX + name for name in SIZES))
 
@@ -44,13 +42,6 @@ class Likelihood(NamedTuple):
 def perplexity(nats: ArrayLike, n_tokens: ArrayLike) -> float:
     """exp(sum of nats / sum of tokens) of a corpus; compares models of one tokenizer only.
 
-    Args:
-        nats: `(n_documents,)` negative log-likelihoods.
-        n_tokens: `(n_documents,)` tokens scored.
-
-    Raises:
-        FtlibError: See `ratio`.
-
     A model that gives each of 3 tokens the probability 1/8:
 
     >>> round(perplexity([2 * math.log(8), math.log(8)], [2, 1]), 12)
@@ -63,13 +54,6 @@ def bits_per_byte(nats: ArrayLike, n_bytes: ArrayLike) -> float:
     """Sum of nats / (sum of bytes x ln 2) of a corpus; compares models whatever their tokenizers.
 
     As in EleutherAI's lm-evaluation-harness (`bits_per_byte` of `lm_eval/api/metrics.py`).
-
-    Args:
-        nats: `(n_documents,)` negative log-likelihoods.
-        n_bytes: `(n_documents,)` UTF-8 bytes scored.
-
-    Raises:
-        FtlibError: See `ratio`.
 
     Probabilities 1/8 and 1/2 for documents of 1 and 3 bytes: 3 and 1 bits for 4 bytes.
 
@@ -105,8 +89,6 @@ def values(metric: str, nats: ArrayLike, sizes: ArrayLike) -> NDArray[np.float64
 
     Args:
         metric: `bits_per_byte` or `pseudo_bits_per_byte`.
-        nats: `(n_seeds, n_documents)`.
-        sizes: `(n_seeds, n_documents)` bytes.
 
     Returns:
         `(n_seeds, n_documents)`. The differences of two models' values on the same documents are the values of the
@@ -133,14 +115,9 @@ def text_interval(
             is their geometric mean.
         nats: `(n_seeds, n_documents)` or `(n_documents,)`.
         sizes: The same shape: bytes or tokens, as the metric divides by.
-        alpha: 1 - confidence.
-        clusters: `(n_documents,)`: documents of one source count as one draw.
 
     Returns:
         Value, low, high; NaN where undefined, and no bounds where fewer than two documents or sources were scored.
-
-    Raises:
-        FtlibError: See `ratio`.
 
     >>> [round(x, 3) for x in text_interval("perplexity", [math.log(2)] * 3, [1, 1, 1])]
     [2.0, 2.0, 2.0]
@@ -175,7 +152,6 @@ def order_sd(accuracies: ArrayLike, alpha: float = 0.05) -> Interval:
 
     Args:
         accuracies: `(n_orders,)`, orders drawn at random.
-        alpha: 1 - confidence.
 
     Returns:
         Value (divisor k - 1), low, high; NaN for fewer than two orders.

@@ -6,7 +6,7 @@ model tells of the secret: a guesser who knows none of it needs |R| / 2 guesses 
 A secret that was never seen has a rank by chance, and 1.44 bits in the mean (`by_chance`), not 0.
 
 Where R is a sample of all secrets the exposure is an estimate: a secret that is likelier than all others of the sample
-has log2 |R| bits at least, and no more can be seen.
+has log2 |R| bits at least, and no more can be seen. `candidates` is |R|, the secret itself counted.
 """
 
 import math
@@ -46,7 +46,6 @@ def exposures(ranks: ArrayLike, candidates: int) -> NDArray[np.float64]:
 
     Args:
         ranks: Any shape; 1 to candidates.
-        candidates: |R|, the secret itself counted.
 
     Raises:
         FtlibError: A rank outside 1 to candidates.
@@ -65,10 +64,6 @@ def exposure(ranks: ArrayLike, candidates: int) -> float:
 
     Args:
         ranks: `(n_secrets,)`.
-        candidates: |R|.
-
-    Raises:
-        FtlibError: See `exposures`.
 
     >>> exposure([1, 16], 16)
     2.0
@@ -82,14 +77,9 @@ def exposure_interval(ranks: ArrayLike, candidates: int, alpha: float = 0.05) ->
 
     Args:
         ranks: `(n_seeds, n_secrets)` or `(n_secrets,)`.
-        candidates: |R|.
-        alpha: 1 - confidence.
 
     Returns:
         Mean, low, high, all within 0 and log2 candidates; NaN bounds of a single secret.
-
-    Raises:
-        FtlibError: See `exposures`.
 
     Where all five are found first the interval ends at the most that can be seen:
 
@@ -121,7 +111,6 @@ def extraction(matched: ArrayLike, length: int) -> float:
 
     Args:
         matched: `(n_documents,)` tokens written as they stand in the document, up to the first that is not.
-        length: Tokens that the continuation has.
 
     Raises:
         FtlibError: More tokens matched than there are.

@@ -1,6 +1,4 @@
-"""The metrics of one part of a record, with intervals: `measure` of labels, `measure_text` of documents.
-
-METRICS: every metric ftlib knows, one row each.
+"""METRICS: every metric ftlib knows, one row each; and the metrics of one part of a record, with intervals.
 
 A metric is a pure function on arrays. Each row says which way is better, in what unit and range, and where its
 definition is from; a value that is undefined is NaN, and the record gives the reason.
@@ -12,12 +10,17 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ftlib.metrics import bias, classification, continual, language, memorization, metric_value
 from ftlib.metrics.fairness import clusters_of, columns_of, measure_groups
 from ftlib.stats.intervals import interval, metric_interval
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CLASSIFICATION, LANGUAGE_MODELING = "classification", "language-modeling"
+"""Names of kinds of task (`ftlib.data.kinds`)."""
 
 __all__ = ["METRICS", "Metric", "NO_TOKENS", "metric_value", "measure", "measure_text", "metric_row"]
 
@@ -46,15 +49,16 @@ def measure(table: "pd.DataFrame", labels: Sequence[str], alpha: float = 0.05) -
     probabilities = table[[f"score_{name}" for name in labels]].to_numpy(dtype=float)
     clusters = clusters_of(table)
     found: dict[str, dict[str, Any]] = {}
-    binary = [classification.f1_binary] if len(labels) == 2 else []
-    for metric in (classification.accuracy, classification.f1_macro, *binary, classification.mcc):
-        name, value = metric.__name__, metric(truth, chosen)
-        bounds = metric_interval(truth, chosen[None], name, alpha=alpha, clusters=clusters)
-        found[name] = metric_value(
-            value, bounds.low, bounds.high, len(truth), classification.why_undefined(name, truth, chosen)
-        )
-    terms = classification.brier_terms(truth, probabilities)
-    found["brier"] = metric_value(*interval(terms, alpha=alpha, clusters=clusters, bounds=(0.0, 2.0)), len(truth), "")
+    for row in METRICS.values():
+        if row.takes == "predictions" and row.kind == CLASSIFICATION and not row.terms:
+            if row.labels not in (0, len(labels)):
+                continue
+            value, reason = row.function(truth, chosen), classification.why_undefined(row.name, truth, chosen)
+            bounds = metric_interval(truth, chosen[None], row.name, alpha=alpha, clusters=clusters)
+            found[row.name] = metric_value(value, bounds.low, bounds.high, len(truth), reason)
+    for name, terms in terms_of(truth, chosen, probabilities).items():
+        bounds = interval(terms, alpha=alpha, clusters=clusters, bounds=METRICS[name].bounds)
+        found[name] = metric_value(*bounds, len(truth), "")
     # By label below one key: a label may be called as a metric is.
     found["f1"] = {}
     for number, label in enumerate(labels):
@@ -66,6 +70,22 @@ def measure(table: "pd.DataFrame", labels: Sequence[str], alpha: float = 0.05) -
     if columns_of(table):
         found |= measure_groups(table, labels, alpha=alpha)
     return found
+
+
+def terms_of(truth: np.ndarray, chosen: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+    """Metric -> (n,) values whose mean it is, for every metric of labels that has them.
+
+    Args:
+        truth: (n,) numbers of the true labels.
+        chosen: (n,) numbers of the predicted labels.
+        probabilities: (n, n_labels)
+    """
+    taken = {"predictions": chosen, "probabilities": probabilities}
+    return {
+        row.name: row.terms(truth, taken[row.takes])
+        for row in METRICS.values()
+        if row.terms and row.kind == CLASSIFICATION and row.labels in (0, probabilities.shape[1])
+    }
 
 
 def measure_text(
@@ -119,10 +139,20 @@ class Metric:
     "ranks": `f(ranks, candidates)` and "matches": `f(matched, length)` (`ftlib.metrics.memorization`);
     "versions": `f(before, after)`, "frames": `f(scores, term)` (`ftlib.metrics.bias`) and "pairs":
     `f(more, less)` (`ftlib.metrics.bias`)."""
-    kind: str = "classification"
+    kind: str = CLASSIFICATION
     """The kind of task it is of."""
+    terms: Callable[..., np.ndarray] | None = None
+    """For a mean over examples with labels: what `function` takes -> (n,) values whose mean it is. Its interval is that
+    of a mean; metrics without it have a closed form in `ftlib.stats.linearize`."""
+    labels: int = 0
+    """How many labels a task must have for it; 0: any number."""
     not_primary: str = ""
     """Why no plan can decide by it; empty where one can."""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Least and greatest value; None where there is no bound."""
+        return None if None in self.range else self.range
 
 
 _OF_SEQUENCES = "it is about several tasks in sequence, and not every run has one"
@@ -150,7 +180,7 @@ _ROWS = (
     Metric(
         "f1_binary", "F1 of the second of two labels (the positive one)",
         classification.f1_binary, True, "share", (0, 1),
-        "van Rijsbergen 1979, chapter 7; scikit-learn f1_score(average='binary')",
+        "van Rijsbergen 1979, chapter 7; scikit-learn f1_score(average='binary')", labels=2,
     ),
     Metric(
         "mcc", "Matthews correlation of true and predicted labels; 0 is chance",
@@ -159,6 +189,7 @@ _ROWS = (
     Metric(
         "brier", "mean squared distance between the probabilities and the truth",
         classification.brier, False, "squared probability", (0, 2), "Brier 1950", takes="probabilities",
+        terms=classification.brier_terms,
     ),
     Metric(
         "order_sd", "standard deviation of the accuracy over orders of the same in-context examples",
@@ -168,24 +199,24 @@ _ROWS = (
     Metric(
         "bits_per_byte", "bits that the model needs per UTF-8 byte of the text, whatever its tokenizer",
         language.bits_per_byte, False, "bits per byte", (0, None), "lm-evaluation-harness, metric of the same name",
-        takes="likelihoods", kind="language-modeling",
+        takes="likelihoods", kind=LANGUAGE_MODELING,
     ),
     Metric(
         "perplexity", "exp of the mean negative log-likelihood of a token; compares models of one tokenizer only",
         language.perplexity, False, "per token of this tokenizer", (1, None), "Jelinek et al. 1977",
-        takes="likelihoods", kind="language-modeling",
+        takes="likelihoods", kind=LANGUAGE_MODELING,
         not_primary="it is per token, so models with different tokenizers cannot be compared by it",
     ),
     Metric(
         "pseudo_bits_per_byte",
         "bits per byte from pseudo-likelihoods: each token masked in turn, its right context seen",
         language.bits_per_byte, False, "bits per byte", (0, None), "Salazar et al. 2020, section 2.1",
-        takes="likelihoods", kind="language-modeling", not_primary=_OF_MASKED,
+        takes="likelihoods", kind=LANGUAGE_MODELING, not_primary=_OF_MASKED,
     ),
     Metric(
         "pseudo_perplexity", "perplexity from pseudo-likelihoods: each token masked in turn, its right context seen",
         language.perplexity, False, "per token of this tokenizer", (1, None), "Salazar et al. 2020, section 2.3",
-        takes="likelihoods", kind="language-modeling", not_primary=_OF_MASKED,
+        takes="likelihoods", kind=LANGUAGE_MODELING, not_primary=_OF_MASKED,
     ),
     Metric(
         "average_accuracy", "mean accuracy on all tasks of a sequence after the last training",
@@ -220,12 +251,12 @@ _ROWS = (
     Metric(
         "exposure", "what a model tells of a secret planted in its training text; each bit halves the guesses it takes",
         memorization.exposure, False, "bits", (0, None), "Carlini et al. 2019, section 4", takes="ranks",
-        kind="language-modeling", not_primary=_OF_MEMORY,
+        kind=LANGUAGE_MODELING, not_primary=_OF_MEMORY,
     ),
     Metric(
         "extraction", "share of documents that greedy decoding continues token for token",
         memorization.extraction, False, "share", (0, 1), "Carlini et al. 2023, definition 3.1", takes="matches",
-        kind="language-modeling", not_primary=_OF_MEMORY,
+        kind=LANGUAGE_MODELING, not_primary=_OF_MEMORY,
     ),
     Metric(
         "flip_rate", "share of texts whose predicted label changes when their identity terms are swapped",
@@ -251,7 +282,7 @@ _ROWS = (
     Metric(
         "stereotype_share", "share of pairs whose more stereotyping sentence is likelier; 0.5 prefers neither",
         bias.stereotype_share, False, "share", (0, 1), "Nangia et al. 2020, section 3", takes="pairs",
-        kind="language-modeling", not_primary=_OF_IDENTITIES,
+        kind=LANGUAGE_MODELING, not_primary=_OF_IDENTITIES,
     ),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Numbers as readers are shown them. A value that is not there is said to be so, never shown as 0."""
+"""Metrics as readers are shown them: their names, units and values."""
 
 from ftlib.core.format import NONE, missing
 from ftlib.metrics.registry import METRICS, metric_row

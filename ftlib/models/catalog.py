@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 BYTES_TO_PREDICT = 4
 """Per parameter: ftlib holds weights in float32."""
 
-
 BYTES_TO_TRAIN = 16
 """Per parameter, when all move: weight, gradient, and the two running means of AdamW, each in float32."""
-
 
 FORMULA = (
     f"memory, at least: {BYTES_TO_PREDICT} bytes a parameter to predict (float32); {BYTES_TO_TRAIN} to fine-tune fully "
     "(weight, gradient, AdamW's two means); what a batch of texts takes, and about 0.6 GB for the process, come on top"
 )
-
 
 UNKNOWN_LICENCE = "unknown: read its card"
 

@@ -1,7 +1,4 @@
-"""What every method yields, and what training is given.
-
-Any model -> what is measured: a probability per label, or how likely it finds a text.
-"""
+"""Any model -> what is measured: a probability per label, or how likely it finds a text."""
 
 import hashlib
 import json
@@ -22,14 +19,10 @@ from ftlib.models.score import protocol, score_continuations, score_masked, scor
 from ftlib.models.score.tokens import text_tokens
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    import torch
-
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts that say nothing: what a prompt answers to them is its bias (Zhao et al. 2021, section 5.2)."""
-
 
 CONTEXT = 512
 """Tokens a language model sees at once when it is measured, unless the spec says otherwise or it can see fewer."""
@@ -71,10 +64,7 @@ def prompted(
     """The function texts -> (n_texts, n_labels) of a language model: a softmax over the likelihood of labels' words.
 
     Args:
-        module: A decoder or an encoder-decoder.
-        model: Its tokenizer and device.
         spec: max_length (tokens of a text) and dtype are read.
-        prompt: How the question is put.
         prefix: What stands before every question: instructions, examples.
         calibration: "contextual" divides by the mean probabilities that CONTENT_FREE texts get (Zhao et al. 2021,
             section 4, with a diagonal matrix and no bias); "none" leaves them.
@@ -198,10 +188,7 @@ def by_protocol(
     """The same model and texts, measured in several ways.
 
     Args:
-        model: A decoder, as it is.
-        texts: (n_texts,) documents.
         windows: (context, stride) in tokens, each one way of measuring.
-        bos: Whether BOS stands before each document.
 
     Returns:
         One row per way: context, stride, perplexity, bits_per_byte, low, high (of bits per byte, over documents), n,

@@ -84,8 +84,6 @@ class Model:
         """The model with a new classification head, initialised from the seed.
 
         Args:
-            n_labels: Rows of the head.
-            seed: Of its initialisation.
             config: Of the model's configuration what shall be otherwise: `num_hidden_layers` keeps the first so many.
         """
         torch.manual_seed(seed)
@@ -194,12 +192,6 @@ def features(model: Model, texts: Sequence[str], max_length: int, batch_size: in
     """Sentence features of the untouched model: the mean of its last layer's tokens, scaled to length 1.
 
     Computed once for a model and a list of texts, then read from the user's cache folder.
-
-    Args:
-        model: The base model.
-        texts: (n_texts,), at least one.
-        max_length: Tokens; longer texts are cut.
-        batch_size: Texts at a time.
 
     Returns:
         (n_texts, width) float32.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import CLASSIFICATION, ENCODER
+from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.data.task import Task
 
@@ -55,7 +55,6 @@ def prompt_of(task: Task, template: str = "") -> Prompt:
     r"""The prompt of a task.
 
     Args:
-        task: A classification task whose labels have words.
         template: With {text} and {label}; without {text}, the text is put on a line before it. Empty: the task's own.
 
     Raises:
@@ -78,10 +77,6 @@ def prompt_of(task: Task, template: str = "") -> Prompt:
 
 def label_descriptions(task: Task, template: str = "") -> list[str]:
     """One sentence per label, in the task's order: the template with the label's words in it.
-
-    Args:
-        task: The task; its own template is used where none is given.
-        template: A sentence with `{label}` in it.
 
     Raises:
         FtlibError: The template has no `{label}`; or the labels have no words.
@@ -163,7 +158,6 @@ def as_seen(spec: Experiment, task: Task, model: Any, train: Any = None) -> str:
 
     Args:
         spec: The experiment: method, method_args and max_length are read.
-        task: Its data.
         model: Its base model (`ftlib.models.loading.Model`); None for a method without one.
         train: The examples of a prompt with shots.
     """
@@ -172,12 +166,12 @@ def as_seen(spec: Experiment, task: Task, model: Any, train: Any = None) -> str:
         return text
     template = str(spec.method_args.get("template", ""))
     tokens = " | ".join(model.tokenizer.tokenize(text)[: spec.max_length])
-    if task.kind != CLASSIFICATION:
+    if not task.has_labels:
         return tokens
     if not task.label_words:
         return no_words(task)
     if model.family == ENCODER:
-        return "\n".join(label_descriptions(task, template)) if spec.method == "zero_shot" else tokens
+        return "\n".join(label_descriptions(task, template)) if METHODS[spec.method].untouched else tokens
     prompt = prompt_of(task, template)
     (text,) = clipped(model.tokenizer, [text], spec.max_length)
     prefix = ""

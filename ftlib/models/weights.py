@@ -14,7 +14,6 @@ from ftlib.core.errors import FtlibError
 
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
-
 SHA256 = {
     "minilm": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tiny-lm": "865b7604a1820c27d5735b3b09388b5dd0386ae1c2f57ce74eb110c0144f25c2",
@@ -185,9 +184,6 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     A safetensors file begins with the length of its header, 8 bytes, little end first, and the header, JSON
     (github.com/huggingface/safetensors, section Format).
 
-    Args:
-        folder: With safetensors files.
-
     Returns:
         Name -> (dtype as the format spells it, such as F32 or BF16; shape).
 
@@ -221,8 +217,5 @@ def parameters(folder: Path) -> int:
 
     Whole numbers (positions, masks) are not parameters. A layer that the model is loaded without counts too, so this
     may be a little more than what a method works with.
-
-    Raises:
-        FtlibError: See `tensors`.
     """
     return sum(math.prod(shape) for dtype, shape in tensors(folder).values() if dtype.lstrip("B").startswith("F"))

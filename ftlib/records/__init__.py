@@ -20,12 +20,17 @@ from ftlib.core.atomic import write_atomically, write_json
 from ftlib.core.errors import FtlibError
 from ftlib.core.surroundings import in_words
 from ftlib.metrics.registry import METRICS
+from ftlib.records.predictions import is_whole, read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STATUS = ("ok", "failed", "diverged", "timeout")
+__all__ = [
+    "COLUMNS", "RunRecord", "complete_record", "flat", "likelihoods_table", "predictions_table", "read_predictions",
+    "read_record", "read_runs", "records_of", "write",
+]  # fmt: skip
 
+STATUS = ("ok", "failed", "diverged", "timeout")
 
 COLUMNS = ("stage", "part", "id", "label", "prediction", "cluster", "nats", "n_tokens", "n_bytes", "text_out")
 """Columns of every predictions table, beside `score_<label>` and `group_<column>`."""
@@ -100,7 +105,7 @@ def predictions_table(
 
     Args:
         stage: "before" or "after".
-        part: "test", "validation", or a probe's name.
+        part: "test", "validation", or the name of another evaluation.
         examples: Rows of a task's split, in the order of `probabilities`.
         labels: The task's label names, in the order of the columns of `probabilities`.
         probabilities: (n_examples, n_labels), rows sum to 1.
@@ -125,23 +130,18 @@ def predictions_table(
     )
     for column, name in enumerate(labels):
         table[f"score_{name}"] = probabilities[:, column].astype(np.float64)
-    for column in examples.columns:
-        if column == "cluster" or column.startswith("group_"):
-            table[column] = examples[column].to_numpy()
     texts = examples["text"]
     table["n_bytes"] = texts.map(lambda text: len(text.encode())).to_numpy()
     truth = np.asarray([labels.index(label) for label in examples["label"]])
     chosen = probabilities[np.arange(len(truth)), truth]
     table["nats"] = -np.log(np.maximum(chosen, np.finfo(np.float64).tiny))
-    return _complete(table)
+    return _complete(table, examples)
 
 
 def likelihoods_table(stage: str, part: str, examples: "pd.DataFrame", likelihoods: "pd.DataFrame") -> "pd.DataFrame":
     """One row per document, in the columns the contract names.
 
     Args:
-        stage: "before" or "after".
-        part: "test", "validation", or a probe's name.
         examples: Documents, in the order of `likelihoods`.
         likelihoods: (n_documents,) nats, n_tokens, n_bytes.
 
@@ -153,15 +153,16 @@ def likelihoods_table(stage: str, part: str, examples: "pd.DataFrame", likelihoo
     if len(likelihoods) != len(examples) or not np.isfinite(likelihoods["nats"]).all():
         raise FtlibError(f"{stage}/{part}: {len(likelihoods)} likelihoods of {len(examples)} documents, or not finite")
     table = pd.DataFrame({"stage": stage, "part": part, "id": examples["id"].to_numpy()})
+    for column in ("nats", "n_tokens", "n_bytes"):
+        table[column] = likelihoods[column].to_numpy()
+    return _complete(table, examples)
+
+
+def _complete(table: "pd.DataFrame", examples: "pd.DataFrame") -> "pd.DataFrame":
+    """With what the examples say of groups and sources, and every column that the contract names."""
     for column in examples.columns:
         if column == "cluster" or column.startswith("group_"):
             table[column] = examples[column].to_numpy()
-    for column in ("nats", "n_tokens", "n_bytes"):
-        table[column] = likelihoods[column].to_numpy()
-    return _complete(table)
-
-
-def _complete(table: "pd.DataFrame") -> "pd.DataFrame":
     for column in COLUMNS:
         if column not in table:
             table[column] = None
@@ -239,20 +240,11 @@ def _of_schema_1(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def complete_record(run_dir: str | Path) -> RunRecord | None:
     """The run's record where it is whole, its own folder's, and ok with readable predictions; None otherwise."""
-    import pyarrow.parquet
-
     run_dir = Path(run_dir)
     if not (run_dir / "record.json").exists():
         return None
     record = read_record(run_dir)
-    if record.run_id != run_dir.name or record.status != "ok":
-        return None
-    try:
-        # The end of the file says what is in it; a file that was cut has none.
-        pyarrow.parquet.read_metadata(run_dir / "predictions.parquet")
-    except (OSError, pyarrow.ArrowException):
-        return None
-    return record
+    return record if record.run_id == run_dir.name and record.status == "ok" and is_whole(run_dir) else None
 
 
 def records_of(folder: str | Path, damaged: list[str] | None = None) -> Iterator[tuple[Path, RunRecord]]:
@@ -287,17 +279,3 @@ def read_runs(folder: str | Path) -> "pd.DataFrame":
             row |= {f"{path}.{name}": leaf.get(name) for name in ("low", "high", "n")}
         rows.append(row | {f"cost.{name}": value for name, value in record.cost.items()})
     return pd.DataFrame(rows)
-
-
-def read_predictions(run_dir: str | Path) -> "pd.DataFrame":
-    """One row per stage, part and example of a run.
-
-    Raises:
-        FtlibError: The run has none.
-    """
-    import pandas as pd
-
-    path = Path(run_dir) / "predictions.parquet"
-    if not path.exists():
-        raise FtlibError(f"{path}: no predictions; the run has not finished, or it failed")
-    return pd.read_parquet(path)

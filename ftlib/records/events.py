@@ -1,9 +1,8 @@
-"""The run's diary: what it is doing now, and what it did.
+"""The run's diary, `events.jsonl`: what the run is doing now, and how training went.
 
-How training went: the losses of a run's diary, fit by fit, and whether validation says that it was too long.
-
-A run that tries several settings fits once for each. Old diaries have no entry that begins a fit: there a step that
-does not come after the one before it begins the next.
+The losses of a diary are read fit by fit, and `rise` says whether validation shows that training was too long. A run
+that tries several settings fits once for each. Old diaries have no entry that begins a fit: there a step that does not
+come after the one before it begins the next.
 """
 
 import json
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """The run's diary, `events.jsonl`: what it is doing now, one JSON object a line, appended as it happens.
+    """The diary as it is written: one JSON object a line, appended as it happens.
 
     With no folder somebody is watching: training steps are shown on one line, with an estimate of what is left.
     """
@@ -113,9 +112,6 @@ class Fit(NamedTuple):
 def fits(events: Iterable[Mapping[str, Any]]) -> list[Fit]:
     """The trainings of a run, in the order they were made.
 
-    Args:
-        events: See `ftlib.records.events.read_events`.
-
     >>> diary = [{"event": "fit", "learning_rate": 0.1}, {"event": "step", "step": 5, "loss": 2.0}]
     >>> fits([*diary, {"event": "validation", "step": 5, "loss": 2.5, "n": 40}])
     [Fit(learning_rate=0.1, train=((5, 2.0),), validation=((5, 2.5),), n=40, kept=None)]
@@ -160,9 +156,6 @@ def _number(value: Any) -> bool:
 
 def read_curve(run_dir: str | Path) -> "pd.DataFrame":
     """A run's losses, one row each.
-
-    Args:
-        run_dir: The run's folder.
 
     Returns:
         Columns `fit` (1, 2, ... in the order made), `learning_rate` (NaN where the diary does not say), `part` ("train"
@@ -209,7 +202,6 @@ def rise(losses: ArrayLike, *, alpha: float = 0.05) -> Rise:
 
     Args:
         losses: `(n_seeds, n_validations)`, the last one at the end of training.
-        alpha: 1 - confidence.
 
     Raises:
         FtlibError: No such table, or losses that are not finite.

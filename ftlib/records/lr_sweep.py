@@ -1,16 +1,15 @@
-"""Learning-rate sweeps: a method at several rates, the same seeds and test examples at each, read from a study.
+"""Learning-rate sweeps: at which rate a method learns best, how sure that is, and how many times another's best it is.
 
-A sweep asks where a method learns best; it does not choose a rate for a result that is then reported on the same
-examples, which would be too good. What choosing takes from chance is shown by `chosen_on_half`.
+A sweep runs a method at several rates with the same seeds and measures the same test examples. It asks where a method
+learns best; it does not choose a rate for a result that is then reported on the same examples, which would be too good:
+`chosen_on_half` shows what choosing takes from chance.
 
-At which learning rate a method learns best, how sure that is, and how many times another's best rate it is.
-
-A sweep runs a method at several rates with the same seeds and measures the same test examples. The best rate is the top
-of the parabola through the best mean and its two neighbours, in the logarithm of the rate. Its interval is that of the
-top when chance is drawn anew: test examples with replacement (the same for two methods that are compared), and what
-training moved each mean by as normal, with the variance that the seeds show among the five rates around the best once
-seeds and rates are taken out, divided by a chi-squared draw of its degrees of freedom. Drawing the few seeds themselves
-with replacement would be too narrow: `tests/test_rates.py` simulates how often the interval is right.
+The best rate is the top of the parabola through the best mean and its two neighbours, in the logarithm of the rate. Its
+interval is that of the top when chance is drawn anew: test examples with replacement (the same for two methods that are
+compared), and what training moved each mean by as normal, with the variance that the seeds show among the five rates
+around the best once seeds and rates are taken out, divided by a chi-squared sample of its degrees of freedom. Drawing
+the few seeds themselves with replacement would be too narrow: `tests/test_rates.py` simulates how often the interval is
+right.
 """
 
 from collections.abc import Sequence
@@ -20,11 +19,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError, unknown
-from ftlib.records import read_predictions, records_of
+from ftlib.records import records_of
+from ftlib.records.predictions import Part, read_parts
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.power import grouped
 from ftlib.stats.variance import Array, as_scores, by_cluster, check_alpha
+
+DRAWS = 4000
+"""Times chance is drawn anew for an interval."""
+
+AROUND = 2
+"""Rates on either side of the best whose seeds say how much training varies: farther off it varies otherwise."""
 
 
 class Sweep(NamedTuple):
@@ -117,9 +124,8 @@ def read_sweeps(study: str | Path, task: str = "", methods: Sequence[str] = ()) 
     A run that diverged gives no answer, so all of its examples count as wrong; one that failed otherwise is missing.
 
     Args:
-        study: Its folder.
         task: One of its tasks, with labels; empty: that of the first run at several rates.
-        methods: Those that are wanted, in this order; empty: all.
+        methods: Those that are wanted, in this order; empty: all, in the order of METHODS.
 
     Raises:
         FtlibError: No method of the task at two or more rates, or not one that is wanted; runs of a method that differ
@@ -134,14 +140,16 @@ def read_sweeps(study: str | Path, task: str = "", methods: Sequence[str] = ()) 
             # As given: what a later version adds has no part in it.
             others = {k: v for k, v in record.spec["passed"].items() if k not in ("learning_rate", "seed")}
             place = (asked["task"], asked["method"], asked["learning_rate"], asked["seed"])
-            runs.append((*place, str(others), folder, record.status))
-    table = pd.DataFrame(runs, columns=["task", "method", "rate", "seed", "others", "folder", "status"])
+            runs.append((*place, str(others), folder, record))
+    table = pd.DataFrame(runs, columns=["task", "method", "rate", "seed", "others", "folder", "record"])
     counts = table.groupby(["task", "method"], sort=False)["rate"].nunique()
     swept = counts[counts > 1].index.tolist()
     if not swept:
         raise FtlibError(f"{study}: {task or 'no task'} was not run at several learning rates; found {len(table)} runs")
     table, there = table[table["task"] == swept[0][0]], [method for name, method in swept if name == swept[0][0]]
-    found, examples = {}, None
+    there.sort(key=lambda method: [*METHODS, method].index(method))
+    found, cache = {}, {}
+    examples: Part | None = None
     for method in methods or there:
         if method not in there:
             raise unknown("method at several learning rates", method, there)
@@ -155,28 +163,20 @@ def read_sweeps(study: str | Path, task: str = "", methods: Sequence[str] = ()) 
         done = mine.set_index(["rate", "seed"])
         scores = {}
         for place, run in done.iterrows():
-            if run["status"] == "diverged":
+            if run["record"].status == "diverged":
                 continue
-            rows = read_predictions(run["folder"]).query("stage == 'after' and part == 'test'").sort_values("id")
-            examples = rows if examples is None else examples
-            if rows["id"].tolist() != examples["id"].tolist() or rows["label"].isna().any():
+            parts = read_parts(run["folder"] / "predictions.parquet", run["record"].metrics, cache)
+            part = parts["after", "test"]
+            examples = examples or part
+            if part.truth is None or part.same != examples.same:
                 raise FtlibError(f"{run['folder']}: allowed: the same test examples in every run, with labels")
-            scores[place] = (rows["label"] == rows["prediction"]).to_numpy(dtype=float)
+            scores[place] = (part.truth == part.chosen).astype(float)
         if examples is None:
             raise FtlibError(f"{study}: every run of {method} diverged; lower rates are needed")
-        wrong = np.zeros(len(examples))
-        clusters = None if examples["cluster"].isna().any() else examples["cluster"].to_numpy()
+        wrong = np.zeros(len(examples.ids))
         tables = tuple(np.stack([scores.get((rate, seed), wrong) for seed in seeds]) for rate in rates)
-        found[method] = Sweep(method, tuple(map(float, rates)), tables, clusters)
+        found[method] = Sweep(method, tuple(map(float, rates)), tables, examples.clusters)
     return found
-
-
-DRAWS = 4000
-"""Times chance is drawn anew for an interval."""
-
-
-AROUND = 2
-"""Rates on either side of the best whose seeds say how much training varies: farther off it varies otherwise."""
 
 
 class Best(NamedTuple):
@@ -218,11 +218,6 @@ class Ratio(NamedTuple):
 
 def best_rate(sweep: Sweep, *, rng: np.random.Generator, alpha: float = 0.05) -> Best:
     """Find the learning rate at which a method learns best.
-
-    Args:
-        sweep: The method at three or more rates.
-        rng: Draws chance anew.
-        alpha: 1 - confidence.
 
     Returns:
         The rate with its interval; NaN with a reason where the best of those tried is the lowest or the highest (then
@@ -267,12 +262,9 @@ def ratio_of_best(
     """Find how many times the best learning rate of a the best rate of b is, and whether a claim about that holds.
 
     Args:
-        a: A method.
         b: Another, measured on the same test examples.
-        rng: Draws chance anew, the same test examples for both.
         claim: The ratio that is claimed.
         within: The factor, above 1, by which a ratio may miss the claim and still be called as claimed.
-        alpha: 1 - confidence.
 
     Returns:
         The claim "holds" where the interval lies within claim / within and claim * within, "does not hold" where it

@@ -1,7 +1,11 @@
-"""Predictions as arrays: one run's answers on one part, labels as numbers, examples in the order of their ids."""
+"""The one reader of predictions.parquet: as a table, or as arrays for a report.
+
+As arrays (`Part`), labels are numbers, examples stand in the order of their ids, and what is equal in many runs is kept
+once.
+"""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,21 +13,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftlib.core.errors import FtlibError
-from ftlib.metrics.classification import brier_terms
 from ftlib.metrics.fairness import PREFIX as PREFIX_OF_GROUPS
 from ftlib.metrics.fairness import unnamed
 from ftlib.metrics.language import METRICS_OF_TEXT, PREFIX
+from ftlib.metrics.registry import terms_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow
 
 Codes = NDArray[np.int32]
 
-
 _CODED = ("stage", "part", "label", "prediction")
 
-
 _NUMBERS = ("nats", "n_tokens", "n_bytes")
+
+
+def read_predictions(run_dir: str | Path) -> "pd.DataFrame":
+    """One row per stage, part and example of a run.
+
+    Raises:
+        FtlibError: The run has none.
+    """
+    import pandas as pd
+
+    path = Path(run_dir) / "predictions.parquet"
+    if not path.exists():
+        raise FtlibError(f"{path}: no predictions; the run has not finished, or it failed")
+    return pd.read_parquet(path)
+
+
+def is_whole(run_dir: Path) -> bool:
+    """Whether a run has predictions that were written to their end."""
+    import pyarrow.parquet
+
+    try:
+        # The end of the file says what is in it; a file that was cut has none.
+        pyarrow.parquet.read_metadata(run_dir / "predictions.parquet")
+    except (OSError, pyarrow.ArrowException):
+        return False
+    return True
 
 
 class Part(NamedTuple):
@@ -36,8 +65,8 @@ class Part(NamedTuple):
     """(n,) numbers of the true labels; None where the part has none."""
     chosen: Codes | None
     """(n,) numbers of the predicted labels."""
-    brier: NDArray[np.float64] | None
-    """(n,) squared distance between probabilities and truth; None where there are no probabilities."""
+    terms: Mapping[str, NDArray[np.float64]]
+    """Metric -> (n,) values whose mean it is, for the metrics that have them; none where there are no probabilities."""
     numbers: Mapping[str, NDArray[np.float64]]
     """nats, n_tokens, n_bytes: (n,) each, where given for every example."""
     clusters: NDArray[np.object_] | None
@@ -83,7 +112,6 @@ def read_parts(path: Path, metrics: Mapping[str, Any], cache: dict[bytes, Any]) 
     """Read one run's predictions.
 
     Args:
-        path: A predictions.parquet.
         metrics: Of the run's record: says under which protocol likelihoods of text came about.
         cache: Arrays that are equal in many runs are kept here once.
 
@@ -116,7 +144,7 @@ def read_parts(path: Path, metrics: Mapping[str, Any], cache: dict[bytes, Any]) 
 
 
 def _with_protocol(part: Part, leaves: Mapping[str, Any], cache: dict[bytes, Any]) -> Part:
-    """A part of text, told apart by its bytes, likelihoods and protocol rather than by labels."""
+    """A part of text, which its bytes, likelihoods and protocol identify rather than labels."""
     named = next((name for name in METRICS_OF_TEXT if name in leaves), "")
     protocol, pseudo = str(leaves.get(named, {}).get("protocol", "")), named.startswith(PREFIX)
     same = hashlib.sha256(part.same + part.numbers["n_bytes"].tobytes()).digest()
@@ -159,10 +187,10 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     if truth is not None and chosen is None:
         raise FtlibError(f"{where} has labelled examples without a prediction")
     truth, chosen = (None if codes is None else codes[order] for codes in (truth, chosen))
-    brier = None
+    terms = {}
     if truth is not None and scored and len(scored) == len(labels):
         scores = np.column_stack([table[name].to_numpy() for name in scored])[order]
-        brier = brier_terms(truth, scores) if np.isfinite(scores).all() else None
+        terms = terms_of(truth, chosen, scores) if np.isfinite(scores).all() else {}
     numbers = {}
     for name in _NUMBERS:
         if name in table.column_names and not table[name].null_count:
@@ -176,7 +204,7 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     answers = hashlib.sha256(same.digest() + (b"" if chosen is None else chosen.tobytes())).digest()
     chosen = cache.setdefault(answers, chosen)
     groups = _groups(table, order, cache)
-    return Part(ids, labels, truth, chosen, brier, numbers, clusters, same.digest(), answers, groups=groups)
+    return Part(ids, labels, truth, chosen, terms, numbers, clusters, same.digest(), answers, groups=groups)
 
 
 def _groups(table: "pyarrow.Table", order: NDArray[np.intp], cache: dict[bytes, Any]) -> dict[str, NDArray[np.object_]]:
@@ -198,3 +226,33 @@ def _codes(names: list[str], codes: NDArray[np.int64], labels: tuple[str, ...]) 
         return None
     place = {name: number for number, name in enumerate(labels)}
     return np.asarray([place.get(name, -1) for name in names], dtype=np.int32)[codes]
+
+
+def read_columns(
+    path: Path, parts: Collection[str], wanted: Collection[str]
+) -> dict[tuple[str, str], dict[str, NDArray]]:
+    """(stage, evaluation set) -> column -> (n,) values, in the order of the file.
+
+    Args:
+        path: A predictions.parquet.
+        parts: Evaluation sets to read.
+        wanted: Columns to read where the file has them; those that a set leaves blank are other sets' and left out.
+            `score_` stands for the scores of all labels.
+    """
+    import pyarrow.parquet
+
+    if not parts:
+        return {}
+    all_scores = "score_" in wanted
+    names = [
+        name
+        for name in pyarrow.parquet.read_schema(path).names
+        if name in {"stage", "part", *wanted} or (all_scores and name.startswith("score_"))
+    ]
+    table = pyarrow.parquet.read_table(path, columns=names, filters=[("part", "in", sorted(parts))], partitioning=None)
+    where = list(zip(table["stage"].to_pylist(), table["part"].to_pylist(), strict=True))
+    found = {}
+    for one in dict.fromkeys(where):
+        rows = table.take([place for place, other in enumerate(where) if other == one])
+        found[one] = {name: np.asarray(rows[name].to_pylist()) for name in names if not rows[name].null_count}
+    return found

@@ -1,6 +1,6 @@
-"""What tells runs apart beside task, model, method and seed: the fields in which their specs differ, in words.
+"""A study's folder, read: its runs, grouped into what the plan compares, and whether the plan stood before them.
 
-A study's folder, read: its runs, grouped into what the plan compares, and whether the plan stood before them.
+`differing` says how groups of one task, model and method differ: the fields in which their specs do, in words.
 """
 
 import hashlib
@@ -24,8 +24,6 @@ from ftlib.records.predictions import Examples, Part, read_parts
 
 _OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
 """Fields that are no settings: they have a column of their own, or do not change what is asked."""
-
-
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 
 
@@ -130,6 +128,11 @@ class Group:
         return self.method in METHODS and not METHODS[self.method].model
 
     @property
+    def constant(self) -> bool:
+        """Whether it gives every text the same answer."""
+        return self.method in METHODS and METHODS[self.method].constant
+
+    @property
     def shots(self) -> int:
         """Labelled examples per class that it was given; 0: not limited, or none are drawn."""
         drawn = self.method not in METHODS or METHODS[self.method].draws
@@ -148,8 +151,6 @@ class Study:
     groups: tuple[Group, ...]
     missing: tuple[Mapping[str, Any], ...]
     """Resolved specs that suite.toml asks for and that have no record."""
-    unplanned: frozenset[str]
-    """run_ids that suite.toml does not ask for."""
     notes: tuple[str, ...]
     """What the reader must know about how the folder was read."""
     examples: Mapping[str, Examples] = field(default_factory=dict)
@@ -182,7 +183,7 @@ def read_study(folder: str | Path) -> Study:
     cache: dict[bytes, Any] = {}
     runs = [_run(path, record, cache) for path, record in found]
     question, plan, plan_hash, notes = _plan(folder, runs)
-    missing, unplanned, more = _against_suite(folder, runs)
+    missing, more = _against_suite(folder, runs)
     wrong = [run for run in runs if run.record.run_id != run.folder.name]
     notes += [f"left out: {said}" for said in damaged]
     notes += more + [f"the record in runs/{run.folder.name} calls itself {run.record.run_id}" for run in wrong]
@@ -195,7 +196,7 @@ def read_study(folder: str | Path) -> Study:
                 examples[sha] = Examples.read(path)
         except FtlibError as error:
             notes.append(f"left out: {error}")
-    return Study(folder, question, plan, plan_hash, groups, missing, unplanned, tuple(notes), examples)
+    return Study(folder, question, plan, plan_hash, groups, missing, tuple(notes), examples)
 
 
 def _run(path: Path, record: RunRecord, cache: dict[bytes, Any]) -> Run:
@@ -237,18 +238,17 @@ def _usual(runs: list[Run]) -> Plan:
     return Plan(tasks=dict.fromkeys(sorted(texts), USUAL["language-modeling"]))
 
 
-def _against_suite(folder: Path, runs: list[Run]) -> tuple[tuple[Mapping[str, Any], ...], frozenset[str], list[str]]:
-    """Runs that suite.toml asks for and are not there, and runs that are there unasked."""
+def _against_suite(folder: Path, runs: list[Run]) -> tuple[tuple[Mapping[str, Any], ...], list[str]]:
+    """Runs that suite.toml asks for and are not there, and what keeps them from being listed."""
     if not (folder / "suite.toml").is_file():
-        return (), frozenset(), []
+        return (), []
     try:
         suite = load_suite(folder, check_files=False)
     except FtlibError:
-        return (), frozenset(), ["suite.toml does not load here, so runs that are missing cannot be listed"]
+        return (), ["suite.toml does not load here, so runs that are missing cannot be listed"]
     wanted = {spec.run_id: spec.resolved() for spec in suite.experiments}
     have = {run.record.run_id for run in runs}
-    missing = tuple(spec for run_id, spec in wanted.items() if run_id not in have)
-    return missing, frozenset(have - set(wanted)), []
+    return tuple(spec for run_id, spec in wanted.items() if run_id not in have), []
 
 
 def _groups(runs: list[Run]) -> Iterable[Group]:

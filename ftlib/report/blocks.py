@@ -4,9 +4,10 @@ A section reads the study once (`read`), says what machines get of it (`rows`) a
 renders every block with one macro (`section.html`), so that a section needs no template of its own.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ftlib.core import format
 from ftlib.report.figures import Figure
 from ftlib.report.tables import Cell, Table
 
@@ -23,6 +24,8 @@ class Column(NamedTuple):
     """What the page shows of a row's value; of the whole row where `whole`."""
     number: bool = False
     whole: bool = False
+    unit: str = ""
+    """A second, quieter line of the title."""
 
 
 def table(caption: str, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]]) -> Table:
@@ -37,7 +40,7 @@ def table(caption: str, columns: Sequence[Column], rows: Iterable[Mapping[str, A
         shown = column.format(row if column.whole else row[column.name])
         return shown if isinstance(shown, Cell) else Cell(shown, number=column.number)
 
-    header = tuple(Cell(column.title, number=column.number) for column in columns)
+    header = tuple(Cell(column.title, column.unit, number=column.number) for column in columns)
     return Table(caption, header, tuple(tuple(cell(column, row) for column in columns) for row in rows))
 
 
@@ -58,10 +61,44 @@ class Note(NamedTuple):
 
 
 class Sentences(NamedTuple):
-    """Results in words, one line each."""
+    """Results in words, one line each; what begins with "Caution" stands out."""
 
     lines: tuple[str, ...]
     kind: str = "sentences"
+
+
+class Figures(NamedTuple):
+    """Figures beside each other, where the page is wide enough."""
+
+    figures: tuple[Figure, ...]
+    wide: bool = False
+    """Whether they have several panels, and so the page's width each."""
+    kind: str = "figures"
+
+
+class Facts(NamedTuple):
+    """Names with what there is to say of each."""
+
+    facts: tuple[tuple[str, str], ...]
+    kind: str = "facts"
+
+
+class Example(NamedTuple):
+    """One text with what was said of it."""
+
+    id: str
+    text: str
+    """Empty where it is not known."""
+    said: tuple[tuple[str, str], ...]
+    """(who, what); the first is the truth."""
+    more: str = ""
+
+
+class Examples(NamedTuple):
+    """Texts beside each other."""
+
+    examples: tuple[Example, ...]
+    kind: str = "examples"
 
 
 class Fold(NamedTuple):
@@ -73,7 +110,7 @@ class Fold(NamedTuple):
     kind: str = "fold"
 
 
-Block = Heading | Note | Sentences | Fold | Table | Figure
+Block = Heading | Note | Sentences | Examples | Facts | Figures | Fold | Table | Figure
 
 
 class Section(NamedTuple):
@@ -89,7 +126,25 @@ class Section(NamedTuple):
     rows: Callable[[Any], Mapping[str, list[dict[str, Any]]]]
     """The rows of these tables, from what was read."""
     blocks: Callable[[Any], Iterable[Block]]
-    """What people see, from what was read."""
+    """What people see, from what was read; a section without blocks is not on the page."""
+    csv: Callable[[Any], Mapping[str, list[dict[str, Any]]]] | None = None
+    """The rows of the CSV tables, where report.json nests them or leaves them out."""
+
+
+class OfTask(NamedTuple):
+    """What a section read of one task."""
+
+    heading: str
+    """The task, with its number of labels; empty where the study has but one."""
+    found: Any
+
+
+def by_task(items: Iterable[OfTask], blocks: Callable[[Any], Iterable[Block]]) -> Iterator[Block]:
+    """The blocks of every task, each task below its heading."""
+    for one in items:
+        if one.heading:
+            yield Heading(one.heading)
+        yield from blocks(one.found)
 
 
 def figures_of(blocks: Iterable[Block]) -> list[Figure]:
@@ -98,6 +153,15 @@ def figures_of(blocks: Iterable[Block]) -> list[Figure]:
     for block in blocks:
         if isinstance(block, Figure):
             found.append(block)
+        elif isinstance(block, Figures):
+            found += block.figures
         elif isinstance(block, Fold):
             found += figures_of(block.blocks)
     return found
+
+
+def first_rows(shown: Table, most: int, noun: str) -> Iterator[Block]:
+    """A table's first rows, and the rest on demand where there are more."""
+    yield shown._replace(rows=shown.rows[:most])
+    if rest := shown.rows[most:]:
+        yield Fold(format.plural(len(rest), f"more {noun}"), (shown._replace(rows=rest),))

@@ -3,13 +3,11 @@
 `build` reads `suite.toml` and `runs/*/` and writes `report.html`, `report.json`, `tables/*.csv` and `figures/*.svg`. It
 is a pure function of the folder: the same folder gives the same bytes. Every figure is recomputed from the predictions,
 and every comparison goes through `ftlib.stats.verdict`.
-
-From a study's folder to its files: read, compare, draw, write; each file in one step.
 """
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,32 +16,32 @@ from typing import Any
 from ftlib.core import atomic, format
 from ftlib.core.html import text
 from ftlib.metrics import units
-from ftlib.metrics.registry import METRICS
 from ftlib.records.study import Study, read_study
-from ftlib.report import metric_rows, page, tables
-from ftlib.report.blocks import Block, Section, figures_of
+from ftlib.report import metric_rows, tables
+from ftlib.report.blocks import Block, OfTask, Section, figures_of
 from ftlib.report.figures import Figure
-from ftlib.report.metric_rows import WHO
-from ftlib.report.page import Section as TaskSection
 from ftlib.report.sections import (
     across_tasks,
+    bias_summary,
+    comparison,
+    continual,
     costs,
-    degenerate_runs,
     error_analysis,
+    fairness,
     forgetting,
+    learning_curve,
     memorization,
-    provenance,
+    mitigation,
+    other_evaluations,
+    recommendation,
     runs,
     training,
+    transfer,
+    tuning,
 )
-from ftlib.report.sections.bias_summary import BiasSummary, drifts
 from ftlib.report.sections.comparison import TaskComparison, task_comparisons, unheard
-from ftlib.report.sections.comparison import labels as per_class
-from ftlib.report.sections.costs import Foretold, foretold
-from ftlib.report.sections.costs import rows as foretold_rows
-from ftlib.report.sections.forgetting_page import Forgetting, forgetting_section
-from ftlib.report.sections.learning_curve import budget_rows, crossing_rows
-from ftlib.report.sections.mitigation import Groups, groups_section
+from ftlib.report.sections.learning_curve import FirstScreen, LearningCurves, first_screen, learning_curves
+from ftlib.report.sections.recommendation import Advice
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,105 @@ class Reading:
 
     @cached_property
     def comparisons(self) -> list[TaskComparison]:
-        """One comparison of methods for each task."""
+        """Every comparison of methods: of a few-shot study one for each number of labels per class."""
         return list(task_comparisons(self.study))
+
+    @cached_property
+    def told(self) -> list[TaskComparison | LearningCurves]:
+        """The comparisons as they are told of: those of one task at several numbers of labels together."""
+        return list(learning_curves(self.comparisons, self.study))
+
+    @cached_property
+    def tops(self) -> list[TaskComparison]:
+        """What each verdict is about; in a few-shot study the comparison at the most labels per class."""
+        return [
+            one.comparisons[-1]._replace(notes=one.notes) if isinstance(one, LearningCurves) else one
+            for one in self.told
+        ]
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """One row per method, stage, evaluation set and metric, as report.json holds them."""
         return metric_rows.rows_of(self.study)
+
+    @cached_property
+    def collapses(self) -> list[runs.Collapse]:
+        """Runs that gave (nearly) every example the same label."""
+        return runs.collapses(self.study)
+
+    @cached_property
+    def general(self) -> dict[str, list[forgetting.Forgot]]:
+        """Task -> what its methods did to general text."""
+        return {task: forgetting.forgotten(self.study, task) for task in dict.fromkeys(top.task for top in self.tops)}
+
+    @cached_property
+    def tuning(self) -> list[OfTask]:
+        """What each task's methods tried on validation."""
+        return self.of_tasks(lambda top: tuning.tuning(self.study, top))
+
+    @cached_property
+    def advice(self) -> list[Advice]:
+        """One verdict for each of `tops`."""
+        tuned = {id(one.found.contest): one.found for one in self.tuning}
+        found = []
+        for one, top in zip(self.told, self.tops, strict=True):
+            limits = runs.collapse_sentences(self.collapses, top.task, top.metric)
+            if id(top) in tuned:
+                limits += tuning.warnings(tuned[id(top)])
+            if isinstance(one, LearningCurves):
+                found.append(learning_curve.advise(one, limits))
+            else:
+                told = recommendation.advise(one, self.forgotten_by(top))
+                limits = [*recommendation.sentences(one), *limits]
+                found.append(told._replace(limits=(*told.limits, *limits)))
+        return found
+
+    def advice_on(self, top: TaskComparison) -> Advice:
+        """The verdict that one of `tops` led to."""
+        return next(advice for one, advice in zip(self.tops, self.advice, strict=True) if one is top)
+
+    def forgotten_by(self, top: TaskComparison) -> list[forgetting.Forgot]:
+        """What a task's methods did to general text; it is said with the first comparison of the task only."""
+        if top is not next(one for one in self.tops if one.task == top.task):
+            return []
+        shown = {one.group.settings for one in top.contestants if one.group}
+        return [one for one in self.general[top.task] if not top.shots or one.group.settings in shown]
+
+    def of_tasks(self, read: Callable[[TaskComparison], Any], few_shot: bool = True) -> list[OfTask]:
+        """What a function reads of each of `tops`, where it reads anything, without few-shot studies where wished."""
+        headed = len(self.tops) > 1
+        return [
+            OfTask(top.where if headed or top.shots else "", found)
+            for top in self.tops
+            if (few_shot or not top.shots) and (found := read(top)) is not None
+        ]
+
+
+_HERE = Path(__file__).parent
+
+
+SECTIONS: tuple[Section, ...] = (
+    across_tasks.SECTION,
+    learning_curve.SECTION,
+    comparison.METHODS_SECTION,
+    runs.ABSENT_SECTION,
+    comparison.COMPARISONS_SECTION,
+    comparison.COSTS_SECTION,
+    costs.SECTION,
+    forgetting.SECTION,
+    other_evaluations.SECTION,
+    continual.SECTION,
+    transfer.SECTION,
+    tuning.SECTION,
+    training.SECTION,
+    error_analysis.SECTION,
+    fairness.SECTION,
+    mitigation.SECTION,
+    bias_summary.SECTION,
+    memorization.SECTION,
+    runs.SOURCES_SECTION,
+)
+"""The sections, in the order of the page."""
 
 
 def build(study_folder: str | Path) -> Path:
@@ -77,161 +167,50 @@ def build(study_folder: str | Path) -> Path:
     Raises:
         FtlibError: There is no record, or one cannot be read.
     """
-    return write_report(Path(study_folder))
-
-
-_HERE = Path(__file__).parent
-
-
-_AT = ("measured", "shots", "shots_is", "low", "low_is", "high", "high_is")
-
-
-COLUMNS = {
-    "rows": (*WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason", "protocol"),
-    "verdicts": (
-        "task", "metric", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "more_examples",
-        "more_seeds", "seeds", "sentence",
-    ),
-    "pareto": (*WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability"),
-    "general": (
-        *WHO, "part", "metric", "before", "after", "difference", "low", "high", "p_value", "p_holm", "verdict", "n",
-        "seeds", "protocol", "sentence",
-    ),
-    "crossovers": ("task", "metric", "a", "b", *_AT, "ahead_first", "ahead_last", "n_draws", "n", "sentence", "reason"),
-    "label_budgets": (
-        "task", "metric", "name", "goal", "target", *_AT, "reached_last", "n_draws", "n", "sentence", "reason",
-    ),
-    "tuning": (
-        *WHO, "name", "metric", "k", "value", "low", "high", "first", "all_diverged", "seeds", "n_validation",
-    ),
-    "training": (
-        *WHO, "name", "runs", "failed", "steps", "train_first", "train_last", "validation_lowest", "lowest_at_step",
-        "validation_last", "rise", "rise_low", "rise_high", "kept_steps", "n_validation",
-    ),
-    "predicted": ("task", "model", "method", "what", "predicted", "actual", "ratio", "lowest", "highest", "n"),
-    "sequences": (
-        *WHO, "sequence", "metric", "a", "b", "value", "low", "high", "p_value", "p_holm", "verdict", "n", "seeds",
-        "sentence", "reason",
-    ),
-    "dial": (
-        *WHO, "name", "alpha", "metric", "value", "low", "high", "measure", "forgotten", "forgotten_low",
-        "forgotten_high", "as_good", "forgets", "chosen", "n", "n_forgotten", "seeds",
-    ),
-    "carried": (
-        *WHO, "sources", "how", "against", "metric", "unit", "value", "other", "gain", "low", "high", "p_value",
-        "p_holm", "verdict", "n", "seeds", "sentence",
-    ),
-    "groups": (
-        *WHO, "part", "column", "group", "metric", "label", "stage", "value", "low", "high", "n", "seeds", "p_value",
-        "p_holm", "verdict", "lowest", "highest", "smallest", "sentence", "reason",
-    ),
-    "undone": (
-        *WHO, "part", "column", "against", "label", "gap_without", "gap_with", "gap_change", "gap_verdict", "p_holm",
-        "metric", "quality_difference", "low", "high", "quality_verdict", "n", "seeds", "groups", "sentence", "reason",
-    ),
-    "ledger": (
-        *WHO, "part", "metric", "about", "before", "before_low", "before_high", "before_at", "after", "after_low",
-        "after_high", "after_at", "change", "low", "high", "none_at", "p_value", "p_holm", "verdict", "n", "seeds",
-        "protocol", "caution", "sentence", "reason",
-    ),
-    "failures": ("run_id", *WHO, "seed", "status", "reason"),
-    "collapsed": ("run_id", *WHO, "shots", "seed", "label", "share", "accuracy", "n"),
-    "hard_examples": ("task", "id", "label", "text", "method", "said"),
-}  # fmt: skip
-"""The tables that are also written as CSV, and their columns."""
-
-SECTIONS: tuple[Section, ...] = (memorization.SECTION,)
-"""The sections, in the order of the page."""
-
-
-def write_report(folder: Path) -> Path:
-    """Read the study and write everything; see `ftlib.report.build.build`."""
+    folder = Path(study_folder)
     study = read_study(folder)
     reading = Reading(study)
-    found, all_rows = reading.comparisons, reading.rows
     wrong = metric_rows.disagreements(study)
-    failed = runs.failures(study)
-    notes = [*study.notes, *unheard(study, found)]
-    fallen, told, lost = degenerate_runs.collapses(study), foretold(study), forgetting_section(study, found)
-    whom = groups_section(study)
-    drifted = drifts(study, whom.rows)
-    parts = page.sections(study, found, all_rows, fallen)
-    climbs = [part.ladder.ladder for part in parts if part.ladder]
-    verdicts = [row for contest in found for row in verdict_rows(contest)]
-    told_rows, columns, shown_blocks = {}, dict(COLUMNS), {}
-    for section in SECTIONS:
-        items = section.read(reading)
-        reading.items[section.name] = items
-        columns |= section.columns
-        told_rows |= {name: [] for name in section.columns} if items is None else section.rows(items)
-        if items is not None:
-            shown_blocks[section.name] = list(section.blocks(items))
-    content = {
+    first = [first_screen(one) if isinstance(one, LearningCurves) else None for one in reading.told]
+    content: dict[str, Any] = {
         "question": study.question,
         "plan": study.plan.model_dump(),
-        "rows": all_rows,
-        "verdicts": verdicts,
-        "pareto": [row for contest in found for row in contest.pareto],
-        "general": [
-            *(row for part in parts if part.general for row in forgetting.general_rows(part.general.found)),
-            *lost.rows["general"],
-        ],
-        "crossovers": [row for one in climbs for row in crossing_rows(one)],
-        "label_budgets": [row for one in climbs for row in budget_rows(one)],
-        "tuning": [part.tuning.entry() for part in parts if part.tuning],
-        "training": [row for part in parts if part.training for row in training.rows(part.training.found)],
-        **{name: lost.rows[name] for name in ("sequences", "dial", "carried")},
-        "groups": whom.rows,
-        "undone": whom.undone,
-        "ledger": drifted.rows,
-        **told_rows,
-        "predicted": foretold_rows(told),
-        "failures": failed,
-        "collapsed": degenerate_runs.rows(fallen),
-        "missing": [dict(spec) for spec in study.missing],
         "disagreements": [one._asdict() for one in wrong],
-        "notes": [*notes, *(note for contest in found for note in contest.notes)],
-        "advice": [part.advice._asdict() for part in parts],
-        "provenance": provenance.provenance(study),
+        "notes": [*_notes(reading), *(note for one in reading.comparisons for note in one.notes)],
+        "advice": [one._asdict() for one in reading.advice],
+        "provenance": runs.provenance(study),
     }
-    listed = {name: content[name] for name in columns if name in content}
-    listed["tuning"] = [row for entry in content["tuning"] for row in entry["curve"]]
-    listed["hard_examples"] = [row for part in parts for row in _hard_rows(study, part.contest)]
-    for name, entries in listed.items():
-        _write(folder / "tables" / f"{name}.csv", tables.as_csv(entries, columns[name]))
-    _write_figures(
-        folder / "figures",
-        [
-            *(part.figures for part in parts),
-            lost.figures,
-            whom.figures,
-            *(figures_of(shown) for shown in shown_blocks.values()),
-        ],
-    )
+    columns: dict[str, Sequence[str]] = {}
+    listed: dict[str, list[dict[str, Any]]] = {}
+    shown = []
+    for section in SECTIONS:
+        items = reading.items[section.name] = section.read(reading)
+        found = {name: [] for name in section.columns} if items is None else section.rows(items)
+        # Two sections may fill one table.
+        for name, rows in found.items():
+            content[name] = [*content.get(name, []), *rows]
+        found = section.csv(items) if section.csv else found
+        for name in section.columns:
+            listed[name] = [*listed.get(name, []), *found[name]]
+        columns |= section.columns
+        if items is not None and (blocks := list(section.blocks(items))):
+            shown.append((section, blocks))
+    for name, rows in listed.items():
+        _write(folder / "tables" / f"{name}.csv", tables.as_csv(rows, columns[name]))
+    pictures = [
+        *([one.curve] for one in first if one),
+        *(figures_of(blocks) for _, blocks in shown),
+    ]
+    _write_figures(folder / "figures", pictures)
     atomic.write_json(folder / "report.json", content)
-    measured = [name for name in METRICS if any(row["metric"] == name for row in all_rows)]
     path = folder / "report.html"
-    _write(path, _page(study, parts, failed, wrong, notes, measured, fallen, told, lost, whom, drifted, shown_blocks))
+    _write(path, _page(reading, wrong, shown, first))
     return path
 
 
-def verdict_rows(contest: TaskComparison) -> list[dict[str, Any]]:
-    """The comparisons as report.json holds them."""
-    at = f"with {per_class(contest.shots)}, " if contest.shots else ""
-    return [
-        {"task": contest.task, "metric": contest.metric, "a": duel.a, "b": duel.b}
-        | duel.comparison._asdict()
-        | {"sentence": at + duel.comparison.sentence, "p_holm": duel.p_holm, "seeds": duel.n_seeds}
-        for duel in contest.duels
-    ]
-
-
-def _hard_rows(study: Study, contest: TaskComparison) -> list[dict[str, Any]]:
-    return [
-        {"task": contest.task, "id": hard.id, "label": hard.label, "text": hard.text, "method": method, "said": said}
-        for hard in error_analysis.hard_examples(study, contest)
-        for method, said in hard.said
-    ]
+def _notes(reading: Reading) -> list[str]:
+    """What the reader must know about how the folder was read, and why tasks that were run are not compared."""
+    return [*reading.study.notes, *unheard(reading.study, reading.comparisons)]
 
 
 def _write_figures(folder: Path, parts: Sequence[Sequence[Figure]]) -> None:
@@ -239,7 +218,7 @@ def _write_figures(folder: Path, parts: Sequence[Sequence[Figure]]) -> None:
     written = set()
     for number, part in enumerate(parts, 1):
         for place, figure in enumerate(part, 1):
-            name = f"{number}-{place:02d}-{figure.kind}.svg"
+            name = f"{number:02d}-{place:02d}-{figure.kind}.svg"
             written.add(name)
             _write(folder / name, figure.svg)
     for old in folder.glob("[0-9]*-[0-9][0-9]-*.svg"):
@@ -253,22 +232,15 @@ def _write(path: Path, content: str) -> None:
 
 
 def _page(
-    study: Study,
-    parts: Sequence[TaskSection],
-    failed: Sequence[Mapping[str, Any]],
-    wrong: Sequence[Any],
-    notes: Sequence[str],
-    measured: Sequence[str],
-    fallen: Sequence[degenerate_runs.Collapse],
-    told: Foretold | None,
-    lost: Forgetting,
-    whom: Groups,
-    drifted: BiasSummary,
-    shown_blocks: Mapping[str, Sequence[Block]],
+    reading: Reading,
+    wrong: Sequence[metric_rows.Disagreement],
+    shown: Sequence[tuple[Section, Sequence[Block]]],
+    first: Sequence[FirstScreen | None],
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    study = reading.study
     css = (_HERE / "style.css").read_text(encoding="utf-8")
     style_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     environment = Environment(
@@ -283,34 +255,17 @@ def _page(
     return environment.get_template("template.html").render(
         css=Markup(css),
         csp=f"default-src 'none'; style-src 'sha256-{style_hash}'; img-src data:; base-uri 'none'; form-action 'none'",
-        study=study,
         title=study.question or f"Study {study.folder.resolve().name}",
-        sections=parts,
-        several=len(parts) > 1,
-        across_by=" and ".join(dict.fromkeys(units.name(part.contest.metric) for part in parts)),
-        across=across_tasks.tables(study, [part.contest for part in parts if not part.ladder]),
-        glance=across_tasks.glance([part.ladder.ladder for part in parts if part.ladder]),
-        plan_line=provenance.plan_line(study),
-        plan_stood=provenance.plan_stood(study),
         disagreements=runs.disagreement_table(wrong) if wrong else None,
         n_wrong_runs=len({one.run_id for one in wrong}),
-        failed=runs.failed_table(failed) if failed else None,
-        n_failed=len(failed),
-        collapsed=degenerate_runs.table(fallen),
-        notes=notes,
+        absent=reading.items["absent"],
+        notes=_notes(reading),
         some_finished=any(run.ok for run in study.runs),
-        missing=runs.missing_table(study) if study.missing else None,
-        forgetting=lost,
-        groups=whom,
-        shown_sections=[(section, shown_blocks[section.name]) for section in SECTIONS if section.name in shown_blocks],
-        ledger=drifted,
-        costs=costs.costs(study),
-        foretold=told,
-        settings=runs.settings(study),
-        metrics=runs.metric_table(measured),
-        facts=provenance.facts(study),
-        command=provenance.command(study),
-        runs=runs.runs_table(study),
+        glance=reading.items["tasks"].glance,
+        verdicts=list(zip(reading.tops, reading.advice, first, strict=True)),
+        plan_line=runs.plan_line(study),
+        plan_stood=runs.plan_stood(study),
+        shown=shown,
         format=format,
         units=units,
     )

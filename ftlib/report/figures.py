@@ -1,7 +1,4 @@
-"""Figures as SVG that is the same, byte for byte, each time it is drawn, and that follows a dark screen.
-
-The report's figures: which to draw, from what, each with its description and its numbers as a table.
-"""
+"""Figures as SVG that is the same, byte for byte, each time it is drawn, and that follows a dark screen."""
 
 import io
 import re
@@ -11,8 +8,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ftlib.report.plots import style
-from ftlib.report.plots.style import FAINT, INK, LINES, PAPER, alt_text
+import ftlib.report.plots as style
+from ftlib.report.plots import FAINT, INK, LINES, PAPER, alt_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,12 +62,7 @@ _RC = {
 
 @contextmanager
 def drawing(height: float, width: float = WIDTH) -> Iterator["Axes"]:
-    """An axes to draw on, in the report's style, on a figure of its own that no window knows of.
-
-    Args:
-        height: Inches.
-        width: Inches.
-    """
+    """An axes to draw on, in the report's style, on a figure of its own that no window knows of."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -84,12 +76,9 @@ def panels(
 ) -> Iterator[list["Axes"]]:
     """Several axes in a figure of its own, as many to a row as `columns`.
 
-    Args:
-        number: How many.
-        columns: In a row.
-        height: Inches of one row.
-        width: Inches of the figure.
-        one_scale: Whether all share their heights.
+    `height`: Inches of one row.
+    `width`: Inches of the figure.
+    `one_scale`: Whether all share their heights.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -136,13 +125,9 @@ class Picture:
 
 
 def picture(draw: Callable[..., object], *content: object, height: float = 2.6, **more: object) -> Picture:
-    """Draw one of `ftlib.report.plots` for a notebook: `picture(plots.seeds, values, label="accuracy")`.
+    """Draw one of `ftlib.report.plots` for a notebook: `picture(methods.seeds, values, label="accuracy")`.
 
-    Args:
-        draw: A function of `ftlib.report.plots`.
-        content: What it draws, after its axes.
-        height: Inches.
-        more: Its named arguments.
+    `draw`: A function of `ftlib.report.plots`.
     """
     with drawing(height) as ax:
         draw(ax, *content, **more)

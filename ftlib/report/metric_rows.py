@@ -4,7 +4,6 @@ What the predictions say, as rows: every metric of every group with its interval
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from ftlib.metrics.registry import METRICS, NO_TOKENS, Metric, metric_row
 from ftlib.records import flat
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study
+from ftlib.report.pairing import common_examples
 from ftlib.stats.intervals import Interval, interval, metric_interval
 from ftlib.stats.linearize import metric_of_counts
 
@@ -61,8 +61,8 @@ def value_of(part: Part, metric: str) -> float:
         return METRICS[metric].function(*sums) if sums else math.nan
     if part.truth is None or part.chosen is None:
         return math.nan
-    if metric == "brier":
-        return math.nan if part.brier is None else float(part.brier.mean())
+    if metric_row(metric).terms:
+        return float(part.terms[metric].mean()) if metric in part.terms else math.nan
     counts = _counts(part)
     positive = _positive(part, metric)
     if positive is None or (metric == "f1_binary" and len(part.labels) != 2):
@@ -74,8 +74,8 @@ def value_of(part: Part, metric: str) -> float:
 
 def values_of(part: Part, metric: str) -> NDArray[np.float64]:
     """Values per example whose mean is a metric that is no metric of labels: (n_examples,)."""
-    if metric == "brier":
-        return part.brier
+    if metric in part.terms:
+        return part.terms[metric]
     return language.values(metric, *_sums(part, metric))[0]
 
 
@@ -86,7 +86,7 @@ def metrics_of(part: Part) -> tuple[str, ...]:
     if part.truth is None:
         return ()
     names = ["accuracy", "f1_macro", *(["f1_binary"] if len(part.labels) == 2 else []), "mcc"]
-    return (*names, *(["brier"] if part.brier is not None else []), *(f"f1.{label}" for label in part.labels))
+    return (*names, *part.terms, *(f"f1.{label}" for label in part.labels))
 
 
 def group_interval(parts: Sequence[Part], metric: str) -> Interval:
@@ -102,9 +102,9 @@ def group_interval(parts: Sequence[Part], metric: str) -> Interval:
         return Interval(math.nan, math.nan, math.nan)
     if len(first.ids if first.clusters is None else set(first.clusters)) < 2:
         return Interval(float(np.mean(values)), math.nan, math.nan)
-    if metric == "brier":
-        terms = np.stack([part.brier for part in parts])
-        return interval(terms, bounds=METRICS["brier"].range, clusters=first.clusters)
+    if metric in first.terms:
+        terms = np.stack([part.terms[metric] for part in parts])
+        return interval(terms, bounds=METRICS[metric].bounds, clusters=first.clusters)
     chosen = np.stack([part.chosen for part in parts])
     positive = _positive(first, metric)
     name = metric if metric in OF_LABELS else "f1_binary"
@@ -152,8 +152,7 @@ def _group_rows(group: Group, memory: dict[tuple[Any, ...], Interval]) -> Iterat
             parts = parts[:1]
         for metric in metrics_of(parts[0]):
             key = (metric, *(part.answers for part in parts))
-            if metric == "brier":
-                key += tuple(part.brier.tobytes() for part in parts if part.brier is not None)
+            key += tuple(part.terms[metric].tobytes() for part in parts if metric in part.terms)
             found = memory[key] if key in memory else memory.setdefault(key, group_interval(parts, metric))
             row = who(group) | {"stage": stage, "part": part_name, "metric": metric} | numbers(found)
             row |= {"n": len(parts[0].ids), "seeds": len(parts), "source": "predictions"}
@@ -189,13 +188,6 @@ def _recorded_rows(group: Group, seen: set[tuple[str, str]]) -> Iterator[dict[st
         yield row
 
 
-def common_examples(parts: list[Part]) -> list[Part]:
-    """The parts that share examples and protocol of most of them (of the first, where several are as many)."""
-    counts = Counter((part.same, part.protocol) for part in parts)
-    most = max(counts, key=lambda shared: counts[shared])
-    return [part for part in parts if (part.same, part.protocol) == most]
-
-
 def why_not(parts: Sequence[Part], metric: str) -> str:
     """Why a metric of these parts has no value."""
     undefined = [part for part in parts if math.isnan(value_of(part, metric))]
@@ -204,7 +196,7 @@ def why_not(parts: Sequence[Part], metric: str) -> str:
         return _why_no_text(part, metric)
     if part.truth is None or part.chosen is None:
         return "there are no labels to compare with"
-    if metric == "brier":
+    if metric_row(metric).terms:
         return "there are no probabilities"
     label = metric.removeprefix("f1.")
     if metric == "f1_binary" and len(part.labels) != 2:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlib.config.constraints import BUNDLED_MODELS, TRAINING
-from ftlib.config.methods import CLASSIFICATION, METHODS
+from ftlib.config.methods import METHODS
 from ftlib.core.atomic import write_atomically
 from ftlib.core.errors import FtlibError
 from ftlib.data.canaries import PREFIX
 from ftlib.data.canaries import levels as planted_levels
+from ftlib.data.kinds import KINDS
 from ftlib.data.registry import kind_of
 from ftlib.data.task import read_card
 from ftlib.metrics.registry import METRICS
@@ -93,7 +94,7 @@ def summary(record: RunRecord) -> list[str]:
 def use(record: RunRecord, kind: str) -> list[str]:
     """What the model was adapted to do, and what it is not for."""
     spec, task = record.spec["resolved"], inert(record.spec["resolved"]["task"])
-    if kind == CLASSIFICATION:
+    if KINDS[kind].has_labels:
         labels = list(record.metrics.get("after", {}).get("test", {}).get("f1", {}))
         words = spec.get("label_words") or {}
         said = [inert(one) + (f" ({inert(words[one])})" if words.get(one) else "") for one in labels]
@@ -155,7 +156,7 @@ def levels(record: RunRecord, others: Sequence[RunRecord]) -> list[str]:
             span = f"{min(seeds):.3f} to {max(seeds):.3f} ({len(seeds)} runs)" if seeds else "no other run"
             counts = str(leaf.get("n", ""))
             rows.append((inert(part), inert(name), _shown(before.get(name)), _shown(leaf), counts, span))
-    header = ("measured on", "metric", "untouched model", "this model", "n", "the same with other seeds")
+    header = ("measured on", "metric", "base model", "this model", "n", "the same with other seeds")
     protocols = dict.fromkeys(leaf["protocol"] for _, leaf in of_test(record) if leaf.get("protocol"))
     return [
         "In brackets 95 % intervals: for new examples, for this one training. Other seeds say how much was luck.",
@@ -202,7 +203,7 @@ def memory(record: RunRecord) -> list[str]:
     ]
     if not rows:
         return ["Not tested. A model can repeat what it was trained on, the more often it stood there the likelier."]
-    header = ("", "untouched model", "this model", "n")
+    header = ("", "base model", "this model", "n")
     said = dict.fromkeys(leaf["protocol"] for part in after if part.startswith((PREFIX, "extraction:"))
                          for leaf in after[part].values())  # fmt: skip
     return [*_table(header, rows), *[line for one in said for line in ("", f"{inert(one)}.")]]
@@ -221,7 +222,7 @@ def untested(record: RunRecord, kind: str, others: Sequence[RunRecord]) -> Itera
         yield "what it memorised of its training text: canaries measure that, for models that write"
     if not others:
         yield "how much of its figures is the luck of one training: no run differs from it in the seed only"
-    if kind != CLASSIFICATION:
+    if not KINDS[kind].has_labels:
         yield "whether what it writes is true, harmful or insulting: only likelihoods of text were measured"
     yield "texts written to deceive it, other languages than the data's, and anything not listed in this card"
 
@@ -274,12 +275,12 @@ def card(folder: str | Path, run: str = "") -> "ModelCard":
     record, others, _ = _chosen(Path(folder), run)
     spec = record.spec["resolved"]
     kind, licence = kind_of(spec["task"]), _licence(spec["model"])
-    task_type = "text-classification" if kind == CLASSIFICATION else "text-generation"
+    task_type = "text-classification" if KINDS[kind].has_labels else "text-generation"
     data = ModelCardData(
         model_name=f"{spec['method']}-{record.run_id}",
         base_model=_HUB.get(spec["model"]) or (None if _is_local(spec["model"]) else spec["model"].partition("@")[0]),
         datasets=spec["task"][4:].partition("@")[0] if spec["task"].startswith("hub:") else None,
-        library_name="peft" if METHODS[spec["method"]].module == "peft_adapters" else "transformers",
+        library_name="peft" if METHODS[spec["method"]].saves == "peft" else "transformers",
         pipeline_tag=task_type,
         tags=["ftlib", spec["method"]],
         eval_results=list(_results(record, task_type)),
@@ -332,7 +333,7 @@ def _chosen(folder: Path, run: str) -> tuple[RunRecord, list[RunRecord], Path]:
 
 def _adapts(record: RunRecord) -> bool:
     method = METHODS.get(record.spec["resolved"]["method"])
-    return method is not None and method.model and method.name not in ("zero_shot", "in_context")
+    return method is not None and method.model and bool(method.saves)
 
 
 def _terms(record: RunRecord) -> str:

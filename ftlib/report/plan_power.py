@@ -4,8 +4,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import DRAWS, FEW, draws
-from ftlib.config.methods import CLASSIFICATION, ENCODER, METHODS, family_of, read_config
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.core.format import short_name
+from ftlib.data.kinds import KINDS
 from ftlib.data.registry import kind_of
 from ftlib.execution.planning.compatibility import has_lm_head
 from ftlib.models import weights
@@ -31,7 +32,7 @@ def outlook(planned: "Planned") -> list[str]:
     lines = []
     for task, n in sizes.values():
         splits = ", ".join(f"{name} {len(table)}" for name, table in task.splits.items())
-        if task.kind == CLASSIFICATION:
+        if task.has_labels:
             lines += [
                 f"{task.name}: {len(task.labels)} labels; {splits}; {n} test examples are used",
                 f"  assumed: {planning_sentence(n, seeds, discordance=ASSUMED_DISCORDANCE)}",
@@ -95,7 +96,7 @@ def cautions(planned: "Planned") -> list[str]:
                 "before, none after"
             ] = None
         others = (*spec.sequential_tasks, *spec.joint_tasks)
-        texts = ", ".join(short_name(name) for name in others if kind_of(name) != CLASSIFICATION)
+        texts = ", ".join(short_name(name) for name in others if not KINDS[kind_of(name)].has_labels)
         if texts and not has_lm_head(config):
             said[
                 f"caution: {texts}: {spec.model} was stored without its masked-word layer, so it reads text by telling "

@@ -1,11 +1,8 @@
-"""Tables as CSV that a spreadsheet opens without running anything, whatever the data says.
-
-The report's tables: comparisons, terms, failures, missing runs, every run.
-"""
+"""Tables: cells for the page, and CSV that a spreadsheet opens without running anything, whatever the data says."""
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ftlib.core import format
@@ -70,6 +67,29 @@ class Table(NamedTuple):
     header: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
     kind: str = "table"
+
+
+Said = str | tuple[str, str] | Cell
+"""A cell's text, its text and a quieter second line, or the cell itself."""
+
+
+def plain_table(caption: str, header: Sequence[Said], rows: Iterable[Sequence[Said]], texts: int = 1) -> Table:
+    """A table whose first columns are text, the first of them what a row is about, and whose other columns are numbers.
+
+    >>> made = plain_table("Times", ["method", "seconds"], [["lora", ("2", "3 runs")]])
+    >>> made.rows[0][0].strong, made.rows[0][1].number, made.rows[0][1].small
+    (True, True, '3 runs')
+    """
+
+    def cells(row: Sequence[Said], body: bool) -> Iterator[Cell]:
+        for place, said in enumerate(row):
+            if isinstance(said, Cell):
+                yield said
+            else:
+                text, small = (said, "") if isinstance(said, str) else said
+                yield Cell(text, small, number=place >= texts, strong=body and place == 0)
+
+    return Table(caption, tuple(cells(header, False)), tuple(tuple(cells(row, True)) for row in rows))
 
 
 def value_cell(metric: str, row: dict[str, Any] | None, strong: bool = False) -> Cell:

@@ -33,12 +33,6 @@ def interquartile_mean(scores: ArrayLike) -> float:
     Args:
         scores: `(n_seeds, n_tasks)`, put on one scale first (accuracy, or 0 = baseline and 1 = best known).
 
-    Returns:
-        The mean, in the unit of the scores.
-
-    Raises:
-        FtlibError: See `ftlib.stats.variance.as_scores`.
-
     Of 1, 2, 3, 100 the middle half is 2 and 3:
 
     >>> interquartile_mean([[1, 2], [3, 100]])
@@ -52,18 +46,9 @@ def interquartile_mean_interval(
 ) -> Aggregate:
     """Interquartile mean with a stratified bootstrap: runs are drawn anew within every task.
 
-    Args:
-        scores: `(n_seeds, n_tasks)`.
-        rng: Source of chance.
-        n_replicates: Replicates.
-        alpha: 1 - confidence.
-
     Returns:
         Value and percentile interval: about new runs on these tasks, not about new tasks. Below ten seeds it is too
         narrow, as every percentile bootstrap is.
-
-    Raises:
-        FtlibError: See `ftlib.stats.variance.as_scores`.
 
     >>> interquartile_mean_interval(np.ones((3, 4)), np.random.default_rng(0), n_replicates=20)
     Aggregate(value=1.0, low=1.0, high=1.0)
@@ -89,12 +74,6 @@ def probability_of_improvement(
     Args:
         a: `(n_seeds_a, n_tasks)`.
         b: `(n_seeds_b, n_tasks)`; the numbers of seeds may differ.
-        rng: Source of chance.
-        n_replicates: Bootstrap replicates, runs drawn anew within every task.
-        alpha: 1 - confidence.
-
-    Returns:
-        Value in [0, 1] (0.5: alike) with its percentile interval.
 
     Raises:
         FtlibError: See `ftlib.stats.variance.as_scores`; or different numbers of tasks.
@@ -127,7 +106,6 @@ def expected_best(scores: ArrayLike, *, higher_is_better: bool = True) -> Array:
 
     Args:
         scores: `(n_tries,)` validation scores of independent settings.
-        higher_is_better: False for losses.
 
     Returns:
         `(n_tries,)`: entry k - 1 for k tries.
@@ -174,8 +152,6 @@ def expected_best_of_seeds(tries: ArrayLike, *, higher_is_better: bool = True, a
 
     Args:
         tries: `(n_seeds, n_tries)` validation scores, every column one setting; NaN: it diverged.
-        higher_is_better: False for losses.
-        alpha: 1 - confidence.
 
     Returns:
         See `BestOf`. The interval is about new seeds with the same validation examples.
@@ -226,16 +202,9 @@ def pareto_membership(
         quality: Method -> `(n_seeds, n_examples)` scores; one row serves all seeds. For metrics that are not means give
             `ftlib.stats.linearize.label_values`.
         cost: Method -> seconds, bytes or parameters; lower is better.
-        rng: Source of chance.
-        n_replicates: Bootstrap replicates over examples and seeds, alike for all methods.
-        clusters: `(n_examples,)`, see `ftlib.stats.verdict.compare`.
-        higher_is_better: False for losses.
 
     Returns:
         Method -> share of replicates in which it is on the front; near 0.5 means that the data do not say.
-
-    Raises:
-        FtlibError: Names that differ, or shapes that do not fit.
 
     The cheapest is always on the front, an equal at twice the price never:
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ftlib.core.errors import FtlibError
-from ftlib.stats.variance import Array, as_scores
+from ftlib.stats.variance import Array
 
 CELLS = 2_000_000
 """Resampling counts held at once; 16 MB of float64 whatever the number of replicates."""
@@ -21,12 +21,6 @@ def resampling_counts(
     n: int, n_replicates: int, rng: np.random.Generator, dtype: DTypeLike = float
 ) -> Iterator[NDArray[np.floating]]:
     """Draw n of n with replacement, many times, and yield how often each was drawn, a block of replicates at a time.
-
-    Args:
-        n: Examples, seeds or clusters.
-        n_replicates: Replicates in all.
-        rng: Source of chance.
-        dtype: Of the counts, float32 or float64.
 
     Yields:
         `(block, n)` counts; each row sums to n.
@@ -63,9 +57,6 @@ def bootstrap_means(
 
     Args:
         scores: `(n_methods, n_seeds, n_examples)`.
-        rng: Source of chance.
-        n_replicates: Replicates.
-        clusters: `(n_examples,)`: examples of one source are drawn together.
         resample_seeds: False keeps the seeds as they are.
 
     Returns:
@@ -109,38 +100,6 @@ def bootstrap_means(
     return np.concatenate(replicates)
 
 
-def bootstrap_interval(
-    scores: ArrayLike,
-    rng: np.random.Generator,
-    *,
-    n_replicates: int = 10_000,
-    alpha: float = 0.05,
-    clusters: ArrayLike | None = None,
-) -> tuple[float, float]:
-    """Percentile interval of a mean by the two-level bootstrap; see `bootstrap_means` for where it is too narrow.
-
-    Args:
-        scores: `(n_seeds, n_examples)`; give differences for a paired interval.
-        rng: Source of chance.
-        n_replicates: Replicates.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`.
-
-    Returns:
-        Lower and upper bound, in the unit of the scores.
-
-    Raises:
-        FtlibError: See `ftlib.stats.variance.as_scores`.
-
-    >>> bootstrap_interval([[2.0, 2.0, 2.0]], np.random.default_rng(0), n_replicates=10)
-    (2.0, 2.0)
-    """
-    table = as_scores(scores)
-    means = bootstrap_means(table[None], rng, n_replicates=n_replicates, clusters=clusters)[:, 0]
-    low, high = np.quantile(means, [alpha / 2, 1 - alpha / 2])
-    return float(low), float(high)
-
-
 def swap_test(
     a: ArrayLike,
     b: ArrayLike,
@@ -159,17 +118,10 @@ def swap_test(
     Args:
         a: `(n_examples, n_counts)`: what each example adds to the sums, first run
             (`ftlib.stats.linearize.label_counts`).
-        b: The same for the second run.
         metric: Sums `(..., n_counts)` to values `(...)`.
-        rng: Source of chance.
-        n_permutations: Random swaps.
-        clusters: `(n_examples,)`: examples of one source are swapped together.
 
     Returns:
         Two-sided p-value, at least 1 / (n_permutations + 1).
-
-    Raises:
-        FtlibError: Shapes that do not fit.
 
     >>> x = np.array([[1.0], [0.0]])
     >>> swap_test(x, x, lambda sums: sums[..., 0], np.random.default_rng(0))
@@ -193,39 +145,4 @@ def swap_test(
         swapped = rng.integers(0, 2, size=(size, len(step)), dtype=np.uint8).astype(float) @ step
         differences = np.abs(metric(sum_a + swapped) - metric(sum_b - swapped))
         as_far += int((differences >= found - 1e-12 * max(1.0, found)).sum())
-    return (as_far + 1) / (n_permutations + 1)
-
-
-def sign_flip_test(differences: ArrayLike, rng: np.random.Generator, *, n_permutations: int = 4_000) -> float:
-    """Sign-flip test that paired differences of one run are as likely to fall one way as the other.
-
-    Args:
-        differences: `(n_examples,)`.
-        rng: Source of chance.
-        n_permutations: Random flips; all 2^n of them are tried instead where that is fewer.
-
-    Returns:
-        Two-sided p-value.
-
-    Raises:
-        FtlibError: See `ftlib.stats.variance.as_scores`; or more than one run.
-
-    Of the 8 ways to sign (1, 1, 1) two are as extreme:
-
-    >>> sign_flip_test([1, 1, 1], np.random.default_rng(0))
-    0.25
-    """
-    table = as_scores(differences, "differences")
-    if len(table) != 1:
-        raise FtlibError(f"differences: found {len(table)} runs; allowed: one, shape (n_examples,)")
-    steps = table[0][table[0] != 0]
-    found = abs(float(steps.sum())) - 1e-12 * float(np.abs(steps).sum())
-    if len(steps) < 63 and 2 ** len(steps) <= n_permutations:
-        signs = 1.0 - 2.0 * ((np.arange(2 ** len(steps))[:, None] >> np.arange(len(steps))) & 1)
-        return float((np.abs(signs @ steps) >= found).mean())
-    as_far, block = 0, max(1, CELLS // len(steps))
-    for start in range(0, n_permutations, block):
-        size = min(block, n_permutations - start)
-        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(size, len(steps)), dtype=np.uint8)
-        as_far += int((np.abs(signs @ steps) >= found).sum())
     return (as_far + 1) / (n_permutations + 1)

@@ -1,7 +1,7 @@
 """A value with its interval: what every row of a report shows.
 
-For new examples and, from two seeds on, new seeds (`ftlib.stats.variance.VarianceComponents`). With one seed an
-interval covers chance in the examples only: it is about that one training run and says nothing of another seed's.
+The interval is for new examples and, from two seeds on, new seeds (`ftlib.stats.variance.VarianceComponents`). With one
+seed it covers chance in the examples only: it is about that one training run and says nothing of another seed's.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,6 @@ class Interval(NamedTuple):
 
 def interval(
     values: ArrayLike,
-    rng: np.random.Generator | None = None,
     *,
     alpha: float = 0.05,
     clusters: ArrayLike | None = None,
@@ -36,17 +35,10 @@ def interval(
     number of examples that seeds and clusters leave (`ftlib.stats.paired.squeeze`); other scores get Student's t.
 
     Args:
-        values: `(n_seeds, n_examples)` or `(n_examples,)`.
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`, see `compare`.
         bounds: Least and greatest possible mean; 0 and 1 where all scores are 0 or 1.
 
     Returns:
         Value, low, high, with low <= value <= high within the bounds.
-
-    Raises:
-        FtlibError: See `ftlib.stats.variance.as_scores`.
 
     >>> [round(x, 4) for x in interval([0] * 10)]  # Wilson, none of 10
     [0.0, 0.0, 0.2775]
@@ -67,7 +59,6 @@ def metric_interval(
     labels: ArrayLike,
     predictions: ArrayLike,
     metric: str,
-    rng: np.random.Generator | None = None,
     *,
     alpha: float = 0.05,
     positive: int = 1,
@@ -76,19 +67,11 @@ def metric_interval(
     """A metric of labels with its interval, averaged over seeds.
 
     Args:
-        labels: `(n_examples,)` class numbers.
-        predictions: `(n_seeds, n_examples)` class numbers.
         metric: `accuracy`, `f1_macro`, `f1_binary` (of class `positive`) or `mcc`.
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
         positive: Class of `f1_binary`; pass each class in turn for F1 per class.
-        clusters: `(n_examples,)`, see `compare`.
 
     Returns:
         Value, low, high, within the metric's range; all NaN for the F1 of a class that occurs nowhere.
-
-    Raises:
-        FtlibError: See `ftlib.stats.linearize.label_values`.
 
     >>> metric_interval([1, 1, 0], [1, 0, 0], "f1_binary").value.__round__(4)
     0.6667
@@ -111,7 +94,6 @@ def metric_interval(
 def ratio_interval(
     numerators: ArrayLike,
     denominators: ArrayLike,
-    rng: np.random.Generator | None = None,
     *,
     alpha: float = 0.05,
     clusters: ArrayLike | None = None,
@@ -119,18 +101,11 @@ def ratio_interval(
     """Sum of numerators / sum of denominators with its interval, averaged over seeds (bits per byte, nats per token).
 
     Args:
-        numerators: `(n_seeds, n_examples)`.
         denominators: `(n_seeds, n_examples)`, or `(n_examples,)` for all seeds.
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`, see `compare`.
 
     Returns:
         Value, low, high in the unit of the ratio; never below 0 where no numerator is.
         A perplexity is the exp of all three.
-
-    Raises:
-        FtlibError: See `ftlib.stats.linearize.ratio_values`.
 
     >>> ratio_interval([2.0, 4.0], [1.0, 2.0])
     Interval(value=2.0, low=2.0, high=2.0)

@@ -1,19 +1,16 @@
-"""Learning curves: a method's scores at several numbers of labels, their mean, and the band around it.
+"""Learning curves: from how many labels on one method beats another, and how many labels a method needs.
 
-Between two measured numbers of labels k a mean curve is read as straight in log2 k. The band's half width at every k,
-measured or between, is that of `ftlib.stats.variance.VarianceComponents`: it covers new draws of training examples and
-new test examples, and at a measured k it is the interval that a comparison there would give (which for scores of 0 and
-1 imagines two more examples: `ftlib.stats.paired`).
-
-From how many labels on one method beats another, and how many labels a method needs: in numbers and in words.
-
-A few-shot study measures methods at k labelled examples per class, every method on the same nested draws. Method b
-overtakes a at the k from which on its mean curve is above a's for good, straight in log2 k between the k measured; a
-target is reached at the k from which on the mean curve stays at or above it. Either may lie before the first k measured
-(-inf) or beyond the last (inf), and so may the bounds of its interval, which is read off the band around the curve
-(`ftlib.stats.learning_curve.Band`). `docs/crossover.md` says why, and measures how often it is right.
+A few-shot study measures methods at k labelled examples per class, every method on the same nested samples. Between two
+k measured a mean curve is read as straight in log2 k. Method b overtakes a at the k from which on its mean curve is
+above a's for good; a target is reached at the k from which on the mean curve stays at or above it. Either may lie
+before the first k measured (-inf) or beyond the last (inf), and so may the bounds of its interval, which is read off
+the band around the curve. The band's half width at every k, measured or between, is that of
+`ftlib.stats.variance.VarianceComponents`: it covers new samples of training examples and new test examples, and at a
+measured k it is the interval that a comparison there would give (which for scores of 0 and 1 imagines two more
+examples: `ftlib.stats.paired`). `docs/crossover.md` says why, and measures how often it is right.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -33,8 +30,6 @@ from ftlib.stats.variance import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = ["Budget", "Crossing", "Curve", "crossing", "label_budget"]
 
 POINTS = 16
 """Places at which a band is followed from one number of labels to the next."""
@@ -65,9 +60,6 @@ class Curve(NamedTuple):
 
 def tables_of(*curves: Curve) -> list[dict[int, Array]]:
     """Check curves that belong together.
-
-    Args:
-        curves: One or more, over the same draws and test examples.
 
     Returns:
         For each curve: number of labels -> `(n_draws, n_examples)`, or one row.
@@ -115,8 +107,6 @@ def last_change(values: Array, logs: Array, *, touching: bool = False) -> float:
     """Where a curve, straight between its points, rises above 0 for good.
 
     Args:
-        values: `(n_points,)`.
-        logs: `(n_points,)` ascending places.
         touching: Whether 0 itself counts as above.
 
     Returns:
@@ -157,9 +147,6 @@ class Band:
 
         Args:
             tables: Number of labels, ascending, at least two -> `(n_draws, n_examples)` values, higher is better.
-            target: In the unit of the values.
-            alpha: 1 - confidence.
-            clusters: `(n_examples,)`: test examples that share a source count as one draw.
             touching: Whether the target itself counts as above it.
         """
         values = np.stack([by_cluster(table, clusters) for table in tables.values()])
@@ -194,9 +181,6 @@ class Band:
 
     def errors(self, weights: Array) -> tuple[Array, Array, Array]:
         """Standard errors of weighted means of the numbers of labels: see `ftlib.stats.variance.standard_errors`.
-
-        Args:
-            weights: `(n_points, n_numbers)`.
 
         Returns:
             From examples, from draws, and the least: each `(n_points,)`.
@@ -271,7 +255,6 @@ def crossing(
     a: Curve,
     b: Curve,
     *,
-    rng: np.random.Generator | None = None,
     alpha: float = 0.05,
     clusters: ArrayLike | None = None,
     higher_is_better: bool = True,
@@ -279,20 +262,12 @@ def crossing(
     """Find the number of labels per class from which on b is better than a.
 
     Args:
-        a: The method that may be overtaken.
         b: The method that may overtake it, on the same draws and test examples. A number of labels at which only one of
             the two was measured is left out.
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`: test examples that share a source count as one draw.
-        higher_is_better: False for losses.
 
     Returns:
         The crossing with its interval; NaN with a reason where the two share fewer than 2 numbers of labels, or where
         there are fewer than 2 draws of what draws.
-
-    Raises:
-        FtlibError: See `ftlib.stats.learning_curve.tables_of` and `ftlib.stats.variance.by_cluster`; or alpha.
 
     b - a is -0.2 at 4 labels and 0.2 at 16: nothing half way between 2 and 4 doublings, at 8.
 
@@ -318,7 +293,7 @@ def crossing(
         return Crossing(a.name, b.name, *[np.nan] * 5, *size, said, reason)
     up = 1.0 if higher_is_better else -1.0
     band = Band({k: up * (of_b[k] - of_a[k]) for k in shots}, alpha=alpha, clusters=clusters)
-    said = f"{_overtakes(a.name, b.name, band, shots)} ({_aside(band, shots, size, 'ahead from the first')})"
+    said = f"{_said(_OVERTAKES, band, shots, a=a.name, b=b.name)} ({_aside(band, shots, size, 'ahead from the first')})"
     return Crossing(a.name, b.name, band.shots, band.low, band.high, band.above(0), band.above(-1), *size, said, "")
 
 
@@ -326,7 +301,6 @@ def label_budget(
     curve: Curve,
     target: float,
     *,
-    rng: np.random.Generator | None = None,
     alpha: float = 0.05,
     clusters: ArrayLike | None = None,
     higher_is_better: bool = True,
@@ -335,19 +309,11 @@ def label_budget(
     """Find the number of labels per class from which on a method's mean stays at or above a target.
 
     Args:
-        curve: The method's scores.
         target: In the unit of the scores (accuracy: 0.7 is 70 points).
-        rng: Accepted so that every statistic has one signature; nothing is drawn.
-        alpha: 1 - confidence.
-        clusters: See `crossing`.
-        higher_is_better: False for losses, which are to stay at or below the target.
         unit: `points` shows the target times 100; any other unit shows it as it is.
 
     Returns:
         The number of labels with its interval; NaN with a reason as in `crossing`.
-
-    Raises:
-        FtlibError: See `crossing`; or a target that is not finite.
 
     0.5 at 4 labels and 0.7 at 16: 0.6 half way, at 8.
 
@@ -370,7 +336,7 @@ def label_budget(
     up, shots = (1.0 if higher_is_better else -1.0), list(tables)
     facing = {k: up * table for k, table in tables.items()}
     band = Band(facing, target=up * target, alpha=alpha, clusters=clusters, touching=True)
-    said = f"{_needs(name, goal, band, shots)} ({_aside(band, shots, size, 'reached from the first')})"
+    said = f"{_said(_NEEDS, band, shots, name=name, goal=goal)} ({_aside(band, shots, size, 'reached from the first')})"
     return Budget(name, target, band.shots, band.low, band.high, band.above(-1), *size, said, "")
 
 
@@ -380,38 +346,33 @@ def _size(*curves: dict[int, Array]) -> tuple[int, int]:
     return max(draws for draws, _ in shapes), shapes[0][1]
 
 
-def _overtakes(a: str, b: str, band: Band, shots: list[int]) -> str:
-    match _kind(band):
-        case "always":
-            return f"{b} is ahead of {a} from the first, {_labels(shots[0])}"
-        case "never":
-            return f"{b} is not ahead of {a} up to {_labels(shots[-1])}"
-        case "unknown":
-            return f"cannot tell whether {b} overtakes {a} within {_labels(shots[-1])}"
-        case "or more":
-            return f"{b} overtakes {a} at {_labels(band.low)} or more, and may not do so within {shots[-1]}"
-        case "or fewer":
-            return f"{b} overtakes {a} at {_labels(band.high)} or fewer, and may be ahead from the first, {shots[0]}"
-        case "at":
-            return f"{b} overtakes {a} at {_labels(band.shots)}"
-    return f"{b} overtakes {a} between {_number(band.low)} and {_labels(band.high)}"
+_OVERTAKES = {
+    "always": "{b} is ahead of {a} from the first, {first}",
+    "never": "{b} is not ahead of {a} up to {last}",
+    "unknown": "cannot tell whether {b} overtakes {a} within {last}",
+    "or more": "{b} overtakes {a} at {low} or more, and may not do so within {most}",
+    "or fewer": "{b} overtakes {a} at {high} or fewer, and may be ahead from the first, {least}",
+    "at": "{b} overtakes {a} at {at}",
+    "between": "{b} overtakes {a} between {low_number} and {high}",
+}
+_NEEDS = {
+    "always": "{name} reaches {goal} from the first, {first}",
+    "never": "{name} does not reach {goal} up to {last}",
+    "unknown": "cannot tell whether {name} reaches {goal} within {last}",
+    "or more": "{name} needs {low} or more for {goal}, and {most} may not be enough",
+    "or fewer": "{name} needs {high} or fewer for {goal}, and {least} may be enough",
+    "at": "{name} needs {at} for {goal}",
+    "between": "{name} needs between {low_number} and {high} for {goal}",
+}
 
 
-def _needs(name: str, goal: str, band: Band, shots: list[int]) -> str:
-    match _kind(band):
-        case "always":
-            return f"{name} reaches {goal} from the first, {_labels(shots[0])}"
-        case "never":
-            return f"{name} does not reach {goal} up to {_labels(shots[-1])}"
-        case "unknown":
-            return f"cannot tell whether {name} reaches {goal} within {_labels(shots[-1])}"
-        case "or more":
-            return f"{name} needs {_labels(band.low)} or more for {goal}, and {shots[-1]} may not be enough"
-        case "or fewer":
-            return f"{name} needs {_labels(band.high)} or fewer for {goal}, and {shots[0]} may be enough"
-        case "at":
-            return f"{name} needs {_labels(band.shots)} for {goal}"
-    return f"{name} needs between {_number(band.low)} and {_labels(band.high)} for {goal}"
+def _said(sentences: Mapping[str, str], band: Band, shots: list[int], **names: str) -> str:
+    """The sentence for which of the band's bounds are numbers."""
+    numbers = {"low": band.low, "high": band.high, "at": band.shots, "first": shots[0], "last": shots[-1]}
+    said = {name: _labels(number) for name, number in numbers.items() if np.isfinite(number)}
+    if np.isfinite(band.low):
+        said["low_number"] = _number(band.low)
+    return sentences[_kind(band)].format(**said, least=shots[0], most=shots[-1], **names)
 
 
 def _kind(band: Band) -> str:

@@ -23,7 +23,6 @@ def as_predictions(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray, 
     """Check labels and predicted labels, and number the classes that occur from 0.
 
     Args:
-        labels: `(n_examples,)` integers, none negative.
         predictions: `(n_seeds, n_examples)` or `(n_examples,)` integers, none negative.
 
     Returns:
@@ -68,16 +67,10 @@ def label_values(labels: ArrayLike, predictions: ArrayLike, metric: str, *, posi
     only one class was given or labelled.
 
     Args:
-        labels: `(n_examples,)` class numbers.
-        predictions: `(n_seeds, n_examples)` class numbers.
-        metric: `accuracy`, `f1_macro`, `f1_binary` or `mcc`.
         positive: The class that `f1_binary` is about; with another class number, the F1 of that class.
 
     Returns:
         `(n_seeds, n_examples)`; a row is NaN where its metric is undefined (F1 of a class that occurs nowhere).
-
-    Raises:
-        FtlibError: Unknown metric, or see `as_predictions`.
 
     One of two positives found, nothing else given: F1 = 2 / 3. Without the first example it is 0, without the second 1,
     without the third as before: influences 4/3, -2/3 and 0, less their mean 2/9.
@@ -97,13 +90,20 @@ def label_values(labels: ArrayLike, predictions: ArrayLike, metric: str, *, posi
 
 def _row(truth: NDArray, guess: NDArray, n_classes: int, metric: str, positive: int) -> Array:
     n, right = len(truth), guess == truth
-    given = np.bincount(guess, minlength=n_classes).astype(float)
-    labelled = np.bincount(truth, minlength=n_classes).astype(float)
+    hits, given, labelled = np.split(label_sums(truth, guess, n_classes), 3)
     if metric == "mcc":
-        return _mcc(truth, guess, right, given, labelled)
+        sums = right.sum(), given @ labelled, given @ given, labelled @ labelled
+        value = _correlation(n, *sums)
+        without = _correlation(
+            n - 1,
+            sums[0] - right,
+            sums[1] - labelled[guess] - given[truth] + right,
+            sums[2] - 2 * given[guess] + 1,
+            sums[3] - 2 * labelled[truth] + 1,
+        )
+        influence = (n - 1) * (value - without)
+        return value + influence - influence.mean()
     uses = given + labelled
-    hits = np.bincount(truth[right], minlength=n_classes)
-    f1 = np.divide(2 * hits, uses, out=np.zeros(n_classes), where=uses > 0)
     if metric == "f1_binary":
         if uses[positive] == 0:
             return np.full(n, np.nan)
@@ -111,29 +111,12 @@ def _row(truth: NDArray, guess: NDArray, n_classes: int, metric: str, positive: 
         share[positive] = 1.0
     else:
         share = (uses > 0) / (uses > 0).sum()
+    f1 = _f1(hits, uses)
     # A class that only the example left out uses has an F1 of 0 or 1 whatever is done: no influence.
     one = np.divide(share * f1, uses - 1, out=np.zeros(n_classes), where=uses > 1)
     both = np.divide(2 * share * (1 - f1), uses - 2, out=np.zeros(n_classes), where=uses > 2)
     influence = (n - 1) * np.where(right, both[truth], -one[guess] - one[truth])
     return share @ f1 + influence - influence.mean()
-
-
-def _mcc(truth: NDArray, guess: NDArray, right: NDArray, given: Array, labelled: Array) -> Array:
-    def correlation(n, hits, products, given_squares, labelled_squares):
-        scale = np.sqrt(np.maximum((n**2 - given_squares) * (n**2 - labelled_squares), 0.0))
-        return np.divide(n * hits - products, scale, out=np.zeros(np.shape(scale)), where=scale > 0)
-
-    n, hits, products = len(truth), right.sum(), given @ labelled
-    mcc = correlation(n, hits, products, given @ given, labelled @ labelled)
-    without = correlation(
-        n - 1,
-        hits - right,
-        products - labelled[guess] - given[truth] + right,
-        given @ given - 2 * given[guess] + 1,
-        labelled @ labelled - 2 * labelled[truth] + 1,
-    )
-    influence = (n - 1) * (mcc - without)
-    return mcc + influence - influence.mean()
 
 
 def ratio_values(numerators: ArrayLike, denominators: ArrayLike) -> Array:
@@ -143,11 +126,7 @@ def ratio_values(numerators: ArrayLike, denominators: ArrayLike) -> Array:
     (numerator - ratio * denominator) / (sum of the other denominators) (Cochran 1977, chapter 6).
 
     Args:
-        numerators: `(n_seeds, n_examples)`.
         denominators: `(n_seeds, n_examples)`, or `(n_examples,)` where every seed has the same.
-
-    Returns:
-        `(n_seeds, n_examples)`, in the unit of the ratio.
 
     Raises:
         FtlibError: Shapes that do not fit, or denominators that are negative or sum to 0.
@@ -179,10 +158,6 @@ def sum_values(counts: ArrayLike, metric: Callable[[NDArray], NDArray]) -> Array
 
     Args:
         counts: `(n_seeds, n_examples, n_counts)`: what each example adds to the sums (matches, lengths, tokens).
-        metric: Sums `(..., n_counts)` to values `(...)`.
-
-    Returns:
-        `(n_seeds, n_examples)`, in the unit of the metric.
 
     Raises:
         FtlibError: Wrong number of axes, or a metric that is not finite.
@@ -206,13 +181,12 @@ def sum_values(counts: ArrayLike, metric: Callable[[NDArray], NDArray]) -> Array
     return value + influence - influence.mean(axis=1, keepdims=True)
 
 
-def label_counts(labels: ArrayLike, predictions: ArrayLike, n_classes: int) -> NDArray[np.float64]:
-    """What an example adds to the counts that every metric of labels is a function of.
+def label_counts(labels: ArrayLike, predictions: ArrayLike, n_classes: int) -> Array:
+    """What each example adds to the sums that every metric of labels is a function of.
 
     Args:
-        labels: `(n_examples,)` class numbers below `n_classes`.
+        labels: `(n_examples,)` class numbers below `n_classes`, K.
         predictions: `(n_examples,)` class numbers of one run.
-        n_classes: K.
 
     Returns:
         `(n_examples, 3 K)`: rightly given class k, given class k, labelled class k.
@@ -225,21 +199,27 @@ def label_counts(labels: ArrayLike, predictions: ArrayLike, n_classes: int) -> N
     return np.concatenate([given * labelled, given, labelled], axis=1)
 
 
-def metric_of_counts(counts: NDArray, metric: str, *, positive: int = 1) -> NDArray[np.float64]:
-    """Metric of summed `label_counts`, for as many resamples at once as there are leading axes.
+def label_sums(labels: NDArray, predictions: NDArray, n_classes: int) -> Array:
+    """The sums of `label_counts` over all examples: `(3 K,)`.
+
+    >>> label_sums(np.array([0, 1]), np.array([1, 1]), 2).tolist()
+    [0.0, 1.0, 0.0, 2.0, 1.0, 1.0]
+    """
+    chosen = (labels[labels == predictions], predictions, labels)
+    return np.concatenate([np.bincount(some, minlength=n_classes) for some in chosen]).astype(float)
+
+
+def metric_of_counts(counts: ArrayLike, metric: str, *, positive: int = 1) -> Array:
+    """A metric of labels from its sums, for as many resamples at once as there are leading axes.
 
     Args:
         counts: `(..., 3 K)` sums (whole or weighted) of `label_counts`.
         metric: `accuracy`, `f1_macro`, `f1_binary` or `mcc`.
-        positive: Class of `f1_binary`.
 
     Returns:
-        `(...)`.
+        `(...)`; NaN for the F1 of a class that occurs nowhere, 0 for the MCC of one class only.
 
-    Raises:
-        FtlibError: Unknown metric.
-
-    >>> sums = label_counts([1, 1, 0], [1, 0, 0], 2).sum(axis=0)
+    >>> sums = label_sums(np.array([1, 1, 0]), np.array([1, 0, 0]), 2)
     >>> [round(float(metric_of_counts(sums, m)), 4) for m in ("accuracy", "f1_binary", "f1_macro", "mcc")]
     [0.6667, 0.6667, 0.6667, 0.5]
     """
@@ -250,11 +230,22 @@ def metric_of_counts(counts: NDArray, metric: str, *, positive: int = 1) -> NDAr
     if metric == "accuracy":
         return hits.sum(axis=-1) / n
     if metric == "mcc":
-        covariance = n * hits.sum(axis=-1) - (given * labelled).sum(axis=-1)
-        scale = np.sqrt((n**2 - (given**2).sum(axis=-1)) * (n**2 - (labelled**2).sum(axis=-1)))
-        return np.divide(covariance, scale, out=np.zeros_like(n), where=scale > 1e-9 * n**2)
-    both = given + labelled
-    f1 = np.divide(2 * hits, both, out=np.zeros_like(both), where=both > 0)
+        products = (given * labelled).sum(axis=-1)
+        return _correlation(n, hits.sum(axis=-1), products, (given**2).sum(axis=-1), (labelled**2).sum(axis=-1))
+    uses = given + labelled
+    f1 = _f1(hits, uses)
     if metric == "f1_binary":
-        return np.where(both[..., positive] > 0, f1[..., positive], np.nan)
-    return f1.sum(axis=-1) / (both > 0).sum(axis=-1)
+        return np.where(uses[..., positive] > 0, f1[..., positive], np.nan)
+    return f1.sum(axis=-1) / (uses > 0).sum(axis=-1)
+
+
+def _f1(hits: Array, uses: Array) -> Array:
+    """F1 of every class from how often it was rightly given, and given or labelled; 0 of one that occurs nowhere."""
+    return np.divide(2 * hits, uses, out=np.zeros_like(uses), where=uses > 0)
+
+
+def _correlation(n: ArrayLike, hits: Array, products: Array, given_squares: Array, labelled_squares: Array) -> Array:
+    """MCC from sums over the classes; 0 where only one class was given or labelled."""
+    scale = np.sqrt(np.maximum((n**2 - given_squares) * (n**2 - labelled_squares), 0.0))
+    # Weighted sums of one class alone may leave a little more than nothing.
+    return np.divide(n * hits - products, scale, out=np.zeros(np.shape(scale)), where=scale > 1e-9 * n**2)

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     """A row of a ranking."""
 
     rank: int
-    """1 + the number of methods established to be better: methods that cannot be told apart share ranks."""
+    """1 + the number of methods established to be better: methods not shown to differ share ranks."""
     name: str
     value: float
     tied_with: tuple[str, ...]
@@ -50,7 +50,10 @@ def compare_all(
     positive: int = 1,
     draws_nothing: Collection[str] | None = None,
 ) -> list[Pair]:
-    """Compare every pair of methods, corrected for being many (Holm).
+    """Compare every pair of methods by a mean or by a metric of labels, corrected for being many (Holm).
+
+    A metric of labels is compared in its linear form (`ftlib.stats.linearize`), as a mean is. With one seed its p-value
+    comes from a permutation test, and the interval is widened to hold 0 where the two disagree.
 
     Intervals stay at 1 - alpha each; a "better" or "worse" must survive the correction, and where it does not the
     sentence says so. A verdict of "same" is one claim at alpha and is not corrected.
@@ -58,24 +61,15 @@ def compare_all(
     Args:
         scores: Method -> `(n_seeds, n_examples)` scores; with `metric`, class numbers that were predicted. For ratios
             give `ftlib.stats.linearize.ratio_values`.
-        margin: Smallest difference that matters.
         alpha: 1 - confidence, and the chance of any wrong "better" or "worse" in the whole family.
-        rng: Draws the permutations where a metric with one seed needs them.
         pairs: The plan's comparisons; all pairs where left out.
-        clusters: `(n_examples,)`, see `ftlib.stats.verdict.compare`.
-        unit: See `ftlib.stats.verdict.compare`.
-        higher_is_better: False for losses.
         labels: `(n_examples,)` class numbers, with `metric`.
-        metric: A metric of labels, see `ftlib.stats.verdict.compare_metric`; None: the mean of the scores.
-        positive: Class of `f1_binary`.
+        metric: `accuracy`, `f1_macro`, `f1_binary` or `mcc`; None: the mean of the scores.
         draws_nothing: Methods without chance of their own (majority, zero-shot), whose single row is all there is to
             know. None: where some method has several seeds, those with a single row.
 
     Returns:
         One `Pair` for each comparison, in the order of `pairs`.
-
-    Raises:
-        FtlibError: See `ftlib.stats.verdict.compare`; or a pair names a method that is not in `scores`.
 
     >>> right, wrong = np.ones(50), np.zeros(50)
     >>> found = compare_all({"x": right, "y": wrong, "z": right}, margin=0.01, rng=np.random.default_rng(0))
@@ -127,16 +121,12 @@ def compare_all(
 def ranking(values: Mapping[str, float], pairs: Iterable[Pair], *, higher_is_better: bool = True) -> list[Place]:
     """Rank methods so that ties show as ties.
 
-    A method's rank is 1 + the number of methods established to be better than it. "Cannot be told apart" does not
+    A method's rank is 1 + the number of methods established to be better than it. "Not shown to differ" does not
     carry over from pair to pair (x ties y, y ties z, x beats z), so every place names whom it ties with.
 
     Args:
         values: Method -> value, which orders methods of one rank.
         pairs: From `compare_all`. Pairs that were not compared count as ties.
-        higher_is_better: Direction of the values.
-
-    Returns:
-        Places, best rank first.
 
     Raises:
         FtlibError: A pair names a method without a value.

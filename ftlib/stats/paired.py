@@ -1,9 +1,8 @@
-"""Intervals, paired tests and corrections: arrays in, numbers out.
+"""The difference of two methods in numbers: interval, p-value, and how surely it lies within the margin.
 
-Shapes are `(n_seeds, n_examples)` as in `ftlib.stats.variance`, which holds the intervals that cover seeds as well as
-examples; `ftlib.stats.bootstrap` has the bootstrap and the permutation tests, `ftlib.stats.power` what a plan can show.
-
-The difference of two methods in numbers: interval, p-value, and how surely it lies within the margin.
+And what it is made of: Wilson's interval, McNemar's test, Student's t, Holm's correction. Variances that cover seeds as
+well as examples are in `ftlib.stats.variance`, permutation tests in `ftlib.stats.bootstrap`, what a plan can show in
+`ftlib.stats.power`.
 """
 
 from dataclasses import replace
@@ -20,14 +19,6 @@ from ftlib.stats.variance import Array, VarianceComponents, check_alpha, is_bina
 
 def wilson(successes: float, n: float, alpha: float = 0.05) -> tuple[float, float]:
     """Wilson's interval for a rate (Wilson 1927; Brown, Cai and DasGupta 2001).
-
-    Args:
-        successes: How many of `n` were right.
-        n: How many were tried; independent of one another.
-        alpha: 1 - confidence.
-
-    Returns:
-        Lower and upper bound, in [0, 1].
 
     Raises:
         FtlibError: n is not positive, or successes is outside 0 to n.
@@ -63,10 +54,6 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
 
     Only the examples that exactly one of the two got right count; under the null each is a fair coin. The mid-p form
     counts half of the observed outcome and is the less timid of the two (Fagerland, Lydersen and Laake 2013).
-
-    Args:
-        a: `(n_examples,)` of 0 and 1, one run.
-        b: The same examples.
 
     Returns:
         Exact and mid-p two-sided p-values.
@@ -104,9 +91,6 @@ def mcnemar_counts(only_a: int, only_b: int) -> tuple[float, float]:
 def holm(p_values: ArrayLike) -> Array:
     """Holm's step-down correction: adjusted p-values that hold for the family as a whole (Holm 1979).
 
-    Args:
-        p_values: `(n_comparisons,)`.
-
     Returns:
         `(n_comparisons,)` in the order given; compare each with alpha.
 
@@ -128,38 +112,11 @@ def holm(p_values: ArrayLike) -> Array:
     return adjusted
 
 
-def equivalence(a: ArrayLike, b: ArrayLike, margin: float, *, clusters: ArrayLike | None = None) -> float:
-    """P-value of two one-sided tests: small means a and b differ by less than `margin` (Schuirmann 1987).
-
-    Args:
-        a: `(n_seeds, n_examples)`.
-        b: The same examples and seeds.
-        margin: Smallest difference that matters, in the unit of the scores.
-        clusters: `(n_examples,)`, see `variance_components`.
-
-    Returns:
-        The larger of the two one-sided p-values.
-
-    Raises:
-        FtlibError: See `paired`; or a margin that is not positive.
-
-    Differences 0.1 and -0.1: mean 0, standard error 0.1, so t = 10 with one degree of freedom on both sides.
-
-    >>> round(equivalence([0.1, 0.0], [0.0, 0.1], margin=1.0), 4)  # 1/2 - arctan(10) / pi
-    0.0317
-    """
-    if not margin > 0:
-        raise FtlibError(f"margin: found {margin}; allowed: a positive number, in the unit of the scores")
-    a, b = paired(a, b)
-    return variance_components(a - b, clusters).p_equivalent(margin)
-
-
 def t_interval(values: ArrayLike, alpha: float = 0.05) -> tuple[float, float, float]:
     """Mean of one list of numbers with Student's t interval: for runs that come as one score each.
 
     Args:
         values: `(n_runs,)` scores, or paired differences.
-        alpha: 1 - confidence.
 
     Returns:
         Mean, lower bound, upper bound.
@@ -222,18 +179,10 @@ def difference(
 
     Args:
         a: `(n_seeds, n_examples)` scores or linear values of a metric; one row stands for every seed.
-        b: The same examples and seeds.
         margin: Smallest difference that matters; 0: any does.
-        alpha: 1 - confidence.
-        clusters: `(n_examples,)`: examples that share a source count as one draw.
         bounds: Range of the metric, so that no bound claims the impossible; 0 and 1 where all scores are 0 or 1.
         p_exact: P-value of an exact or permutation test. The larger p-value stands, and the interval is widened
             to hold 0 where that is above alpha, so that the two never disagree.
-        name_a: What to call `a` in an error.
-        name_b: What to call `b` in an error.
-
-    Returns:
-        See `Difference`.
 
     Raises:
         FtlibError: See `ftlib.stats.variance.paired`; or margin or alpha that are not allowed.
@@ -316,21 +265,6 @@ def label_swap_test(
     clusters: ArrayLike | None = None,
 ) -> float:
     """Permutation test that two runs are alike in a metric of labels; see `ftlib.stats.bootstrap.swap_test`.
-
-    Args:
-        labels: `(n_examples,)` class numbers.
-        a: `(n_examples,)` class numbers that one run gave, or one row.
-        b: The same for the other.
-        metric: See `ftlib.stats.linearize.label_values`.
-        rng: Draws the permutations.
-        positive: Class of `f1_binary`.
-        clusters: `(n_examples,)`: examples of one source are swapped together.
-
-    Returns:
-        Two-sided p-value.
-
-    Raises:
-        FtlibError: See `ftlib.stats.linearize.as_predictions`.
 
     >>> label_swap_test([0, 1], [0, 1], [0, 1], "mcc", np.random.default_rng(0))
     1.0

@@ -13,11 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ftlib.core.errors import FtlibError
-from ftlib.stats.variance import Array, VarianceComponents, half_width, standard_errors
+from ftlib.stats.variance import Array, VarianceComponents, check_alpha, half_width, standard_errors
 
 MOST_EXAMPLES = 10_000_000
 """A comparison that needs more examples than this is called one that examples do not decide."""
-
 
 MOST_SEEDS = 200
 """The same for seeds."""
@@ -87,16 +86,8 @@ def power_of(
     """Chance that a comparison will establish a difference, or equivalence.
 
     Args:
-        difference: True difference, in the unit of the score.
-        n_examples: Test examples, shared by both methods.
-        n_seeds: Runs of each method.
-        chance: Variances of the paired difference.
-        alpha: Level of the two-sided test; the equivalence test runs at alpha on each side.
         margin: Smallest difference that matters; 0 leaves equivalence out.
         comparisons: Size of the family; a difference must hold at alpha / comparisons, Holm's strictest step.
-
-    Returns:
-        The three probabilities; see `Power`.
 
     Raises:
         FtlibError: Fewer than 2 examples or 1 seed, or alpha outside (0, 0.5).
@@ -141,14 +132,9 @@ def minimum_detectable_difference(
     """Smallest true difference in accuracy that a comparison will establish with the wanted power.
 
     Args:
-        n_examples: Test examples.
-        n_seeds: Runs of each method.
         discordance: Share of examples that exactly one of the two gets right; often 0.1 to 0.2, less for near twins.
         seed_sd: Standard deviation over seeds of the difference, as a fraction.
         repeated: Share of the discordance that falls on the same examples with every seed.
-        power: Wanted chance of establishing the difference.
-        alpha: Level of the two-sided test.
-        comparisons: Size of the family, see `power_of`.
 
     Returns:
         The difference as a fraction (0.029 = 2.9 points); infinite where no difference up to 1 is detectable.
@@ -185,96 +171,60 @@ def planning_sentence(
     discordance: float,
     seed_sd: float = 0.0,
     power: float = 0.8,
-    alpha: float = 0.05,
     comparisons: int = 1,
 ) -> str:
     """Say what a plan can show, before anything trains; arguments as `minimum_detectable_difference`.
 
     >>> said = planning_sentence(872, 1, discordance=0.1)
     >>> said.partition(" (80 %")[0]
-    'with 872 examples and 1 seed, differences under 3.0 points cannot be told apart'
+    'with 872 examples and 1 seed, differences under 3.0 points will not be shown'
     """
-    least = minimum_detectable_difference(
-        n_examples,
-        n_seeds,
-        discordance=discordance,
-        seed_sd=seed_sd,
-        power=power,
-        alpha=alpha,
-        comparisons=comparisons,
-    )
+    plan = {"discordance": discordance, "seed_sd": seed_sd, "power": power, "comparisons": comparisons}
+    least = minimum_detectable_difference(n_examples, n_seeds, **plan)
     number = "of any size" if np.isinf(least) else f"under {100 * least:.1f} points"
     seeds = f"{n_seeds} seed{'s' if n_seeds > 1 else ''}"
     spread = f" and seeds spread by {100 * seed_sd:g} points" if seed_sd and n_seeds > 1 else ""
     family = f" among {comparisons} comparisons" if comparisons > 1 else ""
     caution = "; one seed speaks for that training run only" if n_seeds == 1 else ""
     return (
-        f"with {grouped(n_examples)} examples and {seeds}, differences {number} cannot be told apart{family} "
+        f"with {grouped(n_examples)} examples and {seeds}, differences {number} will not be shown{family} "
         f"({100 * power:g} % power, if the two disagree in being right on {100 * discordance:g} % of the "
         f"examples{spread}){caution}"
     )
 
 
 def examples_needed(
-    difference: float,
-    n_seeds: int,
-    chance: DifferenceVariance,
-    *,
-    margin: float = 0.0,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    comparisons: int = 1,
+    difference: float, n_seeds: int, chance: DifferenceVariance, *, power: float = 0.8, **rules: float
 ) -> int | None:
     """Fewest examples with which a true difference is settled: established, or shown to be within the margin.
 
     Args:
-        difference: True difference, in the unit of the score.
-        n_seeds: Runs of each method, kept as they are.
-        chance: Variances of the paired difference.
-        margin: Smallest difference that matters; 0 leaves equivalence out.
-        power: Wanted chance of a settled comparison.
-        alpha: Level of the test.
-        comparisons: Size of the family, see `power_of`.
+        **rules: `margin`, `alpha` and `comparisons` of `power_of`.
 
     Returns:
         Number of examples, or None where `MOST_EXAMPLES` would not be enough.
-
-    Raises:
-        FtlibError: See `power_of`.
 
     ((1.96 + 0.84) / 0.02)^2 * 0.2 = 3 925, and a little for Student's t:
 
     >>> examples_needed(0.02, 1, DifferenceVariance.planned(0.2))
     3927
     """
-    rules = {"alpha": alpha, "margin": margin, "comparisons": comparisons}
     return _fewest(lambda n: power_of(difference, n, n_seeds, chance, **rules).settled >= power, 2, MOST_EXAMPLES)
 
 
 def seeds_needed(
-    difference: float,
-    n_examples: int,
-    chance: DifferenceVariance,
-    *,
-    margin: float = 0.0,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    comparisons: int = 1,
+    difference: float, n_examples: int, chance: DifferenceVariance, *, power: float = 0.8, **rules: float
 ) -> int | None:
     """Fewest seeds (at least 2) with which a true difference is settled; arguments as `examples_needed`.
 
     Returns:
         Number of seeds, or None where `MOST_SEEDS` would not be enough: the examples are what is missing.
 
-    Raises:
-        FtlibError: See `power_of`.
-
     Two methods that differ by 1 point on 100 examples are not settled by any number of seeds:
 
     >>> seeds_needed(0.01, 100, DifferenceVariance.planned(0.2)) is None
     True
     """
-    rules = {"alpha": alpha, "margin": margin, "comparisons": comparisons}
     return _fewest(lambda s: power_of(difference, n_examples, s, chance, **rules).settled >= power, 2, MOST_SEEDS)
 
 
@@ -290,8 +240,7 @@ def grouped(number: int) -> str:
 def _check(n_examples: int, n_seeds: int, alpha: float) -> None:
     if n_examples < 2 or n_seeds < 1:
         raise FtlibError(f"found {n_examples} examples and {n_seeds} seeds; allowed: at least 2 examples and 1 seed")
-    if not 0 < alpha < 0.5:
-        raise FtlibError(f"alpha: found {alpha}; allowed: between 0 and 0.5, usually 0.05")
+    check_alpha(alpha)
 
 
 def _standard_deviation(n_examples: int, n_seeds: int, chance: DifferenceVariance) -> float:

@@ -24,7 +24,6 @@ def compare_unpaired(
     name_b: str = "b",
     unit: str = "points",
     higher_is_better: bool = True,
-    rng: np.random.Generator | None = None,
 ) -> Comparison:
     """Compare the means of two lists of runs that share neither draws nor seeds (Welch 1947).
 
@@ -35,13 +34,6 @@ def compare_unpaired(
     Args:
         a: `(n_runs_a,)` scores, one for each run.
         b: `(n_runs_b,)` scores.
-        margin: Smallest difference that matters, in the unit of the scores (accuracy: 0.01 is 1 point); 0: any does.
-        alpha: 1 - confidence; equivalence is tested at alpha on each side.
-        name_a: Name in the sentence.
-        name_b: Name in the sentence.
-        unit: `points` shows scores times 100; any other unit shows them as they are.
-        higher_is_better: False for losses. The difference stays a - b, the verdict follows the direction.
-        rng: Accepted so that every comparison has one signature; nothing is drawn.
 
     Returns:
         See `Comparison`. `more_examples` is None: run-level scores say nothing of examples. `more_seeds` is the number

@@ -5,24 +5,14 @@ examples in every row. Two sources of chance are kept apart throughout: which ex
 which seeds the runs happened to draw. With three seeds a bootstrap over runs is far too narrow (measured in
 `docs/calibration.md`), so every interval of ftlib comes from the variance components of this table and Student's t.
 
-How far chance may have moved a gap between groups over few seeds: what seeds do is learned from all groups.
-
-Two of twelve groups are 66 pairs to pick from, and three seeds leave two degrees of freedom: an interval from one
-pair's seeds alone, widened for 66 picks, says "0 to 100 points" of everything. But all groups met the same seeds. So a
-group's rate is read as mean + seed + group and seed together + flips of single examples. The variance of the flips is
-known from the examples; that of group and seed together, one number for all groups, is estimated with
-(groups - 1) (seeds - 1) degrees of freedom by the equation of Paule and Mandel (1982). What a seed does to all groups
-alike cancels in a gap. With two groups it is much what `ftlib.stats.variance` says. `tests/test_report_groups.py`
-simulates how often it is right.
+`gap_spread` says the same of a gap between groups of people, where what seeds do is learned from all groups.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import stdtrit
 
 from ftlib.core.errors import FtlibError
 
@@ -34,10 +24,6 @@ def as_scores(scores: ArrayLike, name: str = "scores") -> Array:
 
     Args:
         scores: `(n_seeds, n_examples)`, or `(n_examples,)` for one run. Booleans count as 0 and 1.
-        name: What to call the array in an error.
-
-    Returns:
-        `(n_seeds, n_examples)` float64.
 
     Raises:
         FtlibError: Not numbers, not one or two axes, fewer than 2 examples, no seed, or a value that is not finite.
@@ -89,16 +75,7 @@ def paired(a: ArrayLike, b: ArrayLike, name_a: str = "a", name_b: str = "b") -> 
     One row against several stands for every seed: a method that draws nothing (majority, zero-shot) runs once.
 
     Args:
-        a: `(n_seeds, n_examples)` or `(n_examples,)`.
         b: The same examples in the same order; the same seeds, or one row.
-        name_a: What to call `a` in an error.
-        name_b: What to call `b` in an error.
-
-    Returns:
-        Both as `(n_seeds, n_examples)`.
-
-    Raises:
-        FtlibError: See `as_scores`; or the numbers of examples or of seeds do not fit.
 
     >>> x, y = paired([[1, 0], [1, 1]], [0, 1])
     >>> x.shape, y.tolist()
@@ -126,7 +103,6 @@ def by_cluster(values: Array, clusters: ArrayLike | None) -> Array:
     means stay what they were and unequal clusters are handled as a ratio estimate (Miller 2024, section 2.2).
 
     Args:
-        values: `(n_seeds, n_examples)`.
         clusters: `(n_examples,)`, anything that can be compared; None: every example is its own cluster.
 
     Returns:
@@ -184,6 +160,8 @@ class VarianceComponents:
     """Variance between examples that is the same for every seed; with one seed all of it."""
     var_rest: float
     """Variance of an example from seed to seed; 0 with one seed."""
+    seeds_df: int | None = None
+    """Degrees of freedom of `seeds_se` and `least_se` where they are not n_seeds - 1."""
 
     @property
     def se(self) -> float:
@@ -192,7 +170,8 @@ class VarianceComponents:
 
     def half_width(self, alpha: float = 0.05) -> float:
         """Half the width of the 1 - alpha interval."""
-        return float(half_width(self.examples_se, self.seeds_se, self.least_se, self.n_seeds, self.n_examples, alpha))
+        errors = self.examples_se, self.seeds_se, self.least_se
+        return float(half_width(*errors, self.n_seeds, self.n_examples, alpha, self.seeds_df))
 
     def tail(self, null: float, side: int) -> float:
         """One-sided p-value: the chance, were the mean `null`, of one at least this far to `side` (+1 or -1)."""
@@ -231,16 +210,6 @@ class VarianceComponents:
 def variance_components(values: ArrayLike, clusters: ArrayLike | None = None) -> VarianceComponents:
     """Split the chance in a table of scores into seeds, examples and rest.
 
-    Args:
-        values: `(n_seeds, n_examples)` scores, or differences of two methods' scores.
-        clusters: `(n_examples,)`: examples that share a source count as one draw.
-
-    Returns:
-        The mean with its standard errors; see `VarianceComponents`.
-
-    Raises:
-        FtlibError: See `as_scores` and `by_cluster`.
-
     One seed gives the textbook standard error, sd / sqrt(n): here sqrt(0.5 / 2) = 0.5.
 
     >>> s = variance_components([[0.0, 1.0]])
@@ -277,13 +246,6 @@ def standard_errors(
 
     Works on arrays of mean squares, so that `ftlib.stats.power` asks the very same formula what it will do.
 
-    Args:
-        ms_seeds: Mean square between seeds; ignored with one seed.
-        ms_examples: Mean square between examples.
-        ms_rest: Mean square of the rest.
-        n_seeds: S.
-        n_examples: n.
-
     Returns:
         `examples_se`, `seeds_se` and `least_se` of `VarianceComponents`.
 
@@ -308,9 +270,9 @@ def half_width(
     n_seeds: int,
     n_examples: int,
     alpha: float,
+    seeds_df: int | None = None,
 ) -> Array | float:
-    """Half the width of the 1 - alpha interval of a two-way mean; see `VarianceComponents`, whose fields the arguments
-    are.
+    """Half the width of the 1 - alpha interval of a two-way mean, from the fields of `VarianceComponents`.
 
     One seed: Student's t, here 12.706 with one degree of freedom.
 
@@ -323,7 +285,7 @@ def half_width(
     t_examples = -float(stdtrit(n_examples - 1, alpha / 2))
     if n_seeds == 1:
         return t_examples * examples_se
-    t_seeds = -float(stdtrit(n_seeds - 1, alpha / 2))
+    t_seeds = -float(stdtrit(n_seeds - 1 if seeds_df is None else seeds_df, alpha / 2))
     return np.maximum(np.hypot(t_examples * examples_se, t_seeds * seeds_se), t_seeds * least_se)
 
 
@@ -336,31 +298,13 @@ def is_binary(scores: Array) -> bool:
     return bool(((scores == 0) | (scores == 1)).all())
 
 
-@dataclass(frozen=True)
-class Pooled(VarianceComponents):
-    """A spread whose part from seeds was learned from several groups."""
-
-    seeds_df: int
-    """Degrees of freedom of `seeds_se` and `least_se`."""
-
-    def half_width(self, alpha: float = 0.05) -> float:
-        """Half the width of the 1 - alpha interval; as `Spread.half_width` but for the degrees of freedom."""
-        examples = -float(stdtrit(self.n_examples - 1, alpha / 2)) * self.examples_se
-        if self.n_seeds == 1:
-            return examples
-        t = -float(stdtrit(self.seeds_df, alpha / 2))
-        return float(max(np.hypot(examples, t * self.seeds_se), t * self.least_se))
-
-
 def between(rates: ArrayLike, flips: ArrayLike) -> float:
     """Variance of what a seed does to one group and not to the others (Paule and Mandel 1982).
 
     Args:
-        rates: (n_seeds, n_groups).
-        flips: (n_groups,) variance of a group's rate from seed to seed that its examples alone explain.
-
-    Returns:
-        0 where the flips explain all.
+        rates: `(n_seeds, n_groups)`.
+        flips: `(n_groups,)` variance of a group's rate from seed to seed that its examples alone explain; where they
+            explain all, the variance is 0.
 
     Two groups, two seeds, nothing flips: the four rates are 0.05 from their groups' means, which is
     4 * 0.05^2 / ((2 - 1) * (2 - 1)) = 0.01.
@@ -368,6 +312,8 @@ def between(rates: ArrayLike, flips: ArrayLike) -> float:
     >>> round(between([[0.5, 0.5], [0.6, 0.4]], [0.0, 0.0]), 6)
     0.01
     """
+    from scipy.optimize import brentq
+
     rates, flips = np.asarray(rates, dtype=float), np.asarray(flips, dtype=float)
     off, df = rates - rates.mean(axis=0), (rates.shape[0] - 1) * (rates.shape[1] - 1)
 
@@ -385,13 +331,20 @@ def between(rates: ArrayLike, flips: ArrayLike) -> float:
 def gap_spread(
     values: Array, sides: Sequence[tuple[Sequence[Array], Array]], clusters: Sequence[str] | None
 ) -> VarianceComponents:
-    """The spread of a weighted sum of groups' rates.
+    """Variances of a weighted sum of groups' rates, such as a gap; what seeds do is learned from all groups.
+
+    Two of twelve groups are 66 pairs to pick from, and three seeds leave two degrees of freedom: an interval from one
+    pair's seeds alone, widened for 66 picks, says "0 to 100 points" of everything. But all groups met the same seeds.
+    So a group's rate is read as mean + seed + group and seed together + flips of single examples. The variance of the
+    flips is known from the examples; that of group and seed together, one number for all groups, is estimated with
+    (groups - 1) (seeds - 1) degrees of freedom (`between`). What a seed does to all groups alike cancels in a gap. With
+    two groups it is much what `variance_components` says. `tests/test_report_groups.py` simulates how often it is
+    right.
 
     Args:
-        values: (n_seeds, n_examples) whose mean it is (`ftlib.report.sections.fairness.linear`).
+        values: Their mean is the sum.
         sides: What it sums: before and after adapting, or one of them. Of each the tables of all groups, every one
-            (n_seeds, n_examples) values whose mean is the group's rate, and (n_groups,) weights.
-        clusters: (n_examples,) what examples share a source with; None: nothing.
+            `(n_seeds, n_examples)` values whose mean is the group's rate, and `(n_groups,)` weights.
     """
     found = variance_components(values, clusters)
     if found.n_seeds == 1:
@@ -406,5 +359,5 @@ def gap_spread(
         seeds += float((weights**2).sum()) * shared / found.n_seeds
         alone += float((weights**2 * flips).sum()) / found.n_seeds
     groups = len(sides[0][1])
-    pooled = {"seeds_se": seeds**0.5, "least_se": (seeds + alone) ** 0.5}
-    return Pooled(**asdict(found) | pooled, seeds_df=(groups - 1) * (found.n_seeds - 1))
+    seeds_df = (groups - 1) * (found.n_seeds - 1)
+    return replace(found, seeds_se=seeds**0.5, least_se=(seeds + alone) ** 0.5, seeds_df=seeds_df)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 
 if TYPE_CHECKING:
@@ -149,9 +150,9 @@ def divided(spec: Experiment) -> bool:
     for name, (allowed, advice) in _KNOWN.items():
         if (found := _said(name) or allowed) != allowed:
             raise FtlibError(f"{name}: found {found}, allowed with ACCELERATE_USE_FSDP=true: {allowed}; {advice}")
-    if spec.method == "qlora":
+    if METHODS[spec.method].quantised:
         raise FtlibError(
-            "method: qlora keeps weights in four bits, which FSDP does not divide; lora, or leave out FSDP"
+            f"method: {spec.method} keeps weights in four bits, which FSDP does not divide; lora, or leave out FSDP"
         )
     return True
 

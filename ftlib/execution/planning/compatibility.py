@@ -27,7 +27,6 @@ from ftlib.config.methods import (
     CLASSIFICATION,
     ENCODER,
     ENCODER_DECODER,
-    LANGUAGE_MODELING,
     METHODS,
     context_of,
     family_of,
@@ -45,10 +44,6 @@ from ftlib.records import provenance
 if TYPE_CHECKING:
     from ftlib.execution.scheduler import Planned
     from ftlib.models.loading import Model
-
-ASKED = ("finetune", "peft_adapters", "distillation")
-"""Files of methods that change the model, and so may not fit it; preparing them reads no text."""
-
 
 READ = ("method", "method_args", "max_length", "context", "stride")
 """Fields that an answer depends on, beside the model and the number of labels."""
@@ -98,7 +93,7 @@ def prompts_that_do_not_fit(specs: Sequence[Experiment], task_of: Callable[[Expe
     kinds: dict[str, list[Experiment]] = {}
     for spec in specs:
         task = task_of(spec)
-        if not METHODS[spec.method].model or task.kind != CLASSIFICATION or not task.label_words:
+        if not METHODS[spec.method].model or not task.label_words:
             continue
         config = read_config(weights.find(spec.model).folder)
         if family_of(config) == ENCODER or context_of(config) is None:
@@ -134,7 +129,7 @@ def _too_long(kind: Sequence[Experiment], task: Task) -> str:
                 f"around it {around}, and {first.model} sees {context} at once; set max_length to at most "
                 f"{max(1, context - around)}, which cuts longer texts"
             )
-    if METHODS[first.method].module != "in_context":
+    if not METHODS[first.method].needs_shots:
         return ""
 
     def fits(name: str, number: int, spec: Experiment) -> bool:
@@ -216,7 +211,7 @@ def _tokenizer(folder: Path, model: str) -> Any:
 def is_asked(spec: Experiment) -> bool:
     """Whether a run's method may not fit its model; 4 bits cannot be tried without the weights they stand for."""
     method = METHODS[spec.method]
-    return method.model and method.module in ASKED and not method.needs
+    return method.model and method.tried_on_model
 
 
 def keep(spec: Experiment, task: Task, said: str) -> None:
@@ -250,7 +245,7 @@ def _ask(questions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _without_lm_head(spec: Experiment, task: Task) -> str:
     """Text can be modelled only by what was stored with the layer that predicts tokens."""
     config = read_config(weights.find(spec.model).folder)
-    if task.kind != LANGUAGE_MODELING or has_lm_head(config):
+    if task.has_labels or has_lm_head(config):
         return ""
     return (
         f"model: {spec.method} on text needs the layer that predicts tokens, and {spec.model} was stored without it; "

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import DECODER, ENCODER, LANGUAGE_MODELING, METHODS
+from ftlib.config.methods import DECODER, ENCODER, METHODS
 from ftlib.core.atomic import write_json
 from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
@@ -118,7 +118,7 @@ def _seconds_per_token(read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFra
 
 def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Predictor) -> dict[str, Any]:
     """Seconds that measuring takes, by what is measured: the test part, the validation part, the general text."""
-    modelled = task.kind == LANGUAGE_MODELING
+    modelled = not task.has_labels
     longest, test = None if modelled else spec.max_length, task.test_set(spec.eval_limit)
     size = len(test) if model is None else TOGETHER if model.family == ENCODER and not modelled else 8
     lengths = text_lengths(test["text"], model, longest)
@@ -295,7 +295,7 @@ def _looked_at(
     examples = looked_at(watched, spec, steps * size, times)
     found = _lengths(trainable.encode(examples))
     longest = examples.iloc[np.argsort(-examples["text"].str.len().to_numpy(), kind="stable")[: 4 * size]]
-    modelled = next(iter(tasks.values())).kind == LANGUAGE_MODELING
+    modelled = not next(iter(tasks.values())).has_labels
     return times * (int(found.sum()) if modelled else read_at(found, 4 * size)), longest
 
 
@@ -326,7 +326,7 @@ def run_trial(specs: Sequence[Experiment]) -> dict[str, Any]:
     found: dict[str, Any] = {"open_seconds": time.perf_counter() - start, "before_seconds": 0.0}
     draws = [drawn_examples(one, task) for one in specs]
     with _own_cache():
-        if model is not None and (task.kind == LANGUAGE_MODELING or task.label_words):
+        if model is not None and (not task.has_labels or task.label_words):
             found["before_seconds"] = timed(partial(METHODS["zero_shot"].prepare(), model, spec, task, None))
         tried = _training if METHODS[spec.method].trains else _fitting
         more, variants = tried(specs, task, model, draws)
@@ -390,7 +390,7 @@ def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
     others = sum(
         _reading(spec, other, model, shared.answers(name))["eval_seconds"]
         for name, other in continual.others(spec).items()
-        if other.kind != LANGUAGE_MODELING or model.family == DECODER
+        if other.has_labels or model.family == DECODER
     )
     peaks = provenance.peak_memory()
     peaks["peak_memory_bytes"] += grown

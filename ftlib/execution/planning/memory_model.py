@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import CLASSIFICATION, ENCODER, LANGUAGE_MODELING, METHODS, family_of, read_config
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.core.format import size
+from ftlib.data.kinds import KINDS
 from ftlib.models import weights
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ def footprint(spec: Experiment, shape: Shape | None, kind: str, family: str) -> 
     if shape is None:
         return Footprint(FLOOR["none"], 0, 0, 0, 0)
     moving = moved(spec, shape) if method.trains else 0
-    adapters = 0 if spec.method in (*ALL_MOVE, "last_layers", "bitfit") else moving
-    length = spec.max_length if kind == CLASSIFICATION else spec.context or WINDOW
+    adapters = moving if method.moves == "added" else 0
+    length = getattr(spec, KINDS[kind].cut_by) or WINDOW
     # Arithmetic in float32 keeps numbers of twice the size.
     wide = 2 if spec.dtype == "float32" else 1
     if method.trains:
@@ -147,14 +148,11 @@ def footprint(spec: Experiment, shape: Shape | None, kind: str, family: str) -> 
             # Each layer's input stays, and one layer at a time is computed again (Korthikanti et al. 2022, section 5).
             kept = shape.layers * 2 * texts * length * shape.hidden + each
     else:
-        texts = EVALUATED if kind != LANGUAGE_MODELING and family == ENCODER else 1
+        texts = EVALUATED if KINDS[kind].has_labels and family == ENCODER else 1
         kept = activations(texts * length, shape.hidden, shape.inner)
     floor = FLOOR["trains" if method.trains else "model"]
     held = FLOAT * (shape.parameters + adapters)
     return Footprint(floor, held, FLOAT * moving, 2 * FLOAT * moving, wide * kept)
-
-
-ALL_MOVE = ("full", "setfit")
 
 
 def moved(spec: Experiment, shape: Shape) -> int:
@@ -167,12 +165,12 @@ def moved(spec: Experiment, shape: Shape) -> int:
     >>> moved(Experiment(method="lora", method_args={"r": 2}), Shape(1000, ((8, 8), (8, 8)), 1, 8, 32))
     64
     """
-    if spec.method in ALL_MOVE:
+    if METHODS[spec.method].moves == "all":
         return shape.parameters
     arguments = spec.resolved()["method_args"]
     if "lora_alpha" in arguments:
         return arguments["r"] * sum(map(sum, shape.linear))
-    if spec.method == "last_layers":
+    if "k" in arguments:
         return math.ceil(shape.parameters * min(1.0, arguments["k"] / shape.layers))
     return shape.parameters // 100
 
@@ -196,7 +194,7 @@ def count(spec: Experiment, task: "Task") -> Footprint:
     if shape is not None:
         family = family_of(read_config(weights.find(spec.model).folder))
     # No text is longer than max_length.
-    shorter = {"max_length": min(spec.max_length, longest)} if task.kind == CLASSIFICATION else {}
+    shorter = {"max_length": min(spec.max_length, longest)} if task.has_labels else {}
     return footprint(spec.model_copy(update=shorter), shape, task.kind, family)
 
 
@@ -233,13 +231,13 @@ def advice(spec: Experiment, task: "Task", needed: int, available: int) -> str:
         parts = [2**power for power in range(1, 12) if 2**power <= batch and 2**power > spec.gradient_accumulation]
         tries += [{"gradient_accumulation": n} for n in parts] + [{"gradient_checkpointing": True}]
         tries += [{"gradient_accumulation": n, "gradient_checkpointing": True} for n in parts]
-    field = "max_length" if kind == CLASSIFICATION else "context"
+    field = KINDS[kind].cut_by
     tries += [{field: n} for n in (256, 128, 64, 32) if n < (getattr(spec, field) or 512)]
     for changed in tries:
         if (bytes_ := with_(**changed)) <= available:
             said = ", ".join(f"{name} = {str(value).lower()}" for name, value in changed.items())
             return f"{said} would fit, with about {size(bytes_)}"
-    if spec.method in ALL_MOVE:
+    if METHODS[spec.method].moves == "all":
         smallest = {"method": "lora", "gradient_accumulation": int(spec.resolved()["batch_size"])}
         if (bytes_ := with_(**smallest, gradient_checkpointing=True)) <= available:
             return f"no smaller batch would fit; lora would, with about {size(bytes_)}"

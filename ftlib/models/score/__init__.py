@@ -4,6 +4,11 @@ What is common to many texts is computed once. The texts of `score_continuations
 prefix: the prefix is read once, and many trees go through the model in one pass, each token seeing its own past only.
 Models for which that is not right, or not known to be, are run row by row and give the same numbers; `fast_path` says
 which, and why.
+
+In all functions, `model` is a language model of transformers or a peft model around one, and `tokenizer` its tokenizer;
+`dtype` is "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast; `budget` is the number
+of tokens in one pass, by default what the free memory allows: it changes speed, not results. A score that is not a
+finite number raises `Diverged`.
 """
 
 from collections.abc import Sequence
@@ -39,12 +44,9 @@ def score_continuations(
         model: A causal or an encoder-decoder language model of transformers, or a peft model around one.
         tokenizer: Its tokenizer; it need not have a padding token.
         prefix: What stands before every query, such as the shots; may be empty.
-        queries: (n_queries,)
         continuations: (n_continuations,) such as label words, each with the space that separates it.
         bos: Put BOS (EOS where there is none) before the text. An encoder-decoder gets its tokenizer's special tokens
             around prefix + query whatever this says; no end of text is scored after a continuation.
-        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
-        budget: Tokens in one pass; by default what the free memory allows. It changes speed, not results.
 
     Returns:
         (n_queries, n_continuations) float64: summed log-probabilities, nats.
@@ -52,11 +54,8 @@ def score_continuations(
     Raises:
         FtlibError: No continuations; one that is empty or has no tokens of its own; a text longer than the model reads;
             a model without an output layer.
-        Diverged: A score that is not a finite number.
     """
-    for name, value in (("queries", queries), ("continuations", continuations)):
-        if isinstance(value, str):
-            raise FtlibError(f"{name}: a list of texts is needed, not one text")
+    _check_list(queries=queries, continuations=continuations)
     if not len(continuations):
         raise FtlibError("continuations: at least one is needed")
     encoder = facts.is_encoder_decoder(model)
@@ -108,15 +107,10 @@ def score_text(
     before it.
 
     Args:
-        model: A causal language model of transformers, or a peft model around one.
-        tokenizer: Its tokenizer.
-        texts: (n_texts,) documents.
         context: Tokens that the model sees at most, BOS counted.
         stride: Tokens by which a window advances, 1 to context.
         bos: Put BOS (EOS where there is none) before each text. Without it the first token has nothing before it and
             is not scored: neither it nor its bytes are counted.
-        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
-        budget: Tokens in one pass; by default what the free memory allows. It changes speed, not results.
 
     Returns:
         One row per text: nats (summed negative log-likelihood), n_tokens (scored), n_bytes (UTF-8, of the text whose
@@ -125,10 +119,8 @@ def score_text(
     Raises:
         FtlibError: A context that is longer than the model reads, or a stride that leaves tokens out; a model that is
             not causal.
-        Diverged: A score that is not a finite number.
     """
-    if isinstance(texts, str):
-        raise FtlibError("texts: a list of texts is needed, not one text")
+    _check_list(texts=texts)
     facts.check_causal(model, "score_text")
     most = facts.limit(model)
     problems = []
@@ -163,22 +155,16 @@ def score_masked(
     context is cut into consecutive pieces that do not see each other.
 
     Args:
-        model: A masked language model of transformers, or a peft model around one.
         tokenizer: Its tokenizer, with a mask token.
-        texts: (n_texts,) documents.
         context: Tokens of a piece, special tokens counted.
-        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
-        budget: Tokens in one pass; by default what the free memory allows. It changes speed, not results.
 
     Returns:
         One row per text: nats, n_tokens (special ones not counted), n_bytes (UTF-8).
 
     Raises:
         FtlibError: No mask token, or a context longer than the model reads.
-        Diverged: A score that is not a finite number.
     """
-    if isinstance(texts, str):
-        raise FtlibError("texts: a list of texts is needed, not one text")
+    _check_list(texts=texts)
     most = facts.limit(model)
     if most is not None and context > most:
         raise FtlibError(f"context: {context} tokens, but the model reads at most {most}")
@@ -221,6 +207,12 @@ def _score_rows(
     if facts.one_at_a_time(model):
         most = 1
     passes.score_rows(model, facts.row_logits(model, known.sliced), rows, most, totals)
+
+
+def _check_list(**given: Sequence[str]) -> None:
+    for name, value in given.items():
+        if isinstance(value, str):
+            raise FtlibError(f"{name}: a list of texts is needed, not one text")
 
 
 def _check_lengths(model: torch.nn.Module, contexts: list[list[int]], labels: list[list[list[int]]]) -> None:

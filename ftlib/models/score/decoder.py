@@ -1,9 +1,7 @@
-"""Encoder-decoder models: every query is encoded once, its continuations are scored in the decoder.
+"""Encoder-decoder models, whose continuations are scored in the decoder; and what greedy decoding would write.
 
-What a causal model writes by greedy decoding, compared with what stands in a text; nothing is generated.
-
-Up to the first token that differs, greedy decoding has before it just what stands in the text. So the tokens it would
-write can be read off one pass over the text itself.
+Every query is encoded once. Nothing is generated: up to the first token that differs, greedy decoding has before it
+just what stands in the text, so the tokens that a causal model would write are read off one pass over the text itself.
 """
 
 from collections.abc import Sequence
@@ -28,11 +26,8 @@ def score_decoded(
     """Add up the log-probabilities of continuations.
 
     Args:
-        model: The model, at rest.
         contexts: (n_queries,) tokens for the encoder.
         continuations: (n_queries, n_continuations) tokens for the decoder; no end of text is put behind them.
-        budget: Tokens in one pass, the encoder's counted for every row of the decoder.
-        totals: (n_queries * n_continuations,) float64, nats; added to.
 
     Raises:
         FtlibError: The configuration does not say which token the decoder starts with.
@@ -101,13 +96,9 @@ def matched(
     """Tokens of each text, after its prefix, that greedy decoding writes as they stand there, before it first errs.
 
     Args:
-        model: A causal language model of transformers, or a peft model around one.
-        tokenizer: Its tokenizer.
         texts: (n_texts,) documents; BOS is put before each.
         prefix: Tokens that are given, BOS not counted.
         length: Tokens that are to be written.
-        dtype: "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast.
-        budget: Tokens in one pass; by default what the free memory allows.
 
     Returns:
         (n_texts,) float64, 0 to length; NaN for a text of fewer than prefix + length tokens.

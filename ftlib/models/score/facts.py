@@ -33,13 +33,8 @@ def facts(model: torch.nn.Module) -> Facts:
     inner = passes.core(model)
     # What may change in an object that stays: where it is, how it attends, which adapter is on.
     parameter = next(model.parameters())
-    now = (
-        parameter.device,
-        parameter.dtype,
-        inner.config._attn_implementation,
-        virtual_tokens(model),
-        _by_invocation(model),
-    )
+    attention = inner.config._attn_implementation
+    now = parameter.device, parameter.dtype, attention, virtual_tokens(model), _by_invocation(model)
     known = _KNOWN.setdefault(model, {})
     if now not in known:
         with passes.at_rest(model, "float32"):

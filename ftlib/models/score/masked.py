@@ -47,15 +47,7 @@ def pieces(tokenizer: Any, texts: Sequence[str], context: int) -> list[Piece]:
 def score_pieces(
     model: torch.nn.Module, mask_token: int, found: Sequence[Piece], budget: int, totals: np.ndarray
 ) -> None:
-    """Add up the log-probabilities of the hidden tokens, longest piece first.
-
-    Args:
-        model: The model, at rest.
-        mask_token: What stands in a hidden token's place.
-        found: Pieces of texts.
-        budget: Tokens in one pass, padding counted.
-        totals: (n_texts,) float64, nats; added to.
-    """
+    """Add up the log-probabilities of the hidden tokens, longest piece first."""
     device = passes.device_of(model)
 
     def run(batch: Sequence[Piece]) -> None:

@@ -2,6 +2,9 @@
 
 Padding needs no mask, since no token sees what stands after it; so rows serve every causal model. Trees need a model
 that takes a mask of any shape, explicit positions and a key/value cache; `ftlib.models.score.facts` finds out.
+
+Throughout the package, `model` is at rest (`at_rest`), `budget` is the number of tokens in one pass, padding counted,
+and `totals` is `(n_places,)` float64, nats, to which log-probabilities are added.
 """
 
 import copy
@@ -18,17 +21,13 @@ from ftlib.models.score.trees import Row, Tree, plant
 
 Item = TypeVar("Item")
 
-
 Logits = Callable[[torch.Tensor, torch.Tensor], Iterator[torch.Tensor]]
-
 
 CPU_TOKENS = 512
 """At most in one pass on a CPU: what a pass reads and writes then stays near the processor."""
 
-
 DEVICE_TOKENS = 4096
 """At most in one pass elsewhere; the mask of trees grows with its square."""
-
 
 SLICE_BYTES = 2**23
 """Of logits that exist at once where the output layer can be applied in slices."""
@@ -65,7 +64,6 @@ def free_room(model: torch.nn.Module, vocabulary: int = 0) -> int:
     """Tokens for one pass such that its activations take an eighth of the free memory at most.
 
     Args:
-        model: The model.
         vocabulary: Width of the logits where they are kept for every token, else 0.
     """
     device, config = device_of(model), core(model).config.get_text_config()
@@ -89,9 +87,7 @@ def in_batches(
     """Run all items in their order, as many at once as the budget lets; halve it whenever memory runs out.
 
     Args:
-        items: What is to be run.
         cost: Of a batch, in the unit of the budget; one item is run whatever it costs.
-        budget: At most for one batch.
         run: Takes a batch; whatever it returns normally from is done and not run again.
 
     Raises:
@@ -130,12 +126,8 @@ def score_rows(model: torch.nn.Module, logits: Logits, rows: Sequence[Row], budg
     """Add up the log-probabilities of the targets of rows, longest first.
 
     Args:
-        model: The model, at rest.
         logits: See `ftlib.models.score.facts`: (n_rows, length) tokens and the wanted (n_rows, length) -> logits in
             slices.
-        rows: Each at least one token.
-        budget: Tokens in one pass, padding counted.
-        totals: (n_places,) float64, nats; added to.
     """
     device = device_of(model)
 
@@ -159,7 +151,6 @@ def log_probabilities(slices: Iterator[torch.Tensor], targets: Sequence[Any], wh
 
     Args:
         slices: Logits (some, vocabulary), one slice after another, of the nodes that have targets.
-        targets: (n_targets,)
         which: (n_targets,) the row of the logits that predicts each.
     """
     order = np.argsort(which, kind="stable")
@@ -191,15 +182,7 @@ def read(model: torch.nn.Module, prefix: Sequence[int]) -> Any:
 def score_trees(
     model: torch.nn.Module, prefix: Sequence[int], trees: Sequence[Tree], budget: int, totals: np.ndarray
 ) -> None:
-    """Add up the log-probabilities of the targets of trees that stand behind a prefix, which is read once.
-
-    Args:
-        model: The model, at rest.
-        prefix: Tokens before every tree; may be empty.
-        trees: Each at least one token.
-        budget: Tokens in one pass.
-        totals: (n_places,) float64, nats; added to.
-    """
+    """Add up the log-probabilities of the targets of trees that stand behind a prefix, which is read once."""
     caches: list[Any] = []
     in_batches([prefix], len, budget, lambda only: caches.append(read(model, only[0])))
 

@@ -9,11 +9,9 @@ from ftlib.core.errors import FtlibError, several
 def encode(tokenizer: Any, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
     """Token ids of every text, without the tokenizer's own special tokens unless they are asked for."""
     # verbose: it would warn of texts longer than the model reads, which are looked after here.
-    return (
-        tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)["input_ids"]
-        if len(texts)
-        else []
-    )
+    if not len(texts):
+        return []
+    return tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)["input_ids"]
 
 
 def first_token(tokenizer: Any) -> int:
@@ -48,9 +46,6 @@ def pairs(
     context and continuation, encoded together, have beyond as many tokens as the context has.
 
     Args:
-        tokenizer: Of the model.
-        texts: (n_texts,) contexts.
-        continuations: (n_continuations,)
         bos: Whether BOS stands before every context; without effect for an encoder.
         encoder: The context goes to an encoder, with the tokenizer's own special tokens, and the continuation to its
             decoder: each is encoded alone.

@@ -43,7 +43,6 @@ def grow(context: Sequence[int], continuations: Iterable[Sequence[int]], first_p
     """The tree of one context and its continuations; those that begin alike share what they begin with.
 
     Args:
-        context: Tokens, at least one.
         continuations: (n_continuations,) tokens, at least one in each; the last of each is predicted and never read.
         first_place: Where the first continuation's log-probabilities are added up; the next ones follow.
 
@@ -154,10 +153,8 @@ def windows(tokens: Sequence[int], context: int, stride: int, place: int) -> Ite
     what is left) and reads the `context` tokens before the last of them, as lm_eval's rolling windows do.
 
     Args:
-        tokens: Of the text; the first is only read.
         context: Tokens that a window reads at most.
         stride: Tokens by which it advances, 1 to context.
-        place: Where the log-probabilities are added up.
 
     >>> for row in windows([0, 1, 2, 3, 4, 5], context=3, stride=2, place=0):
     ...     print(row.tokens, [target.token for target in row.targets])

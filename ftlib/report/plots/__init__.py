@@ -1,35 +1,59 @@
 """Figures of a study: one function per figure, an axes in, the same axes out. Plain sequences in, no files, no pandas.
 
 Every function leaves a description of what it drew on the axes, for readers who do not see it: `alt_text(ax)`. Colours
-are those of Okabe and Ito (2008), told apart with every form of colour vision; a marker's shape always says the same as
-its colour. The report draws on `ftlib.report.figures.drawing`; a notebook on any axes.
+are those of Okabe and Ito (2008), which every form of colour vision tells apart; a marker's shape always says the same
+as its colour. The report draws on `ftlib.report.figures.drawing`; a notebook on any axes. What all figures share is
+here.
 """
 
-from ftlib.report.plots.lines import Line, Losses, best_of, curves, draws, losses, protocols, shots
-from ftlib.report.plots.methods import MOST_CELLS_WITH_NUMBERS, confusion, cost_quality, forest, seeds
-from ftlib.report.plots.style import COLOURS, FAINT, INK, LINES, MARKERS, PAPER, alt_text, clean, shorten
+import re
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "COLOURS",
-    "FAINT",
-    "INK",
-    "LINES",
-    "Line",
-    "Losses",
-    "MARKERS",
-    "MOST_CELLS_WITH_NUMBERS",
-    "PAPER",
-    "alt_text",
-    "best_of",
-    "clean",
-    "confusion",
-    "cost_quality",
-    "curves",
-    "draws",
-    "forest",
-    "losses",
-    "protocols",
-    "seeds",
-    "shorten",
-    "shots",
-]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00", "#5C5C5C")
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+
+
+INK, FAINT, LINES, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
+
+
+def alt_text(ax: "Axes") -> str:
+    """What the figure on these axes shows, in words."""
+    return getattr(ax, "alt_text", "")
+
+
+def described(ax: "Axes", said: str) -> "Axes":
+    """Leave a description on the axes."""
+    ax.alt_text = clean(said)
+    return ax
+
+
+def clean(said: str) -> str:
+    r"""Text that XML can hold: control characters become visible.
+
+    >>> clean("a\x1bb")
+    'a�b'
+    """
+    said = re.sub(r"\s", " ", said)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", said)
+
+
+def shorten(said: str, most: int = 26) -> str:
+    """Text short enough for an axis.
+
+    >>> shorten("a name of many letters", 10)
+    'a name of…'
+    """
+    said = clean(said)
+    return said if len(said) <= most else said[: most - 1].rstrip() + "…"
+
+
+def legend_below(ax: "Axes") -> None:
+    """Put the legend under the axes, clear of their name."""
+    # A share of the axes' height would move with the figure's; 44 points clear the tick labels and the axis' name.
+    height = ax.figure.get_size_inches()[1] * 72
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -44 / height), ncols=2, handletextpad=0.3, borderaxespad=0)

@@ -1,11 +1,4 @@
-"""Tables of numbers as cells whose colour says how large they are.
-
-Figures of groups of people.
-
-How exposed planted secrets are.
-
-What is kept against what is gained.
-"""
+"""Numbers as coloured cells, rates of groups of people, exposure of planted secrets, what is kept against gained."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,15 +6,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots.style import COLOURS, FAINT, LINES, MARKERS, PAPER, described, legend_below, shorten
+from ftlib.report.plots import COLOURS, FAINT, LINES, MARKERS, PAPER, described, legend_below, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LEVELS = ("#f1f6fa", "#9ecae1", "#0072B2", "#003a5c")
+LEVELS = ("#f1f6fa", "#9ecae1", "#0072B2", "#003a5c")
 
 
 _CHANGES = ("#8c3d00", "#D55E00", "#f6f6f6", "#0072B2", "#003a5c")
+
+
+def cells(
+    ax: "Axes", values: ArrayLike, colours: Sequence[str], low: float, high: float, *, linewidth: float = 0.8
+) -> None:
+    """Colour a cell for every number, the first row at the top; cells without a number stay empty."""
+    import seaborn as sns
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ax.grid(False)
+    sns.heatmap(
+        np.asarray(values, dtype=float), ax=ax, vmin=low, vmax=high, cbar=False, linewidths=linewidth, linecolor=PAPER,
+        cmap=LinearSegmentedColormap.from_list("ftlib", colours), xticklabels=False, yticklabels=False,
+    )  # fmt: skip
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
 
 
 def heat(
@@ -40,33 +49,18 @@ def heat(
 ) -> "Axes":
     """A cell for every number, which is written into it; cells without one stay empty.
 
-    Args:
-        ax: Where to draw.
-        values: (n_rows, n_columns); NaN where there is none.
-        rows: Names, the first at the top.
-        columns: Names.
-        label: What the values are, for the description.
-        across: What the columns are.
-        down: What the rows are.
-        scale: What values are multiplied by where they are written: 100 shows shares in per cent.
-        digits: After the point.
-        signed: Differences, coloured on both sides of 0; otherwise shares from 0 to 1.
-        marks: (n_rows, n_columns) what is written below the numbers.
+    `values`: (n_rows, n_columns); NaN where there is none.
+    `rows`: Names, the first at the top.
+    `scale`: What values are multiplied by where they are written: 100 shows shares in per cent.
+    `signed`: Differences, coloured on both sides of 0; otherwise shares from 0 to 1.
+    `marks`: (n_rows, n_columns) what is written below the numbers.
     """
-    from matplotlib.colors import LinearSegmentedColormap
-
     values = np.asarray(values, dtype=float)
-    ramp = LinearSegmentedColormap.from_list("ftlib", _CHANGES if signed else _LEVELS)
     most = max(float(np.nanmax(np.abs(values), initial=0)), 1e-9)
     low, high = (-most, most) if signed else (0, 1)
-    ax.grid(False)
-    ax.pcolormesh(np.ma.masked_invalid(values), cmap=ramp, vmin=low, vmax=high, edgecolors=PAPER, linewidth=0.8)
-    ax.set_xlim(0, values.shape[1])
-    ax.set_ylim(values.shape[0], 0)
+    cells(ax, values, _CHANGES if signed else LEVELS, low, high)
     ax.set_xticks(np.arange(len(columns)) + 0.5, [shorten(name, 16) for name in columns])
     ax.set_yticks(np.arange(len(rows)) + 0.5, [shorten(name, 22) for name in rows])
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     ax.set_xlabel(across)
     ax.set_ylabel(down)
     said = []
@@ -91,10 +85,7 @@ def rates_by_group(
 ) -> "Axes":
     """A band of rows per method, a row per group: before adapting hollow, after it filled, each with its interval.
 
-    Args:
-        ax: Where to draw.
-        methods: Name -> group -> (before, after); the first name is at the top. Before is None where there is none.
-        label: What the values are, for the axis.
+    `methods`: Name -> group -> (before, after); the first name is at the top. Before is None where there is none.
     """
     groups = list(dict.fromkeys(group for rows in methods.values() for group in rows))
     step = 0.8 / max(len(groups), 1)
@@ -143,11 +134,9 @@ def exposure(
 ) -> "Axes":
     """Exposure against how often a secret was planted, a line with its intervals per method or state.
 
-    Args:
-        ax: Where to draw.
-        series: Name -> (repetitions, values, lower bounds, upper bounds), in bits.
-        most: The highest exposure that can be seen: a dashed line.
-        chance: The mean exposure of a secret that was never seen: a line.
+    `series`: Name -> (repetitions, values, lower bounds, upper bounds), in bits.
+    `most`: The highest exposure that can be seen: a dashed line.
+    `chance`: The mean exposure of a secret that was never seen: a line.
     """
     ticks = sorted({count for counts, *_ in series.values() for count in counts})
     for number, (name, (counts, *bounds)) in enumerate(series.items()):
@@ -192,16 +181,12 @@ def tradeoff(
 ) -> "Axes":
     """Quality against what was forgotten, each setting a point with both intervals; better is up and to the left.
 
-    Args:
-        ax: Where to draw.
-        names: One per point.
-        forgotten: (n, 3) what was forgotten, with its lower and upper bound.
-        gained: (n, 3) quality on the task, with its lower and upper bound.
-        label: What the quality is.
-        forgotten_label: What was forgotten, and in what unit.
-        lines: Name -> the points between untouched and adapted weights, in the order of the way.
-        chosen: A point that is filled: what the sentence below names.
-        untouched: The untouched model's quality.
+    `forgotten`: (n, 3) what was forgotten, with its lower and upper bound.
+    `gained`: (n, 3) quality on the task, with its lower and upper bound.
+    `forgotten_label`: What was forgotten, and in what unit.
+    `lines`: Name -> the points between untouched and adapted weights, in the order of the way.
+    `chosen`: A point that is filled: what the sentence below names.
+    `untouched`: The base model's quality.
     """
     forgotten, gained = np.asarray(forgotten, dtype=float), np.asarray(gained, dtype=float)
     on_line = {i for some in lines.values() for i in some}
@@ -230,7 +215,7 @@ def tradeoff(
     ax.margins(x=0.1, y=0.12)
     legend_below(ax)
     points = "; ".join(f"{names[i]} {gained[i, 0]:.3f} with {forgotten[i, 0]:.3f}" for i in range(len(names)))
-    base = "" if untouched is None else f" The untouched model: {untouched:.3f}."
+    base = "" if untouched is None else f" The base model: {untouched:.3f}."
     return described(ax, f"{label} against {forgotten_label}: {points}.{base}")
 
 

@@ -1,9 +1,4 @@
-"""Figures along an axis: labels per class, steps of training, tokens of context.
-
-Figures of training: what settings tried buy on validation, and the losses on the way; a panel per method.
-
-Figures of learning-rate sweeps.
-"""
+"""Figures along an axis: labels per class, steps of training, settings tried, learning rates, tokens of context."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots.style import COLOURS, FAINT, INK, LINES, MARKERS, PAPER, described, legend_below, shorten
+from ftlib.report.plots import COLOURS, FAINT, INK, LINES, MARKERS, PAPER, described, legend_below, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,12 +29,8 @@ def shots(
 ) -> "Axes":
     """Quality against labels per class, a line with its band per method, its name at its end.
 
-    Args:
-        ax: Where to draw.
-        series: See `Series`.
-        label: What the values are.
-        levels: Name -> value of what needs no labels: a line across.
-        goals: Name -> value of what had all labels, or is to be reached: a dashed line across.
+    `levels`: Name -> value of what needs no labels: a line across.
+    `goals`: Name -> value of what had all labels, or is to be reached: a dashed line across.
     """
     ticks = sorted({count for counts, *_ in series.values() for count in counts})
     ends: list[tuple[float, str, str]] = []
@@ -77,10 +68,8 @@ def shots(
 def draws(axes: "Sequence[Axes]", runs: Mapping[str, Mapping[int, Sequence[float]]], *, label: str) -> "Sequence[Axes]":
     """Every run as a dot over its number of labels, a panel per method, so that the spread of the draws is seen.
 
-    Args:
-        axes: One for each method at least; those left over are hidden.
-        runs: Name -> labels per class -> the value of each run.
-        label: What the values are.
+    `axes`: One for each method at least; those left over are hidden.
+    `runs`: Name -> labels per class -> the value of each run.
     """
     every = sorted({k for by_shots in runs.values() for k in by_shots})
     for number, (ax, (name, by_shots)) in enumerate(zip(axes, runs.items(), strict=False)):
@@ -108,24 +97,19 @@ def draws(axes: "Sequence[Axes]", runs: Mapping[str, Mapping[int, Sequence[float
 def curves(ax: "Axes", runs: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> "Axes":
     """Loss against step; lines of one name share colour and dashes.
 
-    Args:
-        ax: Where to draw.
-        runs: (name, steps, losses) per line: a method's, or of the training and the validation examples.
+    `runs`: (name, steps, losses) per line: a method's, or of the training and the validation examples.
     """
+    import seaborn as sns
+
     names = list(dict.fromkeys(name for name, _, _ in runs))
     dashes = ("-", (0, (5, 2)), (0, (1, 1.4)), (0, (6, 2, 1, 2)))
-    seen: set[str] = set()
-    for name, steps, losses in runs:
+    for place, (name, steps, losses) in enumerate(runs):
         number = names.index(name)
-        ax.plot(
-            steps,
-            losses,
-            color=COLOURS[number % len(COLOURS)],
-            linestyle=dashes[number % len(dashes)],
-            linewidth=1.2,
-            label=None if name in seen else shorten(name),
-        )
-        seen.add(name)
+        first = name not in [earlier for earlier, _, _ in runs[:place]]
+        sns.lineplot(
+            x=list(steps), y=list(losses), ax=ax, estimator=None, sort=False, color=COLOURS[number % len(COLOURS)],
+            linestyle=dashes[number % len(dashes)], linewidth=1.2, label=shorten(name) if first else "_", legend=False,
+        )  # fmt: skip
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
     if len(names) > 4:
@@ -139,10 +123,8 @@ def curves(ax: "Axes", runs: Sequence[tuple[str, Sequence[float], Sequence[float
 def protocols(ax: "Axes", ways: Mapping[str, ArrayLike]) -> "Axes":
     """Bits per byte of one model on the same documents against the context it is given, a line per stride.
 
-    Args:
-        ax: Where to draw.
-        ways: Columns context, stride, bits_per_byte, low, high and protocol, as of
-            `ftlib.models.inference.by_protocol`.
+    `ways`: Columns context, stride, bits_per_byte, low, high and protocol, as of
+    `ftlib.models.inference.by_protocol`.
     """
     names = ("context", "stride", "bits_per_byte", "low", "high")
     context, stride, bits, low, high = (np.asarray(ways[name], dtype=float) for name in names)
@@ -217,10 +199,8 @@ def best_of(
 ) -> "Sequence[Axes]":
     """The expected best of 1, 2, ... settings tried, a panel per method with its interval; the others are faint.
 
-    Args:
-        axes: One for each method at least, of one scale; those left over are hidden.
-        curves: Name -> (values, lower bounds, upper bounds), entry k - 1 for k settings; bounds NaN where unknown.
-        label: What the values are.
+    `axes`: One for each method at least, of one scale; those left over are hidden.
+    `curves`: Name -> (values, lower bounds, upper bounds), entry k - 1 for k settings; bounds NaN where unknown.
     """
     most = max(len(values) for values, _, _ in curves.values())
     for ax, (name, (values, lows, highs)) in zip(axes, curves.items(), strict=False):
@@ -245,9 +225,8 @@ def best_of(
 def losses(axes: "Sequence[Axes]", methods: Mapping[str, Losses]) -> "Sequence[Axes]":
     """Training and validation loss against step, a panel per method on a scale of its own, a thin line per run.
 
-    Args:
-        axes: One for each method at least; those left over are hidden.
-        methods: Name -> its lines.
+    `axes`: One for each method at least; those left over are hidden.
+    `methods`: Name -> its lines.
     """
     for ax, (name, lines) in zip(axes, methods.items(), strict=False):
         for some, mean, colour, style, marker in (
@@ -337,11 +316,8 @@ def by_rate(
 ) -> "Axes":
     """Quality against learning rate, a line with its band per method; below it, where each is best.
 
-    Args:
-        ax: Where to draw.
-        series: Name -> (rates, values, lower bounds, upper bounds).
-        label: What the values are.
-        best: Name -> (rate, low, high) where a method is best; NaN, 0 and inf where there is no such bound.
+    `series`: Name -> (rates, values, lower bounds, upper bounds).
+    `best`: Name -> (rate, low, high) where a method is best; NaN, 0 and inf where there is no such bound.
     """
     rates = sorted({rate for some, *_ in series.values() for rate in some})
     for number, (name, (some, values, lows, highs)) in enumerate(series.items()):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots.style import COLOURS, FAINT, LINES, MARKERS, PAPER, clean, described, legend_below, shorten
+from ftlib.report.plots import COLOURS, FAINT, LINES, MARKERS, PAPER, clean, described, legend_below, shorten
+from ftlib.report.plots.heat import LEVELS, cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,15 +29,9 @@ def forest(
 ) -> "Axes":
     """One row per method: its value as a dot, its interval as a line; the first name is at the top.
 
-    Args:
-        ax: Where to draw.
-        names: One per method.
-        values: (n,) values.
-        lows: (n,) lower bounds; NaN where unknown.
-        highs: (n,) upper bounds.
-        label: What the values are, for the axis.
-        reference: A name and a value to draw a dashed line at.
-        faint: (n,) whether a row is a reference point (a baseline) rather than a candidate.
+    `lows`: (n,) lower bounds; NaN where unknown.
+    `reference`: A name and a value to draw a dashed line at.
+    `faint`: (n,) whether a row is a reference point (a baseline) rather than a candidate.
     """
     values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
     faint = list(faint) or [False] * len(names)
@@ -81,16 +76,8 @@ def cost_quality(
 ) -> "Axes":
     """Quality against cost, each method a point; filled points may be on the front of best trade-offs.
 
-    Args:
-        ax: Where to draw.
-        names: One per method.
-        seconds: (n,) cost; values below 0.1 are drawn at 0.1, since the axis is logarithmic where costs differ 20-fold.
-        values: (n,) quality.
-        lows: (n,) lower bounds.
-        highs: (n,) upper bounds.
-        label: What the values are.
-        on_front: (n,) whether nothing cheaper is as good.
-        cost_label: What the cost is.
+    `seconds`: (n,) cost; values below 0.1 are drawn at 0.1, since the axis is logarithmic where costs differ 20-fold.
+    `on_front`: (n,) whether nothing cheaper is as good.
     """
     values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
     cost = np.maximum(np.asarray(seconds, dtype=float), 0.1)
@@ -127,27 +114,22 @@ def cost_quality(
 def seeds(ax: "Axes", runs: Mapping[str, Sequence[float]], *, label: str) -> "Axes":
     """Every run as a dot, so that the spread from seed to seed is seen, not summarised.
 
-    Args:
-        ax: Where to draw.
-        runs: name -> the value of each run; the first name is at the top.
-        label: What the values are.
+    `runs`: name -> the value of each run; the first name is at the top.
     """
-    places = range(len(runs) - 1, -1, -1)
-    for place, values in zip(places, runs.values(), strict=True):
+    import seaborn as sns
+
+    for place, values in enumerate(runs.values()):
         if values:
             ax.plot([np.mean(values)] * 2, [place - 0.28, place + 0.28], color=COLOURS[1], linewidth=2)
-        ax.plot(
-            values,
-            [place] * len(values),
-            marker="o",
-            linestyle="none",
-            markersize=5.5,
-            markerfacecolor=COLOURS[0],
-            markeredgecolor=PAPER,
-            markeredgewidth=0.6,
-        )
-    ax.set_yticks(list(places), [shorten(name) for name in runs])
-    ax.set_ylim(-0.6, len(runs) - 0.4)
+    # Without jitter, which would draw from numpy's global state: the same runs give the same picture.
+    places = [str(place) for place, values in enumerate(runs.values()) for _ in values]
+    sns.stripplot(
+        x=[value for values in runs.values() for value in values], y=places, order=[str(k) for k in range(len(runs))],
+        orient="h", jitter=False, ax=ax, color=COLOURS[0], size=5.5, edgecolor=PAPER, linewidth=0.6,
+    )  # fmt: skip
+    ax.set_yticks(range(len(runs)), [shorten(name) for name in runs])
+    ax.set_ylim(len(runs) - 0.4, -0.6)
+    ax.set_ylabel("")
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(label)
@@ -158,21 +140,11 @@ def seeds(ax: "Axes", runs: Mapping[str, Sequence[float]], *, label: str) -> "Ax
 def confusion(ax: "Axes", shares: ArrayLike, labels: Sequence[str], *, name: str) -> "Axes":
     """Where the examples of each true label went: row = true label, column = predicted label, shares of the row.
 
-    Args:
-        ax: Where to draw.
-        shares: (k, k), each row sums to 1 (or is NaN where the label has no example).
-        labels: (k,) labels; numbers are written into the cells for up to 12.
-        name: Of the method.
+    `shares`: (k, k), each row sums to 1 (or is NaN where the label has no example).
+    `labels`: (k,) labels; numbers are written into the cells for up to 12.
     """
-    from matplotlib.colors import LinearSegmentedColormap
-
     shares = np.asarray(shares, dtype=float)
-    ramp = LinearSegmentedColormap.from_list("ftlib", ["#f1f6fa", "#9ecae1", "#0072B2", "#003a5c"])
-    ax.grid(False)
-    ax.pcolormesh(
-        np.nan_to_num(shares), cmap=ramp, vmin=0, vmax=1, edgecolors=PAPER, linewidth=0.8 if len(labels) <= 30 else 0
-    )
-    ax.invert_yaxis()
+    cells(ax, np.nan_to_num(shares), LEVELS, 0, 1, linewidth=0.8 if len(labels) <= 30 else 0)
     ax.set_aspect("equal")
     step = max(1, -(-len(labels) // 40))
     at = np.arange(0, len(labels), step)
@@ -182,8 +154,6 @@ def confusion(ax: "Axes", shares: ArrayLike, labels: Sequence[str], *, name: str
         at + 0.5, said, rotation=60 if len(labels) > 4 else 30, ha="right", rotation_mode="anchor", fontsize=size
     )
     ax.set_yticks(at + 0.5, said, fontsize=size)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
     ax.set_xlabel("predicted label")
     ax.set_ylabel("true label")
     if len(labels) <= MOST_CELLS_WITH_NUMBERS:

@@ -1,6 +1,7 @@
 """Several tasks at once: every method on every task, the middle half of all its runs, and who tends to beat whom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -8,11 +9,15 @@ from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Study, seed_of
-from ftlib.report.sections.comparison import MethodScores, TaskComparison, run_values
+from ftlib.report.blocks import Block, Note, Section
+from ftlib.report.sections.comparison import BASE, MethodScores, TaskComparison, run_values
 from ftlib.report.sections.learning_curve import LearningCurves, curve_segments
-from ftlib.report.tables import Cell, Table
+from ftlib.report.tables import Cell, Said, Table, plain_table
 from ftlib.stats.aggregate import interquartile_mean_interval, probability_of_improvement
 from ftlib.stats.learning_curve import Crossing
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
 
 Entries = Mapping[str, Mapping[str, MethodScores]]
 """Method -> task -> its entry there."""
@@ -42,26 +47,23 @@ def glance(ladders: Sequence[LearningCurves]) -> list[Table]:
         best = {k: one for one in curve_segments(ladder) for k in one.shots}
         cells = [_best_cell(best[k].best) if k in best else Cell("") for k in every]
         body.append((Cell(ladder.task, units.name(ladder.metric), strong=True), *cells))
-    header = (Cell("task", "labels per class:"), *(Cell(str(k)) for k in every))
-    first = Table("The best with how many labels, on every task", header, tuple(body))
+    header = (("task", "labels per class:"), *map(str, every))
+    first = plain_table("The best with how many labels, on every task", header, body, texts=len(every) + 1)
     pairs: dict[tuple[str, ...], dict[str, Cell]] = {}
     for ladder in ladders:
         for one in ladder.crossings:
             pairs.setdefault(tuple(sorted((one.a, one.b))), {})[ladder.task] = _crossing_cell(ladder, one)
     tasks = dict.fromkeys(ladder.task for ladder in ladders)
-    rows = [
-        (Cell(" and ".join(pair), strong=True), *(found.get(task, Cell("")) for task in tasks))
-        for pair, found in pairs.items()
-    ]
-    header = (Cell("two methods"), *(Cell(task) for task in tasks))
-    return [first, Table("Which of two methods is ahead for good, and from how many labels on", header, tuple(rows))]
+    rows = [(" and ".join(pair), *(found.get(task, Cell("")) for task in tasks)) for pair, found in pairs.items()]
+    caption = "Which of two methods is ahead for good, and from how many labels on"
+    return [first, plain_table(caption, ("two methods", *tasks), rows, texts=len(tasks) + 1)]
 
 
 def _best_cell(best: Sequence[MethodScores]) -> Cell:
     names = [one.line for one in best]
     if len(names) < 4:
         return Cell(format.listed(names, "or"), strong=len(names) == 1)
-    return Cell(f"{len(names)} not told apart", f"{names[0]} leads")
+    return Cell(f"{len(names)} not shown to differ", f"{names[0]} leads")
 
 
 def _crossing_cell(ladder: LearningCurves, one: Crossing) -> Cell:
@@ -81,7 +83,7 @@ def _tables(study: Study, metric: str, contests: Sequence[TaskComparison]) -> li
     found: dict[str, dict[str, MethodScores]] = {}
     for contest in contests:
         for one in contest.contestants:
-            name = "untouched model" if one.untouched else one.name
+            name = BASE if one.untouched else one.name
             found.setdefault(name, {}).setdefault(contest.task, one)
     runs = {name: values for name in found if (values := _runs(found[name], tasks, metric)) is not None}
     rng = np.random.default_rng(seed_of(study.plan_hash, *tasks, metric))
@@ -99,26 +101,24 @@ def _runs(by_task: Mapping[str, MethodScores], tasks: Sequence[str], metric: str
 def _levels(
     found: Entries, tasks: Sequence[str], metric: str, runs: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> Table:
-    body = []
+    body: list[Sequence[Said]] = []
     for name, by_task in found.items():
-        cells = [Cell(name, strong=True)]
-        for task in tasks:
-            level = by_task[task].level if task in by_task else None
-            cells.append(
-                Cell(units.level(metric, level.value), units.span(metric, level.low, level.high), number=True)
-                if level
-                else Cell("not available", "not measured", number=True)
-            )
+        levels = [by_task[task].level if task in by_task else None for task in tasks]
+        cells: list[Said] = [
+            (units.level(metric, level.value), units.span(metric, level.low, level.high))
+            if level
+            else ("not available", "not measured")
+            for level in levels
+        ]
+        middle: Said = ("not available", "not as many runs on every task")
         if name in runs:
-            middle = interquartile_mean_interval(runs[name], rng)
+            found_middle = interquartile_mean_interval(runs[name], rng)
             n_runs = format.plural(runs[name].size, "run")
-            span = units.span(metric, middle.low, middle.high) + f", {n_runs}" if len(runs[name]) > 1 else n_runs
-            cells.append(Cell(units.level(metric, middle.value), span, number=True, strong=True))
-        else:
-            cells.append(Cell("not available", "not as many runs on every task", number=True))
-        body.append(tuple(cells))
-    header = (Cell("method"), *(Cell(task, number=True) for task in tasks), Cell("middle half of runs", number=True))
-    return Table(f"{units.heading(metric)} on every task", header, tuple(body))
+            ends = units.span(metric, found_middle.low, found_middle.high)
+            span = f"{ends}, {n_runs}" if len(runs[name]) > 1 else n_runs
+            middle = Cell(units.level(metric, found_middle.value), span, number=True, strong=True)
+        body.append((name, *cells, middle))
+    return plain_table(f"{units.heading(metric)} on every task", ("method", *tasks, "middle half of runs"), body)
 
 
 def _improvements(runs: Mapping[str, np.ndarray], metric: str, rng: np.random.Generator) -> list[Table]:
@@ -131,6 +131,41 @@ def _improvements(runs: Mapping[str, np.ndarray], metric: str, rng: np.random.Ge
         chance = probability_of_improvement(up * runs[a], up * runs[b], rng)
         many = min(len(runs[a]), len(runs[b])) > 1
         span = f"{chance.low:.2f} to {chance.high:.2f}" if many else "one run each: no interval"
-        body.append((Cell(f"{a} beats {b}"), Cell(f"{chance.value:.2f}", span, number=True)))
-    header = (Cell("a run of one against a run of the next, on a task of these"), Cell("chance", number=True))
-    return [Table(f"Probability of improvement by {units.name(metric)}", header, tuple(body))]
+        body.append((Cell(f"{a} beats {b}"), (f"{chance.value:.2f}", span)))
+    header = ("a run of one against a run of the next, on a task of these", "chance")
+    return [plain_table(f"Probability of improvement by {units.name(metric)}", header, body)]
+
+
+class Across(NamedTuple):
+    """What the tasks of a study say together."""
+
+    glance: list[Table]
+    tables: list[Table]
+    metrics: str
+
+
+def _read(reading: "Reading") -> Across:
+    few_shot = [one for one in reading.told if isinstance(one, LearningCurves)]
+    others = [one for one in reading.told if isinstance(one, TaskComparison)]
+    names = dict.fromkeys(units.name(one.metric) for one in others)
+    return Across(glance(few_shot), tables(reading.study, others), " and ".join(names))
+
+
+def _blocks(found: Across) -> Iterator[Block]:
+    if found.tables:
+        yield Note(
+            f"{found.metrics} of every method on every task, with 95 % intervals. The middle half is the mean of all "
+            "runs on all tasks without the best and the worst quarter; its interval, and the chances below, speak of "
+            "new runs on these same tasks and are rough below ten seeds."
+        )
+        yield from found.tables
+
+
+SECTION = Section(
+    name="tasks",
+    title="All tasks",
+    read=_read,
+    columns={},
+    rows=lambda _: {},
+    blocks=_blocks,
+)

@@ -1,35 +1,62 @@
-"""Measures of bias text by text, read from the predictions of the probes (`ftlib.evaluation.bias_probes`), for the
-ledger.
-
-What became of every measure of bias: before adapting, after it, and whether that is more than noise.
+"""Bias before and after: what became of every measure of bias, and whether that is more than noise.
 
 What counts is the size of a bias, its distance from none: of a gap from 0, of a share of stereotypes from one half.
 That sizes differ is claimed only where both "equal" and "equal, the other way round" are refuted, so a gap that turns
 round has not grown. Largest gaps of several terms were picked by looking: the one that is to be larger is tested
 against every term of the other stage, and the level divided by how many there were to pick from. Intervals come
-from the two-way table of seeds and texts (`ftlib.stats.paired`).
-
-The page's part on what became of bias: one table over all measures and methods of a task, and what it says.
+from the two-way table of seeds and texts (`ftlib.stats.paired`), and measures text by text from the predictions of the
+evaluations (`ftlib.evaluation.bias_probes`).
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ftlib.core import format
-from ftlib.data.probes import is_bias
+from ftlib.data.evaluations import is_bias
 from ftlib.metrics import units
 from ftlib.metrics.bias import looked_at, preferred
+from ftlib.records.predictions import read_columns
 from ftlib.records.study import Group, Run, Study
-from ftlib.report.metric_rows import who
-from ftlib.report.tables import Cell, Table
+from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.metric_rows import numbers, who
+from ftlib.report.pairing import in_most
+from ftlib.report.sections.fairness import (
+    ALPHA,
+    GAPS,
+    METHOD,
+    P_VALUE,
+    RATE,
+    GroupFairness,
+    corrected,
+    share_cell,
+    size,
+    span,
+)
+from ftlib.report.tables import Cell
 from ftlib.stats.intervals import Interval, interval
-from ftlib.stats.paired import Difference, difference, holm
+from ftlib.stats.paired import Difference, difference
 from ftlib.stats.variance import Array
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
+
+MARGIN = 0.01
+"""A change of a rate or a probability that is smaller than this, 1 point, matters to nobody."""
+
+NEUTRAL = {"signed_gap": 0.0, "template_gap": 0.0, "stereotype_share": 0.5}
+"""Where a measure that has two directions shows no bias; the others are sizes as they are."""
+
+MOST_OPEN = 40
+"""Lines of a table that is shown unfolded."""
+
+_COLUMNS = ("id", "cluster", "nats", "group_names", "group_kind", "group_term", "score_")
+
+_SIGNED = ("signed_gap", "template_gap")
 
 Key = tuple[str, str, str]
 """Part, metric, and what about: the sides of a swap, the kind of the terms, the column of the groups."""
@@ -62,37 +89,18 @@ def scores_of(run: Run) -> dict[Key, dict[str, Scores]]:
     """Every measure of a run at both stages."""
     found: dict[Key, dict[str, Scores]] = {}
     kept = {stage: run.record.metrics.get(stage, {}) for stage in ("before", "after")}
-    tables = _tables(run, {part for parts in kept.values() for part in parts if is_bias(part)})
+    wanted = {part for parts in kept.values() for part in parts if is_bias(part)}
+    tables = read_columns(run.folder / "predictions.parquet", wanted, _COLUMNS)
     for stage, parts in kept.items():
         for part, leaves in parts.items():
             if not is_bias(part):
                 continue
             read = _pairs if part.startswith("pairs:") else _templates if part == "templates" else _swaps
-            told = dict(read(leaves, tables.get((stage, part))))
+            told = dict(read(leaves, tables[stage, part])) if (stage, part) in tables else {}
             untold = {(name, leaf.get("sides", "")): leaf for name, leaf in leaves.items() if "value" in leaf}
             told |= {about: Scores(None, reason=leaf["reason"]) for about, leaf in untold.items() if leaf.get("reason")}
             for (metric, about), scores in told.items():
                 found.setdefault((part, metric, about), {})[stage] = scores
-    return found
-
-
-def _tables(run: Run, parts: set[str]) -> dict[tuple[str, str], dict[str, NDArray]]:
-    """(stage, part) -> columns of a run's predictions."""
-    if not parts:
-        return {}
-    import pyarrow.parquet
-
-    path = run.folder / "predictions.parquet"
-    wanted = {"stage", "part", "id", "cluster", "nats", "group_names", "group_kind", "group_term"}
-    names = [n for n in pyarrow.parquet.read_schema(path).names if n in wanted or n.startswith("score_")]
-    table = pyarrow.parquet.read_table(path, columns=names, filters=[("part", "in", sorted(parts))], partitioning=None)
-    where = list(zip(table["stage"].to_pylist(), table["part"].to_pylist(), strict=True))
-    found = {}
-    for one in dict.fromkeys(where):
-        rows = table.take([place for place, other in enumerate(where) if other == one])
-        # Labels of another task have columns, too.
-        held = [name for name in names if not rows[name].null_count]
-        found[one] = {name: np.asarray(rows[name].to_pylist()) for name in held}
     return found
 
 
@@ -107,9 +115,7 @@ def _sources(rows: Mapping[str, NDArray], some: Sequence[int]) -> tuple[str, ...
     return found if len(set(found)) < len(found) else None
 
 
-def _swaps(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
-    if rows is None:
-        return
+def _swaps(leaves: Mapping[str, Any], rows: Mapping[str, NDArray]) -> Told:
     place = {name: number for number, name in enumerate(rows["id"].tolist())}
     ids = sorted(name for name in place if f"{name}/swapped" in place)
     written = [place[name] for name in ids]
@@ -127,9 +133,7 @@ def _swaps(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Tol
     yield ("signed_gap", sides), Scores(gap[None], tuple(ids[place] for place in one), clusters=own)
 
 
-def _templates(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
-    if rows is None:
-        return
+def _templates(leaves: Mapping[str, Any], rows: Mapping[str, NDArray]) -> Told:
     kinds, names, frames = rows["group_kind"].tolist(), rows["group_term"].tolist(), rows["cluster"].tolist()
     place = {key: number for number, key in enumerate(zip(frames, kinds, names, strict=True))}
     ids, terms = sorted(set(frames)), list(dict.fromkeys(zip(kinds, names, strict=True)))
@@ -144,9 +148,7 @@ def _templates(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) ->
         )
 
 
-def _pairs(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Told:
-    if rows is None:
-        return
+def _pairs(leaves: Mapping[str, Any], rows: Mapping[str, NDArray]) -> Told:
     place = {name: number for number, name in enumerate(rows["id"].tolist())}
     ids = sorted(name.removesuffix("/more") for name in place if name.endswith("/more"))
     more, less = ([place[f"{name}/{side}"] for name in ids] for side in ("more", "less"))
@@ -154,20 +156,6 @@ def _pairs(leaves: Mapping[str, Any], rows: Mapping[str, NDArray] | None) -> Tol
     said = leaves["stereotype_share"]
     of = {"protocol": said.get("protocol", ""), "caution": said.get("caution", "")}
     yield ("stereotype_share", ""), Scores(wins[None], tuple(ids), clusters=_sources(rows, more), **of)
-
-
-ALPHA = 0.05
-
-
-MARGIN = 0.01
-"""A change of a rate or a probability that is smaller than this, 1 point, matters to nobody."""
-
-
-NEUTRAL = {"signed_gap": 0.0, "template_gap": 0.0, "stereotype_share": 0.5}
-"""Where a measure that has two directions shows no bias; the others are sizes as they are."""
-
-
-OPPORTUNITY = "equal_opportunity_difference"
 
 
 class BiasChange(NamedTuple):
@@ -191,7 +179,7 @@ class BiasChange(NamedTuple):
     identical: bool = False
     """Whether nothing moved at all."""
     verdict: str = ""
-    """smaller, larger, same, cannot tell; empty where there is no change to speak of."""
+    """smaller, larger, same, undecided; empty where there is no change to speak of."""
     at: tuple[str, str] = ("", "")
     """What has the largest gap before and after."""
     n: int = 0
@@ -201,43 +189,38 @@ class BiasChange(NamedTuple):
     reason: str = ""
 
 
-def bias_changes(study: Study, group_rows: Sequence[Mapping[str, Any]]) -> dict[str, list[BiasChange]]:
+def bias_changes(study: Study, groups: Sequence[GroupFairness]) -> dict[str, list[BiasChange]]:
     """Task -> a line for each measure of bias and method; the lines of a task are one family (Holm).
 
     Args:
-        study: With records that hold probes of bias, or groups.
-        group_rows: What `ftlib.report.sections.mitigation` found; gaps of equal opportunity are taken from there.
+        study: With records that hold evaluations of bias, or groups.
+        groups: Of whose changes the gaps of equal opportunity are taken.
     """
     found: dict[str, list[BiasChange]] = {}
     for group in study.groups:
         runs = [scores_of(run) for run in group.ok]
         for key in dict.fromkeys(key for run in runs for key in run):
             found.setdefault(group.task, []).append(_line(group, key, [run.get(key, {}) for run in runs]))
-    for line in _opportunity(study, group_rows):
-        found.setdefault(line.method.task, []).append(line)
+    for one in groups:
+        found.setdefault(one.task, []).extend(_opportunity(one))
     return {task: _decided(lines) for task, lines in found.items()}
 
 
 def _decided(lines: list[BiasChange]) -> list[BiasChange]:
     """With corrected p-values and verdicts, one measure after the other."""
-    # What changed nothing is no hypothesis, and costs the others no correction.
-    asked = [place for place, one in enumerate(lines) if one.change is not None and not one.identical]
-    corrected = dict(zip(asked, holm([lines[place].p_value for place in asked]), strict=True))
-    for place, one in enumerate(lines):
-        if one.change is not None:
-            p = float(corrected.get(place, 1.0))
-            moved = "larger" if one.change.value > 0 else "smaller"
-            told = moved if p <= ALPHA else "cannot tell"
-            lines[place] = one._replace(p_holm=p, verdict="same" if one.identical or one.p_same <= ALPHA else told)
     order = list(dict.fromkeys((one.part, one.metric, one.about) for one in lines))
-    return sorted(lines, key=lambda one: order.index((one.part, one.metric, one.about)))
+    found = [
+        one._replace(verdict="same") if one.change is not None and (one.identical or one.p_same <= ALPHA) else one
+        for one in corrected(lines)
+    ]
+    return sorted(found, key=lambda one: order.index((one.part, one.metric, one.about)))
 
 
 def _line(group: Group, key: Key, runs: Sequence[Mapping[str, Scores]]) -> BiasChange:
     """One measure of a method's runs, which are (stage -> scores) each."""
-    after = _alike([one["after"] for one in runs if "after" in one and one["after"].values is not None])
+    after = _alike(runs, "after")
     whole = [one for one in runs if any(one.get("after") is side for side in after)]
-    before = _alike([one["before"] for one in runs if "before" in one and one["before"].values is not None])
+    before = _alike(runs, "before")
     if len(before) > 1 and all((one.values == before[0].values).all() for one in before):
         before = before[:1]
     elif after and len(before) > 1:
@@ -267,29 +250,23 @@ def _line(group: Group, key: Key, runs: Sequence[Mapping[str, Scores]]) -> BiasC
     return line if reason else line._replace(**_change(key[1], *sides, some.clusters))
 
 
-def _alike(found: list[Scores]) -> list[Scores]:
-    """Those on the same texts, by the same protocol, as most."""
-    most = Counter(one.same for one in found).most_common(1)
-    return [one for one in found if one.same == most[0][0]]
+def _alike(runs: Sequence[Mapping[str, Scores]], stage: str) -> list[Scores]:
+    """The scores at a stage that are on the same texts, by the same protocol, as most."""
+    held = [one[stage] for one in runs if stage in one and one[stage].values is not None]
+    return in_most(held, lambda scores: scores.same)
 
 
 def _why_not(runs: Sequence[Mapping[str, Scores]], before: list[Scores], after: list[Scores]) -> str:
     """Why there is no change to speak of; empty where there is one."""
     for stage, side in (("after", after), ("before", before)):
         if not side:
-            said = next(
-                (one[stage].reason for one in runs if stage in one and one[stage].reason), "it was not measured"
-            )
-            return f"{stage} adapting: {said}"
+            reasons = (one[stage].reason for one in runs if stage in one)
+            return f"{stage} adapting: {next(filter(None, reasons), 'it was not measured')}"
     if before[0].same != after[0].same:
         return "other texts, or another protocol, were used before than after"
-    if _draws(after[0]) < 2:
+    if len(set(after[0].clusters or after[0].ids)) < 2:
         return "fewer than two texts of different sources have no spread to learn from"
     return ""
-
-
-def _draws(one: Scores) -> int:
-    return len(set(one.ids if one.clusters is None else one.clusters))
 
 
 def _largest(metric: str, side: Array) -> int:
@@ -336,101 +313,26 @@ def _change(metric: str, before: Array, after: Array, clusters: Sequence[str] | 
     return {"change": Interval(value, min(low, value), max(high, value)), "p_value": p_value, "p_same": p_same}
 
 
-def _opportunity(study: Study, group_rows: Sequence[Mapping[str, Any]]) -> Iterator[BiasChange]:
+def _opportunity(of: GroupFairness) -> Iterator[BiasChange]:
     """Gaps of equal opportunity as the section on groups found them."""
-    names = ("task", "model", "method", "settings")
-    methods = {tuple(getattr(group, name) for name in names): group for group in study.groups}
-    found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
-    for row in group_rows:
-        if row["metric"] == OPPORTUNITY and not row["group"]:
-            key = *(row[name] for name in names), row["part"], row["column"]
-            found.setdefault(key, {})[row["stage"]] = row
-    for (*names_of, part, column), stages in found.items():
-        after, change = stages["after"], stages.get("change")
-        reason = after.get("reason", "") if change is None else ""
+    for one in of.changes:
+        if one.metric != "tpr":
+            continue
+        pairs = (one.pair_before, one.pair)
         yield BiasChange(
-            methods[tuple(names_of)],
-            part,
-            OPPORTUNITY,
-            column,
-            *(_taken(stages.get(stage)) for stage in ("before", "after", "change")),
-            p_value=change["p_value"] if change else 1.0,
-            identical=change is not None and change["verdict"] == "unchanged",
-            at=tuple(_between(stages.get(stage), after["label"]) for stage in ("before", "after")),
-            n=after["n"],
-            seeds=after["seeds"],
-            reason=reason or ("" if change else "before adapting: it was not measured"),
+            one.method,
+            of.part,
+            GAPS["tpr"],
+            of.column,
+            *(None if found is None or math.isnan(found.value) else found for found in (one.before, one.after)),
+            change=one.change,
+            p_value=one.p_value,
+            identical=one.verdict == "unchanged",
+            at=tuple(f"{one.label}: {' to '.join(pair)}" if pair else "" for pair in pairs),
+            n=one.n,
+            seeds=one.seeds,
+            reason="" if one.change else one.reason or "before adapting: it was not measured",
         )
-
-
-def _taken(row: Mapping[str, Any] | None) -> Interval | None:
-    if row is None or row["value"] is None:
-        return None
-    return Interval(*(math.nan if row[name] is None else row[name] for name in Interval._fields))
-
-
-def _between(row: Mapping[str, Any] | None, label: str) -> str:
-    return f"{label}: {row['lowest']} to {row['highest']}" if row and row.get("lowest") else ""
-
-
-MOST_OPEN = 40
-"""Lines of a table that is shown unfolded."""
-
-
-_SHARE = "accuracy"
-"""Every measure here is a share or a probability and is shown as accuracy is."""
-
-
-_SIGNED = ("signed_gap", "template_gap")
-
-
-class BiasSummaryPage(NamedTuple):
-    """One task."""
-
-    task: str
-    lead: str
-    sentences: tuple[str, ...]
-    """Of what became larger or smaller."""
-    table: Table
-    open: bool
-    protocols: tuple[str, ...]
-    """How measures came about, and what is known against them."""
-
-
-class BiasSummary(NamedTuple):
-    """Everything of this part of the page."""
-
-    pages: tuple[BiasSummaryPage, ...]
-    rows: list[dict[str, Any]]
-    """What report.json holds of it."""
-
-    @property
-    def there(self) -> bool:
-        """Whether the page has this part."""
-        return bool(self.pages)
-
-
-def drifts(study: Study, group_rows: Sequence[dict[str, Any]]) -> BiasSummary:
-    """What became of every measure of bias; empty where a study has none. See
-    `ftlib.report.sections.bias_summary.bias_changes`.
-    """
-    found = bias_changes(study, group_rows)
-    return BiasSummary(
-        tuple(_page(task, lines) for task, lines in found.items()),
-        [row(line) for lines in found.values() for line in lines],
-    )
-
-
-def _page(task: str, lines: Sequence[BiasChange]) -> BiasSummaryPage:
-    moved = [line for line in lines if line.verdict in ("larger", "smaller")]
-    return BiasSummaryPage(
-        task,
-        lead(lines),
-        tuple(f"{sentence(line)}." for line in moved),
-        _table(task, lines),
-        len(lines) <= MOST_OPEN,
-        tuple(_protocols(lines)),
-    )
 
 
 def lead(lines: Sequence[BiasChange]) -> str:
@@ -442,9 +344,8 @@ def lead(lines: Sequence[BiasChange]) -> str:
     counts = Counter(line.verdict for line in asked if not line.identical)
     said = (
         f"Of {format.plural(len(asked), 'value')} of bias, one for each measure and method, adapting made "
-        f"{counts['larger']} larger and {counts['smaller']} smaller; {counts['same']} stayed the same within "
-        f"{units.margin(_SHARE, MARGIN)}, {still} did not move at all, "
-        f"and of {counts['cannot tell']} it cannot be told."
+        f"{counts['larger']} larger and {counts['smaller']} smaller; {counts['same']} are equivalent within "
+        f"{units.margin(RATE, MARGIN)}, {still} did not move at all, and {counts['undecided']} are undecided."
     )
     untold = len(lines) - len(asked)
     return said + (f" {untold} could not be followed; the table says why." if untold else "")
@@ -460,20 +361,13 @@ def measure(line: BiasChange) -> str:
         "signed_gap": f"gap {line.about} when {kind} is swapped",
         "template_gap": f"largest gap in templates by {line.about}" if line.about else "gaps in templates",
         "stereotype_share": f"stereotypes preferred, {kind}",
-        OPPORTUNITY: f"gap of equal opportunity by {line.about}{where}",
+        GAPS["tpr"]: f"gap of equal opportunity by {line.about}{where}",
     }[line.metric]
-
-
-def _sure(found: Interval, signed: bool) -> str:
-    """An interval."""
-    if math.isnan(found.low):
-        return ""
-    return " to ".join(units.difference(_SHARE, value, signed) for value in (found.low, found.high))
 
 
 def _value(line: BiasChange, found: Interval, at: str) -> str:
     unit = " %" if line.metric in ("flip_rate", "stereotype_share") else " points"
-    return f"{units.difference(_SHARE, found.value, line.metric in _SIGNED)}{unit}{f' ({at})' if at else ''}"
+    return f"{units.difference(RATE, found.value, line.metric in _SIGNED)}{unit}{f' ({at})' if at else ''}"
 
 
 def sentence(line: BiasChange) -> str:
@@ -485,65 +379,51 @@ def sentence(line: BiasChange) -> str:
     said += f": {before} before, {after} after"
     if line.identical:
         return f"{said}: the same, nothing moved"
-    found = line.change
-    if line.verdict == "smaller":
-        found = Interval(*(-found[place] for place in (0, 2, 1)))
-    signed = line.verdict in ("same", "cannot tell")
-    sure = f"{units.difference(_SHARE, found.value, signed)} points ({_sure(found, signed)}; {_drawn(line)})"
+    signed = line.verdict in ("same", "undecided")
+    found = line.change if signed else size(line.change)
+    drawn = f"n = {format.count(line.n)}, {format.plural(line.seeds, 'run')}"
+    sure = f"{units.difference(RATE, found.value, signed)} points ({span(found, signed)}; {drawn})"
     return said + {
-        "same": f": the same within {units.margin(_SHARE, MARGIN)}, by {sure}",
-        "cannot tell": f": cannot tell whether it became smaller or larger, by {sure}",
+        "same": f": equivalent within {units.margin(RATE, MARGIN)}, by {sure}",
+        "undecided": f": undecided whether it became smaller or larger, by {sure}",
     }.get(line.verdict, f": {line.verdict} by {sure}")
 
 
-def _drawn(line: BiasChange) -> str:
-    return f"n = {format.count(line.n)}, {format.plural(line.seeds, 'run')}"
+def _verdict_cell(line: BiasChange) -> Cell:
+    said = "equivalent" if line.verdict == "same" else line.verdict or "not available"
+    return Cell(said, strong=said in ("larger", "smaller"))
 
 
-def _table(task: str, lines: Sequence[BiasChange]) -> Table:
-    numbers = {"before": "% or points", "after": "% or points", "change of its size": "points"}
-    numbers |= {"p (Holm)": "", "n": "", "runs": ""}
-    header = [Cell("method"), Cell("measure"), Cell("adapting made it")]
-    header += [Cell(*shown, number=True) for shown in numbers.items()]
-    body = []
-    for line in lines:
-        told = bool(line.verdict)
-        body.append(
-            (
-                Cell(line.method.name, strong=True),
-                Cell(measure(line)),
-                Cell(line.verdict or "not available", strong=line.verdict in ("larger", "smaller")),
-                _level_cell(line, line.before, line.at[0]),
-                _level_cell(line, line.after, line.at[1]),
-                _change_cell(line),
-                Cell(format.p_value(line.p_holm) if told and not line.identical else "", number=True),
-                Cell(format.count(line.n) if line.n else format.NONE, number=True),
-                Cell(str(line.seeds) if line.seeds else format.NONE, number=True),
-            )
-        )
-    return Table(f"Every measure of bias before and after adapting, {task}", tuple(header), tuple(body))
-
-
-def _level_cell(line: BiasChange, found: Interval | None, at: str) -> Cell:
-    if found is None:
-        return Cell("not available", line.reason.rpartition(" adapting: ")[2], number=True)
-    signed = line.metric in _SIGNED
-    small = ", ".join(filter(None, (_sure(found, signed), at)))
-    return Cell(units.difference(_SHARE, found.value, signed), small, number=True)
+def _level_cell(line: BiasChange, stage: int) -> Cell:
+    found = share_cell(
+        (line.before, line.after)[stage], line.reason.rpartition(" adapting: ")[2], signed=line.metric in _SIGNED
+    )
+    return found._replace(small=", ".join(filter(None, (found.small, line.at[stage]))))
 
 
 def _change_cell(line: BiasChange) -> Cell:
-    if line.change is None:
-        return Cell("not available", line.reason, number=True)
-    if line.identical:
-        return Cell("0", number=True)
-    return Cell(units.difference(_SHARE, line.change.value), _sure(line.change, True), number=True)
+    return Cell("0", number=True) if line.identical else share_cell(line.change, line.reason, signed=True)
 
 
-def _protocols(lines: Sequence[BiasChange]) -> Iterator[str]:
-    for protocol in dict.fromkeys(line.protocol for line in lines if line.protocol):
-        yield f"Protocol: {protocol}"
-    yield from dict.fromkeys(line.caution.rstrip(".") for line in lines if line.caution)
+COLUMNS = (
+    *(Column(name, "") for name in ("task", "model")),
+    METHOD,
+    *(Column(name, "") for name in ("settings", "part")),
+    Column("metric", "measure", measure, whole=True),
+    Column("about", ""),
+    Column("before", "before, % or points", lambda line: _level_cell(line, 0), True, True),
+    *(Column(name, "") for name in ("before_low", "before_high", "before_at")),
+    Column("after", "after, % or points", lambda line: _level_cell(line, 1), True, True),
+    *(Column(name, "") for name in ("after_low", "after_high", "after_at")),
+    Column("change", "change of its size, points", _change_cell, True, True),
+    *(Column(name, "") for name in ("low", "high", "none_at", "p_value")),
+    P_VALUE,
+    Column("verdict", "adapting made it", _verdict_cell, whole=True),
+    Column("n", "n", lambda line: format.count(line.n or None), True, True),
+    Column("seeds", "runs", lambda line: str(line.seeds or format.NONE), True, True),
+    *(Column(name, "") for name in ("protocol", "caution", "sentence", "reason")),
+)
+"""Of the CSV table; the page shows those with a title, of the same lines."""
 
 
 def row(line: BiasChange) -> dict[str, Any]:
@@ -561,4 +441,45 @@ def row(line: BiasChange) -> dict[str, Any]:
 
 
 def _numbers(found: Interval | None) -> tuple[float | None, ...]:
-    return (None,) * 3 if found is None else tuple(None if math.isnan(bound) else float(bound) for bound in found)
+    return (None,) * 3 if found is None else tuple(numbers(found).values())
+
+
+_NOTE = (
+    "Every measure of bias of every method. The change is that of a bias's size: of a gap its distance from 0, of a "
+    "share of preferred stereotypes its distance from 50 %; of what is picked as the largest of several, corrected for "
+    "how many there were. Before and after are paired: the same texts, the same seeds; in brackets or below 95 % "
+    "intervals for new texts and, from two seeds on, new seeds; “larger” and “smaller” hold for the whole table "
+    "(Holm), “equivalent” means shown to lie within 1 point. “Undecided” is not “unbiased”, and a small bias on "
+    "these texts shows no lack of it."
+)
+
+
+def _read(reading: "Reading") -> dict[str, list[BiasChange]] | None:
+    return bias_changes(reading.study, reading.items["groups"] or []) or None
+
+
+def _blocks(found: Mapping[str, list[BiasChange]]) -> Iterator[Block]:
+    yield Note(_NOTE)
+    for task, lines in found.items():
+        if len(found) > 1:
+            yield Heading(task)
+        yield Note(lead(lines), quiet=False)
+        if moved := tuple(f"{sentence(line)}." for line in lines if line.verdict in ("larger", "smaller")):
+            yield Sentences(moved)
+        caption = f"Every measure of bias before and after adapting, {task}"
+        shown = table(caption, [column for column in COLUMNS if column.title], lines)
+        yield Fold(caption, (shown,), unfolded=len(lines) <= MOST_OPEN)
+        for protocol in dict.fromkeys(line.protocol for line in lines if line.protocol):
+            yield Note(f"Protocol: {protocol}.")
+        for caution in dict.fromkeys(line.caution.rstrip(".") for line in lines if line.caution):
+            yield Note(f"{caution}.")
+
+
+SECTION = Section(
+    name="bias_summary",
+    title="Bias before and after",
+    read=_read,
+    columns={"bias_summary": tuple(column.name for column in COLUMNS)},
+    rows=lambda found: {"bias_summary": [row(line) for lines in found.values() for line in lines]},
+    blocks=_blocks,
+)

@@ -1,59 +1,61 @@
-"""Who takes part: the methods of one task that have a value of the primary metric on the test part.
+"""One task's methods beside each other: who takes part, who is better than whom, quality against what it costs.
 
-The rungs of a few-shot study: which methods stand beside each other at every number of labels per class.
-
-Who is compared with whom: one task's methods on the same test examples, every difference through `ftlib.stats.verdict`.
-
-What else a contest shows: who is on the front of quality against cost, and the smallest difference it could find.
-
-The report's tables: comparisons, terms, failures, missing runs, every run.
-
-The report's figures: which to draw, from what, each with its description and its numbers as a table.
+Methods are compared on the same test examples and seeds, in a few-shot study at the same number of labels per class
+only.
 """
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ftlib.config.experiment import Plan
 from ftlib.config.methods import METHODS
 from ftlib.core import format
+from ftlib.data.kinds import KINDS
 from ftlib.metrics import units
-from ftlib.metrics.registry import metric_row
+from ftlib.metrics.registry import METRICS, metric_row
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study, seed_of
+from ftlib.report.blocks import Block, Figures, Fold, Note, OfTask, Section, by_task, first_rows
 from ftlib.report.figures import Figure, drawing, figure_of, title
 from ftlib.report.metric_rows import (
     OF_LABELS,
-    common_examples,
+    WHO,
     group_interval,
     metrics_of,
     value_of,
     values_of,
+    who,
     why_not,
 )
+from ftlib.report.pairing import Paired, Side, common_examples, common_seeds, in_most, paired_comparisons
 from ftlib.report.plots import methods
-from ftlib.report.tables import Cell, Table
+from ftlib.report.tables import Cell, Said, Table, plain_table, value_cell
 from ftlib.stats.aggregate import pareto_membership
 from ftlib.stats.intervals import Interval
 from ftlib.stats.linearize import label_values
-from ftlib.stats.multiple import Pair, Place, compare_all, ranking
+from ftlib.stats.multiple import Place, ranking
 from ftlib.stats.power import DifferenceVariance, power_of
 from ftlib.stats.variance import paired, variance_components
-from ftlib.stats.verdict import Comparison
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
+
+
+BASE = "base model"
+"""What a model is called before anything was done to it."""
 
 
 class MethodScores(NamedTuple):
-    """One method with one setting, or the untouched model, on one set of test examples."""
+    """One method with one setting, or the base model, on one set of test examples."""
 
     name: str
     group: Group | None
-    """None for an untouched model that no zero-shot run of the study stands for."""
+    """None for a base model that no zero-shot run of the study stands for."""
     parts: Mapping[int, Part]
     """Seed -> predictions."""
     draws: bool
@@ -68,6 +70,11 @@ class MethodScores(NamedTuple):
     def short(self) -> str:
         """Its name where all that is shown had as many labels."""
         return self.line or self.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of its runs."""
+        return tuple(self.parts)
 
     @property
     def baseline(self) -> bool:
@@ -87,7 +94,7 @@ class MethodScores(NamedTuple):
 
 def called(one: MethodScores) -> str:
     """A contestant's name in sentences."""
-    return f"{one.short} (the untouched model)" if one.untouched and one.group else one.short
+    return f"{one.short} (the base model)" if one.untouched and one.group else one.short
 
 
 Same = tuple[bytes, str, str]
@@ -136,27 +143,19 @@ def _same(part: Part, run: Run, group: Group) -> Same:
 def _untouched(
     groups: Sequence[Group], model: str, models: Sequence[str], metric: str
 ) -> Iterator[tuple[Same, MethodScores]]:
-    """The untouched model on each set of test examples, its predictions as most runs saw them."""
+    """The base model on each set of test examples, its predictions as most runs saw them."""
     seen: dict[Same, list[Part]] = {}
     for group in groups:
         for run in group.ok:
             part = run.parts.get(("before", "test"))
             if part is not None and metric in metrics_of(part):
                 seen.setdefault(_same(part, run, group), []).append(part)
-    name = "untouched model" if len(models) == 1 else f"untouched {model}"
+    name = BASE if len(models) == 1 else f"{BASE} {model}"
     for same, parts in seen.items():
-        counts = Counter(part.answers for part in parts)
-        part = max(parts, key=lambda part: counts[part.answers])
+        part = in_most(parts, lambda part: part.answers)[0]
         level = group_interval([part], metric)
         if not math.isnan(level.value):
             yield same, MethodScores(name, None, {0: part}, False, level, True)
-
-
-def common_seeds(a: MethodScores, b: MethodScores) -> tuple[int, ...]:
-    """The seeds both sides have; a side that draws nothing has them all."""
-    if a.draws and b.draws:
-        return tuple(sorted(set(a.parts) & set(b.parts)))
-    return tuple(sorted((a if a.draws else b).parts)) if a.draws or b.draws else (0,)
 
 
 def scores(one: MethodScores, metric: str) -> np.ndarray:
@@ -222,7 +221,7 @@ class CurvePoint(NamedTuple):
 
 
 def curve_points(members: Sequence[MethodScores]) -> Iterator[CurvePoint]:
-    """Take a task's contestants apart by how many labels they had; nothing unless there are two or more numbers."""
+    """Take a task's methods apart by how many labels they had; nothing unless there are two or more numbers."""
     counts = sorted({shots_of(one) for one in members} - {0})
     if len(counts) < 2:
         return
@@ -283,24 +282,8 @@ def _with_all(one: MethodScores, members: Sequence[MethodScores]) -> str:
     return base if not _draws(one.group.method) or (limited and settings) else f"{base}, all labels"
 
 
-Paired = tuple[MethodScores, MethodScores, tuple[int, ...]]
-"""Two sides and the seeds they are compared on."""
-
-
 ALL_PAIRS_UP_TO = 24
 """Methods that are all compared with one another; what ranks lower is compared with the best only."""
-
-
-class PairwiseComparison(NamedTuple):
-    """One comparison, under the plain names of both sides."""
-
-    a: str
-    b: str
-    comparison: Comparison
-    p_holm: float
-    n_seeds: int
-    compared_as: tuple[str, str]
-    """The names in the comparison's sentence."""
 
 
 class TaskComparison(NamedTuple):
@@ -312,7 +295,7 @@ class TaskComparison(NamedTuple):
     """The smallest difference that matters, in the metric's unit."""
     contestants: tuple[MethodScores, ...]
     """Best first."""
-    duels: tuple[PairwiseComparison, ...]
+    duels: tuple[Paired, ...]
     places: tuple[Place, ...]
     pareto: tuple[dict[str, Any], ...]
     detectable: tuple[str, str, float] | None
@@ -325,9 +308,14 @@ class TaskComparison(NamedTuple):
     """Where shots are compared: who had all labels, which is shown and not compared."""
 
     @property
+    def where(self) -> str:
+        """The task, with how many labels per class it was compared at."""
+        return f"{self.task}, {labels(self.shots)}" if self.shots else self.task
+
+    @property
     def of_text(self) -> bool:
         """Whether models of text are compared, which have likelihoods and no answers."""
-        return metric_row(self.metric).kind == "language-modeling"
+        return not KINDS[metric_row(self.metric).kind].has_labels
 
     @property
     def n(self) -> int:
@@ -347,7 +335,7 @@ class TaskComparison(NamedTuple):
         """The contestant of that name."""
         return next(one for one in self.contestants if one.name == name)
 
-    def duel(self, a: str, b: str) -> PairwiseComparison | None:
+    def duel(self, a: str, b: str) -> Paired | None:
         """The comparison of two, whichever way round it was made."""
         return next((duel for duel in self.duels if {duel.a, duel.b} == {a, b}), None)
 
@@ -358,8 +346,8 @@ class TaskComparison(NamedTuple):
 
 
 def task_comparisons(study: Study) -> Iterator[TaskComparison]:
-    """One contest per task and set of test examples, the largest of a task first; few-shot methods are compared at the
-    same number of labels per class only, so a task has one contest per number.
+    """One comparison per task and set of test examples, the largest of a task first; few-shot methods are compared at
+    the same number of labels per class only, so a task has one per number.
     """
     for task in dict.fromkeys(group.task for group in study.groups):
         found, notes = method_scores(study, task)
@@ -378,7 +366,7 @@ def task_comparisons(study: Study) -> Iterator[TaskComparison]:
 
 
 def unheard(study: Study, found: Sequence[TaskComparison]) -> list[str]:
-    """Why tasks that were run have no contest."""
+    """Why tasks that were run have no comparison."""
     tasks = {group.task: None for group in study.groups if group.ok and all(group.task != c.task for c in found)}
     return [f"{task}: {note}" for task in tasks for note in method_scores(study, task)[1]]
 
@@ -413,27 +401,25 @@ def _contest(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> Tas
     members = sorted(rung.members, key=lambda one: (-up * one.level.value, one.name))
     few = members[:ALL_PAIRS_UP_TO]
     wanted = [pair for pair in combinations(members, 2) if pair[0] is members[0] or pair[1] in few]
-    pairs = [(a, b, common_seeds(a, b)) for a, b in wanted]
     if len(wanted) < math.comb(len(members), 2):
         notes = [*notes, f"beyond the first {ALL_PAIRS_UP_TO}, methods are compared with the best only"]
-    notes = [*notes, *_seed_notes(pairs)]
+    notes = [*notes, *_seed_notes(wanted)]
     spreads = not any(math.isnan(one.level.low) for one in members)
     if not spreads:
         notes = [
             *notes,
             f"nothing is compared: one test {units.noun(plan.primary)}, or one source of them, has no spread",
         ]
-    duels = _duels(chance, plan, [pair for pair in pairs if pair[2] and spreads])
+    duels = _compared(chance, plan, wanted if spreads else [])
     values = {one.name: one.level.value for one in members}
-    plain = [Pair(duel.a, duel.b, duel.comparison, duel.p_holm) for duel in duels]
     return TaskComparison(
         task,
         plan.primary,
         plan.margin,
         tuple(members),
         tuple(duels),
-        tuple(ranking(values, plain, higher_is_better=up > 0)),
-        tuple(pareto(chance, task, plan.primary, members)) if spreads else (),
+        tuple(ranking(values, duels, higher_is_better=up > 0)),
+        tuple(pareto(chance, plan.primary, members)) if spreads else (),
         detectable(members, plan.primary) if spreads else None,
         tuple(notes),
         rung.shots,
@@ -441,8 +427,9 @@ def _contest(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> Tas
     )
 
 
-def _seed_notes(pairs: Sequence[Paired]) -> Iterator[str]:
+def _seed_notes(wanted: Sequence[tuple[MethodScores, MethodScores]]) -> Iterator[str]:
     """What pairing by seed left out."""
+    pairs = [(a, b, common_seeds(a, b)) for a, b in wanted]
     for a, b, common in pairs:
         if not common:
             yield f"{a.name} and {b.name} are not compared: no seed finished for both"
@@ -457,44 +444,24 @@ def _seed_notes(pairs: Sequence[Paired]) -> Iterator[str]:
         yield f"seeds are paired, so some comparisons use only those that finished on both sides: {said}"
 
 
-def _duels(chance: Sequence[str], plan: Plan, pairs: Sequence[Paired]) -> list[PairwiseComparison]:
+def _compared(chance: Sequence[str], plan: Plan, pairs: Sequence[tuple[MethodScores, MethodScores]]) -> list[Paired]:
     if not pairs:
         return []
-    metric = metric_row(plan.primary)
-    tables: dict[str, np.ndarray] = {}
-    plain, keys = {}, []
-    for a, b, common in pairs:
-        keys.append(tuple(_entry(one, common, metric.name, tables) for one in (a, b)))
-        plain |= dict(zip(keys[-1], (a.name, b.name), strict=True))
-    first = next(iter(pairs[0][0].parts.values()))
-    of_labels = {"metric": metric.name, "labels": first.truth} if metric.name in OF_LABELS else {}
-    still = {called(one) for pair in pairs for one in pair[:2] if not one.draws}
-    compared = compare_all(
-        tables,
+    metric, first = metric_row(plan.primary), _any_part(pairs[0][0])
+    return paired_comparisons(
+        [tuple(_side(one, metric.name) for one in pair) for pair in pairs],
         margin=plan.margin,
         rng=np.random.default_rng(seed_of(*chance, metric.name)),
-        pairs=keys,
         clusters=first.clusters,
         unit=unit_of(metric.name),
         higher_is_better=metric.higher_is_better,
-        draws_nothing=still,
-        **of_labels,
+        **({"metric": metric.name, "labels": first.truth} if metric.name in OF_LABELS else {}),
     )
-    return [
-        PairwiseComparison(plain[pair.a], plain[pair.b], pair.comparison, pair.p_holm, len(common), (pair.a, pair.b))
-        for pair, (_, _, common) in zip(compared, pairs, strict=True)
-    ]
 
 
-def _entry(one: MethodScores, seeds: tuple[int, ...], metric: str, tables: dict[str, np.ndarray]) -> str:
-    """The name under which these seeds of a method are compared; their scores are put into `tables`."""
-    name = called(one)
-    if one.draws and set(seeds) < set(one.parts):
-        name += f" [seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}]"
-    if name not in tables:
-        parts = [one.parts[seed] for seed in seeds] if one.draws else list(one.parts.values())[:1]
-        tables[name] = np.stack([part.chosen if metric in OF_LABELS else values_of(part, metric) for part in parts])
-    return name
+def _side(one: MethodScores, metric: str) -> Side:
+    table = [part.chosen if metric in OF_LABELS else values_of(part, metric) for part in one.parts.values()]
+    return Side(one.name, one.seeds, np.stack(table), one.draws, called(one))
 
 
 def unit_of(metric: str) -> str:
@@ -506,14 +473,10 @@ def unit_of(metric: str) -> str:
 COSTS = ("train_seconds", "peak_memory_bytes", "trainable_parameters")
 
 
-def pareto(chance: Sequence[str], task: str, metric: str, members: Sequence[MethodScores]) -> Iterator[dict[str, Any]]:
+def pareto(chance: Sequence[str], metric: str, members: Sequence[MethodScores]) -> Iterator[dict[str, Any]]:
     """How surely each method is on the front of quality against each cost, as report.json holds it.
 
-    Args:
-        chance: Words that the seed is made from.
-        task: The contest's task.
-        metric: Its primary metric.
-        members: Its contestants.
+    `chance` holds words that the seed is made from.
     """
     up = 1 if metric_row(metric).higher_is_better else -1
     for cost in COSTS:
@@ -530,11 +493,7 @@ def pareto(chance: Sequence[str], task: str, metric: str, members: Sequence[Meth
         rng = np.random.default_rng(seed_of(*chance, cost))
         surely = pareto_membership(quality, prices, rng, n_replicates=2_000, clusters=clusters)
         for one in able:
-            yield {
-                "task": task,
-                "model": one.group.model,
-                "method": one.group.method,
-                "settings": one.group.settings,
+            yield who(one.group) | {
                 "name": one.name,
                 "metric": metric,
                 "cost": cost,
@@ -578,32 +537,105 @@ def detectable(members: Sequence[MethodScores], metric: str) -> tuple[str, str, 
     return a.name, b.name, high
 
 
+_VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "equivalent", "undecided": "undecided"}
+
+
 def duels(contest: TaskComparison) -> Table:
-    """Every comparison of a contest, with its verdict in words."""
-    unit = (
-        ", points" if units.scale(contest.metric) > 1 else f",{units.unit(contest.metric)}" if contest.of_text else ""
-    )
-    numbers = (f"difference{unit}", "95 % interval", "p (Holm)", "seeds")
-    header = (Cell("comparison"), Cell("verdict"), *(Cell(name, number=True) for name in numbers))
-    body = []
-    for duel in contest.duels:
-        c, metric = duel.comparison, contest.metric
-        a, b = duel.compared_as if contest.shots else (duel.a, duel.b)
-        body.append(
-            (
-                Cell(f"{a} − {b}"),
-                Cell(_VERDICTS[c.verdict].format(a), format.unbroken(c.sentence), strong=True),
-                Cell(units.difference(metric, c.difference), number=True),
-                Cell(f"{units.difference(metric, c.low)} to {units.difference(metric, c.high)}", number=True),
-                Cell(format.p_value(duel.p_holm), f"alone: {format.p_value(c.p_value)}", number=True),
-                Cell(str(duel.n_seeds), number=True),
-            )
+    """Every comparison of a task's methods, with its verdict in words."""
+    metric, unit = contest.metric, ""
+    if units.scale(metric) > 1:
+        unit = ", points"
+    elif contest.of_text:
+        unit = f",{units.unit(metric)}"
+
+    def row(pair: Paired) -> tuple[Said, ...]:
+        found, (a, b) = pair.comparison, pair.compared_as if contest.shots else (pair.a, pair.b)
+        return (
+            Cell(f"{a} − {b}"),
+            Cell(_VERDICTS[found.verdict].format(a), format.unbroken(found.sentence), strong=True),
+            units.difference(metric, found.difference),
+            f"{units.difference(metric, found.low)} to {units.difference(metric, found.high)}",
+            (format.p_value(pair.p_holm), f"alone: {format.p_value(found.p_value)}"),
+            str(pair.n_seeds),
         )
-    at = f", {labels(contest.shots)}" if contest.shots else ""
-    return Table(f"Every comparison by {units.name(contest.metric)}, {contest.task}{at}", header, tuple(body))
+
+    header = ("comparison", "verdict", f"difference{unit}", "95 % interval", "p (Holm)", "seeds")
+    caption = f"Every comparison by {units.name(metric)}, {contest.where}"
+    return plain_table(caption, header, map(row, contest.duels), texts=2)
 
 
-_VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "the same", "undecided": "undecided"}
+MOST_METHOD_ROWS = 40
+"""Methods a table shows at once; the rest is folded."""
+
+
+def methods_table(study: Study, contest: TaskComparison, all_rows: Sequence[dict[str, Any]]) -> Table:
+    """Every method by every metric of the test part, best first; who has no result comes last, with the reason."""
+    found = {
+        (*(row[name] for name in WHO), row["metric"]): row
+        for row in all_rows
+        if row["stage"] == "after" and row["part"] == "test"
+    }
+    first = _any_part(contest.contestants[0])
+    # What records hold beside what predictions give, such as the spread over orders of a prompt.
+    recorded = [row["metric"] for row in found.values() if row["task"] == contest.task and row["source"] == "record"]
+    names = dict.fromkeys([contest.metric, *(name for name in (*metrics_of(first), *recorded) if name in METRICS)])
+    noun, rule = units.noun(contest.metric), next(iter(contest.protocols), "")
+    header = ("method", *map(units.heading, names), "runs", f"test {noun}s", "training time")
+    body: list[Sequence[Said]] = []
+    for one in (*contest.contestants, *contest.beside):
+        parts = list(one.parts.values())
+        other = parts[0].protocol if parts[0].protocol != rule else ""
+        values = []
+        for name in names:
+            if one.group:
+                row = found.get((*who(one.group).values(), name))
+            else:
+                row = group_interval(parts, name)._asdict() | {"reason": why_not(parts, name)}
+            values.append(value_cell(name, row, strong=name == contest.metric))
+        shown = BASE if one.untouched else one.short
+        time = format.seconds(one.cost("train_seconds")) if one.group else "none"
+        about = "; ".join(filter(None, (_about(one), other)))
+        body.append(((shown, about), *values, str(len(parts)), format.count(len(first.ids)), time))
+    for name, why in _without_result(study, contest, all_rows):
+        body.append((name, ("not available", why), *[""] * (len(names) + 1), Cell("")))
+    return plain_table(f"Methods by metrics, {contest.where}", header, body)
+
+
+def _without_result(
+    study: Study, contest: TaskComparison, all_rows: Sequence[dict[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Everyone who has no value to show, with the reason."""
+
+    def rows_of(group: Group, stage: str) -> list[dict[str, Any]]:
+        at = who(group) | {"stage": stage, "part": "test"}
+        return [row for row in all_rows if at.items() <= row.items()]
+
+    groups = [group for group in study.groups if group.task == contest.task]
+    here = {one.name for one in (*contest.contestants, *contest.beside)}
+    for group in groups:
+        if group.name not in here and (not contest.shots or group.shots == contest.shots):
+            yield group.name, _reason(group, [r for r in rows_of(group, "after") if r["metric"] == contest.metric])
+    if any(one.untouched and one.group is None for one in contest.contestants):
+        return
+    measured = {one.group.model for one in contest.contestants if one.untouched and one.group}
+    for group in groups:
+        before = [row for row in rows_of(group, "before") if row["value"] is None]
+        if before and group.model not in measured:
+            measured.add(group.model)
+            yield BASE, before[0].get("reason", "")
+
+
+def _about(one: MethodScores) -> str:
+    if one.untouched:
+        return f"measured by {one.name}" if one.group else "before any adaptation"
+    return "baseline" if one.baseline and not one.line else ""
+
+
+def _reason(group: Group, found: Sequence[dict[str, Any]]) -> str:
+    if found:
+        return found[0].get("reason") or f"measured on other test {units.noun(found[0]['metric'])}s; not comparable"
+    statuses = format.listed(sorted({"unreadable" if run.unreadable else run.record.status for run in group.runs}))
+    return f"no run finished ({format.plural(len(group.runs), 'run')}: {statuses})"
 
 
 MOST_ROWS = 30
@@ -623,7 +655,7 @@ def _forest(contest: TaskComparison) -> Figure:
             [by * one.level.low for one in shown],
             [by * one.level.high for one in shown],
             label=units.heading(metric),
-            reference=("untouched", by * before.level.value) if before else None,
+            reference=(BASE, by * before.level.value) if before else None,
             faint=[one.baseline or one.untouched for one in shown],
         )
         return figure_of(
@@ -747,3 +779,98 @@ def confusion_figure(one: MethodScores, words: Callable[[str], str]) -> Figure:
             ("true label", "taken for", "share"),
             [(labels[i], labels[j], f"{100 * share:.0f} %") for share, i, j in off[:15]],
         )._replace(unfolded=k > methods.MOST_CELLS_WITH_NUMBERS)
+
+
+def _protocols(contest: TaskComparison) -> str:
+    return f" Protocol: {format.protocols(contest.protocols)}." if contest.of_text else ""
+
+
+def _read_methods(reading: "Reading") -> tuple["Reading", list[OfTask]]:
+    def read(contest: TaskComparison) -> tuple[TaskComparison, Table]:
+        return contest, methods_table(reading.study, contest, reading.rows)
+
+    return reading, reading.of_tasks(read, few_shot=False)
+
+
+def _methods_blocks(found: tuple[TaskComparison, Table]) -> Iterator[Block]:
+    contest, shown = found
+    note = (
+        "On the test set. Each value with its 95 % interval; ↑ higher is better, ↓ lower is better. Runs: trainings "
+        "with different seeds (1 where a method draws nothing)."
+    )
+    if contest.of_text:
+        note += (
+            " Perplexity is per token, so it compares models of one tokenizer only; bits per byte is what is compared."
+        )
+    yield Note(note + _protocols(contest))
+    yield from first_rows(shown, MOST_METHOD_ROWS, "method")
+    yield Figures(tuple(main_figures(contest)))
+
+
+METHODS_SECTION = Section(
+    name="methods",
+    title="Methods by metrics",
+    read=_read_methods,
+    columns={
+        "rows": (*WHO, "stage", "part", "metric", "value", "low", "high", "n", "seeds", "source", "reason", "protocol")
+    },
+    rows=lambda items: {"rows": items[0].rows},
+    blocks=lambda items: by_task(items[1], _methods_blocks),
+)
+
+
+def _verdicts(contest: TaskComparison) -> Iterator[dict[str, Any]]:
+    at = f"with {labels(contest.shots)}, " if contest.shots else ""
+    for pair in contest.duels:
+        row = {"task": contest.task, "metric": contest.metric, "a": pair.a, "b": pair.b} | pair.comparison._asdict()
+        yield row | {"sentence": at + pair.comparison.sentence, "p_holm": pair.p_holm, "seeds": pair.n_seeds}
+
+
+def _read_comparisons(reading: "Reading") -> tuple["Reading", list[OfTask]]:
+    return reading, reading.of_tasks(lambda contest: contest if contest.duels else None, few_shot=False)
+
+
+def _comparisons_blocks(contest: TaskComparison) -> Iterator[Block]:
+    better = " Fewer bits per byte are better." if contest.of_text else ""
+    yield Note(
+        f"Every difference is paired: the same test {units.noun(contest.metric)}s, the same seeds. “Equivalent” means "
+        "shown to lie within the margin; “undecided” means that neither a difference nor equivalence is "
+        f"shown.{better}{_protocols(contest)}"
+    )
+    shown, n = duels(contest), len(contest.duels)
+    yield Fold(format.plural(n, "comparison"), (shown,), unfolded=n <= 15)
+
+
+COMPARISONS_SECTION = Section(
+    name="comparisons",
+    title="Comparisons",
+    read=_read_comparisons,
+    columns={
+        "verdicts": (
+            "task", "metric", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict", "more_examples",
+            "more_seeds", "seeds", "sentence",
+        ),
+    },
+    rows=lambda items: {"verdicts": [row for contest in items[0].comparisons for row in _verdicts(contest)]},
+    blocks=lambda items: by_task(items[1], _comparisons_blocks),
+)  # fmt: skip
+
+
+def _read_costs(reading: "Reading") -> tuple["Reading", list[OfTask]]:
+    return reading, reading.of_tasks(lambda contest: contest if contest.pareto else None, few_shot=False)
+
+
+def _costs_blocks(contest: TaskComparison) -> Iterator[Block]:
+    if contest.of_text:
+        yield Note(f"Fewer bits per byte are better.{_protocols(contest)}")
+    yield Figures(tuple(cost_figures(contest)))
+
+
+COSTS_SECTION = Section(
+    name="quality_and_cost",
+    title="Quality against cost",
+    read=_read_costs,
+    columns={"pareto": (*WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability")},
+    rows=lambda items: {"pareto": [row for contest in items[0].comparisons for row in contest.pareto]},
+    blocks=lambda items: by_task(items[1], _costs_blocks),
+)

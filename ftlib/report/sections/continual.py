@@ -1,41 +1,44 @@
-"""One run state by state, for a notebook: after each training, and on the way from the untouched weights.
+"""Runs that were trained on several tasks in sequence: who forgets less, and what each got right when.
 
-Runs that were trained on several tasks in sequence, read: who got which example right after which training.
-
-And what all sections on forgetting share: scores of examples of several tasks that count alike, and comparisons that
-are paired on seeds and examples.
-
-What methods that were trained on the same tasks in sequence forget, and which of them forgets less.
+What every section on forgetting shares is here too: which examples can be compared, scores of several tasks that count
+alike, and how a difference is shown.
 """
 
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ftlib.core import format
 from ftlib.core.format import short_name
-from ftlib.core.html import table
+from ftlib.core.html import table as html_table
 from ftlib.metrics import units
-from ftlib.metrics.continual import matrix, tasks_of, why_undefined
+from ftlib.metrics.continual import tasks_of, why_undefined
 from ftlib.metrics.registry import METRICS, metric_row
 from ftlib.records import RunRecord
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study, seed_of
-from ftlib.report.figures import Picture, picture
-from ftlib.report.metric_rows import OF_LABELS, metrics_of, numbers, values_of, who
-from ftlib.report.plots import heat
+from ftlib.report.blocks import Block, Column, Figures, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.figures import Figure, drawing, figure_of
+from ftlib.report.metric_rows import OF_LABELS, WHO, metrics_of, numbers, values_of, who
+from ftlib.report.pairing import Paired, Side, apart, comparison_sentence, in_most, paired_comparisons
+from ftlib.report.plots.heat import heat
+from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.linearize import label_values
-from ftlib.stats.multiple import Pair, compare_all
 from ftlib.stats.paired import difference
 from ftlib.stats.variance import Array
 from ftlib.stats.verdict import Comparison
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
+
+MOST_MATRICES = 8
+"""Methods that have a picture of their own; the tables hold them all."""
 
 
 class Shown:
@@ -48,37 +51,25 @@ class Shown:
         return self.content
 
 
-def pictured(record: RunRecord, metric: str = "accuracy") -> Picture:
-    """R[i, j] of a run as a picture: the score on every task after every training.
-
-    Args:
-        record: Of a run with earlier tasks.
-        metric: What all of them are measured by.
-    """
-    own = short_name(record.spec["resolved"]["task"])
-    names = [own if part == "test" else part for part in tasks_of(record.metrics, record.spec["resolved"], metric)]
-    found = matrix(record.metrics, record.spec["resolved"], metric)
-    return picture(heat, found, names, names, label=metric, down="after training on", across="measured on")
-
-
 def states(record: RunRecord, metric: str) -> Shown:
-    """A metric of everything that was measured, state by state: rows are parts, columns the model's states.
+    """A table of one run for a notebook: rows are evaluation sets, columns the model's states.
 
-    Args:
-        record: Of any run.
-        metric: Its name; parts that do not have it are left out.
+    Evaluation sets without the metric are left out.
     """
     parts = dict.fromkeys(part for stage in record.metrics.values() for part, found in stage.items() if metric in found)
-    cells = [[_cell(stage.get(part, {}).get(metric)) for stage in record.metrics.values()] for part in parts]
+    cells = [[_state(stage.get(part, {}).get(metric), metric) for stage in record.metrics.values()] for part in parts]
     rows = [(part, *row) for part, row in zip(parts, cells, strict=True)]
-    return Shown(table(("part", *(name.replace("_", " ") for name in record.metrics)), rows))
+    return Shown(html_table(("evaluation set", *(name.replace("_", " ") for name in record.metrics)), rows))
 
 
-def _cell(found: dict | None) -> str:
+def _state(found: dict[str, Any] | None, metric: str) -> str:
     if found is None:
         return ""
     if found["value"] is None:
         return "not available"
+    if found["low"] is None or found["high"] is None:
+        of = f"one {units.noun(metric)}" if found["n"] == 1 else "one source of examples"
+        return f"{found['value']:.3f} (no interval: {of})"
     return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
@@ -92,11 +83,11 @@ class TaskSequence(NamedTuple):
     """What they are called in the records."""
     seeds: tuple[int, ...]
     hits: tuple[Array, ...]
-    """For each task (n_seeds, T + 1, n_examples): right or not, untouched and after each training, or NaN."""
+    """For each task (n_seeds, T + 1, n_examples): right or not, by the base model and after each training, or NaN."""
     clusters: Array | None
     """(n_examples of all tasks,), or None."""
     ids: tuple[bytes, ...]
-    """Equal for two courses exactly where a task's examples are."""
+    """Equal for two sequences exactly where a task's examples are."""
 
     @property
     def R(self) -> Array:
@@ -105,7 +96,7 @@ class TaskSequence(NamedTuple):
 
     @property
     def base(self) -> Array:
-        """(n_seeds, T) accuracy of the untouched model."""
+        """(n_seeds, T) accuracy of the base model."""
         return np.stack([table[:, 0].mean(axis=1) for table in self.hits], axis=-1)
 
     @property
@@ -115,7 +106,7 @@ class TaskSequence(NamedTuple):
 
 
 def task_sequence(group: Group) -> TaskSequence | None:
-    """A group's runs as one course; None where they went through fewer than two tasks with labels.
+    """The runs of one configuration as one sequence; None where they went through fewer than two tasks with labels.
 
     Seeds that lack a score on a task from its own training on, or were measured on other examples than most, are left
     out.
@@ -134,8 +125,8 @@ def task_sequence(group: Group) -> TaskSequence | None:
     if not whole:
         return None
     keys = {seed: tuple(examples_of(column[-1]) for column in columns) for seed, columns in whole.items()}
-    most = max((counts := Counter(keys.values())), key=lambda key: counts[key])
-    seeds = tuple(seed for seed in whole if keys[seed] == most)
+    seeds = tuple(in_most(whole, keys.__getitem__))
+    most = keys[seeds[0]]
     hits = tuple(np.stack([_hits(whole[seed][j], most[j]) for seed in seeds]) for j in range(len(names)))
     lasts = [column[-1] for column in whole[seeds[0]]]
     tasks = tuple(short_name(group.task) if part == "test" else part for part in names)
@@ -190,62 +181,6 @@ def alike(tables: Sequence[Array]) -> Array:
     return np.concatenate([mean + n / (k * t.shape[1]) * (t - m) for t, m in zip(tables, means, strict=True)], axis=1)
 
 
-class Side(NamedTuple):
-    """One side of a paired comparison."""
-
-    name: str
-    seeds: tuple[int, ...]
-    table: Array
-    """(n_seeds, n_examples)."""
-    draws: bool = True
-    """False where its one row stands for every seed."""
-
-
-class Paired(NamedTuple):
-    """A comparison, and on how many seeds it is paired."""
-
-    a: str
-    b: str
-    pair: Pair
-    n_seeds: int
-    n: int
-    """Examples, of all tasks that are compared."""
-    identical: bool
-    """Whether the scores are equal everywhere."""
-
-
-def paired_comparisons(pairs: Sequence[tuple[Side, Side]], **how: Any) -> list[Paired]:
-    """Compare pairs on the seeds that both sides have, as one family (Holm); pairs without such seeds are left out.
-
-    Args:
-        pairs: Of sides with the same examples.
-        how: margin, rng and the rest of `compare_all`.
-    """
-    tables: dict[str, Array] = {}
-    keys, kept = [], []
-    if (clusters := how.get("clusters")) is not None and len(set(clusters)) < 2:
-        return []
-    for number, (a, b) in enumerate(pairs):
-        drawn = [set(side.seeds) for side in (a, b) if side.draws]
-        common = sorted(set.intersection(*drawn)) if drawn else [0]
-        # One example has no spread to learn from.
-        if not common or a.table.shape[1] < 2:
-            continue
-        keys.append((f"{number} a", f"{number} b"))
-        for key, side in zip(keys[-1], (a, b), strict=True):
-            tables[key] = side.table[[side.seeds.index(s) for s in common]] if side.draws else side.table[:1]
-        equal = not (tables[keys[-1][0]] - tables[keys[-1][1]]).any()
-        kept.append((a, b, len(common), equal, not drawn))
-    if not keys:
-        return []
-    still = {key for pair, entry in zip(keys, kept, strict=True) for key in pair if entry[-1]}
-    found = compare_all(tables, pairs=keys, draws_nothing=still, **how)
-    return [
-        Paired(a.name, b.name, pair, n_seeds, a.table.shape[1], equal)
-        for pair, (a, b, n_seeds, equal, _) in zip(found, kept, strict=True)
-    ]
-
-
 def table_of(parts: Sequence[Part], metric: str) -> Array | None:
     """(n_seeds, n_examples) values whose mean is the metric, higher is better; None where they do not give it."""
     if any(metric not in metrics_of(part) for part in parts):
@@ -258,12 +193,8 @@ def table_of(parts: Sequence[Part], metric: str) -> Array | None:
 
 def in_common(runs: Sequence[Run], stage: str, part: str) -> dict[int, Part]:
     """Seed -> a part of these runs, where it is about the same examples under the same protocol as most."""
-    found = {run.seed: run.parts[stage, part] for run in runs if (stage, part) in run.parts}
-    if not found:
-        return {}
-    counts = Counter((examples_of(one), one.protocol) for one in found.values())
-    most = max(counts, key=lambda key: counts[key])
-    return {seed: one for seed, one in found.items() if (examples_of(one), one.protocol) == most}
+    found = [(run.seed, run.parts[stage, part]) for run in runs if (stage, part) in run.parts]
+    return dict(in_most(found, lambda item: (examples_of(item[1]), item[1].protocol)))
 
 
 def shortened(names: Sequence[str], field: str) -> dict[str, str]:
@@ -279,10 +210,8 @@ def shortened(names: Sequence[str], field: str) -> dict[str, str]:
 LEARNED = "learned"
 """The mean of R's diagonal: what methods score on a task right after its own training, the last task too."""
 
-
 SHOWN = (LEARNED, "average_accuracy", "forgetting_first", "forgetting_max", "backward_transfer", "forward_transfer")
 """What is said of a method, in this order: what was learned, what is there at the end, and what was lost between."""
-
 
 _UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
@@ -293,10 +222,10 @@ class Sequences(NamedTuple):
     task: str
     """The last one, by its full name."""
     tasks: tuple[str, ...]
-    courses: tuple[TaskSequence, ...]
+    methods: tuple[TaskSequence, ...]
     levels: tuple[dict[str, Interval], ...]
-    """For each course, a name of `SHOWN` -> value with its interval over examples and seeds."""
-    duels: tuple[Paired, ...]
+    """For each method, a name of `SHOWN` -> value with its interval over examples and seeds."""
+    pairs: tuple[Paired, ...]
     """Every two by `forgetting_first`; its difference is that of what is kept, so better is forgetting less."""
     margin: float
     """0 where the plan settles none in this unit."""
@@ -304,7 +233,7 @@ class Sequences(NamedTuple):
     @property
     def names(self) -> dict[str, str]:
         """What to call the methods where all went through these tasks."""
-        return shortened([one.group.name for one in self.courses], "sequential_tasks")
+        return shortened([one.group.name for one in self.methods], "sequential_tasks")
 
 
 def sequences(study: Study) -> list[Sequences]:
@@ -312,20 +241,20 @@ def sequences(study: Study) -> list[Sequences]:
     families: dict[tuple[Any, ...], list[TaskSequence]] = {}
     for one in filter(None, map(task_sequence, study.groups)):
         families.setdefault((one.group.task, one.tasks, one.ids), []).append(one)
-    return [_family(study, task, tasks, found) for (task, tasks, _), found in families.items()]
+    return [_family_of_sequences(study, task, tasks, found) for (task, tasks, _), found in families.items()]
 
 
-def _family(study: Study, task: str, tasks: tuple[str, ...], found: Sequence[TaskSequence]) -> Sequences:
+def _family_of_sequences(study: Study, task: str, tasks: tuple[str, ...], found: Sequence[TaskSequence]) -> Sequences:
     margin = margin_in_share(study, task)
     sides = [Side(one.group.name, one.seeds, -forgotten(one)) for one in found]
-    duels = paired_comparisons(
+    pairs = paired_comparisons(
         list(combinations(sides, 2)),
         margin=margin,
         rng=np.random.default_rng(seed_of(study.plan_hash, *tasks, "forgetting_first")),
         clusters=_earlier(found[0], found[0].clusters),
     )
     levels = tuple({name: level(one, name) for name in SHOWN} for one in found)
-    return Sequences(task, tasks, tuple(found), levels, tuple(duels), margin)
+    return Sequences(task, tasks, tuple(found), levels, tuple(pairs), margin)
 
 
 def margin_in_share(study: Study, task: str) -> float:
@@ -385,29 +314,38 @@ def reason(one: TaskSequence, name: str) -> str:
 
 ALONE = " (alone it would count, among so many it does not quite)"
 
-
-_WORDS = {
-    "better": "{a} forgets less than {b} by {size} ({sure})",
-    "worse": "{a} forgets more than {b} by {size} ({sure})",
-    "same": "{a} and {b} forget the same within {margin}: they differ by {size} ({sure})",
-    "undecided": "undecided whether {a} forgets more or less than {b}: they differ by {size} ({sure})",
+_FORGETS = {
+    "better": "{a} forgets less than {b} by {{size}} points {{sure}}",
+    "worse": "{a} forgets more than {b} by {{size}} points {{sure}}",
+    "same": "{a} and {b} forget equally within {margin}: they differ by {{size}} points {{sure}}",
+    "undecided": "undecided whether {a} forgets more or less than {b}: they differ by {{size}} points {{sure}}",
 }
 
 
-def sentence(found: Sequences, duel: Paired) -> str:
+def sentence(found: Sequences, pair: Paired) -> str:
     """Which of two forgets less, in one sentence."""
-    said, of = duel.pair.comparison, f"{format.plural(duel.n_seeds, 'seed')}, paired"
-    names = found.names
-    if duel.identical:
-        return f"{names[duel.a]} and {names[duel.b]} forget exactly the same ({of})"
-    words = _WORDS[said.verdict].format(
-        a=names[duel.a],
-        b=names[duel.b],
-        size=f"{units.difference('accuracy', abs(said.difference), signed=False)} points",
-        sure=f"{spanned(said)}, {of}",
-        margin=units.margin("accuracy", found.margin),
-    )
-    return words + alone(said)
+    names, counted = found.names, f"{format.plural(pair.n_seeds, 'seed')}, paired"
+    a, b = names[pair.a], names[pair.b]
+    if pair.identical:
+        return f"{a} and {b} forget exactly the same ({counted})"
+    margin = units.margin("accuracy", found.margin)
+    return difference_sentence("accuracy", pair.comparison, _FORGETS, counted, a=a, b=b, margin=margin)
+
+
+def difference_sentence(metric: str, found: Comparison, words: Mapping[str, str], counted: str, **names: str) -> str:
+    """A difference in words, in a metric's numbers (see `ftlib.report.pairing.comparison_sentence`).
+
+    Args:
+        metric: Of what it is a difference.
+        found: The difference.
+        words: For each verdict a phrase with places for these names and, doubled, for {{size}} and {{sure}}.
+        counted: On how many examples and seeds it stands.
+        names: What the phrase names; users give names, so braces in them are no places.
+    """
+    names = {key: name.replace("{", "{{").replace("}", "}}") for key, name in names.items()}
+    phrases = {verdict: said.format(**names) for verdict, said in words.items()}
+    said = comparison_sentence(found, phrases, lambda value: units.difference(metric, value, signed=False), counted)
+    return said + alone(found)
 
 
 def alone(said: Comparison) -> str:
@@ -417,27 +355,184 @@ def alone(said: Comparison) -> str:
 
 def spanned(said: Comparison, metric: str = "accuracy") -> str:
     """The interval of a difference whose size is said without its sign."""
-    low, high = (said.low, said.high) if said.difference >= 0 else (-said.high, -said.low)
-    return f"{units.difference(metric, low, signed=False)} to {units.difference(metric, high, signed=False)}"
+    _, low, high = (units.difference(metric, end, signed=False) for end in apart(said))
+    return f"{low} to {high}"
 
 
-def rows(found: Sequence[Sequences]) -> list[dict[str, Any]]:
+def level_cell(metric: str, found: Interval, strong: bool = False) -> Cell:
+    """A value with its interval below it."""
+    span = units.span(metric, found.low, found.high)
+    return Cell(units.level(metric, found.value), span, number=True, strong=strong)
+
+
+def change_cell(metric: str, found: Comparison, strong: bool = False) -> Cell:
+    """A difference with its sign, its interval below it."""
+    return Cell(units.difference(metric, found.difference), difference_span(metric, found), number=True, strong=strong)
+
+
+def difference_span(metric: str, found: Comparison | Interval) -> str:
+    """The interval of a difference, with signs."""
+    return f"{units.difference(metric, found.low)} to {units.difference(metric, found.high)}"
+
+
+def _rows(found: Sequence[Sequences]) -> dict[str, list[dict[str, Any]]]:
     """The metrics of every sequence, and every comparison, as report.json holds them."""
     told = []
     for family in found:
         sequence = " > ".join(family.tasks)
-        for one, levels in zip(family.courses, family.levels, strict=True):
+        for one, levels in zip(family.methods, family.levels, strict=True):
             at = {**who(one.group), "sequence": sequence, "n": one.n, "seeds": len(one.seeds)}
             for name, value in levels.items():
                 why = {"reason": reason(one, name)} if math.isnan(value.value) else {}
                 told.append(at | {"metric": name} | numbers(value) | why)
-        for duel in family.duels:
-            said = duel.pair.comparison
+        for pair in family.pairs:
+            said = pair.comparison
             told.append(
-                {"task": family.task, "sequence": sequence, "metric": "forgetting_first", "a": duel.a, "b": duel.b}
+                {"task": family.task, "sequence": sequence, "metric": "forgetting_first", "a": pair.a, "b": pair.b}
                 # What is compared is what is kept; what is forgotten has the other sign.
                 | {"value": -said.difference, "low": -said.high, "high": -said.low, "p_value": said.p_value}
-                | {"p_holm": duel.pair.p_holm, "verdict": said.verdict, "seeds": duel.n_seeds}
-                | {"n": duel.n, "sentence": sentence(family, duel)}
+                | {"p_holm": pair.p_holm, "verdict": said.verdict, "seeds": pair.n_seeds}
+                | {"n": pair.n, "sentence": sentence(family, pair)}
             )
-    return told
+    return {"sequences": told}
+
+
+_LEVELS = (LEARNED, "average_accuracy")
+"""Of `SHOWN`, what is no difference."""
+
+
+def _shown_cell(one: TaskSequence, name: str, value: Interval) -> Cell:
+    if format.missing(value.value):
+        return Cell("not available", reason(one, name), number=True)
+    if name in _LEVELS:
+        return level_cell("accuracy", value)
+    return Cell(units.difference(name, value.value), difference_span(name, value), number=True)
+
+
+def _heading(name: str) -> str:
+    if name == LEARNED:
+        return "right after own training, %\N{NO-BREAK SPACE}↑"
+    unit, up = "%" if name in _LEVELS else "points", "↑" if METRICS[name].higher_is_better else "↓"
+    return f"{name.replace('_', ' ')}, {unit}\N{NO-BREAK SPACE}{up}"
+
+
+_LEVEL_COLUMNS = (
+    Column("method", "method", lambda name: Cell(name, strong=True)),
+    *(
+        Column(name, _heading(name), lambda cell: cell, True, unit="mean over tasks" * (name == LEARNED))
+        for name in SHOWN
+    ),
+    Column("seeds", "seeds", number=True),
+    Column("n", "n", format.count, number=True, unit="examples of all tasks"),
+)
+
+
+def _levels(found: Sequences) -> Table:
+    """Every method by what is said of its sequence."""
+    rows = [
+        {"method": found.names[one.group.name], "seeds": len(one.seeds), "n": one.n}
+        | {name: _shown_cell(one, name, value) for name, value in levels.items()}
+        for one, levels in zip(found.methods, found.levels, strict=True)
+    ]
+    return table(f"What methods forget, {' → '.join(found.tasks)}", _LEVEL_COLUMNS, rows)
+
+
+def _matrix(one: TaskSequence, name: str) -> Figure:
+    """Accuracy of the base model and after each training, mean over seeds."""
+    # A task that one seed could not answer has no mean over the seeds.
+    grid = np.concatenate([one.base.mean(axis=0)[None], one.R.mean(axis=0)])
+    rows = ["base model", *(f"after {task}" for task in one.tasks)]
+    with drawing(1.1 + 0.42 * len(rows)) as ax:
+        heat(
+            ax,
+            grid,
+            rows,
+            one.tasks,
+            label=f"Accuracy of {name} on each task after each training, per cent",
+            across="measured on",
+        )
+        return figure_of(
+            ax,
+            "sequence",
+            name,
+            f"Accuracy in per cent, mean over {format.plural(len(one.seeds), 'seed')}. Before a task's own training "
+            "its labels are guessed from their names (zero-shot); where labels have no names the cell is empty.",
+            ("", *one.tasks),
+            [
+                (row, *(units.level("accuracy", value) for value in map(float, values)))
+                for row, values in zip(rows, grid, strict=True)
+            ],
+        )
+
+
+def _scores(found: Sequences) -> Table:
+    """R of every method, seed by seed."""
+    columns = (
+        Column("method", "method", lambda name: Cell(name, strong=True)),
+        Column("seed", "seed", number=True),
+        Column("stage", "stage"),
+        *(Column(task, task, lambda value: units.level("accuracy", value), number=True) for task in found.tasks),
+    )
+    rows = [
+        {"method": found.names[one.group.name], "seed": str(seed), "stage": f"after {one.tasks[i]}"}
+        | dict(zip(one.tasks, map(float, values), strict=True))
+        for one in found.methods
+        for number, seed in enumerate(one.seeds)
+        for i, values in enumerate(one.R[number])
+    ]
+    return table(f"Accuracy of every run after every training, {' → '.join(found.tasks)}", columns, rows)
+
+
+def _notes(found: Sequences) -> Iterator[str]:
+    """What was left out, and why."""
+    for one in found.methods:
+        left = sorted({run.seed for run in one.group.ok} - set(one.seeds))
+        if left:
+            yield f"{one.group.name}: seeds left out, since they lack a score or used other examples: {left}."
+    if len(found.methods) > 1 and not found.pairs:
+        yield "Nothing is compared: no two methods have a seed in common, or there is one source of examples."
+    if len(found.methods) > MOST_MATRICES:
+        yield f"The first {MOST_MATRICES} of {len(found.methods)} methods have a picture; the table has them all."
+
+
+_NOTE = (
+    "Right after own training: what was learned, the mean over the tasks of the accuracy on each when it had just been "
+    "trained on. Average accuracy: on all tasks at the end. Forgetting: what was lost since a task's own training "
+    "(first), or since its best moment (max). Backward transfer: what later trainings did to the earlier tasks. "
+    "Forward transfer: what earlier trainings did to a task before its own. All with 95 % intervals for new examples "
+    "and, from two seeds on, new seeds; tasks count alike, whatever their size."
+)
+
+
+def _blocks(found: Sequence[Sequences]) -> Iterator[Block]:
+    yield Note(_NOTE)
+    yield Note("Whoever learned little has little to forget: read what is forgotten beside what was learned.")
+    for one in found:
+        yield Heading(" → ".join(one.tasks))
+        if one.pairs:
+            yield Sentences(tuple(f"{sentence(one, pair)}." for pair in one.pairs))
+        yield _levels(one)
+        yield from map(Note, _notes(one))
+        shown = one.methods[:MOST_MATRICES]
+        yield Figures(tuple(_matrix(method, one.names[method.group.name]) for method in shown))
+        scores = _scores(one)
+        yield Fold(scores.caption, (scores,))
+
+
+def _read(reading: "Reading") -> list[Sequences] | None:
+    return sequences(reading.study) or None
+
+
+SECTION = Section(
+    name="sequences",
+    title="Trained on one task after another",
+    read=_read,
+    columns={
+        "sequences": (
+            *WHO, "sequence", "metric", "a", "b", "value", "low", "high", "p_value", "p_holm", "verdict", "n", "seeds",
+            "sentence", "reason",
+        ),
+    },
+    rows=_rows,
+    blocks=_blocks,
+)  # fmt: skip

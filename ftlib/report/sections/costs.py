@@ -1,22 +1,24 @@
-"""What each method takes: time, memory, what moves, what is stored, and how much of the machine it used.
-
-What `ftlib plan` predicted of the runs beside what they took.
-"""
+"""What each method takes, on what terms it ran, and what `ftlib plan` predicted of the runs beside what they took."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ftlib.config.methods import METHODS
 from ftlib.core import format
 from ftlib.records import RunRecord
-from ftlib.records.study import Group, Run, Study
-from ftlib.report.tables import Cell, Table
+from ftlib.records.study import Group, Run, Study, differing
+from ftlib.report.blocks import Block, Fold, Heading, Note, Section
+from ftlib.report.sections.runs import long_name
+from ftlib.report.tables import Cell, Table, plain_table
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
 
 GIGA = 1e9
 
@@ -36,13 +38,36 @@ def costs(study: Study) -> Table:
     }
     cells = {name: [cell(group) for group in groups] for name, cell in columns.items()}
     shown = {name: found for name, found in cells.items() if any(cell.text + cell.small for cell in found)}
-    header = (Cell("method"), *(Cell(name, number=True) for name in shown))
     several = len({group.task for group in study.groups}) > 1
     body = [
-        (Cell(group.name, group.task if several else "", strong=True), *(found[place] for found in shown.values()))
+        ((group.name, group.task if several else ""), *(found[place] for found in shown.values()))
         for place, group in enumerate(groups)
     ]
-    return Table("What each method takes, mean over its runs", header, tuple(body))
+    return plain_table("What each method takes, mean over its runs", ("method", *shown), body)
+
+
+def settings(study: Study) -> Table | None:
+    """The fields in which the methods differ beside their name, so that unequal terms are seen."""
+    said = differing([{**group.runs[0].resolved, "method_args": {}} for group in study.groups])
+    body = []
+    for group, line in zip(study.groups, said, strict=True):
+        own = group.runs[0].resolved.get("method_args", {})
+        given = " ".join(f"{k}={json.dumps(v)}" for k, v in own.items() if v != "")
+        body.append((long_name(study, group), line, given, _tuned(group)))
+    header = ("method", "settings that differ", "the method's own", "chosen on validation")
+    shown = 4 if any(row[3] for row in body) else 3
+    caption = "On what terms each method ran"
+    return plain_table(caption, header[:shown], [row[:shown] for row in body], texts=4) if body else None
+
+
+def _tuned(group: Group) -> str:
+    found = [run.record.provenance.get("tuned") for run in group.ok]
+    rates = [
+        f"{t['learning_rate']:.2g} of {len(t.get('tried', []))}"
+        for t in found
+        if isinstance(t, dict) and "learning_rate" in t
+    ]
+    return f"learning_rate {', '.join(rates)}" if rates else ""
 
 
 def mean(group: Group, name: str) -> float | None:
@@ -172,25 +197,11 @@ def _compared(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float
     return said, was, said / was if was else math.nan, min(ratios), max(ratios), len(pairs)
 
 
-class Foretold(NamedTuple):
-    """What a section shows of the predictions."""
-
-    found: tuple[Compared, ...]
-    sentence: str
-    table: Table
-
-
-def foretold(study: Study) -> Foretold | None:
-    """Predicted against actual; None where nothing was predicted."""
-    found = tuple(against((run.folder, run.record) for run in study.runs))
-    return Foretold(found, _sentence(found), _table(found)) if found else None
-
-
-def rows(found: Foretold | None) -> list[dict[str, Any]]:
-    """The comparisons as report.json holds them."""
+def prediction_rows(found: Sequence[Compared]) -> list[dict[str, Any]]:
+    """Predicted against actual, as report.json holds it."""
     return [
         {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in one._asdict().items()}
-        for one in (found.found if found else ())
+        for one in found
     ]
 
 
@@ -225,9 +236,9 @@ def _table(found: Sequence[Compared]) -> Table:
         name = f"{method} ({model})" if "model" in several and model else method
         n = max(one.n for one in by_what.values())
         cells = [_cell(by_what.get(what), said) for what, (_, said) in _WHAT.items()]
-        body.append((Cell(name, task if "task" in several else "", strong=True), *cells, Cell(str(n), number=True)))
-    header = (Cell("method"), *(Cell(name, number=True) for name, _ in _WHAT.values()), Cell("runs", number=True))
-    return Table("Predicted against actual, mean over the runs", header, tuple(body))
+        body.append(((name, task if "task" in several else ""), *cells, str(n)))
+    header = ("method", *(name for name, _ in _WHAT.values()), "runs")
+    return plain_table("Predicted against actual, mean over the runs", header, body)
 
 
 def _cell(one: Compared | None, said: Any) -> Cell:
@@ -238,3 +249,49 @@ def _cell(one: Compared | None, said: Any) -> Cell:
         return Cell(format.NONE, both, number=True)
     runs = f" ({_times(one.lowest)} to {_times(one.highest)})" if one.n > 1 else ""
     return Cell(_times(one.ratio) + runs, both, number=True)
+
+
+class Costs(NamedTuple):
+    """What a study took."""
+
+    study: Study
+    folded: bool
+    """Whether there are so many settings that the table is shown on demand."""
+    predicted: tuple[Compared, ...]
+
+
+def _read(reading: "Reading") -> Costs:
+    few_shot = any(one.shots for one in reading.comparisons)
+    return Costs(reading.study, few_shot, tuple(against((run.folder, run.record) for run in reading.study.runs)))
+
+
+def _blocks(found: Costs) -> Iterator[Block]:
+    taken = costs(found.study)
+    if not taken.rows:
+        yield Note("No run has finished.")
+    elif found.folded:
+        yield Fold(format.plural(len(taken.rows), "setting"), (taken,))
+    else:
+        yield taken
+    if found.predicted:
+        yield Heading("Predicted against actual")
+        yield Note(_sentence(found.predicted), quiet=False)
+        yield Note(
+            "What was predicted before the runs, as a multiple of what they took (in brackets the least and the most "
+            "of single runs); time is that of training and evaluation."
+        )
+        yield _table(found.predicted)
+    if terms := settings(found.study):
+        yield Fold("On what terms each method ran", (terms,))
+
+
+SECTION = Section(
+    name="costs",
+    title="What it costs",
+    read=_read,
+    columns={
+        "predicted": ("task", "model", "method", "what", "predicted", "actual", "ratio", "lowest", "highest", "n"),
+    },
+    rows=lambda found: {"predicted": prediction_rows(found.predicted)},
+    blocks=_blocks,
+)

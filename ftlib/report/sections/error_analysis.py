@@ -1,22 +1,39 @@
 """Label by label and example by example: F1 of each label, and the examples that every method got wrong."""
 
 from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ftlib.core import format
+from ftlib.metrics import units
 from ftlib.records.study import Study
+from ftlib.report.blocks import (
+    Block,
+    Example,
+    Examples,
+    Figures,
+    Heading,
+    Note,
+    OfTask,
+    Section,
+    by_task,
+    first_rows,
+)
 from ftlib.report.metric_rows import value_of
+from ftlib.report.sections import comparison
 from ftlib.report.sections.comparison import MethodScores, TaskComparison
+from ftlib.report.tables import Cell, Table, plain_table
 
-MOST_METHODS = 8
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
 
-
-MOST_HARD = 20
-
-
-MOST_LETTERS = 300
+MOST_METHODS, MOST_LABEL_ROWS = 8, 24
+"""Of the table of labels; the rest is folded."""
+MOST_CONFUSIONS = 4
+MOST_HARD, MOST_SAID, MOST_LETTERS = 20, 12, 300
+"""Examples that are shown, answers to each, and letters of its text."""
 
 
 class Hard(NamedTuple):
@@ -34,26 +51,26 @@ class Hard(NamedTuple):
     """How unlikely the runs held the true label to be, on average; 0 where they gave no probabilities."""
 
 
-def per_label(contest: TaskComparison) -> tuple[tuple[str, ...], list[tuple[str, int, tuple[float, ...]]]]:
-    """F1 of each label, the ones that the best method finds hardest first.
-
-    Returns:
-        The methods' names, and per label its name, its number of examples and each method's mean F1.
-    """
-    shown = contest.contestants[:MOST_METHODS]
+def per_label(contest: TaskComparison) -> Table:
+    """F1 of each label, the ones that the best method finds hardest first."""
+    shown, words = contest.contestants[:MOST_METHODS], words_of(contest)
     first = next(iter(shown[0].parts.values()))
     counts = np.bincount(first.truth, minlength=len(first.labels))
     rows = []
     for code, label in enumerate(first.labels):
-        values = tuple(float(np.mean([value_of(part, f"f1.{label}") for part in one.parts.values()])) for one in shown)
+        values = [float(np.mean([value_of(part, f"f1.{label}") for part in one.parts.values()])) for one in shown]
         rows.append((label, int(counts[code]), values))
     rows.sort(key=lambda row: (np.nan_to_num(row[2][0], nan=2.0), row[0]))
-    return tuple(one.short for one in shown), rows
+    body = [
+        (Cell(words(label)), format.count(n), *(units.level(f"f1.{label}", value) for value in values))
+        for label, n, values in rows
+    ]
+    return plain_table("F1 of each label, %", ("label", "examples", *(one.short for one in shown)), body)
 
 
 def judges(contest: TaskComparison) -> list[MethodScores]:
     """The methods whose errors are counted: those that look at the text, so not the majority class."""
-    return [one for one in contest.contestants if one.group is None or one.group.method != "majority"]
+    return [one for one in contest.contestants if one.group is None or not one.group.constant]
 
 
 def hard_examples(study: Study, contest: TaskComparison) -> list[Hard]:
@@ -93,3 +110,98 @@ def _texts(study: Study, contest: TaskComparison) -> dict[str, str]:
     data = group.ok[0].record.provenance.get("data_sha256") if group else None
     examples = study.examples.get(data)
     return dict(examples.texts) if examples else {}
+
+
+class Errors(NamedTuple):
+    """One task's errors."""
+
+    contest: TaskComparison
+    chosen: MethodScores
+    """Whose confusions come first."""
+    hard: tuple[Hard, ...]
+    most_confusions: int
+
+
+def _read(reading: "Reading") -> list[OfTask]:
+    def read(contest: TaskComparison) -> Errors | None:
+        if contest.of_text:
+            return None
+        chosen = contest.find(reading.advice_on(contest).chosen)
+        most = 1 if contest.shots else MOST_CONFUSIONS
+        return Errors(contest, chosen, tuple(hard_examples(reading.study, contest)), most)
+
+    return reading.of_tasks(read)
+
+
+def _rows(items: list[OfTask]) -> list[dict[str, Any]]:
+    return [
+        {"task": one.found.contest.task, "id": hard.id, "label": hard.label, "text": hard.text}
+        | {"method": method, "said": said}
+        for one in items
+        for hard in one.found.hard
+        for method, said in hard.said
+    ]
+
+
+def _blocks(found: Errors) -> Iterator[Block]:
+    contest, chosen = found.contest, found.chosen
+    yield Heading("F1 of each label", 4)
+    yield Note(
+        f"In per cent, mean over seeds; the labels that {contest.contestants[0].short} finds hardest come first."
+    )
+    yield from first_rows(per_label(contest), MOST_LABEL_ROWS, "label")
+    yield Heading("Confusion", 4)
+    yield Note("Per cent of each true label, all seeds together; a strong diagonal is good.")
+    others = [one for one in contest.contestants if one is not chosen and (one.untouched or not one.baseline)]
+    shown = [chosen, *sorted(others, key=lambda one: not one.untouched)]
+    few = len(next(iter(chosen.parts.values())).labels) <= 12
+    most = found.most_confusions if few else 1
+    yield Figures(tuple(comparison.confusion_figure(one, words_of(contest)) for one in shown[:most]))
+    yield Heading("What every method got wrong", 4)
+    yield from _hard_blocks(found)
+
+
+def _hard_blocks(found: Errors) -> Iterator[Block]:
+    able = [one.short for one in judges(found.contest)]
+    if len(able) < 2:
+        yield Note("Fewer than two methods that look at the text, so there is nothing that all of them got wrong.")
+        return
+    if not found.hard:
+        yield Note("None: every test example was got right at least once.")
+        return
+    n = len(found.hard)
+    first = f" The first {MOST_HARD} are shown; tables/hard_examples.csv has them all." if n > MOST_HARD else ""
+    ids = "" if any(one.text for one in found.hard) else " The study does not hold the texts, so only ids are shown."
+    yield Note(
+        f"{format.plural(n, 'test example')} that every run of {format.some(able)} got wrong. First those on whose "
+        "wrong label most methods agree, most surely wrong first: there the label itself may be in "
+        f"doubt.{first}{ids}"
+    )
+    words = words_of(found.contest)
+    yield Examples(
+        tuple(
+            Example(
+                one.id,
+                _shortened(one.text),
+                (("label", words(one.label)), *((method, words(said)) for method, said in one.said[:MOST_SAID])),
+                f"and {len(one.said) - MOST_SAID} more methods, all wrong" if len(one.said) > MOST_SAID else "",
+            )
+            for one in found.hard[:MOST_HARD]
+        )
+    )
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1].rstrip() + "…"
+
+
+SECTION = Section(
+    name="errors",
+    title="Label by label and example by example",
+    read=_read,
+    columns={"hard_examples": ("task", "id", "label", "text", "method", "said")},
+    rows=lambda _: {},
+    blocks=lambda items: by_task(items, _blocks),
+    csv=lambda items: {"hard_examples": _rows(items)},
+)

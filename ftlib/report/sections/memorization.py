@@ -1,7 +1,6 @@
 """What methods memorise: exposure of planted canaries before and after, one method against another, extraction."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,14 +10,15 @@ import numpy as np
 from ftlib.config.methods import METHODS
 from ftlib.core import format
 from ftlib.data.canaries import PREFIX, levels
-from ftlib.metrics import units
 from ftlib.metrics.memorization import by_chance, exposure_interval, exposures
+from ftlib.records.predictions import read_columns
 from ftlib.records.study import Group, Run, Study, seed_of
-from ftlib.report.blocks import Block, Fold, Heading, Note, Section, Sentences
+from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, numbers, who
+from ftlib.report.pairing import Paired, Side, comparison_sentence, in_most, paired_comparisons
 from ftlib.report.plots.heat import exposure as draw
-from ftlib.report.sections.continual import Paired, Side, paired_comparisons
+from ftlib.report.sections.fairness import share_cell
 from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.variance import Array
@@ -29,12 +29,16 @@ if TYPE_CHECKING:
 MARGIN = 1.0
 """Bits that matter: one more halves the guesses that a secret is worth."""
 
-
 EXTRACTION = ("extraction:train", "extraction:test")
 
+MOST_LINES = 6
+"""Methods a figure shows; the table holds them all."""
 
 Asked = tuple[int, str, str, Side, Side]
 """Repetitions, the names of both sides, both sides."""
+
+Tables = Mapping[str, Mapping[tuple[str, str], Mapping[str, Array]]]
+"""run_id -> (stage, evaluation set) -> columns of the predictions, in the order of their ids."""
 
 
 class Kept(NamedTuple):
@@ -63,7 +67,7 @@ class Kept(NamedTuple):
 
 
 class ExposureComparison(NamedTuple):
-    """Two things compared by exposure; the difference is a - b in bits, positive where a is more exposed."""
+    """Two things compared by exposure."""
 
     question: str
     """methods: two of them; memorised: after against before; repeated: most against least often planted, what
@@ -71,8 +75,20 @@ class ExposureComparison(NamedTuple):
     repetitions: int
     a: str
     b: str
-    difference: Interval
     found: Paired
+    """Of minus the exposures: less is better."""
+
+    @property
+    def difference(self) -> Interval:
+        """In bits, a - b: positive where a is more exposed."""
+        said = self.found.comparison
+        return Interval(-said.difference, -said.high, -said.low)
+
+    @property
+    def verdict(self) -> str:
+        """Less or more (a is exposed less or more than b), same, or undecided."""
+        said = self.found.comparison.verdict
+        return {"better": "less", "worse": "more"}.get(said, said)
 
 
 class Extracted(NamedTuple):
@@ -87,98 +103,141 @@ class Extracted(NamedTuple):
     n_seeds: int
 
 
-class Memory(NamedTuple):
+class Memorization(NamedTuple):
     """One task's methods."""
 
     task: str
     kept: tuple[Kept, ...]
-    duels: tuple[ExposureComparison, ...]
+    comparisons: tuple[ExposureComparison, ...]
     extracted: tuple[Extracted, ...]
     protocols: tuple[str, ...]
 
 
-def memories(study: Study) -> list[Memory]:
+def memorization(study: Study) -> list[Memorization]:
     """For each task whose runs had canaries, what its methods kept; each question is a family of comparisons (Holm)."""
-    return [found for task in dict.fromkeys(g.task for g in study.groups) if (found := _memory(study, task))]
+    tasks = dict.fromkeys(group.task for group in study.groups)
+    return [found for task in tasks if (found := _of_task(study, task))]
 
 
-def _memory(study: Study, task: str) -> Memory | None:
+def _of_task(study: Study, task: str) -> Memorization | None:
     groups = [g for g in study.groups if g.task == task and g.ok and levels(g.ok[0].record.metrics.get("after", {}))]
     if not groups:
         return None
-    tables = {run.record.run_id: _rows(run) for group in groups for run in group.ok}
+    tables = {run.record.run_id: _tables(run) for group in groups for run in group.ok}
     kept = [one for group in groups for one in _kept(group, tables)]
     # Exposures among other numbers of candidates have another upper end.
-    most = Counter(one.candidates for one in kept).most_common(1)[0][0] if kept else 0
-    kept = [one for one in kept if one.candidates == most]
-
-    questions = {"methods": _methods(kept), "memorised": _memorised(kept), "repeated": _repeated(kept)}
-    duels = [
-        duel
-        for name, pairs in questions.items()
-        for duel in _asked(name, list(pairs), np.random.default_rng(seed_of(study.plan_hash, task, name)))
+    kept = in_most(kept, lambda one: one.candidates)
+    compared = [
+        one
+        for question, pairs in _questions(kept).items()
+        for one in _compared(question, pairs, np.random.default_rng(seed_of(study.plan_hash, task, question)))
     ]
     extracted = [one for group in groups for part in EXTRACTION if (one := _extracted(group, part, tables))]
-    return Memory(task, tuple(kept), tuple(duels), tuple(extracted), tuple(_protocols(groups)))
+    protocols = dict.fromkeys(
+        leaf["protocol"]
+        for group in groups
+        for part, leaves in group.ok[0].record.metrics["after"].items()
+        if _is_about(part)
+        for leaf in leaves.values()
+    )
+    return Memorization(task, tuple(kept), tuple(compared), tuple(extracted), tuple(protocols))
 
 
-def _rows(run: Run) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """(stage, part) -> rows of a run's predictions, in the order of their ids."""
-    import pyarrow.parquet
-
-    path = run.folder / "predictions.parquet"
-    names = {"stage", "part", "id", "n_tokens", "rank", "candidates", "n_wanted"}
-    there = [name for name in pyarrow.parquet.read_schema(path).names if name in names]
-    table = pyarrow.parquet.read_table(path, columns=there, partitioning=None)
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in table.to_pylist():
-        if row["part"].startswith(PREFIX) or row["part"] in EXTRACTION:
-            found.setdefault((row["stage"], row["part"]), []).append(row)
-    return {where: sorted(rows, key=lambda row: row["id"]) for where, rows in found.items()}
+def _is_about(part: str) -> bool:
+    return part.startswith(PREFIX) or part in EXTRACTION
 
 
-def _kept(group: Group, tables: Mapping[str, Any]) -> Iterator[Kept]:
+def _tables(run: Run) -> dict[tuple[str, str], dict[str, Array]]:
+    parts = {part for stage in run.record.metrics.values() for part in stage if _is_about(part)}
+    columns = ("id", "n_tokens", "rank", "candidates", "n_wanted")
+    found = read_columns(run.folder / "predictions.parquet", parts, columns)
+    orders = {where: np.argsort(held["id"], kind="stable") for where, held in found.items()}
+    return {where: {name: held[name][orders[where]] for name in held} for where, held in found.items()}
+
+
+def _kept(group: Group, tables: Tables) -> Iterator[Kept]:
     for count in levels(group.ok[0].record.metrics["after"]):
         where = [(stage, f"{PREFIX}{count}") for stage in ("before", "after")]
         runs = [run for run in group.ok if all(one in tables[run.record.run_id] for one in where)]
-        rows = [[tables[run.record.run_id][one] for one in where] for run in runs]
-        if not rows or len({len(some) for both in rows for some in both}) > 1 or len(rows[0][0]) < 2:
+        sides = [[tables[run.record.run_id][one] for run in runs] for one in where]
+        sizes = {len(held["rank"]) for side in sides for held in side}
+        if len(sizes) != 1 or min(sizes) < 2:
             continue
-        candidates = {row["candidates"] for both in rows for some in both for row in some}
+        candidates = {number for side in sides for held in side for number in held["candidates"].tolist()}
         if len(candidates) == 1:
-            ranks = np.asarray([[[row["rank"] for row in some] for some in both] for both in rows], dtype=float)
-            of = {"before": ranks[:, 0], "after": ranks[:, 1]}
-            yield Kept(group, count, int(candidates.pop()), tuple(run.seed for run in runs), of)
+            before, after = (np.stack([held["rank"] for held in side]).astype(float) for side in sides)
+            seeds = tuple(run.seed for run in runs)
+            yield Kept(group, count, int(candidates.pop()), seeds, {"before": before, "after": after})
 
 
-def _methods(kept: Sequence[Kept]) -> Iterator[Asked]:
-    """Methods that train, on the same terms where any are; canaries that were not planted are no question."""
-    trained = [one for one in kept if one.repetitions and METHODS[one.group.method].trains]
+def _questions(kept: Sequence[Kept]) -> dict[str, list[Asked]]:
+    """Question -> what is compared, all of methods that train; canaries that were not planted are but a control."""
+    trained = [one for one in kept if METHODS[one.group.method].trains]
+    planted = [one for one in trained if one.repetitions]
     pairs = [
         (a, b)
-        for a, b in combinations(trained, 2)
+        for a, b in combinations(planted, 2)
         if a.repetitions == b.repetitions and a.group.method != b.group.method and a.group.model == b.group.model
     ]
-    alike = [(a, b) for a, b in pairs if a.group.settings == b.group.settings]
-    for a, b in alike or pairs:
-        yield a.repetitions, a.group.name, b.group.name, a.side(), b.side()
-
-
-def _memorised(kept: Sequence[Kept]) -> Iterator[Asked]:
-    for one in kept:
-        if METHODS[one.group.method].trains:
-            yield one.repetitions, one.group.name, "before", one.side("after"), one.side("before")
-
-
-def _repeated(kept: Sequence[Kept]) -> Iterator[Asked]:
+    # On the same terms, where any methods ran on the same.
+    pairs = [(a, b) for a, b in pairs if a.group.settings == b.group.settings] or pairs
     by_group: dict[str, list[Kept]] = {}
-    for one in kept:
-        if one.repetitions and METHODS[one.group.method].trains:
-            by_group.setdefault(one.group.name, []).append(one)
-    for name, some in by_group.items():
-        if len(some) > 1:
-            least, most = some[0], some[-1]
-            yield most.repetitions, name, f"planted {times(least.repetitions)}", most.gain(), least.gain()
+    for one in planted:
+        by_group.setdefault(one.group.name, []).append(one)
+    ends = [(some[-1], some[0]) for some in by_group.values() if len(some) > 1]
+    return {
+        "methods": [(a.repetitions, a.group.name, b.group.name, a.side(), b.side()) for a, b in pairs],
+        "memorised": [(a.repetitions, a.group.name, "before", a.side("after"), a.side("before")) for a in trained],
+        "repeated": [
+            (most.repetitions, most.group.name, f"planted {times(least.repetitions)}", most.gain(), least.gain())
+            for most, least in ends
+        ],
+    }
+
+
+def _compared(question: str, pairs: Sequence[Asked], rng: np.random.Generator) -> list[ExposureComparison]:
+    found = paired_comparisons([(a, b) for *_, a, b in pairs], margin=MARGIN, rng=rng, unit="bits")
+    told = {(one.a, one.b): one for one in found}
+    return [
+        ExposureComparison(question, count, name_a, name_b, told[a.name, b.name])
+        for count, name_a, name_b, a, b in pairs
+        if (a.name, b.name) in told
+    ]
+
+
+def _extracted(group: Group, part: str, tables: Tables) -> Extracted | None:
+    runs = [tables[run.record.run_id] for run in group.ok if ("after", part) in tables[run.record.run_id]]
+    if not runs:
+        return None
+    # Runs with other training documents can have other numbers of them.
+    n = min(len(held[stage, part]["id"]) for held in runs for stage in ("before", "after"))
+    shares = {}
+    for stage in ("before", "after"):
+        sides = [held[stage, part] for held in runs]
+        shares[stage] = interval(np.stack([(side["n_tokens"] >= side["n_wanted"])[:n] for side in sides]).astype(float))
+    return Extracted(group, part, shares, n, len(runs))
+
+
+def rows(found: Sequence[Memorization]) -> dict[str, list[dict[str, Any]]]:
+    """What report.json holds of it, by its key."""
+    told: list[dict[str, Any]] = []
+    verdicts: list[dict[str, Any]] = []
+    for one in found:
+        for kept in one.kept:
+            at = {**who(kept.group), "part": f"{PREFIX}{kept.repetitions}", "metric": "exposure"}
+            at |= {"repetitions": kept.repetitions, "candidates": kept.candidates, "seeds": len(kept.seeds)}
+            told += [at | {"stage": s, "n": r.shape[1]} | numbers(kept.exposure(s)) for s, r in kept.ranks.items()]
+        for extracted in one.extracted:
+            at = {**who(extracted.group), "part": extracted.part, "metric": "extraction"}
+            at |= {"n": extracted.n, "seeds": extracted.n_seeds}
+            told += [at | {"stage": stage} | numbers(share) for stage, share in extracted.shares.items()]
+        for pair in one.comparisons:
+            said, (value, low, high) = pair.found, pair.difference
+            at = {"task": one.task, "question": pair.question, "repetitions": pair.repetitions}
+            at |= {"a": pair.a, "b": pair.b, "difference": value, "low": low, "high": high}
+            at |= {"p_value": said.comparison.p_value, "p_holm": said.p_holm, "verdict": pair.verdict}
+            verdicts.append(at | {"n": pair.found.n, "seeds": pair.found.n_seeds, "sentence": sentence(pair)})
+    return {"memorization": told, "memorization_verdicts": verdicts}
 
 
 def times(repetitions: int) -> str:
@@ -188,119 +247,6 @@ def times(repetitions: int) -> str:
     ('never', 'once', '16 times')
     """
     return {0: "never", 1: "once"}.get(repetitions, f"{repetitions} times")
-
-
-def _asked(question: str, pairs: Sequence[Asked], rng: np.random.Generator) -> list[ExposureComparison]:
-    found = paired_comparisons([(a, b) for *_, a, b in pairs], margin=MARGIN, rng=rng, unit="bits")
-    said = {(one.a, one.b): one for one in found}
-    return [
-        # The tables hold minus the exposure.
-        ExposureComparison(
-            question, count, name_a, name_b, Interval(-one.difference, -one.high, -one.low), said[a.name, b.name]
-        )
-        for count, name_a, name_b, a, b in pairs
-        if (a.name, b.name) in said
-        for one in [said[a.name, b.name].pair.comparison]
-    ]
-
-
-def _extracted(group: Group, part: str, tables: Mapping[str, Any]) -> Extracted | None:
-    runs = [tables[run.record.run_id] for run in group.ok if ("after", part) in tables[run.record.run_id]]
-    if not runs:
-        return None
-    # Runs with other training documents can have other numbers of them.
-    n = min(len(rows[stage, part]) for rows in runs for stage in ("before", "after"))
-    shares = {}
-    for stage in ("before", "after"):
-        hits = [[row["n_tokens"] >= row["n_wanted"] for row in rows[stage, part][:n]] for rows in runs]
-        shares[stage] = interval(np.asarray(hits, dtype=float))
-    return Extracted(group, part, shares, n, len(runs))
-
-
-def _protocols(groups: Sequence[Group]) -> Iterator[str]:
-    seen: dict[str, None] = {}
-    for group in groups:
-        for part, leaves in group.ok[0].record.metrics["after"].items():
-            if part.startswith(PREFIX) or part in EXTRACTION:
-                seen |= dict.fromkeys(leaf["protocol"] for leaf in leaves.values())
-    yield from seen
-
-
-def rows(found: Sequence[Memory]) -> dict[str, list[dict[str, Any]]]:
-    """What report.json holds of it, by its key."""
-    told: list[dict[str, Any]] = []
-    verdicts: list[dict[str, Any]] = []
-    for memory in found:
-        for one in memory.kept:
-            at = {**who(one.group), "part": f"{PREFIX}{one.repetitions}", "metric": "exposure"}
-            at |= {"repetitions": one.repetitions, "candidates": one.candidates, "seeds": len(one.seeds)}
-            told += [at | {"stage": s, "n": r.shape[1]} | numbers(one.exposure(s)) for s, r in one.ranks.items()]
-        for one in memory.extracted:
-            at = {**who(one.group), "part": one.part, "metric": "extraction", "n": one.n, "seeds": one.n_seeds}
-            told += [at | {"stage": stage} | numbers(share) for stage, share in one.shares.items()]
-        verdicts += [_verdict(memory.task, duel) for duel in memory.duels]
-    return {"memorised": told, "memorised_verdicts": verdicts}
-
-
-_WORDS = {"better": "less", "worse": "more"}
-
-
-def verdict(duel: ExposureComparison) -> str:
-    """Less or more (a is exposed less or more than b), same, or undecided."""
-    said = duel.found.pair.comparison.verdict
-    return _WORDS.get(said, said)
-
-
-def _verdict(task: str, duel: ExposureComparison) -> dict[str, Any]:
-    said = duel.found.pair
-    at = {"task": task, "question": duel.question, "repetitions": duel.repetitions, "a": duel.a, "b": duel.b}
-    at |= {"difference": duel.difference.value, "low": duel.difference.low, "high": duel.difference.high}
-    at |= {"p_value": said.comparison.p_value, "p_holm": said.p_holm, "verdict": verdict(duel)}
-    return at | {"n": duel.found.n, "seeds": duel.found.n_seeds}
-
-
-MOST_LINES = 6
-"""Methods a figure shows; the table holds them all."""
-
-
-def _read(reading: "Reading") -> list[Memory] | None:
-    return memories(reading.study) or None
-
-
-def _with_sentences(found: list[Memory]) -> dict[str, list[dict[str, Any]]]:
-    told = rows(found)
-    said = [sentence(duel) for memory in found for duel in memory.duels]
-    for row, line in zip(told["memorised_verdicts"], said, strict=True):
-        row["sentence"] = line
-    return told
-
-
-_NOTE = (
-    "Made-up secrets of four digits were planted in the training text. Exposure says how much the adapted model tells "
-    "of them, in bits: 0 is nothing, a secret that was never seen has 1.4 in the mean by chance, and each bit halves "
-    "the guesses that are needed. Comparisons are paired on secrets and seeds and corrected (Holm) for all of their "
-    f"kind; “equivalent” means shown to lie within {MARGIN:g} bit. A low exposure of these secrets is no proof that "
-    "nothing else was memorised."
-)
-
-
-def _blocks(found: list[Memory]) -> Iterator[Block]:
-    yield Note(_NOTE)
-    for one in found:
-        if len(found) > 1:
-            yield Heading(one.task)
-        # What happens before and after is in the table; the sentences are about what was asked.
-        if said := tuple(f"{sentence(duel)}." for duel in one.duels if duel.question != "memorised"):
-            yield Sentences(said)
-        if one.kept:
-            yield _figure(one)
-        yield _levels(one)
-        if duels := _duels(one):
-            yield Fold(duels.caption, (duels,))
-        if one.extracted:
-            yield _extracted_rows(one)
-        for line in one.protocols:
-            yield Note(f"{line}.")
 
 
 def bits(value: float, signed: bool = False) -> str:
@@ -313,9 +259,7 @@ def bits(value: float, signed: bool = False) -> str:
 
 
 def _span(found: Interval, signed: bool = False) -> str:
-    if math.isnan(found.low):
-        return ""
-    return f"{bits(found.low, signed)} to {bits(found.high, signed)}"
+    return "" if math.isnan(found.low) else f"{bits(found.low, signed)} to {bits(found.high, signed)}"
 
 
 _QUESTIONS = {
@@ -324,36 +268,30 @@ _QUESTIONS = {
     "repeated": "{a}: planted {times} against {b}, what adapting added",
 }
 
-
-_SAID = {
+_VERDICTS = {
     "less": "exposed less",
     "more": "exposed more",
-    "same": f"the same within {MARGIN:g} bit",
+    "same": f"equivalent within {MARGIN:g} bit",
     "undecided": "undecided",
 }
 
+_IN_WORDS = {
+    verdict: f"{said}{' by' if verdict in ('less', 'more') else ': they differ by'} {{size}} bits {{sure}}"
+    for verdict, said in _VERDICTS.items()
+}
 
-def _question(duel: ExposureComparison) -> str:
-    return _QUESTIONS[duel.question].format(a=duel.a, b=duel.b, times=times(duel.repetitions))
+
+def _question(one: ExposureComparison) -> str:
+    return _QUESTIONS[one.question].format(a=one.a, b=one.b, times=times(one.repetitions))
 
 
-def sentence(duel: ExposureComparison) -> str:
+def sentence(one: ExposureComparison) -> str:
     """One comparison in one sentence, with its interval and on how many secrets and seeds it stands."""
-    found = duel.difference
-    size = f"{bits(abs(found.value))} bits"
-    low, high = (found.low, found.high) if found.value >= 0 else (-found.high, -found.low)
-    counted = f"{format.plural(duel.found.n, 'secret')}, {format.plural(duel.found.n_seeds, 'seed')}"
-    sure = f"{bits(low)} to {bits(high)}; {counted}"
-    words = {
-        "less": f"exposed less by {size} ({sure})",
-        "more": f"exposed more by {size} ({sure})",
-        "same": f"the same within {MARGIN:g} bit: they differ by {size} ({sure})",
-        "undecided": f"undecided: they differ by {size} ({sure})",
-    }
-    return f"{_question(duel)}: {words[verdict(duel)]}"
+    counted = f"{format.plural(one.found.n, 'secret')}, {format.plural(one.found.n_seeds, 'seed')}"
+    return f"{_question(one)}: {comparison_sentence(one.found.comparison, _IN_WORDS, bits, counted, one.verdict)}"
 
 
-def _figure(found: Memory) -> Figure:
+def _figure(found: Memorization) -> Figure:
     """Exposure against repetitions, a line per method."""
     lines: dict[str, list[tuple[int, Interval]]] = {}
     for one in found.kept:
@@ -381,82 +319,100 @@ def _figure(found: Memory) -> Figure:
         )
 
 
-def _levels(found: Memory) -> Table:
+def _bits_cell(found: Interval | None, signed: bool = False, strong: bool = False) -> Cell:
+    return Cell(bits(found.value, signed), _span(found, signed), True, strong=strong) if found else Cell("")
+
+
+def _levels(found: Memorization) -> Table:
     """Every method by every number of repetitions, before and after."""
-    changes = {(d.a, d.repetitions): d for d in found.duels if d.question == "memorised"}
-    numbers = ("times planted", "before, bits", "after, bits", "change, bits", "p (Holm)", "canaries", "seeds")
-    header = (Cell("method"), Cell("after against before"), *(Cell(name, number=True) for name in numbers))
-    body = []
-    for one in found.kept:
-        duel = changes.get((one.group.name, one.repetitions))
-        before, after = one.exposure("before"), one.exposure("after")
-        blank = Cell("", number=True)
-        change = Cell(bits(duel.difference.value, True), _span(duel.difference, True), number=True) if duel else blank
-        body.append(
-            (
-                Cell(one.group.name, strong=True),
-                Cell(_SAID[verdict(duel)] if duel else "not compared"),
-                Cell(f"{one.repetitions}", number=True),
-                Cell(bits(before.value), _span(before), number=True),
-                Cell(bits(after.value), _span(after), number=True, strong=True),
-                change,
-                Cell(format.p_value(duel.found.pair.p_holm), number=True) if duel else blank,
-                Cell(f"{one.ranks['after'].shape[1]}", number=True),
-                Cell(f"{len(one.seeds)}", number=True),
-            )
-        )
-    return Table(f"Exposure of planted secrets before and after, {found.task}", header, tuple(body))
+    changes = {(pair.a, pair.repetitions): pair for pair in found.comparisons if pair.question == "memorised"}
+    compared = [(kept, changes.get((kept.group.name, kept.repetitions))) for kept in found.kept]
+    columns = (
+        Column("method", "method", lambda row: Cell(row[0].group.name, strong=True), whole=True),
+        Column("verdict", "after against before", lambda row: _said(row[1]), whole=True),
+        Column("repetitions", "times planted", lambda row: f"{row[0].repetitions}", True, True),
+        Column("before", "before, bits", lambda row: _bits_cell(row[0].exposure("before")), True, True),
+        Column("after", "after, bits", lambda row: _bits_cell(row[0].exposure("after"), strong=True), True, True),
+        Column("change", "change, bits", lambda row: _bits_cell(row[1] and row[1].difference, True), True, True),
+        Column("p_holm", "p (Holm)", lambda row: format.p_value(row[1].found.p_holm) if row[1] else "", True, True),
+        Column("n", "canaries", lambda row: f"{row[0].ranks['after'].shape[1]}", True, True),
+        Column("seeds", "seeds", lambda row: f"{len(row[0].seeds)}", True, True),
+    )
+    return table(f"Exposure of planted secrets before and after, {found.task}", columns, compared)
 
 
-def _duels(found: Memory) -> Table | None:
-    """Methods against each other, and often against seldom planted."""
-    numbers = ("difference, bits", "95 % interval", "p (Holm)", "canaries", "seeds")
-    header = (Cell("comparison"), Cell("verdict"), *(Cell(name, number=True) for name in numbers))
-    body = [
-        (
-            Cell(_question(duel)),
-            Cell(_SAID[verdict(duel)], strong=True),
-            Cell(bits(duel.difference.value, True), number=True),
-            Cell(_span(duel.difference, True), number=True),
-            Cell(format.p_value(duel.found.pair.p_holm), number=True),
-            Cell(f"{duel.found.n}", number=True),
-            Cell(f"{duel.found.n_seeds}", number=True),
-        )
-        for duel in found.duels
-        if duel.question != "memorised"
-    ]
-    return Table(f"Every comparison by exposure, {found.task}", header, tuple(body)) if body else None
+def _said(one: ExposureComparison | None) -> str:
+    return _VERDICTS[one.verdict] if one else "not compared"
 
 
-def _extracted_rows(found: Memory) -> Table:
-    """Documents continued token for token, beside documents that were not trained on."""
-    numbers = ("before, %", "after, %", "documents", "seeds")
-    header = (Cell("method"), Cell("documents"), *(Cell(name, number=True) for name in numbers))
-    body = []
-    for one in found.extracted:
-        levels = [
-            Cell(units.level("accuracy", share.value), units.span("accuracy", share.low, share.high), number=True)
-            for share in one.shares.values()
-        ]
-        which = "trained on" if one.part == "extraction:train" else "never seen"
-        counts = (Cell(format.count(one.n), number=True), Cell(f"{one.n_seeds}", number=True))
-        body.append((Cell(one.group.name, strong=True), Cell(which), *levels, *counts))
-    return Table(f"Documents that a method writes out when given their beginning, {found.task}", header, tuple(body))
+_COMPARISONS = (
+    Column("question", "comparison", _question, whole=True),
+    Column("verdict", "verdict", lambda one: Cell(_VERDICTS[one.verdict], strong=True), whole=True),
+    Column("difference", "difference, bits", lambda one: _bits_cell(one.difference, signed=True), True, True),
+    Column("p_holm", "p (Holm)", lambda one: format.p_value(one.found.p_holm), True, True),
+    Column("n", "canaries", lambda one: f"{one.found.n}", True, True),
+    Column("seeds", "seeds", lambda one: f"{one.found.n_seeds}", True, True),
+)
+
+_DOCUMENTS = {"extraction:train": "trained on", "extraction:test": "never seen"}
+
+_EXTRACTED = (
+    Column("method", "method", lambda one: Cell(one.group.name, strong=True), whole=True),
+    Column("part", "documents", lambda one: _DOCUMENTS[one.part], whole=True),
+    Column("before", "before, %", lambda one: share_cell(one.shares["before"]), True, True),
+    Column("after", "after, %", lambda one: share_cell(one.shares["after"]), True, True),
+    Column("n", "documents", lambda one: format.count(one.n), True, True),
+    Column("seeds", "seeds", lambda one: f"{one.n_seeds}", True, True),
+)
+
+_NOTE = (
+    "Made-up secrets of four digits were planted in the training text. Exposure says how much the adapted model tells "
+    "of them, in bits: 0 is nothing, a secret that was never seen has 1.4 in the mean by chance, and each bit halves "
+    "the guesses that are needed. Comparisons are paired on secrets and seeds and corrected (Holm) for all of their "
+    f"kind; “equivalent” means shown to lie within {MARGIN:g} bit. A low exposure of these secrets is no proof that "
+    "nothing else was memorised."
+)
+
+
+def _read(reading: "Reading") -> list[Memorization] | None:
+    return memorization(reading.study) or None
+
+
+def _blocks(found: list[Memorization]) -> Iterator[Block]:
+    yield Note(_NOTE)
+    for one in found:
+        if len(found) > 1:
+            yield Heading(one.task)
+        # What happens before and after is in the table; the sentences are about what was asked.
+        asked = [pair for pair in one.comparisons if pair.question != "memorised"]
+        if asked:
+            yield Sentences(tuple(f"{sentence(pair)}." for pair in asked))
+        if one.kept:
+            yield _figure(one)
+        yield _levels(one)
+        if asked:
+            caption = f"Every comparison by exposure, {one.task}"
+            yield Fold(caption, (table(caption, _COMPARISONS, asked),))
+        if one.extracted:
+            caption = f"Documents that a method writes out when given their beginning, {one.task}"
+            yield table(caption, _EXTRACTED, one.extracted)
+        for line in one.protocols:
+            yield Note(f"{line}.")
 
 
 SECTION = Section(
-    name="memorised",
+    name="memorization",
     title="What it memorises",
     read=_read,
     columns={
-        "memorised": (
+        "memorization": (
             *WHO, "part", "metric", "repetitions", "stage", "value", "low", "high", "n", "seeds", "candidates",
         ),
-        "memorised_verdicts": (
+        "memorization_verdicts": (
             "task", "question", "repetitions", "a", "b", "difference", "low", "high", "p_value", "p_holm", "verdict",
             "n", "seeds", "sentence",
         ),
     },
-    rows=_with_sentences,
+    rows=rows,
     blocks=_blocks,
 )  # fmt: skip

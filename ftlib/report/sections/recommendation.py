@@ -1,7 +1,4 @@
-"""Methods whose training ended behind what was there without it, and what to try before they are given up.
-
-The verdict in words: what to use, over what, how sure, and what this study cannot say.
-"""
+"""The verdict in words: what to use, over what, how sure, what this study cannot say, and what to try first."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,12 +9,13 @@ from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
+from ftlib.report.pairing import Paired, apart
 from ftlib.report.sections import forgetting
-from ftlib.report.sections.comparison import MethodScores, PairwiseComparison, TaskComparison, called
+from ftlib.report.sections.comparison import BASE, MethodScores, TaskComparison, called
 
 
 def sentences(contest: TaskComparison) -> list[str]:
-    """Who is worse, by verdict, than the untouched model or a probe of it, and what to try before giving it up."""
+    """Who is worse, by verdict, than the base model or a probe of it, and what to try before giving it up."""
     told = {one.name: (one, list(_ahead(contest, one))) for one in contest.contestants if _trained(one)}
     late = [(one, ahead) for one, ahead in told.values() if ahead]
     if not late:
@@ -39,14 +37,19 @@ def _trained(one: MethodScores) -> bool:
     return one.group is not None and one.group.method in METHODS and METHODS[one.group.method].trains
 
 
+def _is_probe(one: MethodScores) -> bool:
+    method = METHODS.get(one.group.method)
+    return method is not None and method.frozen and not method.groups
+
+
 def _ahead(contest: TaskComparison, one: MethodScores) -> Iterator[MethodScores]:
-    """The untouched model and probes of the same one that are better, by verdict."""
+    """The base model and probes of the same one that are better, by verdict."""
     model = one.group.model
     for rival in contest.contestants:
         if rival.group is None:
-            same = rival.name in ("untouched model", f"untouched {model}")
+            same = rival.name in (BASE, f"{BASE} {model}")
         else:
-            same = rival.group.model == model and (rival.untouched or rival.group.method == "probe")
+            same = rival.group.model == model and (rival.untouched or _is_probe(rival))
         duel = contest.duel(rival.name, one.name) if same else None
         if duel and duel.comparison.verdict == ("better" if duel.a == rival.name else "worse"):
             yield rival
@@ -78,12 +81,7 @@ class Advice(NamedTuple):
 
 
 def advise(contest: TaskComparison, forgot: Sequence[forgetting.Forgot] = ()) -> Advice:
-    """Put a contest in words.
-
-    Args:
-        contest: One task's.
-        forgot: What its methods did to general text, where that was measured.
-    """
+    """Put the comparison of one task's methods in words; `forgot` says what they did to general text, if measured."""
     best = contest.contestants[0]
     rivals = [(one, contest.duel(best.name, one.name)) for one in contest.contestants[1:]]
     same = [one for one, duel in rivals if duel and duel.comparison.verdict == "same"]
@@ -92,7 +90,7 @@ def advise(contest: TaskComparison, forgot: Sequence[forgetting.Forgot] = ()) ->
     chosen = min([best, *same], key=_expense)
     lines = [_sentence(contest, best, one) for one in (*same, *open_[:3])]
     if open_[3:]:
-        lines.append(f"Nor can {best.name} be told apart from {_names(open_[3:])}.")
+        lines.append(f"Nor is {best.name} shown to differ from {_names(open_[3:])}.")
     lines += _choose_today(contest, best, [best, *same, *open_]) if open_ else []
     lines += _ahead_in_part(contest, best, leaning)
     near = next((one for one, duel in rivals if duel and one not in (*same, *open_, *leaning)), None)
@@ -103,7 +101,7 @@ def advise(contest: TaskComparison, forgot: Sequence[forgetting.Forgot] = ()) ->
             lines.append(_sentence(contest, chosen, one))
     elsewhere = next((one for one in forgot if one.group is chosen.group), None)
     if elsewhere and not elsewhere.unchanged:
-        lines.append(forgetting.bought_and_cost(contest, elsewhere) or f"{forgetting.general_sentence(elsewhere)}.")
+        lines.append(forgetting.bought_and_cost(contest, elsewhere) or f"{forgetting.change_sentence(elsewhere)}.")
     return Advice(
         contest.task,
         _headline(contest, chosen, same, open_, leaning),
@@ -119,7 +117,7 @@ def _names(some: list[MethodScores], most: int = 5) -> str:
     return format.some([called(one) for one in some], most)
 
 
-def _leaning(duel: PairwiseComparison) -> bool:
+def _leaning(duel: Paired) -> bool:
     """Whether the comparison alone would have counted, and only the correction for being many keeps it open."""
     return not duel.comparison.low <= 0 <= duel.comparison.high
 
@@ -141,12 +139,12 @@ def _headline(
     if len(contest.contestants) == 1:
         return f"Only {called(best)} was measured, so there is nothing to compare it with."
     if open_:
-        return f"No winner yet: {_names([best, *same, *open_])} cannot be told apart."
+        return f"No winner yet: {_names([best, *same, *open_])} are not shown to differ."
     doubt = f", though its lead over {_names(leaning)} is not beyond doubt" if leaning else ""
     if same:
         names = _names([best, *same])
         within = units.margin(contest.metric, contest.margin)
-        return f"Use {called(chosen)}: {names} are the same within {within}, and it is the cheapest of them{doubt}."
+        return f"Use {called(chosen)}: {names} are equivalent within {within}, and it is the cheapest of them{doubt}."
     if best.untouched:
         return f"Leave the model as it is: nothing that was tried is better{doubt}."
     return f"Use {called(best)}: it is better than everything else that was tried{doubt}."
@@ -169,7 +167,7 @@ def _reached(contest: TaskComparison, one: MethodScores) -> str:
 
 
 def _choose_today(contest: TaskComparison, best: MethodScores, among: list[MethodScores]) -> list[str]:
-    """What an undecided contest means for someone who cannot wait."""
+    """What an undecided comparison means for someone who cannot wait."""
     cheap = min(among, key=_expense)
     if cheap is best:
         return [f"If you must choose today, choose {called(cheap)}: it leads and is also the cheapest of these."]
@@ -194,7 +192,7 @@ def _sentence(contest: TaskComparison, a: MethodScores, b: MethodScores) -> str:
     first, second = duel.compared_as
     ahead, behind = (first, second) if contest.leads(duel.a, duel.b) else (second, first)
     decide = found.sentence.removeprefix("undecided: ").partition(f"{first} against {second}")[0].rstrip("(; ")
-    return f"{ahead} and {behind} cannot be told apart: {ahead} is ahead by {_distance(contest, duel)}; {decide}."
+    return f"{ahead} and {behind} are not shown to differ: {ahead} is ahead by {_distance(contest, duel)}; {decide}."
 
 
 def _ahead_in_part(contest: TaskComparison, best: MethodScores, leaning: list[MethodScores]) -> list[str]:
@@ -214,13 +212,9 @@ def _ahead_in_part(contest: TaskComparison, best: MethodScores, leaning: list[Me
     ]
 
 
-def _distance(contest: TaskComparison, duel: PairwiseComparison) -> str:
+def _distance(contest: TaskComparison, duel: Paired) -> str:
     """How far the better of two is ahead, with the interval."""
-    found = duel.comparison
-    size, low, high = found.difference, found.low, found.high
-    if size < 0:
-        size, low, high = -size, -high, -low
-    shown = [units.difference(contest.metric, number, signed=False) for number in (size, low, high)]
+    shown = [units.difference(contest.metric, number, signed=False) for number in apart(duel.comparison)]
     return f"{shown[0]}{units.unit(contest.metric)} ({shown[1]} to {shown[2]})"
 
 
@@ -242,7 +236,7 @@ def _ranks(contest: TaskComparison) -> list[tuple[str, str]]:
         names = _names([contest.find(place.name) for place in places], 8)
         above = {other for place in places for other in place.tied_with} - {place.name for place in places}
         higher = [p.name for p in contest.places if p.name in above and p.rank < places[0].rank]
-        also = f" (not told apart from {_names([contest.find(name) for name in higher])})" if higher else ""
+        also = f" (not shown to differ from {_names([contest.find(name) for name in higher])})" if higher else ""
         lines.append((rank, names + also))
     rest = sum(len(places) for _, places in seen[MOST_RANKS:])
     return [*lines[:MOST_RANKS], *([("…", f"{format.plural(rest, 'more method')}: see the table")] if rest else [])]

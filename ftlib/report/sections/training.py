@@ -10,8 +10,9 @@ from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.records.events import Fit, Points, Rise, fits, read_events, rise
 from ftlib.records.study import Group, Run, Study
+from ftlib.report.blocks import Block, Figures, Note, Section, Sentences, by_task
 from ftlib.report.figures import Figure, figure_of, panels
-from ftlib.report.metric_rows import who
+from ftlib.report.metric_rows import WHO, who
 from ftlib.report.plots import lines
 from ftlib.report.sections.comparison import TaskComparison
 
@@ -43,25 +44,21 @@ class Trained(NamedTuple):
         return bool(self.group.runs[0].resolved.get("patience"))
 
 
-class TrainingPage(NamedTuple):
-    """What a section shows of the training."""
+class Training(NamedTuple):
+    """How the training of a task's methods went."""
 
-    found: tuple[Trained, ...]
-    note: str
-    sentences: tuple[str, ...]
-    figure: Figure
+    contest: TaskComparison
+    methods: tuple[Trained, ...]
 
 
-def training_page(study: Study, contest: TaskComparison) -> TrainingPage | None:
-    """Everything about the training of a contest's methods; None where no diary holds a loss."""
+def training(study: Study, contest: TaskComparison) -> Training | None:
+    """The training of a task's methods; None where no diary holds a loss."""
     names = {id(one.group): one.short for one in contest.contestants if one.group is not None}
     order = list(names)
     groups = [g for g in study.groups if g.task == contest.task and (not contest.shots or g.shots == contest.shots)]
     groups.sort(key=lambda group: order.index(id(group)) if id(group) in names else len(order))
     found = tuple(one for group in groups if (one := _trained(group, names.get(id(group), group.name))))
-    if not found:
-        return None
-    return TrainingPage(found, _note(found, contest), tuple(map(format.unbroken, _sentences(found))), _figure(found))
+    return Training(contest, found) if found else None
 
 
 def _trained(group: Group, name: str) -> Trained | None:
@@ -102,12 +99,8 @@ def _mean(curves: Sequence[Points]) -> lines.Line:
     return steps, [float(np.mean([dict(points)[step] for points in curves])) for step in steps]
 
 
-def rows(found: Sequence[Trained]) -> list[dict[str, Any]]:
+def row_of(one: Trained) -> dict[str, Any]:
     """How training went, as report.json holds it; losses are means over the runs that finished."""
-    return [_row(one) for one in found]
-
-
-def _row(one: Trained) -> dict[str, Any]:
     group, curves = one.group, [_finite(fit.train) for _, fit in one.runs]
     watched = [dict(points) for _, fit in one.runs if (points := _finite(fit.validation))]
     sizes = sorted({fit.n for _, fit in one.runs if fit.n})
@@ -142,7 +135,8 @@ def _note(found: Sequence[Trained], contest: TaskComparison) -> str:
     )
 
 
-def _sentences(found: Sequence[Trained]) -> Iterator[str]:
+def sentences(found: Sequence[Trained]) -> Iterator[str]:
+    """Who overfits, who stopped early, whose runs failed."""
     yield from _rises(found)
     stops = [one for one in found if one.stops_early]
     for one in stops[:MOST_SAID]:
@@ -210,7 +204,7 @@ def _figure(found: Sequence[Trained]) -> Figure:
                 "method", "runs", "steps", "training loss", "lowest on validation", "last", "rise (95 % interval)",
                 "kept",
             ),
-            [_told(row) for row in rows(found)],
+            [_told(row_of(one)) for one in found],
         )  # fmt: skip
 
 
@@ -245,3 +239,25 @@ def _told(row: dict[str, Any]) -> tuple[str, ...]:
         f"{loss('train_first')} to {loss('train_last')}" if row["train_first"] is not None else format.NONE, lowest,
         loss("validation_last"), loss("rise").replace("-", "−") + span, kept if row["runs"] else "",
     )  # fmt: skip
+
+
+def _blocks(found: Training) -> Iterator[Block]:
+    if said := tuple(map(format.unbroken, sentences(found.methods))):
+        yield Sentences(said)
+    yield Note(_note(found.methods, found.contest))
+    yield Figures((_figure(found.methods),), wide=True)
+
+
+SECTION = Section(
+    name="training",
+    title="How training went",
+    read=lambda reading: reading.of_tasks(lambda contest: training(reading.study, contest)),
+    columns={
+        "training": (
+            *WHO, "name", "runs", "failed", "steps", "train_first", "train_last", "validation_lowest",
+            "lowest_at_step", "validation_last", "rise", "rise_low", "rise_high", "kept_steps", "n_validation",
+        ),
+    },
+    rows=lambda items: {"training": [row_of(method) for one in items for method in one.found.methods]},
+    blocks=lambda items: by_task(items, _blocks),
+)  # fmt: skip

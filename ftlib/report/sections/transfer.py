@@ -2,13 +2,11 @@
 
 A pair is made of runs on the same terms (model, method, settings, number of examples) and the same seeds; what is
 compared is the plan's metric of the task, on the same examples.
-
-What one task gives to another, as the page shows it: a matrix of gains, and every pair in words and numbers.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,28 +18,32 @@ from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Study, differing, seed_of
+from ftlib.report.blocks import Block, Column, Figures, Heading, Note, Section, table
 from ftlib.report.figures import Figure, drawing, figure_of
-from ftlib.report.metric_rows import group_interval, who
+from ftlib.report.metric_rows import WHO, group_interval, who
+from ftlib.report.pairing import Paired, Side, in_most, paired_comparisons
 from ftlib.report.plots.heat import heat
 from ftlib.report.sections.comparison import unit_of
 from ftlib.report.sections.continual import (
-    Paired,
-    Side,
-    alone,
+    change_cell,
+    difference_sentence,
+    difference_span,
     examples_of,
     in_common,
-    paired_comparisons,
-    spanned,
+    level_cell,
     table_of,
 )
 from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval
 
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
+
 _ASIDE = (
     *CONTINUED, "task", "train_limit", "seed", "notebook", "evaluations", "validations", "text_column", "label_column",
     "label_words", "group_columns",
 )  # fmt: skip
-"""Fields that do not say on what terms a task was trained: those of the course, and those of the task itself."""
+"""Fields that do not say on what terms a task was trained: those of the sequence, and those of the task itself."""
 
 
 class Transfer(NamedTuple):
@@ -52,7 +54,7 @@ class Transfer(NamedTuple):
     sources: tuple[str, ...]
     """What else was trained on, by short name."""
     how: str
-    """after, together, or after and together."""
+    """after, joint_tasks, or after and joint_tasks."""
     against: str
     """alone, or in sequence."""
     group: Group
@@ -66,7 +68,9 @@ class Transfer(NamedTuple):
     n: int
 
 
-class _Wanted(NamedTuple):
+class _Pair(NamedTuple):
+    """A configuration and one without the other tasks, before their examples are read."""
+
     task: str
     sources: tuple[str, ...]
     how: str
@@ -78,17 +82,17 @@ class _Wanted(NamedTuple):
 
 
 def transfers(study: Study) -> list[Transfer]:
-    """Every pair of runs that shows what a task carried over, those of one task as one family (Holm)."""
+    """Every pair of runs that shows what a task gains by others; those of one task are one family (Holm)."""
     able = [group for group in study.groups if group.ok and group.method in METHODS and METHODS[group.method].trains]
-    families: dict[str, list[_Wanted]] = {}
+    families: dict[str, list[_Pair]] = {}
     for group in able:
-        for wanted in _wanted(group, able):
+        for wanted in _pairs_of(group, able):
             families.setdefault(wanted.task, []).append(wanted)
-    return [one for task, wanted in families.items() for one in _family(study, task, wanted)]
+    return [one for task, wanted in families.items() for one in _family_of_task(study, task, wanted)]
 
 
-def _wanted(group: Group, able: Sequence[Group]) -> Iterator[_Wanted]:
-    earlier, together = _of(group, "sequential_tasks"), _of(group, "joint_tasks")
+def _pairs_of(group: Group, able: Sequence[Group]) -> Iterator[_Pair]:
+    earlier, together = _names(group, "sequential_tasks"), _names(group, "joint_tasks")
     own, names = group.task, [*earlier, group.task, *together]
     if len(names) < 2:
         return
@@ -96,33 +100,29 @@ def _wanted(group: Group, able: Sequence[Group]) -> Iterator[_Wanted]:
     for task in (own, *together):
         sources = tuple(short_name(name) for name in names if name != task)
         part = "test" if task == own else short_name(task)
-        lone = next((one for one in able if _alone(one) and _terms(one) == _terms(group, task, own)), None)
+        lone = next((one for one in able if _trained_alone(one) and _terms(one) == _terms(group, task, own)), None)
         if lone:
-            yield _Wanted(short_name(task), sources, how, "alone", group, part, lone, "test")
+            yield _Pair(short_name(task), sources, how, "alone", group, part, lone, "test")
         for one in _in_sequence(group, able) if how == "joint_tasks" else ():
             place = "test" if task == one.task else short_name(task)
-            yield _Wanted(short_name(task), sources, how, "in sequence", group, part, one, place)
+            yield _Pair(short_name(task), sources, how, "in sequence", group, part, one, place)
 
 
 def _in_sequence(group: Group, able: Sequence[Group]) -> Iterator[Group]:
     """Groups that were trained on the same tasks one after another, on the same terms."""
-    names, terms = {group.task, *_of(group, "joint_tasks")}, _terms(group)[1:]
+    names, terms = {group.task, *_names(group, "joint_tasks")}, _terms(group)[1:]
     for one in able:
-        visited = {*_of(one, "sequential_tasks"), one.task}
-        if (
-            _of(one, "sequential_tasks")
-            and not _of(one, "joint_tasks")
-            and visited == names
-            and _terms(one)[1:] == terms
-        ):
+        visited = {*_names(one, "sequential_tasks"), one.task}
+        in_sequence = _names(one, "sequential_tasks") and not _names(one, "joint_tasks")
+        if in_sequence and visited == names and _terms(one)[1:] == terms:
             yield one
 
 
-def _of(group: Group, field: str) -> list[str]:
+def _names(group: Group, field: str) -> list[str]:
     return list(group.runs[0].resolved.get(field) or [])
 
 
-def _alone(group: Group) -> bool:
+def _trained_alone(group: Group) -> bool:
     """Whether it was trained on its task and nothing else, nothing old held on to."""
     spec = group.runs[0].resolved
     return not any(spec.get(name) for name in ("sequential_tasks", "joint_tasks", "replay", "l2_sp", "ewc"))
@@ -138,19 +138,17 @@ def _terms(group: Group, task: str = "", own: str = "") -> tuple[str, int, str]:
     return task or group.task, limit, json.dumps(rest, sort_keys=True, default=str)
 
 
-def _family(study: Study, task: str, wanted: Sequence[_Wanted]) -> Iterator[Transfer]:
+def _family_of_task(study: Study, task: str, wanted: Sequence[_Pair]) -> Iterator[Transfer]:
     """Pairs on the examples that most are measured on; a pair on others is left out."""
-    read: list[tuple[_Wanted, dict[int, Part], dict[int, Part], str]] = []
+    read: list[tuple[_Pair, dict[int, Part], dict[int, Part], str]] = []
     for one in wanted:
         parts, others = in_common(one.group.ok, "after", one.part), in_common(one.other.ok, "after", one.other_part)
-        full = next(name for name in (one.group.task, *_of(one.group, "joint_tasks")) if short_name(name) == task)
-        if parts and others and _same(parts, others):
+        full = next(name for name in (one.group.task, *_names(one.group, "joint_tasks")) if short_name(name) == task)
+        if parts and others and _same_examples(parts, others):
             read.append((one, parts, others, full))
     if not read:
         return
-    keys = [examples_of(next(iter(parts.values()))) for _, parts, _, _ in read]
-    most = max(keys, key=keys.count)
-    read = [entry for entry, key in zip(read, keys, strict=True) if key == most]
+    read = in_most(read, lambda entry: examples_of(next(iter(entry[1].values()))))
     plan = study.plan.of(read[0][3])
     sides, kept = [], []
     for one, parts, others, _ in read:
@@ -165,67 +163,60 @@ def _family(study: Study, task: str, wanted: Sequence[_Wanted]) -> Iterator[Tran
     gains = paired_comparisons(sides, margin=plan.margin, rng=rng, clusters=first.clusters)
     for (one, parts, others), gain in zip(kept if gains else (), gains, strict=True):
         levels = [group_interval(list(some.values()), plan.primary) for some in (parts, others)]
-        yield Transfer(
-            *one[:4], one.group, one.other, plan.primary, *levels, gain, plan.margin, len(first.ids)
-        )  # fmt: skip
+        yield Transfer(*one[:4], one.group, one.other, plan.primary, *levels, gain, plan.margin, len(first.ids))
 
 
-def _same(parts: Mapping[int, Part], others: Mapping[int, Part]) -> bool:
+def _same_examples(parts: Mapping[int, Part], others: Mapping[int, Part]) -> bool:
     a, b = next(iter(parts.values())), next(iter(others.values()))
     return (examples_of(a), a.protocol, a.pseudo) == (examples_of(b), b.protocol, b.pseudo)
 
 
+_TRAINED = {"after": "after", "joint_tasks": "together with", "after and joint_tasks": "after and together with"}
+
+
+def _with(one: Transfer) -> str:
+    """How the task was trained with the others."""
+    return f"{_TRAINED[one.how]} {format.listed(list(one.sources))}"
+
+
 _WORDS = {
-    "better": "{with_} is better than {without} by {size}",
-    "worse": "{with_} is worse than {without} by {size}",
-    "same": "{with_} is the same as {without} within {margin}: they differ by {size}",
-    "undecided": "undecided whether {with_} is better or worse than {without}: they differ by {size}",
+    "better": "{with_} is better than {without} by {{size}}{unit} {{sure}}",
+    "worse": "{with_} is worse than {without} by {{size}}{unit} {{sure}}",
+    "same": "{with_} is equivalent to {without} within {margin}: they differ by {{size}}{unit} {{sure}}",
+    "undecided": "undecided whether {with_} is better or worse than {without}: they differ by {{size}}{unit} {{sure}}",
 }
 
 
 def sentence(one: Transfer) -> str:
     """What the other tasks did to this one, in one sentence."""
-    said, names = one.gain.pair.comparison, list(one.sources)
-    with_ = f"{one.task} {'after' if one.how == 'after' else 'together with'} {format.listed(names)}"
-    if one.how == "after and together":
-        with_ = f"{one.task} after and together with {format.listed(names)}"
-    without = f"{one.task} {one.against}"
+    names = {"with_": f"{one.task} {_with(one)}", "without": f"{one.task} {one.against}"}
     if one.gain.identical:
-        return f"{one.group.name}: {with_} does on every {units.noun(one.metric)} what {without} does"
-    size = (
-        f"{units.difference(one.metric, abs(said.difference), signed=False)}{units.unit(one.metric)} "
-        f"({spanned(said, one.metric)}, {format.plural(one.gain.n_seeds, 'seed')}, paired)"
-    )
-    words = _WORDS[said.verdict].format(
-        with_=with_, without=without, size=size, margin=units.margin(one.metric, one.margin)
-    )
-    return f"{one.group.name}: {words}{alone(said)}"
+        return f"{one.group.name}: {names['with_']} does on every {units.noun(one.metric)} what {names['without']} does"
+    names |= {"unit": units.unit(one.metric), "margin": units.margin(one.metric, one.margin)}
+    counted = f"{format.plural(one.gain.n_seeds, 'seed')}, paired"
+    return f"{one.group.name}: {difference_sentence(one.metric, one.gain.comparison, _WORDS, counted, **names)}"
 
 
-def rows(found: Sequence[Transfer]) -> list[dict[str, Any]]:
+def _rows(found: Sequence[Transfer]) -> dict[str, list[dict[str, Any]]]:
     """The pairs as report.json holds them; a difference above 0 is a gain, whatever the metric."""
-    told = []
-    for one in found:
-        said = one.gain.pair.comparison
-        told.append(
-            {**who(one.group), "task": one.task, "sources": " ".join(one.sources), "how": one.how}
-            | {"against": one.against, "metric": one.metric, "unit": unit_of(one.metric)}
-            | {"value": one.level.value, "other": one.base.value, "gain": said.difference}
-            | {"low": said.low, "high": said.high, "p_value": said.p_value, "p_holm": one.gain.pair.p_holm}
-            | {"verdict": said.verdict, "n": one.n, "seeds": one.gain.n_seeds, "sentence": sentence(one)}
-        )
-    return told
+    return {"transfer": [_row(one) for one in found]}
 
 
-def better_is_lower(metric: str) -> bool:
-    """Whether a gain is a fall of the metric."""
-    return not metric_row(metric).higher_is_better
+def _row(one: Transfer) -> dict[str, Any]:
+    said = one.gain.comparison
+    return (
+        {**who(one.group), "task": one.task, "sources": " ".join(one.sources), "how": one.how}
+        | {"against": one.against, "metric": one.metric, "unit": unit_of(one.metric)}
+        | {"value": one.level.value, "other": one.base.value, "gain": said.difference}
+        | {"low": said.low, "high": said.high, "p_value": said.p_value, "p_holm": one.gain.p_holm}
+        | {"verdict": said.verdict, "n": one.n, "seeds": one.gain.n_seeds, "sentence": sentence(one)}
+    )
 
 
 _MARKS = {"better": "better", "worse": "worse", "same": "same", "undecided": "?"}
 
 
-def figures(found: Sequence[Transfer]) -> Iterator[Figure]:
+def _figures(found: Sequence[Transfer]) -> Iterator[Figure]:
     """One matrix for each method and way: what each single task gave to each other one."""
     single = [one for one in found if len(one.sources) == 1 and one.against == "alone"]
     single = [one for one in single if metric_row(one.metric).unit == "share"]
@@ -238,7 +229,7 @@ def figures(found: Sequence[Transfer]) -> Iterator[Figure]:
 
 
 def _variants(groups: Sequence[Group]) -> dict[tuple[str, str], str]:
-    """Group -> its method with the settings that tell it from others, which tasks it was trained on left aside."""
+    """Name and task of a configuration -> its method with the settings that differ, its tasks left aside."""
     apart = ("task", "sequential_tasks", "joint_tasks")
     specs = [{k: v for k, v in group.runs[0].resolved.items() if k not in apart} for group in groups]
     unique = list({repr(spec): spec for spec in specs}.values())
@@ -259,74 +250,106 @@ def _matrix(method: str, how: str, pairs: dict[tuple[str, str], Transfer]) -> Fi
     marks = [["" for _ in targets] for _ in sources]
     for (source, target), one in pairs.items():
         at = sources.index(source), targets.index(target)
-        values[at] = one.gain.pair.comparison.difference
-        marks[at[0]][at[1]] = _MARKS[one.gain.pair.comparison.verdict]
+        values[at] = one.gain.comparison.difference
+        marks[at[0]][at[1]] = _MARKS[one.gain.comparison.verdict]
     metrics = format.listed(list(dict.fromkeys(units.name(one.metric) for one in pairs.values())))
-    beside = "before it" if how == "after" else "together with it"
+    when = "before it" if how == "after" else "together with it"
     with drawing(1.2 + 0.55 * len(sources)) as ax:
         heat(
             ax,
             values,
             sources,
             targets,
-            label=f"Points of {metrics} that a task gains by another one trained {beside}, {method}",
+            label=f"Points of {metrics} that a task gains by another one trained {when}, {method}",
             across="the task that is measured",
-            down=f"trained {beside}",
+            down=f"trained {when}",
             digits=1,
             signed=True,
             marks=marks,
         )
         return figure_of(
             ax,
-            "carried",
-            f"{method}: what a task gains by another one trained {beside}",
+            "transfer",
+            f"{method}: what a task gains by another one trained {when}",
             f"Points of {metrics} against the task alone; below the number the verdict, “?” where neither a difference "
-            "nor sameness is shown.",
+            "nor equivalence is shown.",
             ("from", "to", "gain, points", "95 % interval", "p (Holm)", "seeds", "n"),
-            [(source, target, *_numbers(one)) for (source, target), one in pairs.items()],
+            [
+                (
+                    source,
+                    target,
+                    units.difference(one.metric, one.gain.comparison.difference),
+                    difference_span(one.metric, one.gain.comparison),
+                    format.p_value(one.gain.p_holm),
+                    str(one.gain.n_seeds),
+                    format.count(one.n),
+                )
+                for (source, target), one in pairs.items()
+            ],
         )
 
 
-def _numbers(one: Transfer) -> tuple[str, ...]:
-    said = one.gain.pair.comparison
-    return (
-        units.difference(one.metric, said.difference),
-        f"{units.difference(one.metric, said.low)} to {units.difference(one.metric, said.high)}",
-        format.p_value(one.gain.pair.p_holm),
-        str(one.gain.n_seeds),
-        format.count(one.n),
-    )
+_VERDICTS = {"better": "gains", "worse": "loses", "same": "equivalent", "undecided": "undecided"}
 
 
-_VERDICTS = {"better": "gains", "worse": "loses", "same": "the same", "undecided": "undecided"}
+def _task(one: Transfer) -> Cell:
+    lower = "" if metric_row(one.metric).higher_is_better else ", fewer are better"
+    return Cell(one.task, f"{units.heading(one.metric)}{lower}", strong=True)
 
 
-def table(found: Sequence[Transfer], against: str) -> Table | None:
+def _method(one: Transfer) -> Cell:
+    return Cell(one.group.name, f"against {one.other.name}" if one.other.name != one.group.name else "")
+
+
+_COLUMNS = (
+    Column("pair", "task", _task),
+    Column("pair", "trained", _with),
+    Column("pair", "method", _method),
+    Column("pair", "verdict", lambda one: Cell(_VERDICTS[one.gain.comparison.verdict], f"{sentence(one)}.")),
+    Column("pair", "with them", lambda one: level_cell(one.metric, one.level), number=True),
+    Column("pair", "without", lambda one: level_cell(one.metric, one.base), number=True),
+    Column("pair", "gain", lambda one: change_cell(one.metric, one.gain.comparison, strong=True), number=True),
+    Column("p_holm", "p (Holm)", format.p_value, number=True),
+    Column("seeds", "seeds", number=True),
+    Column("n", "n", format.count, number=True),
+)
+
+
+def _table(found: Sequence[Transfer], against: str) -> Table | None:
     """Every pair against a task alone, or against the tasks in sequence; None where there is none."""
-    numbers = ("with them", "without", "gain", "p (Holm)", "seeds", "n")
-    header = (Cell("task"), Cell("trained"), Cell("method"), Cell("verdict"), *(Cell(x, number=True) for x in numbers))
-    body = []
-    for one in found:
-        if one.against != against:
-            continue
-        gain, sure, *rest = _numbers(one)
-        lower = ", fewer are better" if better_is_lower(one.metric) else ""
-        other = f"against {one.other.name}" if one.other.name != one.group.name else ""
-        body.append(
-            (
-                Cell(one.task, f"{units.heading(one.metric)}{lower}", strong=True),
-                Cell(f"{one.how} {format.listed(list(one.sources))}"),
-                Cell(one.group.name, other),
-                Cell(_VERDICTS[one.gain.pair.comparison.verdict], f"{sentence(one)}."),
-                *(
-                    Cell(
-                        units.level(one.metric, level.value), units.span(one.metric, level.low, level.high), number=True
-                    )
-                    for level in (one.level, one.base)
-                ),
-                Cell(gain, sure, number=True, strong=True),
-                *(Cell(value, number=True) for value in rest),
-            )
-        )
+    rows = [_row(one) | {"pair": one} for one in found if one.against == against]
     said = "each task alone" if against == "alone" else "the same tasks in sequence"
-    return Table(f"Trained with others against {said}", header, tuple(body)) if body else None
+    return table(f"Trained with others against {said}", _COLUMNS, rows) if rows else None
+
+
+def _blocks(found: Sequence[Transfer]) -> Iterator[Block]:
+    yield Note(
+        "The same method on the same terms, with other tasks and without; paired on examples and seeds, corrected "
+        "(Holm) for all comparisons of one task. A gain above 0 is better, whatever the metric."
+    )
+    if figures := tuple(_figures(found)):
+        yield Figures(figures)
+    if alone_table := _table(found, "alone"):
+        yield alone_table
+    if in_sequence := _table(found, "in sequence"):
+        yield Heading("One model trained on all tasks at once, against one that learned them in sequence")
+        yield in_sequence
+
+
+def _read(reading: "Reading") -> list[Transfer] | None:
+    return transfers(reading.study) or None
+
+
+SECTION = Section(
+    name="transfer",
+    title="What one task gives to another",
+    read=_read,
+    columns={
+        "transfer": (
+            *WHO, "sources", "how", "against", "metric", "unit", "value", "other", "gain", "low", "high", "p_value",
+            "p_holm", "verdict", "n", "seeds", "sentence",
+        ),
+    },
+    rows=_rows,
+    blocks=_blocks,
+)  # fmt: skip

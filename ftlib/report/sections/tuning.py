@@ -3,12 +3,9 @@
 A tuning budget of k settings buys the best of k on validation, in the mean over all choices of k of the settings tried
 (Dodge et al. 2019, section 3; without replacement as in Tang et al. 2020, section 3). Methods are compared at every k,
 paired on seeds.
-
-How fairly the methods were tuned, as the page shows it: sentences, cautions, the curves, what was chosen.
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,13 +16,14 @@ from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Group, Study, seed_of
+from ftlib.report.blocks import Block, Figures, Note, Section, Sentences, by_task
 from ftlib.report.figures import Figure, figure_of, panels
-from ftlib.report.metric_rows import who
+from ftlib.report.metric_rows import WHO, who
+from ftlib.report.pairing import Side, in_most, paired_comparisons
 from ftlib.report.plots import lines
 from ftlib.report.sections.comparison import TaskComparison, unit_of
-from ftlib.report.tables import Cell, Table
+from ftlib.report.tables import Said, Table, plain_table
 from ftlib.stats.aggregate import BestOf, expected_best_of_seeds
-from ftlib.stats.multiple import compare_all
 from ftlib.stats.variance import Array
 
 
@@ -98,7 +96,7 @@ class Race(NamedTuple):
 
 
 class Tuning(NamedTuple):
-    """The tuning of one contest's methods."""
+    """The tuning of one task's methods."""
 
     contest: TaskComparison
     metric: str
@@ -108,8 +106,6 @@ class Tuning(NamedTuple):
     """Methods that train and tried one setting, which leaves no score on validation."""
     race: Race
     """With settings taken by chance from those tried."""
-    ordered: Race
-    """With the first of those tried, the method's own first: what this plan would have said with a smaller budget."""
 
     @property
     def budgets(self) -> dict[int, list[str]]:
@@ -123,7 +119,7 @@ class Tuning(NamedTuple):
 
 
 def tuning(study: Study, contest: TaskComparison) -> Tuning | None:
-    """What a contest's methods tried on validation; None where none tried several settings."""
+    """What a task's methods tried on validation; None where none tried several settings."""
     metric = "bits_per_byte" if contest.of_text else "accuracy"
     named = [(one.group, one.short) for one in contest.contestants if one.group is not None]
     found = tuple(one for group, name in named if (one := _read(group, name, metric)))
@@ -133,16 +129,15 @@ def tuning(study: Study, contest: TaskComparison) -> Tuning | None:
     untuned = tuple(name for name in trained if name not in {one.name for one in found})
     rng = np.random.default_rng(seed_of(study.plan_hash, contest.task, "tuning", str(contest.shots)))
     margin = contest.margin if metric == contest.metric else 0.0
-    how = {"margin": margin, "rng": rng, "unit": unit_of(metric)}
-    race = _race(found, {one.name: one.best.seeds for one in found}, how)
-    return Tuning(contest, metric, found, untuned, race, _race(found, {one.name: one.firsts for one in found}, how))
+    race = _race(found, {"margin": margin, "rng": rng, "unit": unit_of(metric)})
+    return Tuning(contest, metric, found, untuned, race)
 
 
-def _race(found: Sequence[Tuned], curves: Mapping[str, Array], how: Mapping[str, Any]) -> Race:
-    """Who would have won at every budget; `curves` holds each method's best of k for every seed."""
+def _race(found: Sequence[Tuned], how: Mapping[str, Any]) -> Race:
+    """Who would have won at every budget."""
     leaders, stretches, n_common = [], [], []
     for k in range(1, min(len(one.rates) for one in found) + 1):
-        winners, paired_on = _winners(found, {name: curve[:, k - 1] for name, curve in curves.items()}, how)
+        winners, paired_on = _winners(found, {one.name: one.best.seeds[:, k - 1] for one in found}, how)
         leaders.append(winners[0])
         n_common += paired_on
         if stretches and set(stretches[-1].winners) == set(winners):
@@ -164,20 +159,21 @@ def _winners(
     up = metric_row(found[0].metric).higher_is_better
     able = [one for one in found if np.isfinite(values[one.name]).all()] or list(found)
     order = sorted(able, key=lambda one: ((-1 if up else 1) * values[one.name].mean(), one.name))
-    tables, pairs, paired_on = {}, [], []
-    for place, other in enumerate(order[1:], 1):
-        common = sorted(set(order[0].seeds) & set(other.seeds))
-        if len(common) < 2:
-            continue
-        for side, one in (("a", order[0]), ("b", other)):
-            tables[f"{place}{side}"] = values[one.name][[one.seeds.index(seed) for seed in common]]
-        pairs.append((f"{place}a", f"{place}b"))
-        paired_on.append(len(common))
-    if not pairs or not np.isfinite(values[order[0].name]).all():
+    if not np.isfinite(values[order[0].name]).all():
         return tuple(one.name for one in order), []
-    compared = compare_all(tables, pairs=pairs, draws_nothing=(), higher_is_better=up, **how)
-    beaten = {order[int(one.a[:-1])].name for one in compared if one.comparison.verdict == "better"}
-    return tuple(one.name for one in order if one.name not in beaten), paired_on
+    pairs = []
+    for other in order[1:]:
+        common = sorted(set(order[0].seeds) & set(other.seeds))
+        # Seeds stand where examples do elsewhere: each has one score.
+        pairs.append(
+            tuple(
+                Side(one.name, (0,), values[one.name][None, [one.seeds.index(seed) for seed in common]])
+                for one in (order[0], other)
+            )
+        )
+    compared = paired_comparisons(pairs, higher_is_better=up, **how)
+    beaten = {one.b for one in compared if one.comparison.verdict == "better"}
+    return tuple(one.name for one in order if one.name not in beaten), [one.n for one in compared]
 
 
 def _read(group: Group, name: str, metric: str) -> Tuned | None:
@@ -185,9 +181,8 @@ def _read(group: Group, name: str, metric: str) -> Tuned | None:
     read = {run.seed: one for run in group.ok if (one := _tried(run.record.provenance.get("tuned"), metric))}
     if not read:
         return None
-    counts = Counter(rates for rates, _, _, _ in read.values())
-    most = max(counts, key=lambda rates: counts[rates])
-    kept = {seed: one for seed, one in read.items() if one[0] == most}
+    kept = dict(in_most(read.items(), lambda item: item[1][0]))
+    most = next(iter(kept.values()))[0]
     sizes = {n for _, _, _, ns in kept.values() for n in ns}
     tries = np.array([scores for _, scores, _, _ in kept.values()], dtype=float)
     return Tuned(
@@ -250,50 +245,24 @@ MOST_PANELS = 12
 """Methods that have a panel and remarks; the tables hold them all."""
 
 
-class TuningPage(NamedTuple):
-    """What a section shows of the tuning."""
+def entry(found: Tuning) -> dict[str, Any]:
+    """The tuning of one task as report.json holds it."""
+    return {
+        "task": found.contest.task,
+        "metric": found.metric,
+        "shots": found.contest.shots,
+        "budget": found.race.budget,
+        "note": _note(found),
+        "sentences": list(sentences(found)),
+        "winners": [one._asdict() for one in found.race.stretches],
+        "curve": list(rows(found)),
+        "chosen": list(chosen(found)),
+    }
 
-    found: Tuning
-    note: str
-    """What the numbers are, on how many examples and seeds."""
-    sentences: tuple[str, ...]
+
+def sentences(found: Tuning) -> tuple[str, ...]:
     """The answer first; cautions begin with that word."""
-    warnings: tuple[str, ...]
-    """What has to be said beside the verdict."""
-    curves: Figure
-    taken: Table
-
-    def entry(self) -> dict[str, Any]:
-        """The same for report.json."""
-        found, contest = self.found, self.found.contest
-        return {
-            "task": contest.task,
-            "metric": found.metric,
-            "shots": contest.shots,
-            "budget": found.race.budget,
-            "note": self.note,
-            "sentences": list(self.sentences),
-            "winners": [one._asdict() for one in found.race.stretches],
-            "winners_in_order": [one._asdict() for one in found.ordered.stretches],
-            "curve": list(rows(found)),
-            "chosen": list(chosen(found)),
-        }
-
-
-def tuning_page(study: Study, contest: TaskComparison) -> TuningPage | None:
-    """Everything about the tuning of a contest's methods; None where none was tuned."""
-    found = tuning(study, contest)
-    if found is None:
-        return None
-    cautions = list(_cautions(found))
-    return TuningPage(
-        found,
-        _note(found),
-        tuple(map(format.unbroken, [_answer(found), *_in_order(found), *cautions, *_remarks(found)])),
-        tuple(_warnings(found)),
-        _figure(found),
-        _taken(found),
-    )
+    return tuple(map(format.unbroken, [_answer(found), *_cautions(found), *_remarks(found)]))
 
 
 def _note(found: Tuning) -> str:
@@ -339,22 +308,9 @@ def _answer(found: Tuning) -> str:
         return f"The winner on validation does not depend on the budget: {only.winners[0]}, {always} ({seeds})."
     return (
         f"No budget from 1 to {race.budget} settings shows a winner on validation: "
-        f"{format.some(only.winners)} cannot be "
-        f"told apart ({seeds}). {_turns(race, found.metric)}, which may be chance."
+        f"{format.some(only.winners)} are not "
+        f"shown to differ ({seeds}). {_turns(race, found.metric)}, which may be chance."
     )
-
-
-def _in_order(found: Tuning) -> Iterator[str]:
-    """What this plan would have said with a smaller budget, where that is not what chance choices say."""
-    race, ordered = found.race, found.ordered
-    if race.budget < 2 or len(found.methods) == 1:
-        return
-    if ordered.n_common[1] == 0:
-        if ordered.leaders != race.leaders:
-            said = _turns(ordered, found.metric)
-            yield f"In the order tried, the rate asked for first: {said[0].lower()}{said[1:]}."
-    elif [set(one.winners) for one in ordered.stretches] != [set(one.winners) for one in race.stretches]:
-        yield f"In the order tried, the rate asked for first, rather than by chance: {_course(ordered)}."
 
 
 def _course(race: Race) -> str:
@@ -384,7 +340,7 @@ def _at(one: RateRange, k: int) -> str:
 def _won(winners: Sequence[str]) -> str:
     if len(winners) == 1:
         return f"{winners[0]} would have won"
-    return f"{format.some(winners)} could not have been told apart"
+    return f"{format.some(winners)} would not have been shown to differ"
 
 
 def _cautions(found: Tuning) -> Iterator[str]:
@@ -409,10 +365,9 @@ def _unequal(found: Tuning) -> Iterator[str]:
 def _remarks(found: Tuning) -> Iterator[str]:
     for one in found.methods[:MOST_PANELS]:
         if one.diverged:
-            rates = [f"{rate:.2g} ({_of(n, len(one.seeds))})" for rate, n in one.diverged.items()]
             nothing = one.best.nothing[0]
             yield (
-                f"{one.name} diverged at learning rate {format.listed(rates)}: of budgets of 1 setting "
+                f"{one.name} diverged at learning rate {format.listed(_diverged(one))}: of budgets of 1 setting "
                 f"{100 * nothing:.0f} % would have had no result, which its curve leaves out."
             )
         if one.left_out:
@@ -427,10 +382,11 @@ def _of(n: int, total: int) -> str:
     return f"{n} of {format.plural(total, 'seed')}" if total > 1 else "its only seed"
 
 
-def _warnings(found: Tuning) -> Iterator[str]:
+def warnings(found: Tuning) -> Iterator[str]:
+    """What has to be said beside the verdict."""
     yield from _unequal(found)
-    if found.race.changes or found.ordered.changes:
-        said = _answer(found) if found.race.changes else next(_in_order(found))
+    if found.race.changes:
+        said = _answer(found)
         yield f"Caution: {said[0].lower()}{said[1:]}"
 
 
@@ -468,7 +424,7 @@ def _curve_rows(one: Tuned) -> Iterator[tuple[str, ...]]:
 
 def _taken(found: Tuning) -> Table:
     """Which setting was chosen for which seeds, of which."""
-    body = []
+    body: list[Sequence[Said]] = []
     for one in found.methods:
         seeds: dict[float, list[str]] = {}
         for seed, rate in zip(one.seeds, one.chosen, strict=True):
@@ -477,13 +433,34 @@ def _taken(found: Tuning) -> Table:
             f"{rate:.2g}" + (f" (seed{'s' * (len(some) > 1)} {', '.join(some)})" if len(one.seeds) > 1 else "")
             for rate, some in sorted(seeds.items())
         ]
-        body.append(
-            (
-                Cell(one.name, strong=True),
-                Cell("; ".join(taken), "at the edge of the grid" if one.at_edge else ""),
-                Cell(", ".join(f"{rate:.2g}" for rate in one.rates)),
-                Cell(", ".join(f"{rate:.2g} ({_of(n, len(one.seeds))})" for rate, n in one.diverged.items()) or "none"),
-            )
-        )
-    header = (Cell("method"), Cell("learning rate taken"), Cell("tried, in this order"), Cell("diverged"))
-    return Table(f"Which setting validation chose, {found.contest.task}", header, tuple(body))
+        tried = ", ".join(f"{rate:.2g}" for rate in one.rates)
+        edge = "at the edge of the grid" if one.at_edge else ""
+        body.append((one.name, ("; ".join(taken), edge), tried, ", ".join(_diverged(one)) or "none"))
+    header = ("method", "learning rate taken", "tried, in this order", "diverged")
+    return plain_table(f"Which setting validation chose, {found.contest.task}", header, body, texts=4)
+
+
+def _diverged(one: Tuned) -> list[str]:
+    return [f"{rate:.2g} ({_of(n, len(one.seeds))})" for rate, n in one.diverged.items()]
+
+
+def _blocks(found: Tuning) -> Iterator[Block]:
+    yield Sentences(sentences(found))
+    yield Note(_note(found))
+    yield Figures((_figure(found),), wide=True)
+    yield _taken(found)
+
+
+SECTION = Section(
+    name="tuning",
+    title="How fairly were they tuned?",
+    read=lambda reading: reading.tuning,
+    columns={
+        "tuning": (
+            *WHO, "name", "metric", "k", "value", "low", "high", "first", "all_diverged", "seeds", "n_validation",
+        ),
+    },
+    rows=lambda items: {"tuning": [entry(one.found) for one in items]},
+    blocks=lambda items: by_task(items, _blocks),
+    csv=lambda items: {"tuning": [row for one in items for row in rows(one.found)]},
+)  # fmt: skip

@@ -1,0 +1,110 @@
+"""KINDS: what a task can ask for, one object each.
+
+Whoever meets a task looks its kind up here instead of asking which one it is, so that the next kind is one more row.
+Rooms below the data give the two functions their bodies; they are named here and loaded where they are called.
+"""
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from ftlib.metrics.registry import CLASSIFICATION, LANGUAGE_MODELING, METRICS
+
+ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
+
+FAMILIES = (ENCODER, DECODER, ENCODER_DECODER)
+"""BERT-like: reads both ways; GPT-like: continues text; T5-like: reads a text and writes another."""
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """What is true of every task that asks for the same."""
+
+    name: str
+    example: str
+    """What one of its examples is called."""
+    has_labels: bool
+    """Whether every example has one of the task's labels."""
+    families: tuple[str, ...]
+    """The families of model that a method which trains can adapt to it."""
+    primary: str
+    """The metric that a plan usually decides by."""
+    margin: float
+    """The smallest difference in it that usually matters, in its unit."""
+    baselines: tuple[str, ...]
+    """The METHODS without a model that every report adds."""
+    takes: tuple[str, ...]
+    """What its metrics take (`Metric.takes`)."""
+    columns: tuple[str, ...]
+    """Of its predictions, filled in every row; labels have `score_<label>` too."""
+    cut_by: str
+    """The field of an Experiment that limits how many tokens of a text are read at once."""
+    evaluate: str
+    """The function (stage, part, task, examples, predictor) -> (metrics, predictions)."""
+    predictor: str
+    """The function (module, model, spec, task) -> Predictor: the module, to be trained on such a task."""
+    read: str
+    """The function that reads `file:PATH` as such a task."""
+    files: tuple[str, ...] = ()
+    """How a file of such a task ends; no ending: the kind of every file that is no other's."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What a part of a record may have, beside what methods and groups add.
+
+        >>> KINDS["classification"].metrics
+        ('accuracy', 'f1_macro', 'f1_binary', 'mcc', 'brier')
+        """
+        return tuple(row.name for row in METRICS.values() if row.kind == self.name and row.takes in self.takes)
+
+    def owns(self, path: Path) -> bool:
+        """Whether a file, or a folder by its `train` file, is a task of this kind."""
+        if path.is_dir():
+            return any((path / f"train{ending}").is_file() for ending in self.files)
+        return path.suffix.lower() in self.files
+
+    def function(self, what: str) -> Callable:
+        """The function that the attribute names ("evaluate", "predictor" or "read"), loaded now."""
+        return pkgutil.resolve_name(getattr(self, what))
+
+
+KINDS: Mapping[str, TaskKind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            TaskKind(
+                name=CLASSIFICATION,
+                example="example",
+                has_labels=True,
+                families=FAMILIES,
+                primary="accuracy",
+                margin=0.01,
+                baselines=("majority", "tfidf"),
+                takes=("predictions", "probabilities"),
+                columns=("label", "prediction", "nats", "n_bytes"),
+                cut_by="max_length",
+                evaluate="ftlib.evaluation.examples:evaluate_labels",
+                predictor="ftlib.methods.finetune:label_predictor",
+                read="ftlib.data.files:load",
+            ),
+            TaskKind(
+                name=LANGUAGE_MODELING,
+                example="document",
+                has_labels=False,
+                families=(DECODER,),
+                primary="bits_per_byte",
+                margin=0.02,
+                baselines=("ngram",),
+                takes=("likelihoods",),
+                columns=("nats", "n_tokens", "n_bytes"),
+                cut_by="context",
+                evaluate="ftlib.evaluation.examples:evaluate_text",
+                predictor="ftlib.methods.finetune:text_predictor",
+                read="ftlib.data.files:load_texts",
+                files=(".txt",),
+            ),
+        )
+    }
+)
