@@ -59,7 +59,7 @@ def kept_json(path: Path) -> Any:
     """What `keep_json` has put there; None where there is nothing, or nothing that can be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         _done_without(path, f"it cannot be read ({error})")
@@ -93,7 +93,7 @@ def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.nda
         seconds, array = json.loads(timing.read_text(encoding="utf-8"))["seconds"], np.load(path, allow_pickle=False)
         _saved += seconds
         return array
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         _done_without(path, f"it cannot be read ({error}) and is computed again")

@@ -143,6 +143,7 @@ def socket_folder() -> str | None:
 
 def study_problems(study: Path) -> list[str]:
     """Why a study's folder cannot take what its runs leave, in words."""
+    study = study.resolve()
     for path in (study, study / "runs"):
         if path.is_dir() and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             return [

@@ -124,11 +124,20 @@ def owner(run_dir: Path) -> Owner | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if host != platform.node():
-        return Owner(pid, None, False)
+        # Whether a process of another machine lives is not to be seen from here, but whether its lock is held.
+        return None if _unlocked(run_dir) else Owner(pid, None, False)
     process = _living(pid, started)
     if process is None:
         return None
     return Owner(pid, process, bool(study) and _living(study["pid"], study["started"]) is None)
+
+
+def _unlocked(run_dir: Path) -> bool:
+    try:
+        with FileLock(run_dir / _LOCK, timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
 
 
 def _living(pid: int, started: float) -> psutil.Process | None:

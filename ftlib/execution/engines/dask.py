@@ -1,5 +1,6 @@
 """Runs on a Dask cluster: this machine, SSH, SLURM or Kubernetes by the same code. All share the study's folder."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -44,7 +45,9 @@ class Task:
     def stop(self) -> None:
         """Ask the worker to end it, and wait until it has."""
         self.stop_file.touch()
-        distributed.wait(self.future, timeout=60)
+        # One that still waits for a worker, or ends slowly, is no reason to end the study.
+        with contextlib.suppress(TimeoutError):
+            distributed.wait(self.future, timeout=60)
         self.stop_file.unlink(missing_ok=True)
 
 
