@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 import os
 import resource
 import stat
@@ -12,10 +13,13 @@ import psutil
 import pytest
 import toy
 from conftest import ftlib_command
+from filelock import FileLock
 
 from ftlib import cli, listing, records
+from ftlib.config.experiment import Experiment
 from ftlib.core import atomic, surroundings
-from ftlib.execution import notebook_exec, scheduler
+from ftlib.core.format import size
+from ftlib.execution import notebook_exec, scheduler, worker
 from ftlib.models import catalog, weights
 
 HEAD = '[study]\nquestion = "Which?"\n[plan]\nmargin = 0.02\nseeds = [0]\n'
@@ -111,6 +115,23 @@ def test_models_and_plans_go_by_the_containers_limits(tmp_path, monkeypatch, cap
         tmp_path / "study", f'[defaults]\ntask = "file:{tmp_path}/opinions"\n[[runs]]\nmethod = "tfidf"\n'
     )
     assert scheduler.default_jobs(scheduler.plan(study)) == 2
+
+
+def test_a_run_that_is_killed_in_a_container_names_its_limit(tmp_path, monkeypatch):
+    spec = Experiment(method="tfidf")
+    monkeypatch.setattr(surroundings, "ROOT", tmp_path)
+    assert "limit" not in worker.explained("DeadKernelError", "Kernel died", spec)
+    tree(tmp_path, V2)
+    said = worker.explained("DeadKernelError", "Kernel died", spec)
+    assert f"(the memory limit of this container is {size(2 * GIGABYTE)})" in said
+
+
+def test_a_run_of_another_machine_is_alive_while_its_lock_is_held(tmp_path):
+    said = {"pid": 1, "started": 1.0, "host": "elsewhere", "study": None}
+    (tmp_path / "process.json").write_text(json.dumps(said))
+    assert worker.owner(tmp_path) is None
+    with FileLock(tmp_path / ".lock"):
+        assert worker.owner(tmp_path) == (1, None, False)
 
 
 # Folders of others, and full disks.

@@ -18,6 +18,9 @@ def work(run_dir: str, cwd: str) -> int:
     """On a worker: run the folder in a process of its own, and end it when the scheduler no longer wants it."""
     os.chdir(cwd)
     stop = Path(run_dir) / "stop"
+    if stop.exists():
+        # It was given up while it waited for this worker.
+        return -9
     process = Process(Path(run_dir))
     try:
         while (code := process.poll()) is None and not stop.exists():
@@ -48,7 +51,7 @@ class Task:
         # One that still waits for a worker, or ends slowly, is no reason to end the study.
         with contextlib.suppress(TimeoutError):
             distributed.wait(self.future, timeout=60)
-        self.stop_file.unlink(missing_ok=True)
+            self.stop_file.unlink(missing_ok=True)
 
 
 @contextmanager
