@@ -351,6 +351,9 @@ def test_ctrl_c_stops_everything_and_records_nothing(here, tmp_path):
     try:
         wait_for(lambda: [k for k in kernels(first.pid) if k.num_threads() > 1], "a kernel")
         seen = family(first.pid)
+        owners = [json.loads(path.read_text()) for path in (tmp_path / "study").glob("runs/*/process.json")]
+        sockets = [Path(said["sockets"]) for said in owners if "sockets" in said]
+        assert sockets
         os.killpg(first.pid, signal.SIGINT)
         said, _ = first.communicate(timeout=30)
     finally:
@@ -358,6 +361,8 @@ def test_ctrl_c_stops_everything_and_records_nothing(here, tmp_path):
     assert first.returncode == 130 and "the same command continues" in said and "Traceback" not in said
     wait_for(lambda: all_gone(seen), "every process of the study to end", 10)
     assert not (job.run_dir / "record.json").exists()
+    assert not (job.run_dir / "process.json").exists()
+    assert not [folder for folder in sockets if folder.exists()], "the kernel's key went with it"
 
 
 def test_a_run_whose_study_is_gone_before_it_begins_ends_too(monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +63,16 @@ def listed() -> dict[str, str]:
     return found
 
 
-def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+def execute(
+    source: Path, target: Path, parameters: dict[str, Any], told: Callable[[str], None] = lambda folder: None
+) -> None:
     """Execute a notebook with Papermill in a kernel of this interpreter, keeping the executed copy.
 
     Args:
         source: The stored notebook.
         target: Where the executed copy goes; written cell by cell.
         parameters: Values of its parameters cell; JSON values only.
+        told: Told the folder of the kernel's sockets and its key, which a process that is killed leaves behind.
 
     Raises:
         FtlibError: A parameter that the notebook does not declare.
@@ -85,6 +89,7 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
 
     short = socket_folder()
     with tempfile.TemporaryDirectory(prefix="ftlib-", dir=short) as sockets:
+        told(sockets)
 
         class OwnKernel(AsyncKernelManager):
             """A kernel of this interpreter, whatever kernelspec the user has, on sockets nobody else uses.

@@ -1,6 +1,7 @@
 """A study from plan to records: check everything, skip what is done, run the rest, survive being killed."""
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -236,12 +237,16 @@ def stop_orphans(study: Path) -> dict[Path, int]:
     """
     others = {}
     for run_dir in sorted(study.glob("runs/*")):
-        if (owner := worker.owner(run_dir)) is None:
+        found = worker.owner(run_dir)
+        if found and not found.orphan:
+            others[run_dir] = found.pid
             continue
-        if owner.orphan:
-            worker.stop_tree(owner.process)
-        else:
-            others[run_dir] = owner.pid
+        if found:
+            worker.stop_tree(found.process)
+            end = time.monotonic() + 5
+            while worker.owner(run_dir) and time.monotonic() < end:
+                time.sleep(0.02)
+        worker.tidy(run_dir)
     return others
 
 

@@ -9,6 +9,7 @@ done so. The first one executes the notebook, in whose kernel it trains; the oth
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,6 +196,25 @@ def _study() -> dict[str, float] | None:
         return {"pid": int(pid), "started": 0.0}
 
 
+def _note_sockets(run_dir: Path, folder: str) -> None:
+    path = run_dir / _OWNER
+    atomic.write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"sockets": folder})
+
+
+def tidy(run_dir: Path) -> None:
+    """Remove what a run left outside its folder when it was killed; nothing where somebody is at work in it."""
+    path = run_dir / _OWNER
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        host, folder = said["host"], Path(said.get("sockets", ""))
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if owner(run_dir) is None:
+        if host == platform.node() and folder.name.startswith("ftlib-"):
+            shutil.rmtree(folder, ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+
 def _busy(run_dir: Path) -> str:
     number, where = "another process", ""
     if other := owner(run_dir):
@@ -269,7 +290,7 @@ def _run(run_dir: Path, given: Mapping[str, Any]) -> RunRecord | None:
     parameters = notebook_parameters(spec, source) | {"run_dir": str(run_dir)}
     found = "failed", "the notebook ended without writing a record"
     try:
-        notebook_exec.execute(source, run_dir / "notebook.ipynb", parameters)
+        notebook_exec.execute(source, run_dir / "notebook.ipynb", parameters, partial(_note_sockets, run_dir))
     except Exception as error:
         # Whatever a notebook raises, or a kernel that dies, is this run's failure and not the study's.
         found = _of_another(run_dir, spec) if _left_alone(error) else failure(error, spec)
