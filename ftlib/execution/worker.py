@@ -198,6 +198,9 @@ def _study() -> dict[str, float] | None:
 
 def _note_sockets(run_dir: Path, folder: str) -> None:
     path = run_dir / _OWNER
+    if not path.exists():
+        # A person started torchrun, and ends what that leaves.
+        return
     atomic.write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"sockets": folder})
 
 
