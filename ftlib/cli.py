@@ -26,6 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader, such as `head`, has seen enough; what Python would still flush goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        from ftlib.core.surroundings import in_words
+
+        print(f"ftlib: {in_words(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("ftlib: interrupted; the same command continues with what is not recorded", file=sys.stderr)
         return 130
@@ -132,24 +137,29 @@ def _run(options: argparse.Namespace) -> int:
     specs = [job.spec for job in waiting]
     with open_engine(options.engine, jobs, options.scheduler, specs) as start, watching(jobs, already) as show:
         found = scheduler.execute(planned, jobs, show, start, options.timeout)
-    return _finish(planned.suite.folder, [record for record in found if record.status != "ok"])
+    failed = [record for record in found if record.status != "ok"]
+    return _finish(planned.suite.folder, failed, len(planned.jobs) - len(found))
 
 
-def _finish(study: Any, failed: list) -> int:
+def _finish(study: Any, failed: list, open_runs: int) -> int:
     from ftlib.report import build
 
     path = build.build(study)
     for record in failed:
         resolved = record.spec["resolved"]
         print(f"{record.status}: {resolved['method']} seed={resolved['seed']} ({record.run_id}): {record.reason}")
+    if open_runs:
+        print(f"not finished: {open_runs} of its runs have no record; the same command continues")
     print(f"report: {path}")
-    return 1 if failed else 0
+    return 1 if failed or open_runs else 0
 
 
 def _overview(planned: Any) -> str:
     suite = planned.suite
     done = sum(job.done for job in planned.jobs)
-    from ftlib.execution.scheduler import plan_changes
+    from ftlib.core.atomic import cache_folder
+    from ftlib.core.surroundings import cache_caution
+    from ftlib.execution.scheduler import plan_changes, runs_again
 
     seeds = ", ".join(map(str, sorted({job.spec.seed for job in planned.jobs})))
     lines = [
@@ -160,7 +170,9 @@ def _overview(planned: Any) -> str:
     ]
     if suite.added:
         lines.append("added, as in every report: " + ", ".join(f"{a.method} on {a.task}" for a in suite.added))
-    return "\n".join(lines + plan_changes(planned))
+    if caution := cache_caution(cache_folder()):
+        lines.append(f"caution: {caution}")
+    return "\n".join([*lines, *runs_again(planned), *plan_changes(planned)])
 
 
 def _run_one(options: argparse.Namespace) -> int:

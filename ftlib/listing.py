@@ -10,6 +10,7 @@ from typing import Any
 
 from ftlib.core.atomic import cache_folder
 from ftlib.core.errors import FtlibError
+from ftlib.core.surroundings import CONTAINER, cache_caution, cores, memory, socket_folder
 from ftlib.execution import notebook_exec
 from ftlib.records import provenance
 
@@ -41,12 +42,26 @@ def findings() -> list[tuple[str, bool, str]]:
         found.append(("minilm", True, f"checksum as published, in {model.folder}"))
     except FtlibError as error:
         found.append(("minilm", False, str(error)))
+    found += surroundings_found()
     cache = cache_folder()
     near = next(place for place in (cache, *cache.parents) if place.exists())
     free = shutil.disk_usage(near).free / 1e9
     found.append(("disk", free > 1, f"{free:.1f} GB free for the cache {cache}" + ("" if free > 1 else "; free some")))
     found.append(("working folder", Path("reports").is_dir(), f"{Path.cwd()}: studies live in its folder reports/"))
     return found
+
+
+def surroundings_found() -> list[tuple[str, bool, str]]:
+    """What this process is given by its surroundings, as `findings` says it."""
+    main, short = memory(), socket_folder()
+    sockets = f"of kernels in {short}" if short else "no folder has a name that is short enough; kernels talk by TCP"
+    caution = cache_caution(cache_folder())
+    return [
+        ("memory", True, f"{main.total / 1e9:.1f} GB ({main.of}), {main.available / 1e9:.1f} GB of it free"),
+        ("cores", True, f"{cores()} may be used"),
+        ("sockets", True, sockets),
+        ("cache", not caution, caution or str(cache_folder())),
+    ]
 
 
 def catalogue(what: str, folders: Sequence[str] = (), memory: float = 0.0) -> list[dict[str, Any]]:
@@ -111,7 +126,12 @@ def _in_columns(row: dict[str, Any], of_what: str) -> str:
     """A model's row in words, each at its place."""
     if row["problem"]:
         return f"cannot be used: {row['problem']}"
-    room = f"of the {row['memory_bytes'] / 1e9:.3g} GB of {of_what}"
+    size = row["memory_bytes"] / 1e9
+    room = (
+        f"of the {size:.1f} GB (limit of this container)"
+        if of_what == CONTAINER
+        else f"of the {size:.3g} GB of {of_what}"
+    )
     fits = {
         "train": "fits",
         "predict": f"fits to predict, too large to fine-tune fully {room}",

@@ -292,7 +292,9 @@ def test_a_run_that_is_recorded_is_not_run_again_by_a_scheduler(toy_study, capsy
     run_dir = next(toy_study.study.glob("runs/*"))
     before = (run_dir / "record.json").stat().st_mtime_ns
     assert cli.main(["run-one", str(run_dir)]) == 0
-    assert capsys.readouterr().out.strip() == f"ok: {run_dir.name}"
+    assert capsys.readouterr().out.strip() == (
+        f"ok: {run_dir.name}: has its record already; nothing was run, and nothing was changed"
+    )
     assert (run_dir / "record.json").stat().st_mtime_ns == before
 
 

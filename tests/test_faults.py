@@ -2,9 +2,11 @@
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,9 +17,12 @@ import toy
 from conftest import ROOT, ftlib_command
 
 from ftlib import cli, records
+from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.execution import scheduler, worker
 from ftlib.execution.engines import base
+from ftlib.execution.planning import estimate
+from ftlib.records.events import read_events
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes the way POSIX does")
 
@@ -346,6 +351,9 @@ def test_ctrl_c_stops_everything_and_records_nothing(here, tmp_path):
     try:
         wait_for(lambda: [k for k in kernels(first.pid) if k.num_threads() > 1], "a kernel")
         seen = family(first.pid)
+        owners = [json.loads(path.read_text()) for path in (tmp_path / "study").glob("runs/*/process.json")]
+        sockets = [Path(said["sockets"]) for said in owners if "sockets" in said]
+        assert sockets
         os.killpg(first.pid, signal.SIGINT)
         said, _ = first.communicate(timeout=30)
     finally:
@@ -353,6 +361,8 @@ def test_ctrl_c_stops_everything_and_records_nothing(here, tmp_path):
     assert first.returncode == 130 and "the same command continues" in said and "Traceback" not in said
     wait_for(lambda: all_gone(seen), "every process of the study to end", 10)
     assert not (job.run_dir / "record.json").exists()
+    assert not (job.run_dir / "process.json").exists()
+    assert not [folder for folder in sockets if folder.exists()], "the kernel's key went with it"
 
 
 def test_a_run_whose_study_is_gone_before_it_begins_ends_too(monkeypatch):
@@ -377,15 +387,140 @@ def copied(toy_study, tmp_path, at_home) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"schema": 1}', "[]"])
-def test_a_record_that_is_cut_short_is_an_error_that_names_it(copied, capsys, damage):
+def test_a_record_that_is_cut_short_is_named_and_the_others_are_used(copied, capsys, damage):
     path = sorted(copied.glob("runs/*/record.json"))[2]
     path.write_text(damage)
-    for command in (["run", str(copied), "--dry-run"], ["report", str(copied)]):
-        assert cli.main(command) == 2
-        said = capsys.readouterr().err
-        assert str(path) in said and "Traceback" not in said
+    assert cli.main(["run", str(copied), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "10 recorded already, 1 to do" in said and f"its record cannot be read ({path}" in said
+    assert cli.main(["report", str(copied)]) == 0
+    page = (copied / "report.html").read_text(encoding="utf-8")
+    assert "left out" in page and path.parent.name in page
+    assert len(records.read_runs(copied)) == 10
     with pytest.raises(FtlibError):
         records.read_record(path.parent)
+
+
+def test_a_broken_line_in_the_middle_of_a_diary_is_left_out(copied, capsys):
+    path = sorted(copied.glob("runs/*/events.jsonl"))[0]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([lines[0], '{"time": 1, "ev\n', "[]\n", *lines[1:]]), encoding="utf-8")
+    assert len(read_events(path.parent)) == len(lines)
+    assert f"{path}, line 2" in capsys.readouterr().err
+    assert cli.main(["report", str(copied)]) == 0
+
+
+def test_a_record_that_does_not_name_its_data_is_made_again(copied, capsys):
+    path = sorted(copied.glob("runs/*/record.json"))[0]
+    fields = json.loads(path.read_text())
+    del fields["provenance"]["data_sha256"]
+    path.write_text(json.dumps(fields))
+    assert cli.main(["run", str(copied), "--dry-run"]) == 0
+    assert f"made with other data: will run again: {path.parent.name}" in capsys.readouterr().out
+
+
+def test_damaged_texts_and_predictions_of_the_plan_stop_nothing(copied, capsys):
+    examples = next(copied.glob("examples/*.parquet"))
+    examples.write_bytes(b"half")
+    (copied / estimate.FILE).write_text("{")
+    assert cli.main(["report", str(copied)]) == 0
+    assert examples.name in (copied / "report.html").read_text(encoding="utf-8")
+    assert cli.main(["run", str(copied), "--dry-run"]) == 0
+
+
+# A record is of the model that is there now.
+
+
+@pytest.mark.parametrize("name, said", [
+    ("model.safetensors", "made with other weights"),
+    ("tokenizer_config.json", "made with another tokenizer or configuration of the model"),
+    ("config.json", "made with another tokenizer or configuration of the model"),
+])  # fmt: skip
+def test_a_record_of_another_model_is_not_done(copied, at_home, capsys, name, said):
+    path = at_home / "tiny" / name
+    whole = path.read_bytes()
+    try:
+        if name == "model.safetensors":
+            # The last byte of the last tensor.
+            path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        else:
+            path.write_bytes(whole.replace(b"{", b'{"of_another": 1,', 1))
+        assert cli.main(["run", str(copied), "--dry-run"]) == 0
+        found = capsys.readouterr().out
+        of_models = {
+            job.run_dir.name
+            for job in scheduler.plan(copied).jobs
+            if METHODS[job.spec.method].model and job.spec.model == "tiny"
+        }
+        assert f"{11 - len(of_models)} recorded already, {len(of_models)} to do" in found
+        (line,) = [line for line in found.splitlines() if line.startswith(f"{said}: will run again: ")]
+        assert set(line.partition("again: ")[2].split(", ")) == of_models
+    finally:
+        path.write_bytes(whole)
+    assert cli.main(["run", str(copied), "--dry-run"]) == 0
+    assert "11 recorded already, 0 to do" in capsys.readouterr().out
+
+
+# Others' processes.
+
+
+def bystander(run_dir: Path, study: dict | None) -> subprocess.Popen:
+    """A process that says of itself that it is at work in a run's folder."""
+    waits = [sys.executable, "-c", "import time; time.sleep(60)", "run-one", str(run_dir)]
+    process = subprocess.Popen(waits, start_new_session=True)
+    said = {"pid": process.pid, "started": psutil.Process(process.pid).create_time(), "host": platform.node()}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "process.json").write_text(json.dumps(said | {"study": study}))
+    return process
+
+
+def test_only_its_own_orphans_are_stopped(tmp_path):
+    study = tmp_path / "study"
+    gone = {"pid": 2**22 - 1, "started": 1.0}
+    me = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+    orphan = bystander(study / "runs" / "orphan", gone)
+    by_hand = bystander(study / "runs" / "by_hand", None)
+    of_another = bystander(study / "runs" / "of_another", me)
+    beside = bystander(tmp_path / "study" / "runs2" / "orphan", gone)
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "run-one", str(study / "runs" / "abc")]
+    named_alike = subprocess.Popen(command)
+    processes = [orphan, by_hand, of_another, beside, named_alike]
+    # A process number that was given again: it was started at another time.
+    again = study / "runs" / "again" / "process.json"
+    again.parent.mkdir()
+    again.write_text(json.dumps({"pid": by_hand.pid, "started": 1.0, "host": platform.node(), "study": gone}))
+    try:
+        left = scheduler.stop_orphans(study)
+        assert orphan.wait(timeout=5) == -signal.SIGKILL
+        assert all(process.poll() is None for process in processes[1:])
+        assert left == {study / "runs" / "by_hand": by_hand.pid, study / "runs" / "of_another": of_another.pid}
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_second_run_one_on_a_folder_is_refused_and_names_the_first(here, tmp_path):
+    job = prepare(tmp_path / "study")
+    first = start("run-one", str(job.run_dir))
+    try:
+        wait_for((job.run_dir / "process.json").exists, "the first to begin")
+        second = subprocess.run(
+            ftlib_command("run-one", str(job.run_dir)), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert second.returncode == 2
+        assert f"is being run by process {first.pid}" in second.stderr
+        study = subprocess.run(
+            ftlib_command("run", str(tmp_path / "study"), "--jobs", "1"),
+            capture_output=True, text=True, timeout=200, check=False,
+        )  # fmt: skip
+        assert f"{job.run_dir} is being run by process {first.pid}" in study.stdout, study.stdout + study.stderr
+        assert study.returncode == 1 and "not finished: 1 of its runs have no record" in study.stdout
+        assert first.poll() is None, "it was left alone"
+    finally:
+        worker.stop_tree(psutil.Process(first.pid))
+        first.communicate()
+    assert not (job.run_dir / "record.json").exists()
 
 
 def test_a_record_of_a_newer_ftlib_is_an_error_that_says_so(copied, capsys):

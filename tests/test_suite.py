@@ -13,6 +13,7 @@ from ftlib import records
 from ftlib.config.experiment import Experiment, Plan
 from ftlib.config.methods import METHODS
 from ftlib.config.suite_file import load_suite
+from ftlib.core import surroundings
 from ftlib.core.errors import FtlibError
 from ftlib.execution import notebook_exec, scheduler
 from ftlib.execution.engines import base
@@ -404,8 +405,11 @@ def test_whatever_a_lock_file_holds_only_a_live_process_locks(tmp_path, left):
         pass
 
 
-def test_runs_at_a_time_are_cores_over_threads(planned, monkeypatch):
+def test_runs_at_a_time_are_cores_over_threads(planned, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
+    # No container, and no scheduler, that allows fewer.
+    monkeypatch.setattr(surroundings, "ROOT", tmp_path)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     assert scheduler.default_jobs(planned) == 8
     many = [job._replace(spec=job.spec.model_copy(update={"threads": 3})) for job in planned.jobs]
     assert scheduler.default_jobs(planned._replace(jobs=tuple(many))) == 2

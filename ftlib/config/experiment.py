@@ -26,7 +26,7 @@ from ftlib.data.kinds import KINDS
 class Fields(BaseModel):
     """The fields of an Experiment; checked here by type and range, and by `field_problems` against each other."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
     task: str = Field("pydocs", description="bundled name, file:PATH or hub:ID[@revision]")
     model: str = Field("minilm", description="bundled name, local folder, or Hub id[@revision]")
@@ -138,6 +138,9 @@ def model_problems(fields: Mapping[str, Any], schema: type[BaseModel]) -> tuple[
                 where = ".".join(str(part) for part in item["loc"])
                 meaning = schema.model_fields[name].description
                 said = item["msg"][0].lower() + item["msg"][1:]
+                if item["type"] == "finite_number":
+                    least = [one.ge for one in schema.model_fields[name].metadata if hasattr(one, "ge")]
+                    said = f"allowed: {f'{least[0]:g} or more, ' if least else ''}finite"
                 problems.append(f"{where}: found {item['input']!r}; {said} ({name}: {meaning})")
         return problems, wrong
     return [], set()

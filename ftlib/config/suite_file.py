@@ -46,6 +46,20 @@ def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, 
     Raises:
         FtlibError: All problems of the file at once, each with its place.
     """
+    suite, problems = read_suite(path, overrides, check_files=check_files)
+    if problems:
+        raise several(problems)
+    return suite
+
+
+def read_suite(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, *, check_files: bool = True
+) -> tuple[Suite, list[str]]:
+    """What can be read of a suite file, and all that is wrong with the rest, so that both can be looked at in one go.
+
+    Raises:
+        FtlibError: There is no such file, or it is no TOML.
+    """
     path = Path(path)
     path = path / "suite.toml" if path.is_dir() else path
     file = _parsed(path)
@@ -55,10 +69,8 @@ def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, 
     if "plan" not in file and len(cells) - len(added) > 1:
         problems.append("[plan]: missing; a study that compares settles primary, margin and seeds beforehand")
     experiments, found = _experiments(cells, plan, check_files)
-    problems += found
-    if problems:
-        raise several(f"{path}: {problem}" for problem in problems)
-    return Suite(path.parent, question, plan, hash_of(question, plan), experiments, added)
+    said = [f"{path}: {problem}" for problem in [*problems, *found]]
+    return Suite(path.parent, question, plan, hash_of(question, plan), experiments, added), said
 
 
 Cell = tuple[str, dict[str, Any]]

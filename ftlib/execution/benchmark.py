@@ -12,7 +12,7 @@ import torch
 
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
-from ftlib.core.atomic import remembered, write_json
+from ftlib.core.atomic import keep_json, remembered
 from ftlib.core.errors import FtlibError
 from ftlib.data.registry import load_task
 from ftlib.models.catalog import architecture, speeds_folder
@@ -102,8 +102,10 @@ def measure_speed(spec: Experiment, *, n_texts: int = 64, repeats: int = 5) -> S
                 lambda: fit(predictor.trainable, model, short, train, events).seconds, len(texts), repeats
             )
         found = Speed(reading, training, repeats, len(texts), float(np.mean(lengths)), how | {"model": spec.model})
-        write_json(path, found._asdict())
-    kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = found._asdict()
+        keep_json(path, kept)
+    else:
+        kept = json.loads(path.read_text(encoding="utf-8"))
     # Another model of the same architecture may have been measured: it is as fast.
     kept["how"]["model"] = spec.model
     return Speed(**kept | {name: tuple(kept[name]) for name in ("reading", "training")})

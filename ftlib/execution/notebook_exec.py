@@ -3,10 +3,12 @@
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftlib.core.errors import FtlibError, unknown
+from ftlib.core.surroundings import socket_folder
 
 if TYPE_CHECKING:
     from ftlib.execution.engines.prefork import WaitingKernel
@@ -61,13 +63,16 @@ def listed() -> dict[str, str]:
     return found
 
 
-def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+def execute(
+    source: Path, target: Path, parameters: dict[str, Any], told: Callable[[str], None] = lambda folder: None
+) -> None:
     """Execute a notebook with Papermill in a kernel of this interpreter, keeping the executed copy.
 
     Args:
         source: The stored notebook.
         target: Where the executed copy goes; written cell by cell.
         parameters: Values of its parameters cell; JSON values only.
+        told: Told the folder of the kernel's sockets and its key, which a process that is killed leaves behind.
 
     Raises:
         FtlibError: A parameter that the notebook does not declare.
@@ -82,17 +87,22 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> None:
         if name not in declared:
             raise FtlibError(f"{source.name}: {unknown('parameter', name, declared)}")
 
-    with tempfile.TemporaryDirectory(prefix="ftlib-") as sockets:
+    short = socket_folder()
+    with tempfile.TemporaryDirectory(prefix="ftlib-", dir=short) as sockets:
+        told(sockets)
 
         class OwnKernel(AsyncKernelManager):
             """A kernel of this interpreter, whatever kernelspec the user has, on sockets nobody else uses.
 
-            The default TCP ports race when several kernels start at once; Windows has nothing else.
+            The default TCP ports race when several kernels start at once; Windows has nothing else, and neither has a
+            machine where no folder's name is short enough.
             """
 
             def __init__(self, **options: Any) -> None:
                 super().__init__(**options)
-                if os.name == "posix":
+                # With its key, and so to go when the run goes.
+                self.connection_file = os.path.join(sockets, "kernel.json")
+                if os.name == "posix" and short is not None:
                     self.transport, self.ip = "ipc", os.path.join(sockets, "k")
 
             def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:

@@ -1,28 +1,28 @@
 """A study from plan to records: check everything, skip what is done, run the rest, survive being killed."""
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import psutil
 from filelock import FileLock, Timeout
 
 from ftlib import records
-from ftlib.config.constraints import family_problem
+from ftlib.config.constraints import BUNDLED_MODELS, family_problem
 from ftlib.config.experiment import SCHEMA, Experiment, Suite, digest
 from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
-from ftlib.config.suite_file import load_suite
-from ftlib.core import atomic
+from ftlib.config.suite_file import read_suite
+from ftlib.core import atomic, surroundings
 from ftlib.core.errors import FtlibError, several
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.engines import base
-from ftlib.execution.planning import estimate
+from ftlib.execution.planning import compatibility, estimate
 from ftlib.models import weights
-from ftlib.models.prompts import no_words
+from ftlib.models.prompts import no_words, same_words
 from ftlib.records import RunRecord, provenance
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Job(NamedTuple):
     run_dir: Path
     spec: Experiment
     done: bool
+    again: str = ""
+    """Why it has to happen again, although there is a record."""
 
 
 class Planned(NamedTuple):
@@ -54,36 +56,55 @@ def _data_key(spec: Experiment) -> str:
 
 
 def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planned:
-    """Read a suite and its data, check every run against its data, and find out what is done.
+    """Read a suite and its data, check every run against its data and the surroundings, and find out what is done.
 
     Raises:
         FtlibError: All that is wrong, before any kernel starts.
     """
-    suite = load_suite(path, overrides)
-    tasks: dict[str, Task] = {}
-    problems: list[str] = []
+    suite, problems = read_suite(path, overrides)
+    # With a file that is wrong, what is said of the rest is from what is at hand: nothing is downloaded or collected.
+    looked_at = [spec for spec in suite.experiments if not problems or _at_hand(spec)]
     missing = set()
-    for model in dict.fromkeys(spec.model for spec in suite.experiments if METHODS[spec.method].model):
+    for model in dict.fromkeys(spec.model for spec in looked_at if METHODS[spec.method].model):
         try:
-            weights.find(model)
+            weights.model_digest(weights.find(model).folder)
         except FtlibError as error:
             missing.add(model)
             problems += error.problems
-    for spec in suite.experiments:
+    tasks: dict[str, Task | None] = {}
+    for spec in looked_at:
         if (key := _data_key(spec)) not in tasks:
-            try:
-                tasks[key] = load_task(spec.task, **spec.columns())
-            except FtlibError as error:
-                tasks[key] = None
-                said = [one if spec.task in one else f"{spec.task}: {one}" for one in error.problems]
-                problems += [one for one in said if one not in problems]
+            tasks[key], said = _read(spec.task, spec.columns())
+            problems += [one for one in said if one not in problems]
         if tasks[key] is not None and spec.model not in missing:
             problems += [problem for problem in run_problems(spec, tasks[key]) if problem not in problems]
+    usable = [spec for spec in looked_at if spec.model not in missing and tasks[_data_key(spec)] is not None]
+    problems += surroundings.study_problems(suite.folder)
+    problems += compatibility.prompts_that_do_not_fit(usable, lambda spec: tasks[_data_key(spec)])
     if problems:
         raise several(problems)
-    jobs = [Job(suite.folder / "runs" / spec.run_id, spec, False) for spec in suite.experiments]
-    jobs = [job._replace(done=is_done(job, tasks[_data_key(job.spec)])) for job in jobs]
+    jobs = []
+    for spec in suite.experiments:
+        run_dir = suite.folder / "runs" / spec.run_id
+        again = why_again(run_dir, spec, tasks[_data_key(spec)])
+        jobs.append(Job(run_dir, spec, again is None, again or ""))
     return Planned(suite, tasks, tuple(jobs))
+
+
+def _at_hand(spec: Experiment) -> bool:
+    """Whether its data and its model are files of this machine."""
+    local = spec.model in BUNDLED_MODELS or Path(spec.model).is_dir()
+    return spec.task.startswith("file:") and (local or not METHODS[spec.method].model)
+
+
+def _read(name: str, columns: Mapping[str, Any]) -> tuple[Task | None, list[str]]:
+    """A task's data, or what is wrong with it."""
+    try:
+        return load_task(name, **columns), []
+    except FtlibError as error:
+        return None, [one if name in one else f"{name}: {one}" for one in error.problems]
+    except OSError as error:
+        return None, [f"{name}: {surroundings.in_words(error)}"]
 
 
 def run_problems(spec: Experiment, task: Task) -> list[str]:
@@ -98,10 +119,13 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
     needs_words = method.needs_label_words or (family != ENCODER and method.trains)
     if needs_words and task.has_labels and not task.label_words:
         problems.append(f"{spec.method} on {no_words(task)}")
+    if needs_words and (same := same_words(task)):
+        problems.append(f"{spec.method} on {same}")
     try:
         task.draw(**spec.drawing())
     except FtlibError as error:
         problems.append(str(error))
+    problems += [problem for name in (*spec.sequential_tasks, *spec.joint_tasks) for problem in _read(name, {})[1]]
     try:
         notebook = notebook_exec.find(spec.resolved()["notebook"])
         if spec.notebook:
@@ -113,9 +137,40 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
 
 
 def is_done(job: Job, task: Task) -> bool:
-    """Whether the run has a complete record made from the data as it is now."""
-    record = records.complete_record(job.run_dir)
-    return record is not None and record.provenance["data_sha256"] == task.sha256
+    """Whether the run has a complete record made from data, model and notebook as they are now."""
+    return why_again(job.run_dir, job.spec, task) is None
+
+
+def why_again(run_dir: Path, spec: Experiment, task: Task) -> str | None:
+    """Why a run has to happen, though there may be a record: None where that is what would be made now; empty where
+    there is no complete record.
+    """
+    try:
+        record = records.complete_record(run_dir)
+    except records.Damaged as error:
+        return f"its record cannot be read ({error})"
+    if record is None:
+        return ""
+    made = record.provenance
+    if made.get("data_sha256") != task.sha256:
+        return "made with other data"
+    # Read only where a run has other tasks beside its own; records from before this was kept do not say.
+    others = made.get("other_data_sha256") or {}
+    if others and others != provenance.other_data(spec):
+        return "made with other data"
+    if METHODS[spec.method].model:
+        found = weights.find(spec.model)
+        if made.get("model_sha256") != found.sha256:
+            return "made with other weights"
+        # Records from before this was kept do not say.
+        if made.get("model_files_sha256", "") not in ("", None, weights.model_digest(found.folder)):
+            return "made with another tokenizer or configuration of the model"
+    # A method's own notebook is a part of ftlib; one that the suite names is a part of the request.
+    if spec.notebook and (before := made.get("notebook_sha256")):
+        now = provenance.notebook_sha256(notebook_exec.find(spec.notebook))
+        if before != now:
+            return "made with another text of its notebook"
+    return None
 
 
 def execute(planned: Planned, jobs: int, show: Any, start: base.Start, timeout: float = 0) -> list[RunRecord]:
@@ -125,9 +180,13 @@ def execute(planned: Planned, jobs: int, show: Any, start: base.Start, timeout: 
     is stopped and recorded as such, 0: never.
     """
     with one_at_a_time(planned.suite.folder):
-        stop_orphans(planned.suite.folder)
+        others = stop_orphans(planned.suite.folder)
+        for run_dir, number in others.items():
+            print(f"left alone: {run_dir} is being run by process {number}, which this study did not start", flush=True)
         # Asked again now that nobody else works here: what finished since the plan was made must not be redone.
-        waiting = [job for job in planned.jobs if not is_done(job, planned.task_of(job.spec))]
+        waiting = [
+            job for job in planned.jobs if job.run_dir not in others and not is_done(job, planned.task_of(job.spec))
+        ]
         for job in waiting:
             prepare_folder(job, planned)
         # Cheap runs first: they leave features in the cache that the others read.
@@ -170,17 +229,25 @@ def prepare_folder(job: Job, planned: Planned) -> None:
     )
 
 
-def stop_orphans(study: Path) -> None:
-    """Stop kernels that an earlier, killed execution of this study left behind."""
-    marker = str((study / "runs").resolve())
-    for process in psutil.process_iter(["cmdline", "pid"]):
-        command = process.info["cmdline"] or []
-        if (
-            process.pid != os.getpid()
-            and "run-one" in command
-            and any(str(part).startswith(marker) for part in command)
-        ):
-            worker.stop_tree(process)
+def stop_orphans(study: Path) -> dict[Path, int]:
+    """Stop runs that an earlier, killed execution of this study left behind, as they have said of themselves.
+
+    Returns:
+        Run folders that somebody else is at work in, with the number of that process: they are left alone.
+    """
+    others = {}
+    for run_dir in sorted(study.glob("runs/*")):
+        found = worker.owner(run_dir)
+        if found and not found.orphan:
+            others[run_dir] = found.pid
+            continue
+        if found:
+            worker.stop_tree(found.process)
+            end = time.monotonic() + 5
+            while worker.owner(run_dir) and time.monotonic() < end:
+                time.sleep(0.02)
+        worker.tidy(run_dir)
+    return others
 
 
 @contextmanager
@@ -199,9 +266,8 @@ def one_at_a_time(study: Path) -> "Iterator[None]":
 
 def default_jobs(planned: Planned) -> int:
     """Runs at a time: one per core where each has one thread, since two runs of one thread beat one of two."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max((job.spec.threads * job.spec.processes for job in planned.jobs), default=1)
-    return max(1, cores // threads)
+    return max(1, surroundings.cores() // threads)
 
 
 def plan_changes(planned: Planned) -> list[str]:
@@ -214,3 +280,12 @@ def plan_changes(planned: Planned) -> list[str]:
         f"the plan changed after {len(others)} runs were recorded (under {', '.join(sorted(set(others)))}): "
         "they are kept, and the report marks them and every comparison with them as exploratory"
     ]
+
+
+def runs_again(planned: Planned) -> list[str]:
+    """What is said of runs that are recorded and have to happen again, a line for each reason."""
+    why: dict[str, list[str]] = {}
+    for job in planned.jobs:
+        if job.again:
+            why.setdefault(job.again, []).append(job.spec.run_id)
+    return [f"{reason}: will run again: {', '.join(run_ids)}" for reason, run_ids in why.items()]

@@ -8,21 +8,29 @@ done so. The first one executes the notebook, in whose kernel it trains; the oth
 
 import json
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
+from filelock import FileLock, Timeout
 
 from ftlib import records
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core import atomic
 from ftlib.core.errors import FtlibError
+from ftlib.core.format import size
+from ftlib.core.surroundings import memory
 from ftlib.execution import notebook_exec
 from ftlib.records import RunRecord, provenance
 from ftlib.training import distributed
@@ -63,21 +71,28 @@ def explained(name: str, said: str, spec: Experiment) -> str:
     if ran_out(name, said):
         return f"out of memory ({what}); {memory_advice(spec)}"
     if name == "DeadKernelError":
-        return f"{what}; the system ends a process so when memory runs out: if that was it, {memory_advice(spec)}"
+        said = f"{what}; the system ends a process so when memory runs out{limit_said()}"
+        return f"{said}: if that was it, {memory_advice(spec)}"
     return what
+
+
+def limit_said() -> str:
+    """The limit that a container or a shell sets to memory, to be put behind what ran out; empty where none is set."""
+    found = memory()
+    return f" ({found.of} is {size(found.total)})" if found.total < psutil.virtual_memory().total else ""
 
 
 def memory_advice(spec: Experiment) -> str:
     """What needs less memory than this experiment, the smallest change first."""
     method, helps = METHODS[spec.method], []
     if method.trains:
-        size = int(spec.resolved()["batch_size"])
-        if size > spec.gradient_accumulation and not method.contrastive:
-            helps.append(f"gradient_accumulation = {min(size, 2 * spec.gradient_accumulation)}")
+        batch = int(spec.resolved()["batch_size"])
+        if batch > spec.gradient_accumulation and not method.contrastive:
+            helps.append(f"gradient_accumulation = {min(batch, 2 * spec.gradient_accumulation)}")
         if not spec.gradient_checkpointing:
             helps.append("gradient_checkpointing = true")
-        if size > 1:
-            helps.append(f"a batch_size below {size}")
+        if batch > 1:
+            helps.append(f"a batch_size below {batch}")
     if method.model:
         helps.append(f"a max_length below {spec.max_length}")
     if method.moves == "all":
@@ -87,9 +102,136 @@ def memory_advice(spec: Experiment) -> str:
     return "what helps: " + ", ".join([*helps, "fewer runs at a time (--jobs)"])
 
 
+class Owner(NamedTuple):
+    """The process that is at work in a run's folder."""
+
+    pid: int
+    process: psutil.Process | None
+    """None: it is on another machine."""
+    orphan: bool
+    """Whether a study started it that is gone."""
+
+
+_OWNER, _LOCK = "process.json", ".lock"
+
+
+def owner(run_dir: Path) -> Owner | None:
+    """Who is at work in a run's folder, as that process has said there itself; None where nobody is.
+
+    A process number is given again when its process is gone: what was started at another time is another process.
+    """
+    try:
+        said = json.loads((run_dir / _OWNER).read_text(encoding="utf-8"))
+        pid, started, host, study = int(said["pid"]), float(said["started"]), said["host"], said["study"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if host != platform.node():
+        # Whether a process of another machine lives is not to be seen from here, but whether its lock is held.
+        return None if _unlocked(run_dir) else Owner(pid, None, False)
+    process = _living(pid, started)
+    if process is None:
+        return None
+    return Owner(pid, process, bool(study) and _living(study["pid"], study["started"]) is None)
+
+
+def _unlocked(run_dir: Path) -> bool:
+    try:
+        with FileLock(run_dir / _LOCK, timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
+
+
+def _living(pid: int, started: float) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    except psutil.NoSuchProcess:
+        pass
+    return None
+
+
+@contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Hold a run's folder and say in it who does; the lock falls with the process, however that ends.
+
+    Processes that torchrun starts are one run: the one that started torchrun holds the folder for them.
+
+    Raises:
+        FtlibError: Another process is at work there.
+    """
+    if distributed.launched():
+        other = owner(run_dir)
+        mine = {parent.pid for parent in psutil.Process().parents()}
+        if other and other.pid not in mine and os.environ.get("RANK", "0") == "0":
+            raise FtlibError(_busy(run_dir))
+        yield
+        return
+    lock = FileLock(run_dir / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FtlibError(_busy(run_dir)) from None
+    try:
+        atomic.write_json(run_dir / _OWNER, _oneself() | {"host": platform.node(), "study": _study()})
+        yield
+    finally:
+        (run_dir / _OWNER).unlink(missing_ok=True)
+        lock.release()
+
+
+def _oneself(pid: int | None = None) -> dict[str, float]:
+    process = psutil.Process(pid)
+    return {"pid": process.pid, "started": process.create_time()}
+
+
+def _study() -> dict[str, float] | None:
+    """The study that started this process; None where a person or a scheduler did."""
+    pid = os.environ.get(PARENT)
+    try:
+        return _oneself(int(pid)) if pid else None
+    except psutil.NoSuchProcess:
+        # Gone already: a process that ended at no time that anything started.
+        return {"pid": int(pid), "started": 0.0}
+
+
+def _note_sockets(run_dir: Path, folder: str) -> None:
+    path = run_dir / _OWNER
+    if not path.exists():
+        # A person started torchrun, and ends what that leaves.
+        return
+    atomic.write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"sockets": folder})
+
+
+def tidy(run_dir: Path) -> None:
+    """Remove what a run left outside its folder when it was killed; nothing where somebody is at work in it."""
+    path = run_dir / _OWNER
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        host, folder = said["host"], Path(said.get("sockets", ""))
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if owner(run_dir) is None:
+        if host == platform.node() and folder.name.startswith("ftlib-"):
+            shutil.rmtree(folder, ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+
+def _busy(run_dir: Path) -> str:
+    number, where = "another process", ""
+    if other := owner(run_dir):
+        number = f"process {other.pid}"
+        where = "" if other.process else " on another machine"
+    return f"{run_dir}: is being run by {number}{where}; wait for it, or stop it first"
+
+
 def main(run_dir: str | Path) -> int:
     """Carry out what a run's folder asks for, and return the exit code of the process."""
     try:
+        if records.complete_record(run_dir):
+            print(f"ok: {Path(run_dir).name}: has its record already; nothing was run, and nothing was changed")
+            return 0
         record = run_one(run_dir)
     except FtlibError as error:
         print(f"ftlib: {error}", file=sys.stderr)
@@ -119,6 +261,15 @@ def run_one(run_dir: str | Path) -> RunRecord | None:
         raise FtlibError(f"{run_dir}: no spec.json; `ftlib run SUITE` makes run folders")
     if record := records.complete_record(run_dir):
         return record
+    with held(run_dir):
+        return _run(run_dir, given)
+
+
+def _run(run_dir: Path, given: Mapping[str, Any]) -> RunRecord | None:
+    """`run_one` of a folder that this process, or the one that started it, holds."""
+    # Whoever held the folder until now may have finished it.
+    if record := records.complete_record(run_dir):
+        return record
     spec = Experiment(**given["passed"])
     if spec.run_id != given["run_id"]:
         raise FtlibError(f"{run_dir}: spec.json says run {given['run_id']}, but its fields are run {spec.run_id}")
@@ -142,7 +293,7 @@ def run_one(run_dir: str | Path) -> RunRecord | None:
     parameters = notebook_parameters(spec, source) | {"run_dir": str(run_dir)}
     found = "failed", "the notebook ended without writing a record"
     try:
-        notebook_exec.execute(source, run_dir / "notebook.ipynb", parameters)
+        notebook_exec.execute(source, run_dir / "notebook.ipynb", parameters, partial(_note_sockets, run_dir))
     except Exception as error:
         # Whatever a notebook raises, or a kernel that dies, is this run's failure and not the study's.
         found = _of_another(run_dir, spec) if _left_alone(error) else failure(error, spec)

@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
 from ftlib.data.task import Task
 from ftlib.models.inference import prompted, untouched_likelihood
 from ftlib.models.loading import Model, count
-from ftlib.models.prompts import Prompt, clipped, prompt_of
+from ftlib.models.prompts import Prompt, clipped, orders, prompt_of, tokens_at_most
 from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:
@@ -40,23 +38,10 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     return Predictor(0, count(model), 0, first, likelihood, orders=tuple(others), prompt=shown)
 
 
-def orders(n: int, seed: int, times: int) -> list[list[int]]:
-    """Orders of n examples drawn from the seed; more orders begin with those that fewer have.
-
-    >>> [sorted(order) for order in orders(3, seed=0, times=2)]
-    [[0, 1, 2], [0, 1, 2]]
-    >>> orders(9, 0, 3)[:2] == orders(9, 0, 2)
-    True
-    """
-    return [np.random.default_rng([seed, number]).permutation(n).tolist() for number in range(times)]
-
-
 def _fits(model: Model, spec: Experiment, prompt: Prompt, prefix: str, shots: int) -> None:
     if model.context is None:
         return
-    longest = max(len(model.tokenizer(answer)["input_ids"]) for answer in prompt.answers())
-    around = len(model.tokenizer(prompt.query(""))["input_ids"])
-    needed = len(model.tokenizer(prefix)["input_ids"]) + spec.max_length + around + longest
+    needed = tokens_at_most(model.tokenizer, prompt, prefix, spec.max_length)
     if needed > model.context:
         raise FtlibError(
             f"in_context: {shots} examples and a text of max_length = {spec.max_length} tokens need up to {needed} "

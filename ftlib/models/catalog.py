@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftlib.config.constraints import BUNDLED_MODELS
 from ftlib.config.methods import context_of, family_of, read_config
-from ftlib.core.atomic import cache_folder
+from ftlib.core.atomic import cache_folder, kept_json
 from ftlib.core.errors import FtlibError
+from ftlib.core.surroundings import memory
 from ftlib.models import weights
 
 if TYPE_CHECKING:
@@ -111,18 +112,16 @@ def table(found: Sequence[Candidate], memory_bytes: float) -> "pd.DataFrame":
 
 
 def machine_memory() -> tuple[int, str]:
-    """Bytes a model can be loaded into, and of what: the first GPU's where there is one, else of the main memory.
-
-    A container's own limit is not looked at.
+    """Bytes a model can be loaded into, and of what: the first GPU's where there is one, else of the main memory that
+    this process may use.
     """
     if shutil.which("nvidia-smi"):
         asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         said = subprocess.run(asked, capture_output=True, text=True, check=False)
         if said.returncode == 0 and (lines := said.stdout.split()):
             return int(lines[0]) * 2**20, "the GPU's memory"
-    import psutil
-
-    return psutil.virtual_memory().total, "this machine's memory"
+    main = memory()
+    return main.total, main.of
 
 
 def licence_of(folder: Path) -> str:
@@ -172,7 +171,7 @@ def _described(name: str, folder: Path) -> Candidate:
         method = how.get("quant_method", "of its own")
         problem = f"stored quantised ({method}); ftlib loads weights of 16 or 32 bits, so parameters are not counted"
     kept = sorted(speeds_folder().glob(f"{architecture(folder)}-*.json"), key=lambda path: path.stat().st_mtime)
-    speed = json.loads(kept[-1].read_text(encoding="utf-8")) if kept else {}
+    speed = (kept_json(kept[-1]) or {}) if kept else {}
     return Candidate(name, str(folder), family, parameters, size, context, licence, speed, problem)
 
 

@@ -37,6 +37,8 @@ class Model:
     """encoder, decoder or encoder-decoder."""
     context: int | None = None
     """The most tokens it can see at once; None: its configuration sets no limit."""
+    files_sha256: str = ""
+    """Of all that is read from its folder, as it was when it was found; see `ftlib.models.weights.model_digest`."""
 
     def __repr__(self) -> str:
         arithmetic = "bfloat16 autocast" if self.bf16 else self.dtype
@@ -121,7 +123,9 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
     if family == DECODER:
         # Positions are counted from the left: filling up on the left would move the text.
         tokenizer.padding_side = "right"
-    return Model(name, *found, device, pick_dtype(dtype, device), threads, tokenizer, family, context_of(config))
+    read = weights.model_digest(found.folder)
+    dtype = pick_dtype(dtype, device)
+    return Model(name, *found, device, dtype, threads, tokenizer, family, context_of(config), read)
 
 
 def pick_device(device: str = "auto") -> str:

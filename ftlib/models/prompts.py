@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core.errors import FtlibError
@@ -99,6 +101,42 @@ def no_words(task: Task) -> str:
         f"{task.name}: the labels are numbers ({', '.join(task.labels[:5])}), so their meaning is unknown; "
         f"say it with label_words = {{{example}}}"
     )
+
+
+def same_words(task: Task) -> str:
+    """Which labels could not be told apart by their words; empty where all can.
+
+    >>> from types import SimpleNamespace
+    >>> same_words(SimpleNamespace(name="t", label_words={"a": "good", "b": " Good", "c": "bad"}))
+    "t: label_words: 'a' and 'b' are both 'good'; each label needs words of its own"
+    """
+    said: dict[str, list[str]] = {}
+    for label, words in task.label_words.items():
+        said.setdefault(" ".join(words.split()).casefold(), []).append(label)
+    found = [
+        f"{' and '.join(map(repr, labels))} are {'both' if len(labels) == 2 else 'all'} {words!r}"
+        for words, labels in said.items()
+        if len(labels) > 1
+    ]
+    return f"{task.name}: label_words: {'; '.join(found)}; each label needs words of its own" if found else ""
+
+
+def orders(n: int, seed: int, times: int) -> list[list[int]]:
+    """Orders of n examples drawn from the seed; more orders begin with those that fewer have.
+
+    >>> [sorted(order) for order in orders(3, seed=0, times=2)]
+    [[0, 1, 2], [0, 1, 2]]
+    >>> orders(9, 0, 3)[:2] == orders(9, 0, 2)
+    True
+    """
+    return [np.random.default_rng([seed, number]).permutation(n).tolist() for number in range(times)]
+
+
+def tokens_at_most(tokenizer: Any, prompt: Prompt, prefix: str, text: int) -> int:
+    """Tokens of a prompt at most: what stands before the question, a text of so many tokens, the rest, the answer."""
+    longest = max(len(tokenizer(answer)["input_ids"]) for answer in prompt.answers())
+    around = len(tokenizer(prompt.query(""))["input_ids"])
+    return (len(tokenizer(prefix)["input_ids"]) if prefix else 0) + text + around + longest
 
 
 def clipped(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:

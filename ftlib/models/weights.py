@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +50,7 @@ def find(name: str) -> Weights:
             f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. "
             "Convert it with transformers' save_pretrained, or choose another model"
         )
-    sha256 = _sha256_of(tuple(files))
+    sha256 = _weights_sha256(files)
     if sha256 != SHA256.get(name, sha256):
         raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
     return Weights(folder, revision, sha256)
@@ -115,14 +116,53 @@ def _hub_folder(name: str) -> tuple[Path, str]:
     return folder, folder.name
 
 
-@cache
-def _sha256_of(files: tuple[Path, ...]) -> str:
+_READ = (
+    "config.json", "*_config.json", "config_*.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json", "chat_template*", "modules.json", "*.model", "*.spm", "*.bpe.codes",
+    "*.safetensors.index.json", "*/config.json",
+)  # fmt: skip
+"""Of a model's folder, beside the weights: how texts become tokens, how the layers are put together, and how a sentence
+encoder pools (`1_Pooling/config.json`)."""
+
+
+def model_digest(folder: Path) -> str:
+    """The SHA-256 of all that is read from a model's folder: names and contents of weights, tokenizer, configuration.
+
+    What a model gives depends on nothing else of the folder; a card or a licence may change.
+
+    Raises:
+        FtlibError: A file cannot be read.
+    """
+    folder = Path(folder)
+    found = {path for pattern in _READ for path in folder.glob(pattern) if path.is_file()}
+    content = hashlib.sha256()
+    for path in sorted({*found, *folder.glob("*.safetensors")}):
+        content.update(f"{path.relative_to(folder).as_posix()}\x1f{_sha256_of(path)}\x1e".encode())
+    return content.hexdigest()
+
+
+def _weights_sha256(files: Sequence[Path]) -> str:
     """Of the one file; of the files' checksums where the weights are in several."""
-    each = []
-    for path in files:
-        with path.open("rb") as file:
-            each.append(hashlib.file_digest(file, "sha256").hexdigest())
+    each = [_sha256_of(path) for path in files]
     return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+
+
+def _sha256_of(path: Path) -> str:
+    try:
+        found = path.stat()
+        return _sha256_as_it_is(path, found.st_size, found.st_mtime_ns, found.st_ino)
+    except OSError as error:
+        raise FtlibError(
+            f"model: {path} cannot be read ({error.strerror}); make it readable (chmod -R u+rX {path.parent}), or "
+            "choose another model"
+        ) from None
+
+
+@cache
+def _sha256_as_it_is(path: Path, size: int, changed: int, number: int) -> str:
+    """Of a file's content, read again when the file is another one."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_of(folder: Path) -> list[Path]:

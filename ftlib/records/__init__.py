@@ -18,6 +18,7 @@ import numpy as np
 from ftlib.config.experiment import SCHEMA, renamed
 from ftlib.core.atomic import write_atomically, write_json
 from ftlib.core.errors import FtlibError
+from ftlib.core.surroundings import in_words
 from ftlib.metrics.registry import METRICS
 from ftlib.records.predictions import is_whole, read_predictions
 
@@ -190,6 +191,10 @@ def write(run_dir: str | Path, record: RunRecord, predictions: "pd.DataFrame | N
     return path
 
 
+class Damaged(FtlibError):
+    """A record that cannot be read, which says nothing about the others of its study."""
+
+
 def read_record(run_dir: str | Path) -> RunRecord:
     """Read one run's record.
 
@@ -206,8 +211,10 @@ def read_record(run_dir: str | Path) -> RunRecord:
         return RunRecord(**fields)
     except FileNotFoundError:
         raise FtlibError(f"{path}: no record; the run has not finished") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise FtlibError(f"{path}: not a record ({error}); move its folder away to run it again") from None
+    except OSError as error:
+        raise Damaged(in_words(error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path}: not a record ({error}); move its folder away to run it again") from None
 
 
 @functools.cache
@@ -240,10 +247,19 @@ def complete_record(run_dir: str | Path) -> RunRecord | None:
     return record if record.run_id == run_dir.name and record.status == "ok" and is_whole(run_dir) else None
 
 
-def records_of(folder: str | Path) -> Iterator[tuple[Path, RunRecord]]:
-    """Every record of a study, with its run's folder, in the order of the folders' names."""
+def records_of(folder: str | Path, damaged: list[str] | None = None) -> Iterator[tuple[Path, RunRecord]]:
+    """Every record of a study, with its run's folder, in the order of the folders' names.
+
+    One that cannot be read is left out, and named: in the list that is given, else on standard error.
+    """
     for path in sorted(Path(folder).glob("runs/*/record.json")):
-        yield path.parent, read_record(path.parent)
+        try:
+            yield path.parent, read_record(path.parent)
+        except Damaged as error:
+            if damaged is None:
+                _say_once(f"ftlib: left out: {error}")
+            else:
+                damaged.append(str(error))
 
 
 def read_runs(folder: str | Path) -> "pd.DataFrame":

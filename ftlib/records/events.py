@@ -7,8 +7,10 @@ come after the one before it begins the next.
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,12 +69,26 @@ class Events:
 
 
 def read_events(run_dir: str | Path) -> list[dict[str, Any]]:
-    """The run's diary; a last line that is still being written is left out."""
+    """The run's diary; a last line that is still being written is left out, and so is one that is broken."""
     path = Path(run_dir) / "events.jsonl"
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1], 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if isinstance(entry, dict) and "event" in entry:
+            found.append(entry)
+        else:
+            _say_once(f"ftlib: {path}, line {number}: is not an entry of a diary, and left out")
+    return found
+
+
+@cache
+def _say_once(said: str) -> None:
+    print(said, file=sys.stderr)
 
 
 Points = tuple[tuple[float, float], ...]

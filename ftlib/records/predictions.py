@@ -94,10 +94,17 @@ class Examples(NamedTuple):
 
     @classmethod
     def read(cls, path: Path) -> "Examples":
-        """Read `examples/<data_sha256>.parquet`."""
+        """Read `examples/<data_sha256>.parquet`.
+
+        Raises:
+            FtlibError: It cannot be read.
+        """
         import pyarrow.parquet
 
-        table = pyarrow.parquet.read_table(path, columns=["id", "text"], partitioning=None)
+        try:
+            table = pyarrow.parquet.read_table(path, columns=["id", "text"], partitioning=None)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise FtlibError(f"{path}: cannot be read ({type(error).__name__}), so no texts are shown") from None
         return cls(dict(zip(table["id"].to_pylist(), map(str, table["text"].to_pylist()), strict=True)))
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import ftlib
 from ftlib.config.experiment import Experiment
 from ftlib.core.atomic import write_atomically
+from ftlib.core.errors import FtlibError
+from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 
 if TYPE_CHECKING:
@@ -29,7 +31,12 @@ PACKAGES = (
 def request(run_dir: str | Path) -> dict[str, Any]:
     """What the suite asked of this run folder (`spec.json`); empty for a run outside a study."""
     path = Path(run_dir) / "spec.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FtlibError(f"{path}: not a request ({error}); `ftlib run SUITE` writes it again") from None
 
 
 def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,8 +51,10 @@ def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping
         "threads": spec.threads,
         "dtype": model.dtype if model else "float64",
         "model_sha256": model.sha256 if model else None,
+        "model_files_sha256": model.files_sha256 if model else None,
         "model_revision": model.revision if model else None,
         "data_sha256": task.sha256,
+        "other_data_sha256": other_data(spec),
         "data": {
             **task.stated,
             "licence": task.licence,
@@ -54,6 +63,11 @@ def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping
         },
         "notebook_sha256": given.get("notebook_sha256"),
     }
+
+
+def other_data(spec: Experiment) -> dict[str, str]:
+    """The content's SHA-256 of every task that a run has beside its own, by its name in the suite."""
+    return {name: load_task(name).sha256 for name in (*spec.sequential_tasks, *spec.joint_tasks)}
 
 
 @cache

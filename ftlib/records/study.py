@@ -16,7 +16,7 @@ from ftlib import records
 from ftlib.config.experiment import USUAL, Fields, Plan, draws, hash_of
 from ftlib.config.methods import METHODS
 from ftlib.config.suite_file import load_suite
-from ftlib.core.errors import FtlibError
+from ftlib.core.errors import FtlibError, several
 from ftlib.core.format import short_name
 from ftlib.metrics.language import METRICS_OF_TEXT
 from ftlib.records import RunRecord
@@ -174,7 +174,10 @@ def read_study(folder: str | Path) -> Study:
         FtlibError: The folder holds no record, or one that cannot be read.
     """
     folder = Path(folder)
-    found = list(records.records_of(folder))
+    damaged: list[str] = []
+    found = list(records.records_of(folder, damaged))
+    if not found and damaged:
+        raise several(damaged)
     if not found:
         raise FtlibError(f"{folder}: no runs/*/record.json; run the suite first (ftlib run {folder.as_posix()})")
     cache: dict[bytes, Any] = {}
@@ -182,10 +185,17 @@ def read_study(folder: str | Path) -> Study:
     question, plan, plan_hash, notes = _plan(folder, runs)
     missing, more = _against_suite(folder, runs)
     wrong = [run for run in runs if run.record.run_id != run.folder.name]
+    notes += [f"left out: {said}" for said in damaged]
     notes += more + [f"the record in runs/{run.folder.name} calls itself {run.record.run_id}" for run in wrong]
     groups = tuple(_groups(runs))
     texts = {run.record.provenance.get("data_sha256") for run in runs}
-    examples = {sha: Examples.read(path) for sha in sorted(filter(None, texts)) if (path := _example_file(folder, sha))}
+    examples = {}
+    for sha in sorted(filter(None, texts)):
+        try:
+            if path := _example_file(folder, sha):
+                examples[sha] = Examples.read(path)
+        except FtlibError as error:
+            notes.append(f"left out: {error}")
     return Study(folder, question, plan, plan_hash, groups, missing, tuple(notes), examples)
 
 

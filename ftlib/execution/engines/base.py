@@ -85,6 +85,7 @@ def execute(
         for state in states:
             if state.state == "running":
                 state.handle.stop()
+                worker.tidy(state.run_dir)
     show(states)
 
 
@@ -112,11 +113,21 @@ def _look(state: State, timeout: float) -> None:
             worker.write_failure(state.run_dir, state.spec, "timeout", f"stopped after {timeout:g} seconds")
     elif code is None:
         return
-    elif not (state.run_dir / "record.json").exists():
+    worker.tidy(state.run_dir)
+    recorded = (state.run_dir / "record.json").exists()
+    if not recorded and (other := worker.owner(state.run_dir)):
+        # Somebody began it between our look and our start: the folder, and its record, are theirs.
+        state.state, state.ended = "failed", time.monotonic()
+        state.reason = f"is being run by process {other.pid}, which this study did not start: left alone"
+        return
+    if not recorded:
         log = state.run_dir / "log.txt"
         last = log.read_text(encoding="utf-8", errors="replace").strip()[-500:] if log.exists() else ""
         advice = worker.memory_advice(state.spec)
-        reason = f"the process ended with code {code} and no record; if memory ran out, {advice}. It said: {last}"
+        limit = worker.limit_said()
+        reason = (
+            f"the process ended with code {code} and no record; if memory ran out{limit}, {advice}. It said: {last}"
+        )
         worker.write_failure(state.run_dir, state.spec, "failed", reason)
     record = records.read_record(state.run_dir)
     state.state, state.reason, state.ended = record.status, record.reason or "", time.monotonic()

@@ -1,5 +1,6 @@
 """Runs on a Dask cluster: this machine, SSH, SLURM or Kubernetes by the same code. All share the study's folder."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ def work(run_dir: str, cwd: str) -> int:
     """On a worker: run the folder in a process of its own, and end it when the scheduler no longer wants it."""
     os.chdir(cwd)
     stop = Path(run_dir) / "stop"
+    if stop.exists():
+        # It was given up while it waited for this worker.
+        return -9
     process = Process(Path(run_dir))
     try:
         while (code := process.poll()) is None and not stop.exists():
@@ -44,8 +48,10 @@ class Task:
     def stop(self) -> None:
         """Ask the worker to end it, and wait until it has."""
         self.stop_file.touch()
-        distributed.wait(self.future, timeout=60)
-        self.stop_file.unlink(missing_ok=True)
+        # One that still waits for a worker, or ends slowly, is no reason to end the study.
+        with contextlib.suppress(TimeoutError):
+            distributed.wait(self.future, timeout=60)
+            self.stop_file.unlink(missing_ok=True)
 
 
 @contextmanager

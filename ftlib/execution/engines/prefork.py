@@ -79,9 +79,8 @@ class Parent:
 
     def __init__(self, kind: Kind, runs: Path) -> None:
         self.process = subprocess.Popen(
-            # "run-one" and the folder are for `ftlib.execution.scheduler.stop_orphans`, which looks for what a study
-            # left behind.
-            [sys.executable, "-m", "ftlib.execution.engines.prefork", "run-one", str(runs.resolve()), *kind.modules],
+            # The folder is for whoever looks at a list of processes.
+            [sys.executable, "-m", "ftlib.execution.engines.prefork", str(runs.resolve()), *kind.modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # What goes wrong with it goes wrong again in the cold starts that follow, and is in their logs.
@@ -337,4 +336,4 @@ class WaitingKernel:
 
 
 if __name__ == "__main__":
-    main(sys.argv[3:])
+    main(sys.argv[2:])

@@ -11,17 +11,16 @@ answer is kept in the user's cache folder for as long as model, settings and ins
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from ftlib.config.experiment import Experiment, digest
 from ftlib.config.methods import (
@@ -29,14 +28,17 @@ from ftlib.config.methods import (
     ENCODER,
     ENCODER_DECODER,
     METHODS,
+    context_of,
     family_of,
     read_config,
 )
-from ftlib.core.atomic import cache_folder, write_json
+from ftlib.core.atomic import cache_folder, keep_json, kept_json, write_json
 from ftlib.core.errors import FtlibError
+from ftlib.core.surroundings import memory
 from ftlib.data.task import Task
 from ftlib.execution.planning.memory_model import FLOAT, distinct_costs
 from ftlib.models import weights
+from ftlib.models.prompts import clipped, orders, prompt_of, tokens_at_most
 from ftlib.records import provenance
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def incompatible_runs(planned: "Planned", ask: bool = True) -> list[str]:
     cells = distinct_costs(job.spec for job in planned.jobs if not job.done and METHODS[job.spec.method].model)
     tasks = [planned.task_of(cell[0]) for cell in cells]
     paths = [_path(cell[0], task) if is_asked(cell[0]) else None for cell, task in zip(cells, tasks, strict=True)]
-    known = {path: json.loads(path.read_text(encoding="utf-8"))["said"] for path in paths if path and path.exists()}
+    known = {path: found["said"] for path in filter(None, paths) if (found := kept_json(path))}
     waiting = {
         path: {"passed": cell[0].passed(), "labels": len(task.labels)}
         for path, cell, task in zip(paths, cells, tasks, strict=True)
@@ -74,7 +76,7 @@ def incompatible_runs(planned: "Planned", ask: bool = True) -> list[str]:
     }
     for path, answer in zip(waiting, _ask(list(waiting.values())) if waiting else (), strict=True):
         if answer["said"] is not None:
-            write_json(path, answer)
+            keep_json(path, answer)
         # Where nobody can say, the run, or its trial, will.
         known[path] = answer["said"] or ""
     problems = []
@@ -82,6 +84,128 @@ def incompatible_runs(planned: "Planned", ask: bool = True) -> list[str]:
         if why := _without_lm_head(cell[0], task) or known.get(path):
             problems.append(f"{cell[0].task} ({len(cell)} run{'s' * (len(cell) > 1)}): {why}")
     return problems
+
+
+def prompts_that_do_not_fit(specs: Sequence[Experiment], task_of: Callable[[Experiment], Task]) -> list[str]:
+    """Which prompts are longer than what their model sees at once: told by the examples that would be drawn and by the
+    model's own tokenizer, all of a kind together, with the most that fits.
+    """
+    kinds: dict[str, list[Experiment]] = {}
+    for spec in specs:
+        task = task_of(spec)
+        if not METHODS[spec.method].model or not task.label_words:
+            continue
+        config = read_config(weights.find(spec.model).folder)
+        if family_of(config) == ENCODER or context_of(config) is None:
+            continue
+        same = [spec.task, spec.columns(), spec.model, spec.method, spec.method_args, spec.max_length]
+        kinds.setdefault(digest(same), []).append(spec)
+    problems = []
+    for kind in kinds.values():
+        try:
+            found = _too_long(kind, task_of(kind[0]))
+        except FtlibError as error:
+            # A template that is none, or a tokenizer that does not load.
+            found = str(error)
+        if found and found not in problems:
+            problems.append(found)
+    return problems
+
+
+def _too_long(kind: Sequence[Experiment], task: Task) -> str:
+    """Why runs that differ in their seeds and examples only cannot put their question; empty where they can."""
+    first = kind[0]
+    folder = weights.find(first.model).folder
+    context, tokenizer = context_of(read_config(folder)), _tokenizer(folder, first.model)
+    prompt = prompt_of(task, str(first.method_args.get("template", "")))
+    where = f"{first.task} {first.method} on {first.model}"
+    around = tokens_at_most(tokenizer, prompt, "", 0)
+    if first.max_length + around > context:
+        texts = task.test_set(first.eval_limit)["text"].tolist()
+        longest = max(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
+        if min(longest, first.max_length) + around > context:
+            return (
+                f"{where}: max_length = {first.max_length}: a text of the test set has {longest} tokens, the question "
+                f"around it {around}, and {first.model} sees {context} at once; set max_length to at most "
+                f"{max(1, context - around)}, which cuts longer texts"
+            )
+    if not METHODS[first.method].needs_shots:
+        return ""
+
+    def fits(name: str, number: int, spec: Experiment) -> bool:
+        try:
+            train = task.draw(**spec.drawing() | {name: number})
+        except FtlibError:
+            # Said elsewhere: there are not as many examples.
+            return True
+        texts = clipped(tokenizer, train["text"].tolist(), spec.max_length)
+        shown = [(text, task.labels.index(label)) for text, label in zip(texts, train["label"], strict=True)]
+        (order,) = orders(len(shown), spec.seed, 1)
+        prefix = prompt.shots([shown[place] for place in order])
+        return tokens_at_most(tokenizer, prompt, prefix, spec.max_length) <= context
+
+    for name in ("shots", "train_limit"):
+        asked = [spec for spec in kind if getattr(spec, name)]
+        over = sorted({getattr(spec, name) for spec in asked if not fits(name, getattr(spec, name), spec)})
+        if not over:
+            continue
+        most, beyond = 0, over[0]
+        while beyond - most > 1:
+            middle = (most + beyond) // 2
+            if all(fits(name, middle, spec) for spec in asked):
+                most = middle
+            else:
+                beyond = middle
+        said = f"{name} = {', '.join(map(str, over))} {'do' if len(over) > 1 else 'does'} not fit {context} tokens here"
+        best = f"the most is {most}" if most else "not even 1 does"
+        return f"{where}: {said}; {best} (with max_length = {first.max_length}; a smaller one leaves more room)"
+    return ""
+
+
+_AS_STORED = ("TokenizersBackend", "PreTrainedTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast")
+"""Classes that put texts into tokens just as their tokenizer.json says; others add something of their own."""
+
+
+class _Stored:
+    """A tokenizer.json read by itself, which takes no seconds as loading transformers does; called alike."""
+
+    is_fast = True
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self.stored = Tokenizer.from_file(str(path))
+        self.stored.no_truncation()
+        self.stored.no_padding()
+
+    def __call__(self, given: Any, add_special_tokens: bool = True, return_offsets_mapping: bool = False) -> Any:
+        texts = [given] if isinstance(given, str) else given
+        found = self.stored.encode_batch(texts, add_special_tokens=add_special_tokens)
+        columns = {"input_ids": [one.ids for one in found], "offset_mapping": [one.offsets for one in found]}
+        return {name: values[0] for name, values in columns.items()} if isinstance(given, str) else columns
+
+
+@cache
+def _tokenizer(folder: Path, model: str) -> Any:
+    path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        if path.is_file() and json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") in _AS_STORED:
+            return _Stored(path)
+    except Exception:
+        # The tokenizers package raises Exception itself; what is wrong is said better by what follows.
+        pass
+    import transformers
+
+    level = transformers.utils.logging.get_verbosity()
+    # It warns of texts longer than the model sees, which is what is asked here.
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise FtlibError(f"model {model!r}: its tokenizer does not load from {folder}: {error}") from None
+    finally:
+        transformers.utils.logging.set_verbosity(level)
 
 
 def is_asked(spec: Experiment) -> bool:
@@ -93,15 +217,14 @@ def is_asked(spec: Experiment) -> bool:
 def keep(spec: Experiment, task: Task, said: str) -> None:
     """Keep what a trial found out: why a run's method does not fit its model; empty where it does."""
     if is_asked(spec):
-        write_json(_path(spec, task), {"said": said})
+        keep_json(_path(spec, task), {"said": said})
 
 
 def _path(spec: Experiment, task: Task) -> Path:
     """Where the answer about a run's method is kept, by all that it depends on."""
     found, settings = weights.find(spec.model), spec.resolved()
-    config = (found.folder / "config.json").read_text(encoding="utf-8")
     asked = [{name: settings[name] for name in READ}, len(task.labels)]
-    key = digest([VERSION, asked, spec.model, found.sha256, config, provenance.versions()])[:32]
+    key = digest([VERSION, asked, spec.model, weights.model_digest(found.folder), provenance.versions()])[:32]
     return cache_folder() / "takes" / f"{key}.json"
 
 
@@ -198,7 +321,7 @@ def refusal(spec: Experiment, model: "Model", labels: int = 2) -> str | None:
         return ""
     if isinstance(error, FtlibError) and not _for_want_of_numbers(error):
         return str(error)
-    if 2 * FLOAT * weights.parameters(model.folder) > psutil.virtual_memory().available:
+    if 2 * FLOAT * weights.parameters(model.folder) > memory().available:
         return None
     error = preparing_error(spec, model, labels)
     return "" if error is None else in_words(error, spec, model)

@@ -18,9 +18,10 @@ import psutil
 
 from ftlib.config.experiment import Experiment, digest
 from ftlib.config.methods import METHODS
-from ftlib.core.atomic import cache_folder, write_json
+from ftlib.core.atomic import cache_folder, keep_json, kept_json, write_json
 from ftlib.core.errors import several
 from ftlib.core.format import clock, seconds, size
+from ftlib.core.surroundings import memory
 from ftlib.data.task import Task
 from ftlib.execution import worker
 from ftlib.execution.engines import prefork
@@ -69,7 +70,8 @@ class Trial(NamedTuple):
 
     def path(self, at_once: int) -> Path:
         """Where its answer is kept, by all it depends on; trials that go on at once slow each other, as runs do."""
-        models = {spec.model: weights.find(spec.model).sha256 for spec in self.specs if METHODS[spec.method].model}
+        named = {spec.model for spec in self.specs if METHODS[spec.method].model}
+        models = {model: weights.model_digest(weights.find(model).folder) for model in named}
         asked = [[spec.resolved() for spec in self.variants], models, self.task.sha256 if self.task else ""]
         machine = [provenance.device_name("cpu"), os.cpu_count(), provenance.versions()]
         return cache_folder() / "forecasts" / f"{digest([VERSION, asked, machine, at_once])[:32]}.json"
@@ -168,7 +170,7 @@ def needs(planned: "Planned", at_once: int, show: Show | None) -> list[Need]:
     specs = [job.spec for job in planned.jobs if not job.done]
     trials = [Trial(tuple(cell), planned.task_of(cell[0])) for cell in distinct_costs(specs)]
     counts = [count(trial.specs[0], trial.task) for trial in trials]
-    available = psutil.virtual_memory().available
+    available = memory().available
     tried = [i for i in range(len(trials)) if show and _fits_by_count(trials[i].specs[0], counts[i], available)]
     # So many at a time that they fit together, by the count.
     fit = at_a_time([counts[i].total for i in tried], available, at_once)
@@ -193,7 +195,7 @@ def answers(trials: Sequence[Trial], at_once: int, show: Show) -> list[dict[str,
     starting = Trial((), None)
     # What imports least goes first: its memory is not to hold what others import.
     paths = {trial.path(at_once): trial for trial in sorted([starting, *trials], key=lambda one: len(one.modules))}
-    found = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()}
+    found = {path: kept for path in paths if (kept := kept_json(path))}
     waiting, began = [path for path in paths if path not in found], time.monotonic()
     # The linear algebra libraries read the number of threads once.
     for threads in sorted({paths[path].threads for path in waiting}):
@@ -205,7 +207,7 @@ def answers(trials: Sequence[Trial], at_once: int, show: Show) -> list[dict[str,
             show(done, len(waiting), [paths[mine[number]].name for number in running], left)
     for path in waiting:
         if "failed" not in found[path]:
-            write_json(path, found[path])
+            keep_json(path, found[path])
     return [found[starting.path(at_once)] | found[trial.path(at_once)] for trial in trials]
 
 
@@ -282,7 +284,7 @@ def fitting(found: Sequence[Need], wanted: int) -> int:
     Raises:
         FtlibError: There are runs that do not fit even alone; says what each needs, what there is, what would fit.
     """
-    available = psutil.virtual_memory().available
+    available = memory().available
     problems = []
     for need in found:
         spec, task, title = need.trial.specs[0], need.trial.task, f"{need.title} ({len(need.runs)} runs)"
@@ -290,9 +292,9 @@ def fitting(found: Sequence[Need], wanted: int) -> int:
             said = advice(spec, task, max(need.counted.total, available), available)
             problems.append(f"{title}: does not fit: {need.failed}; {said}")
             continue
-        memory = max(one.peak_memory_bytes for one in need.runs.values())
+        needed = max(one.peak_memory_bytes for one in need.runs.values())
         on_device = max(one.peak_device_memory_bytes or 0 for one in need.runs.values())
-        both = ((memory, available, "memory"), (on_device, need.device_memory, "GPU memory"))
+        both = ((needed, available, "memory"), (on_device, need.device_memory, "GPU memory"))
         for bytes_, room, of in both:
             if room is not None and bytes_ > room:
                 said = advice(spec, task, bytes_, room)
@@ -309,7 +311,7 @@ def jobs_that_fit(planned: "Planned", wanted: int) -> int:
     """Runs at a time, fewer than wanted where those predicted need more memory together than there is."""
     said = read(planned.suite.folder)
     peaks = [said[job.spec.run_id]["peak_memory_bytes"] for job in planned.jobs if job.spec.run_id in said]
-    return max(1, at_a_time(peaks, psutil.virtual_memory().available, wanted))
+    return max(1, at_a_time(peaks, memory().available, wanted))
 
 
 def runs_that_do_not_fit(planned: "Planned", ask: bool = False) -> list[str]:
@@ -322,8 +324,8 @@ def runs_that_do_not_fit(planned: "Planned", ask: bool = False) -> list[str]:
     for cell in distinct_costs(job.spec for job in planned.jobs if not job.done):
         spec, task = cell[0], planned.task_of(cell[0])
         counted = count(spec, task)
-        main = psutil.virtual_memory().total
-        total, of = (main, "this machine's memory") if spec.device == "cpu" else machine_memory()
+        main, _, whose = memory()
+        total, of = (main, whose) if spec.device == "cpu" else machine_memory()
         if counted.fixed > max(total, 0 if spec.device == "cuda" else main):
             said = advice(spec, task, counted.total, total)
             problems.append(
@@ -343,7 +345,8 @@ def save(planned: "Planned", found: Sequence[Need], jobs: int) -> None:
 def read(study: Path) -> dict[str, dict[str, Any]]:
     """run_id -> what `ftlib plan` predicted; empty where it was not asked."""
     path = study / FILE
-    return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else {}
+    # What `ftlib plan` said is of use and not needed: a damaged file is no reason to run nothing.
+    return (kept_json(path) or {}).get("runs", {})
 
 
 def table(found: Sequence[Need], jobs: int) -> list[str]:
