@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ftlib.config.methods import DECODER, ENCODER_DECODER, context_of, family_of
 from ftlib.core.atomic import remembered
 from ftlib.core.errors import FtlibError
 from ftlib.models import weights
+from ftlib.records import provenance
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,6 +29,8 @@ class Model:
     """Commit of a Hub model; empty for others."""
     sha256: str
     """Of the weights' files."""
+    files_sha256: str
+    """Of everything that is read; see `ftlib.models.weights.model_digest`."""
     device: str
     dtype: str
     """float32, or bfloat16 for autocast: matrix products in bfloat16, weights and sums in float32."""
@@ -192,15 +195,30 @@ def features(model: Model, texts: Sequence[str], max_length: int, batch_size: in
     Returns:
         (n_texts, width) float32.
     """
-    asked = [1, *identity(model), model.dtype, max_length, batch_size, *texts]
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
-    return remembered("features", key, lambda: encoded(model.encoder(), model, texts, max_length, batch_size))
+    asked = (model.dtype, max_length, batch_size, *texts)
+    return kept("features", model, asked, lambda: encoded(model.encoder(), model, texts, max_length, batch_size))
 
 
-def identity(model: Model) -> list[str | int]:
-    """What every number that a model gives depends on, beside what it is asked and in which arithmetic."""
-    device = torch.cuda.get_device_name() if model.device == "cuda" else model.device
-    return [torch.__version__, transformers.__version__, model.sha256, device, model.threads]
+def kept(kind: str, model: Model, asked: Sequence[Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """What an untouched model answers, from the user's cache folder or computed and put there.
+
+    Args:
+        kind: The folder within the cache.
+        asked: Everything that the answer depends on beside the model and the machine, as JSON has it.
+    """
+    return remembered(kind, key_of(model, asked), compute)
+
+
+def key_of(model: Model, asked: Sequence[Any]) -> str:
+    """The name of an answer that is kept: another one wherever anything it depends on is another.
+
+    That is every file of the model that is read, ftlib's own code, the packages, the processor, what torch makes of it,
+    threads, and what was asked.
+    """
+    machine = [provenance.device_name(model.device), torch.backends.cpu.get_cpu_capability(), model.threads]
+    code = [weights.code_digest(), torch.__version__, provenance.versions()]
+    # In ASCII: a text may hold half a surrogate pair, which UTF-8 refuses.
+    return hashlib.sha256(json.dumps([model.files_sha256, machine, code, *asked]).encode()).hexdigest()[:32]
 
 
 @torch.inference_mode()

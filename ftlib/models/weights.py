@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,8 @@ class Weights(NamedTuple):
     """Commit of a Hub model; empty for others."""
     sha256: str
     """Of the weights' files."""
+    files_sha256: str
+    """Of everything that is read: weights, configuration, tokenizer, pooling; see `model_digest`."""
 
 
 def find(name: str) -> Weights:
@@ -49,10 +52,10 @@ def find(name: str) -> Weights:
             f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. "
             "Convert it with transformers' save_pretrained, or choose another model"
         )
-    sha256 = _sha256_of(tuple(files))
+    sha256 = _sha256_of(files)
     if sha256 != SHA256.get(name, sha256):
         raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
-    return Weights(folder, revision, sha256)
+    return Weights(folder, revision, sha256, model_digest(folder))
 
 
 def _folder(name: str) -> tuple[Path, str]:
@@ -115,14 +118,48 @@ def _hub_folder(name: str) -> tuple[Path, str]:
     return folder, folder.name
 
 
-@cache
-def _sha256_of(files: tuple[Path, ...]) -> str:
+def _sha256_of(files: Sequence[Path]) -> str:
     """Of the one file; of the files' checksums where the weights are in several."""
-    each = []
-    for path in files:
-        with path.open("rb") as file:
-            each.append(hashlib.file_digest(file, "sha256").hexdigest())
+    each = [_sha256_as_of(path, (said := path.stat()).st_mtime_ns, said.st_size) for path in files]
     return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
+
+
+@cache
+def _sha256_as_of(path: Path, mtime_ns: int, size: int) -> str:
+    """Of a file that was last changed then: in a notebook, weights may be replaced while ftlib stays loaded."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+READ_BESIDE_WEIGHTS = (
+    "*config*.json", "tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "modules.json",
+    "chat_template*", "*.index.json", "*.model", "*.spm", "*.bpe", "*.tiktoken", "*.txt", "*/config.json",
+)  # fmt: skip
+"""What beside its weights decides what a model says: configuration, tokenizer of any kind, pooling."""
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256 of everything in a model's folder that its answers depend on, whatever else lies there.
+
+    Weights alone are too little: with another tokenizer, casing or pooling the same weights say something else.
+    """
+    beside = {path for pattern in READ_BESIDE_WEIGHTS for path in folder.glob(pattern) if path.is_file()}
+    read = sorted({*folder.glob("*.safetensors"), *beside}, key=lambda path: path.relative_to(folder).as_posix())
+    named = [[path.relative_to(folder).as_posix(), _sha256_of([path])] for path in read]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+COMPUTING = ("models", "training", "methods", "evaluation")
+"""The rooms of ftlib whose code decides what a model is asked and how its answer is read."""
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 of ftlib's own code that computes what is kept: another version does not read what this one kept."""
+    found, house = hashlib.sha256(), Path(__file__).resolve().parents[1]
+    for path in sorted(path for room in COMPUTING for path in (house / room).rglob("*.py")):
+        found.update(path.relative_to(house).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -44,6 +44,7 @@ def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping
         "threads": spec.threads,
         "dtype": model.dtype if model else "float64",
         "model_sha256": model.sha256 if model else None,
+        "model_files_sha256": model.files_sha256 if model else None,
         "model_revision": model.revision if model else None,
         "data_sha256": task.sha256,
         "data": {
