@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +55,7 @@ def find(name: str) -> Weights:
     sha256 = _sha256_of(files)
     if sha256 != SHA256.get(name, sha256):
         raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
+    pooling_of(folder)
     return Weights(folder, revision, sha256, model_digest(folder))
 
 
@@ -147,6 +148,39 @@ def model_digest(folder: Path) -> str:
     read = sorted({*folder.glob("*.safetensors"), *beside}, key=lambda path: path.relative_to(folder).as_posix())
     named = [[path.relative_to(folder).as_posix(), _sha256_of([path])] for path in read]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+POOLING: Mapping[str, str] = {
+    "mean": "mean", "mean_tokens": "mean", "mean_sqrt_len_tokens": "mean", "cls": "first", "cls_token": "first",
+    "max": "max", "max_tokens": "max", "lasttoken": "last",
+}  # fmt: skip
+"""What sentence-transformers calls it -> what it is here; scaled to length 1, a mean over the root of n is a mean."""
+
+
+def pooling_of(folder: Path) -> str:
+    """How a model's authors make one vector of a text's tokens: mean, first, max or last; mean where they do not say.
+
+    Sentence-transformers stores it beside the weights: `modules.json` names the folder, usually `1_Pooling`.
+
+    Raises:
+        FtlibError: It is another one, or several at once.
+    """
+    path = folder / "1_Pooling" / "config.json"
+    if (modules := folder / "modules.json").is_file():
+        stages = json.loads(modules.read_text(encoding="utf-8"))
+        named = [one["path"] for one in stages if str(one.get("type", "")).endswith("Pooling")]
+        path = folder / named[0] / "config.json" if named else path
+    if not path.is_file():
+        return "mean"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    asked = [name.removeprefix("pooling_mode_") for name, value in said.items() if value is True]
+    asked = [name for name in asked if f"pooling_mode_{name}" in said]
+    if isinstance(stated := said.get("pooling_mode"), str):
+        asked = [stated]
+    if len(asked) != 1 or asked[0] not in POOLING:
+        found = " and ".join(asked) or "nothing"
+        raise FtlibError(f"{path}: found pooling by {found}; allowed: one of {', '.join(POOLING)}")
+    return POOLING[asked[0]]
 
 
 COMPUTING = ("models", "training", "methods", "evaluation")
