@@ -11,6 +11,7 @@ from ftlib.config.methods import (
     METHODS,
     SHARES,
     Method,
+    context_of,
     family_of,
     read_config,
 )
@@ -18,7 +19,7 @@ from ftlib.core.errors import unknown
 from ftlib.core.format import short_name
 from ftlib.data import canaries
 from ftlib.data.evaluations import made_up
-from ftlib.data.kinds import DECODER, ENCODER, KINDS
+from ftlib.data.kinds import ENCODER, KINDS
 from ftlib.data.registry import TASKS, kind_of
 
 BUNDLED_MODELS: Mapping[str, str] = {
@@ -28,7 +29,11 @@ BUNDLED_MODELS: Mapping[str, str] = {
 """Models that need no network: name -> what it is."""
 
 
-_FAMILIES = {"minilm": ENCODER, "tiny-lm": DECODER}
+_CONFIGS: Mapping[str, Mapping[str, Any]] = {
+    "minilm": {"architectures": ["BertModel"], "max_position_embeddings": 512},
+    "tiny-lm": {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 1024},
+}
+"""What of a bundled model's configuration is asked before its files are looked for."""
 
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
@@ -61,10 +66,16 @@ def model_name_problems(model: str) -> list[str]:
 
 def known_family(model: str) -> str:
     """The family of a model that is here; empty where only its download will tell."""
-    if model in _FAMILIES:
-        return _FAMILIES[model]
+    config = known_config(model)
+    return family_of(config) if config else ""
+
+
+def known_config(model: str) -> Mapping[str, Any]:
+    """The configuration of a model that is here; empty where only its download will tell."""
     folder = Path(model)
-    return family_of(read_config(folder)) if (folder / "config.json").is_file() else ""
+    if model in _CONFIGS or not (folder / "config.json").is_file():
+        return _CONFIGS.get(model, {})
+    return read_config(folder)
 
 
 TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
@@ -188,7 +199,8 @@ def _fit_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
     if not method.model or not (family := known_family(values["model"])):
         return []
     problem = family_problem(method, kind, values["model"], family)
-    return [problem] if problem else []
+    length = length_problem(kind, values["model"], known_config(values["model"]), values["max_length"])
+    return [said for said in (problem, length) if said]
 
 
 def family_problem(method: Method, kind: str, model: str, family: str) -> str:
@@ -199,6 +211,18 @@ def family_problem(method: Method, kind: str, model: str, family: str) -> str:
         f"model: {method.name} on a {kind} task needs a model of the family {' or '.join(method.serves[kind])}; "
         f"{model} is of the family {family} (a bundled decoder: tiny-lm)"
     )
+
+
+def length_problem(kind: str, model: str, config: Mapping[str, Any], max_length: int) -> str:
+    """Why an encoder cannot read texts of `max_length` tokens; empty where it can.
+
+    >>> length_problem("classification", "minilm", known_config("minilm"), 4096)
+    'max_length: found 4096; allowed: at most 512, as many tokens as minilm has positions for'
+    """
+    most = context_of(config)
+    if most is None or max_length <= most or family_of(config) != ENCODER or not KINDS[kind].has_labels:
+        return ""
+    return f"max_length: found {max_length}; allowed: at most {most}, as many tokens as {model} has positions for"
 
 
 def _course_problems(method: Method, values: Mapping[str, Any], given: Collection[str]) -> list[str]:

@@ -22,11 +22,14 @@ from ftlib.core.errors import FtlibError, several, unknown
 from ftlib.data.evaluations import evaluation_problems
 from ftlib.data.kinds import KINDS
 
+CHECKED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+"""Of every table of fields: exact types, no others, and no number that is infinite or none."""
+
 
 class Fields(BaseModel):
     """The fields of an Experiment; checked here by type and range, and by `field_problems` against each other."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(**CHECKED, protected_namespaces=())
 
     task: str = Field("pydocs", description="bundled name, file:PATH or hub:ID[@revision]")
     model: str = Field("minilm", description="bundled name, local folder, or Hub id[@revision]")
@@ -139,11 +142,26 @@ def model_problems(fields: Mapping[str, Any], schema: type[BaseModel]) -> tuple[
                 meaning = schema.model_fields[name].description
                 said = item["msg"][0].lower() + item["msg"][1:]
                 if item["type"] == "finite_number":
-                    least = [one.ge for one in schema.model_fields[name].metadata if hasattr(one, "ge")]
-                    said = f"allowed: {f'{least[0]:g} or more, ' if least else ''}finite"
+                    said = f"allowed: {_range_of(schema, name)}"
                 problems.append(f"{where}: found {item['input']!r}; {said} ({name}: {meaning})")
         return problems, wrong
     return [], set()
+
+
+def _range_of(schema: type[BaseModel], name: str) -> str:
+    """The numbers that a field may hold, in words.
+
+    >>> _range_of(Fields, "l2_sp"), _range_of(Fields, "learning_rate"), _range_of(Plan, "margin")
+    ('0 or more, finite', '0 to 1', 'above 0, finite')
+    """
+    stated = schema.model_json_schema()["properties"][name]
+    stated = stated.get("items") or next((one for one in stated.get("anyOf", ()) if one["type"] == "number"), stated)
+    low, most = stated.get("minimum", stated.get("exclusiveMinimum")), stated.get("maximum")
+    if low is None:
+        return "a finite number"
+    if most is not None:
+        return f"{low:g} to {most:g}"
+    return f"above {low:g}, finite" if "exclusiveMinimum" in stated else f"{low:g} or more, finite"
 
 
 def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> list[str]:
@@ -353,23 +371,19 @@ def _declared(cells: Sequence[str]) -> set[str]:
 class Override(BaseModel):
     """What the plan settles otherwise for one task: both, since a margin is in the unit of its metric."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = CHECKED
 
     primary: str = Field(description="the metric the verdicts about this task are about")
-    margin: float = Field(
-        gt=0, allow_inf_nan=False, description="smallest difference that matters, in that metric's unit"
-    )
+    margin: float = Field(gt=0, description="smallest difference that matters, in that metric's unit")
 
 
 class Plan(BaseModel):
     """What a study settles before anything trains."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = CHECKED
 
     primary: str = Field("accuracy", description="the metric the verdicts are about")
-    margin: float = Field(
-        0.01, gt=0, allow_inf_nan=False, description="smallest difference that matters, in the metric's unit"
-    )
+    margin: float = Field(0.01, gt=0, description="smallest difference that matters, in the metric's unit")
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         default_factory=lambda: [0],
         min_length=1,
@@ -377,7 +391,6 @@ class Plan(BaseModel):
     )
     target: float | None = Field(
         None,
-        allow_inf_nan=False,
         exclude_if=lambda target: target is None,
         description="level of the primary metric that is wanted; the report says how many labels each method needs",
     )
@@ -450,8 +463,19 @@ def digest(value: Any) -> str:
 
 
 def hash_of(question: str, plan: Plan) -> str:
-    """What every record of a study carries, so that a plan that changed later shows: sixteen hex digits."""
-    return digest({"question": question, "plan": plan.model_dump()})[:16]
+    """What every record of a study carries, so that a plan that changed later shows: sixteen hex digits.
+
+    It is over what the plan comes to, not over what was written: where seeds are left out, runs that draw shots have
+    others than the rest.
+
+    >>> hash_of("?", Plan()) == hash_of("?", Plan(seeds=[0]))
+    False
+    >>> hash_of("?", Plan(seeds=[0])) == hash_of("?", Plan(seeds=[0], primary="accuracy"))
+    True
+    """
+    few, many = (plan.seeds_of({"method": "full", "shots": shots}) for shots in (1, 0))
+    seeds = many if few == many else {"with shots": few, "without": many}
+    return digest({"question": question, "plan": plan.model_dump() | {"seeds": seeds}})[:16]
 
 
 def draws(cell: Mapping[str, Any]) -> bool:

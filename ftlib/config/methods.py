@@ -36,14 +36,32 @@ def family_of(config: Mapping[str, Any]) -> str:
     return DECODER if any(name.endswith(_CONTINUES) for name in names) else ENCODER
 
 
+_POSITIONS_AFTER_PADDING = frozenset(
+    (
+        "bridgetower", "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke",
+        "markuplm", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    )
+)  # fmt: skip
+"""Architectures whose first position is the one after the filling token's number, so that some are never used."""
+
+
 def context_of(config: Mapping[str, Any]) -> int | None:
     """The most tokens a model can see at once; None where its configuration sets no limit.
 
     >>> context_of({"n_positions": 1024}), context_of({"max_position_embeddings": 512}), context_of({})
     (1024, 512, None)
+
+    RoBERTa and what descends from it count positions from behind that of the token that fills up:
+
+    >>> context_of({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1})
+    512
     """
     found = [config[name] for name in ("max_position_embeddings", "n_positions", "n_ctx") if config.get(name)]
-    return min(found) if found else None
+    if not found:
+        return None
+    padding = config.get("pad_token_id")
+    begins = (1 if padding is None or config["model_type"] == "mpnet" else padding) + 1
+    return min(found) - (begins if config.get("model_type") in _POSITIONS_AFTER_PADDING else 0)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

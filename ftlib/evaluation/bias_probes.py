@@ -7,8 +7,6 @@ included (lm_eval, `pct_stereotype`).
 """
 
 import difflib
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,6 @@ import torch
 
 from ftlib import records
 from ftlib.config.methods import ENCODER
-from ftlib.core.atomic import remembered
 from ftlib.core.errors import Diverged, FtlibError
 from ftlib.data.evaluations import swaps_of
 from ftlib.data.identity_terms import Terms, load_terms, swap
@@ -219,16 +216,15 @@ def _untouched_masked(model: "Model", pairs: Pairs) -> "pd.DataFrame":
     """The scores of an untouched masked model, kept in the user's cache folder: every run of a study measures it."""
     import pandas as pd
 
-    from ftlib.models.loading import identity
+    from ftlib.models.loading import kept
 
-    asked = [1, *identity(model), pairs.table["reverse"].tolist(), *sentences(pairs)]
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+    asked = (pairs.table["reverse"].tolist(), *sentences(pairs))
     columns = ["nats", "n_tokens", "n_bytes"]
 
     def compute() -> np.ndarray:
         return score_masked_pairs(model.speaker(), model.tokenizer, pairs)[columns].to_numpy(dtype=np.float64)
 
-    return pd.DataFrame(remembered("pairs", key, compute), columns=columns).astype({"n_tokens": int, "n_bytes": int})
+    return pd.DataFrame(kept("pairs", model, asked, compute), columns=columns).astype({"n_tokens": int, "n_bytes": int})
 
 
 def _answers(stage: str, part: str, task: Task, probabilities: np.ndarray, **columns: Sequence[Any]) -> "pd.DataFrame":

@@ -6,8 +6,6 @@ training documents it continues token for token (`extraction:train`), beside doc
 (`extraction:test`). The untouched model, and canaries that are planted 0 times, are the controls.
 """
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass, fields
 from itertools import groupby
@@ -101,17 +99,15 @@ def evaluate_memorization(state: State, name: str, data: None) -> Parts:
 
 def _nats(stage: str, spec: Experiment, task: Planted, model: "Model", module: "torch.nn.Module") -> np.ndarray:
     """(n_canaries, 1 + n_others) negative log-likelihoods: of each canary's own secret, then of the others."""
-    from ftlib.core.atomic import remembered
-    from ftlib.models.loading import identity
+    from ftlib.models.loading import kept
 
     carriers, candidates = [one.carrier for one in task.canaries], others(spec.seed)
     own = [one.secret for one in task.canaries]
     if stage != "before":
         return _scored(module, model, spec, carriers, own, candidates)
     # All runs of one seed ask the untouched model the same.
-    asked = [1, *identity(model), _dtype(spec), carriers, own, candidates]
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
-    return remembered("canaries", key, lambda: _scored(module, model, spec, carriers, own, candidates))
+    asked = (_dtype(spec), carriers, own, candidates)
+    return kept("canaries", model, asked, lambda: _scored(module, model, spec, carriers, own, candidates))
 
 
 def _scored(

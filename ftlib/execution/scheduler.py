@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from ftlib import records
-from ftlib.config.constraints import BUNDLED_MODELS, family_problem
+from ftlib.config.constraints import BUNDLED_MODELS, family_problem, length_problem
 from ftlib.config.experiment import SCHEMA, Experiment, Suite, digest
 from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.config.suite_file import read_suite
@@ -112,6 +112,9 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
     problems, method = [], METHODS[spec.method]
     family = family_of(read_config(weights.find(spec.model).folder)) if method.model else ENCODER
     if problem := family_problem(method, task.kind, spec.model, family):
+        problems.append(problem)
+    config = read_config(weights.find(spec.model).folder) if method.model else {}
+    if problem := length_problem(task.kind, spec.model, config, spec.max_length):
         problems.append(problem)
     if problem := method.lacks(spec.device):
         problems.append(problem)

@@ -37,7 +37,7 @@ class to be drawn to."""
 def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     """The encoder to tune on pairs of the training examples; its head is fitted to the tuned features afterwards."""
     chosen = spec.resolved()["method_args"]
-    module = Pairs(model.encoder())
+    module = Pairs(model.encoder(), model.pooling)
     texts, labels = train["text"].tolist(), train["label"].tolist()
     codes = [task.labels.index(label) for label in labels]
     heads: list = []
@@ -69,9 +69,9 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
 class Pairs(torch.nn.Module):
     """An encoder whose loss is over all pairs of a batch."""
 
-    def __init__(self, encoder: torch.nn.Module) -> None:
+    def __init__(self, encoder: torch.nn.Module, pooling: str = "mean") -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.pooling = encoder, pooling
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
@@ -83,7 +83,7 @@ class Pairs(torch.nn.Module):
         for rows in order.split(ALIKE):
             width = int(attention_mask[rows].sum(dim=1).max())
             ids, mask = input_ids[rows, :width], attention_mask[rows, :width]
-            found.append(pooled(self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask))
+            found.append(pooled(self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask, self.pooling))
         return {"loss": pair_loss(torch.cat(found), labels[order])}
 
 

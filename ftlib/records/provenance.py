@@ -41,6 +41,7 @@ def request(run_dir: str | Path) -> dict[str, Any]:
 
 def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping[str, Any]) -> dict[str, Any]:
     """Everything a reader needs to judge whether two records can be compared, or to make one again."""
+    dropped = model.stored_head if model else []
     return {
         "ftlib": ftlib.__version__,
         "git": git_state(),
@@ -53,6 +54,8 @@ def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping
         "model_sha256": model.sha256 if model else None,
         "model_files_sha256": model.files_sha256 if model else None,
         "model_revision": model.revision if model else None,
+        # Of a head that the model was stored with nothing is used: each run draws its own from the seed.
+        **({"dropped_head": dropped} if dropped else {}),
         "data_sha256": task.sha256,
         "other_data_sha256": other_data(spec),
         "data": {

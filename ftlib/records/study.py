@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlib import records
-from ftlib.config.experiment import USUAL, Fields, Plan, draws, hash_of
+from ftlib.config.experiment import USUAL, Fields, Plan, draws, hash_of, renamed
 from ftlib.config.methods import METHODS
 from ftlib.config.suite_file import load_suite
 from ftlib.core.errors import FtlibError, several
@@ -188,6 +188,7 @@ def read_study(folder: str | Path) -> Study:
     notes += [f"left out: {said}" for said in damaged]
     notes += more + [f"the record in runs/{run.folder.name} calls itself {run.record.run_id}" for run in wrong]
     groups = tuple(_groups(runs))
+    notes += _of_several(groups)
     texts = {run.record.provenance.get("data_sha256") for run in runs}
     examples = {}
     for sha in sorted(filter(None, texts)):
@@ -221,7 +222,7 @@ def _plan(folder: Path, runs: list[Run]) -> tuple[str, Plan, str, list[str]]:
         return "", _usual(runs), "", [said]
     try:
         file = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        question, plan = str(file.get("study", {}).get("question", "")), Plan(**file.get("plan", {}))
+        question, plan = str(file.get("study", {}).get("question", "")), Plan(**renamed(file.get("plan", {})))
     except (ValueError, TypeError, AttributeError):
         return "", _usual(runs), "", ["suite.toml cannot be read as a suite; the defaults of a plan are used"]
     notes = [] if "plan" in file else ["suite.toml has no [plan]; its defaults are used"]
@@ -253,8 +254,10 @@ def _against_suite(folder: Path, runs: list[Run]) -> tuple[tuple[Mapping[str, An
 
 def _groups(runs: list[Run]) -> Iterable[Group]:
     cells: dict[str, list[Run]] = {}
+    origins = _origins(runs)
     for run in runs:
         fields = {k: v for k, v in run.resolved.items() if k not in ("seed", "notebook")}
+        fields |= origins.get(run.folder, {})
         cells.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(run)
     columns: dict[tuple[str, str, str], list[str]] = {}
     for key, members in cells.items():
@@ -264,12 +267,59 @@ def _groups(runs: list[Run]) -> Iterable[Group]:
         models.setdefault(task, set()).add(model)
     order = {method: place for place, method in enumerate(METHODS)}
     for (task, model, method), keys in sorted(columns.items(), key=lambda c: (c[0][0], order.get(c[0][2], 99), c[0])):
-        settings = differing([cells[key][0].resolved for key in keys])
+        settings = differing([cells[key][0].resolved | origins.get(cells[key][0].folder, {}) for key in keys])
         for key, said in sorted(zip(keys, settings, strict=True), key=lambda pair: natural(pair[1])):
             several = model and len(models[task] - {""}) > 1
             name = " ".join(filter(None, [method, f"({model})" if several else "", said]))
             members = sorted(cells[key], key=lambda run: (run.seed, run.record.run_id))
             yield Group(task, model, method, said, name, tuple(members))
+
+
+def _origins(runs: Iterable[Run]) -> dict[Path, dict[str, str]]:
+    """By a run's folder, from which weights, model files and data it was made, where runs that share them disagree.
+
+    Seeds of two models, or of two versions of the data, are no sample of one thing. A run that failed, or was recorded
+    before there was such an entry, does not say, and is not told apart by it.
+    """
+    found: dict[Path, dict[str, str]] = {}
+    # Tokenizer and configuration are named only where the weights alone do not tell runs apart.
+    for word, entry, known in (
+        ("weights", "model_sha256", lambda run: [run.resolved.get("model")]),
+        ("model_files", "model_files_sha256", lambda run: [run.record.provenance.get("model_sha256")]),
+        ("data", "data_sha256", lambda run: [run.resolved.get(name) for name in _OF_DATA]),
+    ):
+        alike: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.record.provenance.get(entry):
+                alike.setdefault(json.dumps(known(run), default=str), []).append(run)
+        for some in alike.values():
+            if len({run.record.provenance[entry] for run in some}) > 1:
+                for run in some:
+                    found.setdefault(run.folder, {})[word] = str(run.record.provenance[entry])[:12]
+    return found
+
+
+_OF_DATA = ("task", "text_column", "label_column", "label_words", "group_columns", "mitigation")
+"""Fields that decide which data a run reads: where all are alike, the data is too, unless its file changed."""
+
+
+def _of_several(groups: Iterable[Group]) -> list[str]:
+    """What is said where one task's runs were made from several versions of a model or of the data."""
+    said: dict[tuple[str, str], list[str]] = {}
+    origins = _origins([run for group in groups for run in group.runs])
+    for group in groups:
+        for word in dict.fromkeys(word for run in group.runs for word in origins.get(run.folder, {})):
+            said.setdefault((group.task, word), []).append(group.name)
+    what = {
+        "weights": "other weights",
+        "model_files": "other model files (tokenizer, configuration)",
+        "data": "other data",
+    }
+    return [
+        f"{short_name(task)}: some runs were made from {what[word]} than others ({', '.join(names)}); they are shown "
+        "apart and never averaged: `ftlib run` makes again what is out of date"
+        for (task, word), names in said.items()
+    ]
 
 
 def _columns(run: Run) -> tuple[str, str, str]:

@@ -224,7 +224,7 @@ def _path(spec: Experiment, task: Task) -> Path:
     """Where the answer about a run's method is kept, by all that it depends on."""
     found, settings = weights.find(spec.model), spec.resolved()
     asked = [{name: settings[name] for name in READ}, len(task.labels)]
-    key = digest([VERSION, asked, spec.model, weights.model_digest(found.folder), provenance.versions()])[:32]
+    key = digest([VERSION, asked, spec.model, found.files_sha256, weights.code_digest(), provenance.versions()])[:32]
     return cache_folder() / "takes" / f"{key}.json"
 
 

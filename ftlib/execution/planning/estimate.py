@@ -70,8 +70,7 @@ class Trial(NamedTuple):
 
     def path(self, at_once: int) -> Path:
         """Where its answer is kept, by all it depends on; trials that go on at once slow each other, as runs do."""
-        named = {spec.model for spec in self.specs if METHODS[spec.method].model}
-        models = {model: weights.model_digest(weights.find(model).folder) for model in named}
+        models = {one.model: weights.find(one.model).files_sha256 for one in self.specs if METHODS[one.method].model}
         asked = [[spec.resolved() for spec in self.variants], models, self.task.sha256 if self.task else ""]
         machine = [provenance.device_name("cpu"), os.cpu_count(), provenance.versions()]
         return cache_folder() / "forecasts" / f"{digest([VERSION, asked, machine, at_once])[:32]}.json"
