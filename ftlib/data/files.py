@@ -55,6 +55,8 @@ class Asked(TypedDict, total=False):
     """Column that holds the label. Empty: guessed."""
     group_columns: Sequence[str]
     """Columns that name groups."""
+    quoting: str
+    """"none": quotation marks of a CSV or TSV are part of the text. Empty: they enclose fields."""
 
 
 def load(name: str, **asked: Unpack[Asked]) -> Task:
@@ -67,7 +69,18 @@ def load(name: str, **asked: Unpack[Asked]) -> Task:
         FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line and what was found.
     """
     path = Path(name.removeprefix("file:"))
-    tables = {split: read_rows(file) for split, file in split_files(path).items()}
+    quoting = asked.pop("quoting", "")
+    tables: dict[str, Table] = {}
+    wrong: list[FtlibError] = []
+    for split, file in split_files(path).items():
+        try:
+            tables[split] = read_rows(file, quoting=quoting)
+        except FtlibError as error:
+            wrong.append(error)
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else several([problem for error in wrong for problem in error.problems])
+    if joined := sum(len(table.joined) for table in tables.values()):
+        asked["stated"] = {"rows of several lines": joined}
     return task_from(name, tables, source=str(path), **asked)
 
 

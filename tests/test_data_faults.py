@@ -1,0 +1,88 @@
+"""Files that are read as something else: refused with all places and the way to go on, or named by the audit."""
+
+import json
+
+import pytest
+
+from ftlib.core.errors import FtlibError
+from ftlib.data.registry import load_task
+from ftlib.data.tabular import read_rows, unquoted
+
+
+def refused(name, **asked):
+    with pytest.raises(FtlibError) as caught:
+        load_task(str(name), **asked)
+    return str(caught.value)
+
+
+# Quotation marks that span rows
+
+PLAIN = [f"The concert number {n} was fine.\t{'positive' if n % 2 else 'negative'}" for n in range(40)]
+
+
+def quoted(delimiter, at=(0,)):
+    """A file in which nothing is quoted and a quotation mark opens in one row and closes in the next."""
+    lines = [row.replace("\t", delimiter) for row in PLAIN]
+    for place in sorted(at, reverse=True):
+        lines[place:place] = [f'"I loved it{delimiter}positive', f'said nobody ever"{delimiter}negative']
+    return "\n".join([f"text{delimiter}label", *lines]) + "\n"
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv"])
+def test_rows_are_never_joined_in_silence(tmp_path, suffix):
+    path = tmp_path / f"spans.{suffix}"
+    path.write_text(quoted("\t" if suffix == "tsv" else ",", at=(0, 10, 11)))
+    said = refused(f"file:{path}")
+    assert "spans." + suffix in said and "lines 2 to 3, 14 to 15, 17 to 18: a quotation mark opens in one row" in said
+    assert "6 lines would become 3 rows" in said and "unquoted" in said
+    new = unquoted(path)
+    task = load_task(f"file:{new}")
+    assert sum(map(len, task.splits.values())) == 46
+    texts = [text for split in task.splits.values() for text in split["text"]]
+    assert texts.count('"I loved it') == texts.count('said nobody ever"') == 3
+    assert load_task(f"file:{path}", quoting="none").sha256 == task.sha256
+    with pytest.raises(FtlibError, match="is there already"):
+        unquoted(path)
+
+
+def test_a_text_in_the_last_column_joins_rows_too(tmp_path):
+    rows = [f"{'good' if n % 2 else 'bad'},text {n}" for n in range(30)]
+    rows[4:4] = ['good,"I loved it', 'bad,said nobody"']
+    (tmp_path / "all.csv").write_text("\n".join(["label,text", *rows]) + "\n")
+    assert "lines 6 to 7: a quotation mark opens" in refused(f"file:{tmp_path / 'all.csv'}")
+
+
+def test_all_lines_whose_quotes_do_not_balance_are_named_at_once(tmp_path):
+    lines = [f"A quiet place {n}\tpositive" for n in range(30)]
+    for place in (0, 7, 8, 20):
+        lines[place] = '"Never again\tnegative'
+    lines[2] = 'The "best" meal\tpositive'
+    (tmp_path / "x.tsv").write_text("\n".join(["text\tlabel", *lines, 'A "b"\tnegative', '"c" d\tpositive']))
+    said = refused(f"file:{tmp_path / 'x.tsv'}")
+    assert "lines 2, 9 to 10, 22, 33: " in said and "write it as x.jsonl" in said
+
+
+def test_every_file_of_a_folder_is_told(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.tsv").write_text(quoted("\t"))
+    said = refused(f"file:{tmp_path}")
+    assert "train.tsv lines 2 to 3" in said and "test.tsv lines 2 to 3" in said
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv"])
+def test_line_ends_that_are_meant_still_work_and_are_counted(tmp_path, suffix):
+    mark = "\t" if suffix == "tsv" else ","
+    comma = "," if suffix == "csv" else ";"
+    lines = [f'"Great food{comma} slow\nservice, {n}"{mark}{"pos" if n % 2 else "neg"}' for n in range(20)]
+    (tmp_path / f"all.{suffix}").write_text("\n".join([f"text{mark}label", *lines]) + "\n")
+    task = load_task(f"file:{tmp_path / f'all.{suffix}'}")
+    assert sum(map(len, task.splits.values())) == 20 and task.stated["rows of several lines"] == 20
+    assert task.splits["train"]["text"].str.contains("slow\nservice").all()
+
+
+def test_without_quoting_a_ragged_line_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text('text,label\n"a, b",x\nc,y\n')
+    with pytest.raises(FtlibError, match=r"a\.csv line 2 has 3 fields, the header has 2"):
+        read_rows(tmp_path / "a.csv", quoting="none")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a", "label": "x"}))
+    assert "quoting" in refused("reviews", quoting="none")
