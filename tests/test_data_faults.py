@@ -86,3 +86,82 @@ def test_without_quoting_a_ragged_line_is_named(tmp_path):
         read_rows(tmp_path / "a.csv", quoting="none")
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a", "label": "x"}))
     assert "quoting" in refused("reviews", quoting="none")
+
+
+# Several labels per text
+
+
+def table(path, labels, name="all.csv"):
+    rows = [f'some text number {n},"{label}"\n' for n, label in enumerate(labels)]
+    (path / name).write_text("text,label\n" + "".join(rows), encoding="utf-8")
+    return f"file:{path / name}"
+
+
+@pytest.mark.parametrize(
+    ("several", "parts"),
+    [
+        ("joy,anger", "joy + anger"),
+        ("anger;joy", "anger + joy"),
+        ("joy|anger", "joy + anger"),
+        ("['joy', 'anger']", "joy + anger"),
+        ("joy & anger", "joy + anger"),
+        ("joy anger", "joy + anger"),
+        ("joy/anger/joy", "joy + anger + joy"),
+    ],
+)
+def test_several_labels_in_one_cell_are_no_class(tmp_path, several, parts):
+    name = table(tmp_path, ["joy", "anger", several] * 30)
+    said = refused(name)
+    assert f"these look like several labels per text ({several} = {parts}; 30 of 90 rows)" in said
+    assert "one label per text is needed; make one study per label" in said
+    words = {"joy": "joy", "anger": "anger", several: "both"}
+    assert set(load_task(name, label_words=words).labels) == set(words), "an explicit yes"
+    assert "label_words names 'c'" in refused(
+        table(tmp_path, ["a", "b"] * 40), label_words={"a": "A", "b": "B", "c": "C"}
+    )
+
+
+def test_labels_that_are_never_alone_are_seen_too(tmp_path):
+    assert "(a,b = a + b; 90 of 90 rows)" in refused(table(tmp_path, ["a,b", "b,c", "a,c"] * 30))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("Sci/Tech", "World", "Sports"),
+        ("Rock, Pop", "Folk"),
+        ("card_arrival", "card_lost", "top_up"),
+        ("not spam", "spam"),
+        ("-1", "1"),
+        ("[CLS]", "[SEP]"),
+    ],
+)
+def test_labels_of_several_words_are_classes(tmp_path, labels):
+    assert set(load_task(table(tmp_path, labels * 40)).labels) == set(labels)
+
+
+def test_lists_are_refused_with_how_many(tmp_path):
+    rows = [{"text": f"text {n}", "label": ["joy", "anger"] if n % 2 else ["joy"]} for n in range(40)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = refused(f"file:{tmp_path / 'all.jsonl'}")
+    assert "these look like several labels per text (['joy', 'anger']; 20 of 40 rows hold more than one)" in said
+    rows = [{"text": f"text {n}", "label": ["joy"]} for n in range(40)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "40 of 40 rows hold a list of one label or none; write the label itself" in refused(
+        f"file:{tmp_path}/all.jsonl"
+    )
+
+
+@pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("no", "yes")])
+def test_a_column_per_label_is_named_with_all_candidates(tmp_path, no, yes):
+    rows = [f"some text {n},{yes if n % 3 else no},{no},{yes if n % 5 else no}\n" for n in range(60)]
+    (tmp_path / "all.csv").write_text("text,toxic,insult,threat\n" + "".join(rows))
+    said = refused(f"file:{tmp_path / 'all.csv'}")
+    assert "make one study per column" in said
+    assert all(f'label_column = "{name}"' in said for name in ("toxic", "insult", "threat"))
+    assert len(load_task(f"file:{tmp_path / 'all.csv'}", label_column="toxic").labels) == 2
+
+
+def test_a_number_written_in_two_ways_is_refused(tmp_path):
+    assert "'0' (30 rows) and '0.0' (30 rows) are the same number" in refused(table(tmp_path, ["0", "0.0", "1"] * 30))
+    assert "'1' (30 rows) and '01' (30 rows)" in refused(table(tmp_path, ["1", "01", "2"] * 30))

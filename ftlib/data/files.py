@@ -21,6 +21,8 @@ from ftlib.data.labels import (
     has_ids,
     ordered,
     refuse_empty,
+    same_numbers,
+    several_labels,
     unseen,
     words_for,
 )
@@ -112,6 +114,13 @@ def task_from(
     first = tables.get("train") or tables["all"]
     known = frames.get("train", frames.get("all"))
     labels = ordered(known["label"])
+    if not (label_words and set(label_words) == set(labels)):
+        # Words for exactly these labels say that each is meant to be a class of its own.
+        everywhere = [label for rows in frames.values() for label in rows["label"]]
+        where = ", ".join(table.where for table in tables.values())
+        joined = several_labels(where, columns.label, everywhere)
+        if wrong := [joined] * bool(joined) + same_numbers(where, columns.label, everywhere):
+            raise all_of(wrong)
     check_labels(first.where, columns.label, labels, len(known))
     if wrong := unseen({split: (tables[split], list(frames[split]["label"])) for split in frames}, labels):
         raise all_of(wrong)
