@@ -165,3 +165,35 @@ def test_a_column_per_label_is_named_with_all_candidates(tmp_path, no, yes):
 def test_a_number_written_in_two_ways_is_refused(tmp_path):
     assert "'0' (30 rows) and '0.0' (30 rows) are the same number" in refused(table(tmp_path, ["0", "0.0", "1"] * 30))
     assert "'1' (30 rows) and '01' (30 rows)" in refused(table(tmp_path, ["1", "01", "2"] * 30))
+
+
+# Groups
+
+
+def groups(path, values, **asked):
+    rows = [f"some text number {n},{'yes' if n // 3 % 2 else 'no'},{value},x\n" for n, value in enumerate(values)]
+    (path / "groups.csv").write_text("text,label,sex,place\n" + "".join(rows))
+    return f"file:{path / 'groups.csv'}"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (("Male", "male", "female"), "'Male' (30 rows) and 'male' (30 rows) differ in case or space only"),
+        (("New  York", "New York", "Rome"), "'New  York' (30 rows) and 'New York' (30 rows) differ"),
+        (("f", "m", "NA"), "'NA' (30 rows) would be a group of its own and reads as a missing value"),
+        (("f", "none", "N/A"), "'N/A' (30 rows) and 'none' (30 rows) would be"),
+        ([str(18 + n) for n in range(30)] * 3, "30 different numbers, 18 to 47, in 90 rows are a quantity"),
+        ([f"{n / 7:.3f}" for n in range(90)], "90 different numbers, 0 to 12.714, in 90 rows are a quantity"),
+        ([f"user {n}" for n in range(90)], "90 different groups in 90 rows"),
+    ],
+)
+@pytest.mark.parametrize("column", ["sex", "sex & place"])
+def test_columns_that_do_not_name_groups_well_are_refused(tmp_path, values, said, column):
+    values = list(values) * 30 if len(values) < 30 else list(values)
+    assert f"group_columns: sex: {said}" in refused(groups(tmp_path, values), group_columns=[column])
+
+
+def test_groups_left_blank_and_few_numbers_are_groups(tmp_path):
+    task = load_task(groups(tmp_path, ["", "1", "2"] * 30), group_columns=["sex"])
+    assert set(task.splits["train"]["group_sex"]) == {"(blank)", "1", "2"}

@@ -17,7 +17,10 @@ from ftlib.data.labels import (
     check_labels,
     choose,
     content_ids,
+    crossed,
     frame,
+    group_names,
+    group_problems,
     has_ids,
     ordered,
     refuse_empty,
@@ -123,6 +126,16 @@ def task_from(
             raise all_of(wrong)
     check_labels(first.where, columns.label, labels, len(known))
     if wrong := unseen({split: (tables[split], list(frames[split]["label"])) for split in frames}, labels):
+        raise all_of(wrong)
+    where = ", ".join(table.where for table in tables.values())
+    singles = dict.fromkeys(part for group in columns.groups for part in crossed(group, first.columns))
+    if wrong := [
+        problem
+        for part in singles
+        for problem in group_problems(
+            where, part, [value for table in tables.values() for value in group_names(table, part)]
+        )
+    ]:
         raise all_of(wrong)
     words = words_for(name, labels, label_words)
 

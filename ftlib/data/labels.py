@@ -318,8 +318,8 @@ def choose(
     # A column may hold a + in its own name.
     parts = (chosen.text,) if chosen.text in common else chosen.parts
     asked = [("text_column", part) for part in parts] + [("label_column", label)]
-    crossed = [part for name in chosen.groups for part in _crossed(name, first.columns)]
-    for field, name in [*asked, *(("group_columns", part) for part in dict.fromkeys(crossed))]:
+    parts_of_groups = [part for name in chosen.groups for part in crossed(name, first.columns)]
+    for field, name in [*asked, *(("group_columns", part) for part in dict.fromkeys(parts_of_groups))]:
         without = [table for table in tables.values() if name and name not in table.columns]
         if without:
             where = ", ".join(table.where for table in without)
@@ -413,7 +413,7 @@ def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:
     problems += wrong
     data: dict[str, Any] = {"text": texts, "label": labels}
     for name in columns.groups:
-        named = [_names(table, part, BLANK_GROUP) for part in _crossed(name, table.columns)]
+        named = [_names(table, part, BLANK_GROUP) for part in crossed(name, table.columns)]
         # Names are as many as rows unless some are wrong, and then nothing is returned.
         data[f"group_{name}"] = [_together(row) for row in zip(*(names for names, _ in named), strict=False)]
         problems += [line for _, wrong in named for line in wrong]
@@ -426,13 +426,18 @@ def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, **data}, dtype="str")
 
 
-def _crossed(name: str, columns: Sequence[str]) -> list[str]:
+def crossed(name: str, columns: Sequence[str]) -> list[str]:
     """The columns that a name of groups stands for: "sex & age" for two, unless a column is called so.
 
-    >>> _crossed("sex & age", ["sex", "age"]), _crossed("R&D", ["R&D"])
+    >>> crossed("sex & age", ["sex", "age"]), crossed("R&D", ["R&D"])
     (['sex', 'age'], ['R&D'])
     """
     return [name] if name in columns else [part.strip() for part in name.split("&")]
+
+
+def group_names(table: Table, column: str) -> list[str]:
+    """The groups that a column names, as they stand in a split."""
+    return _names(table, column, BLANK_GROUP)[0]
 
 
 def _together(names: Sequence[str]) -> str:
@@ -486,6 +491,56 @@ def _names(table: Table, column: str, blank: str) -> tuple[list[str], list[str]]
         if not names[-1]:
             problems.append(f"{table.at(row)}: {column} is blank")
     return names, problems
+
+
+MISSING_WORDS = frozenset(
+    ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", "missing", "not available", "<na>", "undefined")
+)
+"""What people and programs write, in lower case, where they know nothing."""
+
+MOST_NUMBERS = 20
+"""Different numbers that name groups, at most; more are a quantity."""
+
+
+def group_problems(where: str, name: str, groups: Sequence[str]) -> list[str]:
+    """What is wrong with the groups that a column names: two spellings of one, words for nothing, a quantity.
+
+    >>> group_problems("x.csv", "sex", ["f", "F", "m"])
+    ["x.csv: group_columns: sex: 'F' (1 row) and 'f' (1 row) differ in case or space only; write the group one way"]
+    """
+    counts = Counter(groups)
+    found = []
+    spelled: dict[str, list[str]] = {}
+    for group in sorted(counts):
+        spelled.setdefault(" ".join(group.casefold().split()), []).append(group)
+    found += [
+        f"{_counted(same, counts)} differ in case or space only; write the group one way"
+        for same in spelled.values()
+        if len(same) > 1
+    ]
+    if missing := [group for group in sorted(counts) if group.casefold() in MISSING_WORDS]:
+        found.append(
+            f"{_counted(missing, counts)} would be a group of its own and reads as a missing value; leave the cell "
+            "empty where nothing is known, or call the group by a full name"
+        )
+    named = [group for group in counts if group != BLANK_GROUP and group.casefold() not in MISSING_WORDS]
+    numbers = [value for value in map(_number, named) if value is not None]
+    if len(numbers) > MOST_NUMBERS and len(numbers) >= 0.9 * len(named):
+        found.append(
+            f"{len(numbers)} different numbers, {min(numbers):g} to {max(numbers):g}, in {len(groups)} rows are a "
+            'quantity and not groups; write ranges, such as "18 to 29", into a column of their own'
+        )
+    elif len(groups) >= _FEW_ROWS and len(named) * 2 > len(groups):
+        found.append(f"{len(named)} different groups in {len(groups)} rows; name a column with fewer")
+    return [f"{where}: group_columns: {name}: {problem}" for problem in found]
+
+
+def _number(text: str) -> float | None:
+    """The number that a text is, in any of the usual spellings."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def has_ids(table: Table) -> bool:
