@@ -17,10 +17,15 @@ from ftlib.data.labels import (
     check_labels,
     choose,
     content_ids,
+    crossed,
     frame,
+    group_names,
+    group_problems,
     has_ids,
     ordered,
     refuse_empty,
+    same_numbers,
+    several_labels,
     unseen,
     words_for,
 )
@@ -55,6 +60,8 @@ class Asked(TypedDict, total=False):
     """Column that holds the label. Empty: guessed."""
     group_columns: Sequence[str]
     """Columns that name groups."""
+    quoting: str
+    """"none": quotation marks of a CSV or TSV are part of the text. Empty: they enclose fields."""
 
 
 def load(name: str, **asked: Unpack[Asked]) -> Task:
@@ -67,7 +74,18 @@ def load(name: str, **asked: Unpack[Asked]) -> Task:
         FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line and what was found.
     """
     path = Path(name.removeprefix("file:"))
-    tables = {split: read_rows(file) for split, file in split_files(path).items()}
+    quoting = asked.pop("quoting", "")
+    tables: dict[str, Table] = {}
+    wrong: list[FtlibError] = []
+    for split, file in split_files(path).items():
+        try:
+            tables[split] = read_rows(file, quoting=quoting)
+        except FtlibError as error:
+            wrong.append(error)
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else several([problem for error in wrong for problem in error.problems])
+    if joined := sum(len(table.joined) for table in tables.values()):
+        asked["stated"] = {"rows of several lines": joined}
     return task_from(name, tables, source=str(path), **asked)
 
 
@@ -99,8 +117,25 @@ def task_from(
     first = tables.get("train") or tables["all"]
     known = frames.get("train", frames.get("all"))
     labels = ordered(known["label"])
+    if not (label_words and set(label_words) == set(labels)):
+        # Words for exactly these labels say that each is meant to be a class of its own.
+        everywhere = [label for rows in frames.values() for label in rows["label"]]
+        where = ", ".join(table.where for table in tables.values())
+        joined = several_labels(where, columns.label, everywhere)
+        if wrong := [joined] * bool(joined) + same_numbers(where, columns.label, everywhere):
+            raise all_of(wrong)
     check_labels(first.where, columns.label, labels, len(known))
     if wrong := unseen({split: (tables[split], list(frames[split]["label"])) for split in frames}, labels):
+        raise all_of(wrong)
+    where = ", ".join(table.where for table in tables.values())
+    singles = dict.fromkeys(part for group in columns.groups for part in crossed(group, first.columns))
+    if wrong := [
+        problem
+        for part in singles
+        for problem in group_problems(
+            where, part, [value for table in tables.values() for value in group_names(table, part)]
+        )
+    ]:
         raise all_of(wrong)
     words = words_for(name, labels, label_words)
 

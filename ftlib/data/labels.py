@@ -5,6 +5,7 @@ split.
 """
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,10 @@ def label_values(table: Table, name: str) -> tuple[list[str], list[str]]:
         problems.append(f"{table.where}: labels ({name}) of mixed types: {said}; write them all the same way")
     elif kinds.keys() - _LABEL_KINDS:
         row = next(iter(kinds.values()))
-        problems.append(f"{table.at(row)}: the label ({name}) is {_short(values[row])}; a label is a name or a number")
+        said = f"{table.at(row)}: the label ({name}) is {_short(values[row])}; a label is a name or a number"
+        if kinds.keys() & {"list", "tuple", "dict"}:
+            said += f"; {_lists(values)}"
+        problems.append(said)
     if problems:
         return [], problems
     labels = [_label(value) for value in values]
@@ -118,6 +122,93 @@ def check_labels(where: str, name: str, labels: Sequence[str], rows: int) -> Non
             f"{where}: {name} has {len(labels)} different values in {rows} rows and does not look like a label column; "
             'say which is: label_column = "..."'
         )
+
+
+ONE_LABEL = "one label per text is needed; make one study per label"
+
+_SURE_MARKS = (",", ";", "|")
+"""What stands between labels where a cell has several, and seldom inside one."""
+
+_OTHER_MARKS = ("/", "&", "+", " and ", "-", "_", " ")
+"""What stands inside labels, too: it counts only where every part is a label by itself."""
+
+
+def _lists(values: Sequence[Any]) -> str:
+    """What is said of a column whose values are lists."""
+    lists = [value for value in values if isinstance(value, list | tuple | dict)]
+    longer = [value for value in lists if len(value) > 1]
+    if not longer:
+        return f"{len(lists)} of {len(values)} rows hold a list of one label or none; write the label itself"
+    return (
+        f"these look like several labels per text ({_short(longer[0])}; {len(longer)} of {len(values)} rows hold more "
+        f"than one): {ONE_LABEL}"
+    )
+
+
+def several_labels(where: str, name: str, labels: Sequence[str]) -> str:
+    """What is said where cells hold several labels each, such as "joy,anger"; empty where they hold one.
+
+    >>> several_labels("x.csv", "label", ["joy", "anger", "joy,anger"])[:70]
+    'x.csv: label: these look like several labels per text (joy,anger = joy'
+    >>> several_labels("x.csv", "label", ["Sci/Tech", "World", "Rock, Pop"])
+    ''
+    """
+    counts = Counter(labels)
+    parts = {label: found for label in counts if (found := _parts(label, counts))}
+    if not parts:
+        return ""
+    rows = sum(counts[label] for label in parts)
+    shown = max(parts, key=lambda label: (len(parts[label]) > 1, counts[label]))
+    words = ", ".join(f"{json.dumps(label, ensure_ascii=False)} = ..." for label in list(ordered(counts))[:2])
+    return (
+        f"{where}: {name}: these look like several labels per text ({shown} = {' + '.join(parts[shown])}; {rows} of "
+        f"{len(labels)} rows): {ONE_LABEL}; where each is a class of its own, say so by label_words for all "
+        f"{len(counts)} ({words}, ...)"
+    )
+
+
+def _parts(label: str, counts: Mapping[str, int]) -> list[str]:
+    """The labels that a label is made of; empty where it is one."""
+    if len(label) > 2 and label[0] + label[-1] in ("[]", "()", "{}"):
+        inside = [part.strip().strip("'\"").strip() for part in re.split(r"[,;|]|(?<=['\"])\s+(?=['\"])", label[1:-1])]
+        bare = label[1:-1].strip()
+        if all(inside) and (len(inside) > 1 or bare[:1] in "'\"" or inside[0] in counts):
+            return inside
+    for marks, sure in ((_SURE_MARKS, True), (_OTHER_MARKS, False)):
+        for mark in marks:
+            parts = [part.strip() for part in label.split(mark)]
+            if len(parts) < 2 or not all(parts):
+                continue
+            if all(part in counts or (sure and _in_others(part, label, mark, counts)) for part in parts):
+                return parts
+    return []
+
+
+def _in_others(part: str, label: str, mark: str, counts: Mapping[str, int]) -> bool:
+    """Whether a part of a label is a part of another label, too."""
+    return any(part in [piece.strip() for piece in other.split(mark)] for other in counts if other != label)
+
+
+def same_numbers(where: str, name: str, labels: Sequence[str]) -> list[str]:
+    """What is said of labels that are one number written in several ways, such as "0" and "0.0".
+
+    >>> same_numbers("x.csv", "label", ["0", "0.0", "1", "0"])
+    ["x.csv: label: '0' (2 rows) and '0.0' (1 row) are the same number; write it one way"]
+    """
+    counts = Counter(labels)
+    same: dict[float, list[str]] = {}
+    for label in counts:
+        if (value := number(label)) is not None:
+            same.setdefault(value, []).append(label)
+    return [
+        f"{where}: {name}: {_counted(found, counts)} are the same number; write it one way"
+        for found in same.values()
+        if len(found) > 1
+    ]
+
+
+def _counted(names: Iterable[str], counts: Mapping[str, int]) -> str:
+    return " and ".join(f"{name!r} ({counts[name]} row{'s' * (counts[name] != 1)})" for name in names)
 
 
 def unseen(tables: Mapping[str, tuple[Table, Sequence[str]]], known: Iterable[str]) -> list[str]:
@@ -215,14 +306,20 @@ def choose(
     problems: list[str] = []
     text = text_column or _guess(tables, common, "text_column", _text_candidates(common, label_column), problems)
     usual = [name for name in common if _plain(name) in LABEL_NAMES]
-    label = label_column or _guess(tables, common, "label_column", usual, problems)
+    if label_column or usual:
+        label = label_column or _guess(tables, common, "label_column", usual, problems)
+    elif marks := [name for name in common if name != text and _is_mark(tables, name)]:
+        label = ""
+        problems.append(_mark_columns(tables, common, marks))
+    else:
+        label = _guess(tables, common, "label_column", usual, problems)
     guessed = tuple(name for name, asked in (("text_column", text_column), ("label_column", label_column)) if not asked)
     chosen = Columns(text, label, tuple(group_columns), guessed)
     # A column may hold a + in its own name.
     parts = (chosen.text,) if chosen.text in common else chosen.parts
     asked = [("text_column", part) for part in parts] + [("label_column", label)]
-    crossed = [part for name in chosen.groups for part in _crossed(name, first.columns)]
-    for field, name in [*asked, *(("group_columns", part) for part in dict.fromkeys(crossed))]:
+    parts_of_groups = [part for name in chosen.groups for part in crossed(name, first.columns)]
+    for field, name in [*asked, *(("group_columns", part) for part in dict.fromkeys(parts_of_groups))]:
         without = [table for table in tables.values() if name and name not in table.columns]
         if without:
             where = ", ".join(table.where for table in without)
@@ -232,6 +329,32 @@ def choose(
     if problems:
         raise all_of(problems)
     return chosen
+
+
+_MARKS = ({"0", "1"}, {"false", "true"}, {"no", "yes"})
+
+
+def _is_mark(tables: Mapping[str, Table], name: str) -> bool:
+    """Whether a column only says yes or no, such as one of a label that a text has or has not."""
+    values = {
+        _label(value).casefold() if isinstance(value, str | int | float) else ""
+        for table in tables.values()
+        for value in table.column(name)
+    }
+    values = {str(int(float(value))) if number(value) in (0.0, 1.0) else value for value in values}
+    return any(values <= marks for marks in _MARKS)
+
+
+def _mark_columns(tables: Mapping[str, Table], common: Sequence[str], marks: Sequence[str]) -> str:
+    where = ", ".join(table.where for table in tables.values())
+    settings = " or ".join(f'label_column = "{name}"' for name in marks)
+    said = f"{where}: label_column: no column has a usual name; columns: {', '.join(common)}; "
+    if len(marks) == 1:
+        return f"{said}say which: {settings}"
+    return (
+        f"{said}{', '.join(marks)} hold only yes or no (0 and 1): these look like several labels per text, one column "
+        f"per label. One label per text is needed; make one study per column: {settings}"
+    )
 
 
 def _plain(name: str) -> str:
@@ -290,7 +413,7 @@ def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:
     problems += wrong
     data: dict[str, Any] = {"text": texts, "label": labels}
     for name in columns.groups:
-        named = [_names(table, part, BLANK_GROUP) for part in _crossed(name, table.columns)]
+        named = [_names(table, part, BLANK_GROUP) for part in crossed(name, table.columns)]
         # Names are as many as rows unless some are wrong, and then nothing is returned.
         data[f"group_{name}"] = [_together(row) for row in zip(*(names for names, _ in named), strict=False)]
         problems += [line for _, wrong in named for line in wrong]
@@ -303,13 +426,18 @@ def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, **data}, dtype="str")
 
 
-def _crossed(name: str, columns: Sequence[str]) -> list[str]:
+def crossed(name: str, columns: Sequence[str]) -> list[str]:
     """The columns that a name of groups stands for: "sex & age" for two, unless a column is called so.
 
-    >>> _crossed("sex & age", ["sex", "age"]), _crossed("R&D", ["R&D"])
+    >>> crossed("sex & age", ["sex", "age"]), crossed("R&D", ["R&D"])
     (['sex', 'age'], ['R&D'])
     """
     return [name] if name in columns else [part.strip() for part in name.split("&")]
+
+
+def group_names(table: Table, column: str) -> list[str]:
+    """The groups that a column names, as they stand in a split."""
+    return _names(table, column, BLANK_GROUP)[0]
 
 
 def _together(names: Sequence[str]) -> str:
@@ -363,6 +491,56 @@ def _names(table: Table, column: str, blank: str) -> tuple[list[str], list[str]]
         if not names[-1]:
             problems.append(f"{table.at(row)}: {column} is blank")
     return names, problems
+
+
+MISSING_WORDS = frozenset(
+    ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "--", "?", "missing", "not available", "<na>", "undefined")
+)
+"""What people and programs write, in lower case, where they know nothing."""
+
+MOST_NUMBERS = 20
+"""Different numbers that name groups, at most; more are a quantity."""
+
+
+def group_problems(where: str, name: str, groups: Sequence[str]) -> list[str]:
+    """What is wrong with the groups that a column names: two spellings of one, words for nothing, a quantity.
+
+    >>> group_problems("x.csv", "sex", ["f", "F", "m"])
+    ["x.csv: group_columns: sex: 'F' (1 row) and 'f' (1 row) differ in case or space only; write the group one way"]
+    """
+    counts = Counter(groups)
+    found = []
+    spelled: dict[str, list[str]] = {}
+    for group in sorted(counts):
+        spelled.setdefault(" ".join(group.casefold().split()), []).append(group)
+    found += [
+        f"{_counted(same, counts)} differ in case or space only; write the group one way"
+        for same in spelled.values()
+        if len(same) > 1
+    ]
+    if missing := [group for group in sorted(counts) if group.casefold() in MISSING_WORDS]:
+        found.append(
+            f"{_counted(missing, counts)} would be a group of its own and reads as a missing value; leave the cell "
+            "empty where nothing is known, or call the group by a full name"
+        )
+    named = [group for group in counts if group != BLANK_GROUP and group.casefold() not in MISSING_WORDS]
+    numbers = [value for value in map(_number, named) if value is not None]
+    if len(numbers) > MOST_NUMBERS and len(numbers) >= 0.9 * len(named):
+        found.append(
+            f"{len(numbers)} different numbers, {min(numbers):g} to {max(numbers):g}, in {len(groups)} rows are a "
+            'quantity and not groups; write ranges, such as "18 to 29", into a column of their own'
+        )
+    elif len(groups) >= _FEW_ROWS and len(named) * 2 > len(groups):
+        found.append(f"{len(named)} different groups in {len(groups)} rows; name a column with fewer")
+    return [f"{where}: group_columns: {name}: {problem}" for problem in found]
+
+
+def _number(text: str) -> float | None:
+    """The number that a text is, in any of the usual spellings."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def has_ids(table: Table) -> bool:

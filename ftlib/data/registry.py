@@ -67,6 +67,7 @@ def load_task(
     label_column: str = "",
     label_words: Mapping[str, str] | None = None,
     group_columns: tuple[str, ...] | list[str] = (),
+    quoting: str = "",
 ) -> Task:
     """Read a task by name: a bundled one, `file:PATH`, or `hub:ID[@revision]`.
 
@@ -76,6 +77,8 @@ def load_task(
         label_column: Column that holds the label. Empty: guessed.
         label_words: What each label means, in words.
         group_columns: Columns that name groups.
+        quoting: "none": quotation marks of a CSV or TSV are part of the text, and every line is one row. Empty: they
+            enclose fields.
 
     Raises:
         FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line, what was found. Or a
@@ -84,6 +87,8 @@ def load_task(
     columns = {"text_column": text_column, "label_column": label_column}
     asked = {**columns, "label_words": label_words, "group_columns": group_columns}
     kind = KINDS[kind_of(name)]
+    if quoting and not (name.startswith("file:") and kind.has_labels):
+        raise FtlibError(f"{name}: quoting is for file: tasks with a table; leave it out")
     if name.startswith("file:"):
         load = kind.function("read")
     elif name.startswith("hub:"):
@@ -93,7 +98,8 @@ def load_task(
     else:
         raise unknown("task", name, TASKS)
     if kind.has_labels:
-        return load(name, label_words=dict(label_words or {}), **columns, group_columns=tuple(group_columns))
+        more = {"quoting": quoting} if quoting else {}
+        return load(name, label_words=dict(label_words or {}), **columns, group_columns=tuple(group_columns), **more)
     if given := [field for field, value in asked.items() if value]:
         raise FtlibError(
             f"{name}: is text to be modelled, without columns, labels or groups; leave out {' and '.join(given)}"

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import re
+import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,9 @@ from ftlib.core.errors import FtlibError
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 MOST_REPORTED = 5
+
+_MOST_LINES = 100
+"""Places named in one message."""
 
 _FIELD_LIMIT = 2**31 - 1
 
@@ -28,6 +34,8 @@ class Table:
     columns: tuple[str, ...]
     column: Callable[[str], list[Any]]
     """All values of one column; MISSING where a row lacks it."""
+    joined: Sequence[int] = ()
+    """The places of rows that take several lines of the file, as fields in quotes may."""
 
     def at(self, row: int) -> str:
         """A row's place in words, e.g. "train.csv line 7"."""
@@ -63,14 +71,16 @@ def all_of(problems: Iterable[str]) -> FtlibError:
     return FtlibError("\n  ".join([f"{len(problems)} problems:", *shown]), shown)
 
 
-def read_rows(path: Path, where: str = "") -> Table:
+def read_rows(path: Path, where: str = "", quoting: str = "") -> Table:
     """Read one file strictly; its suffix says the format.
 
     Args:
         where: What to call it in errors; its name where empty.
+        quoting: "none": quotation marks of a CSV or TSV are part of the text, and every line is one row. Empty: they
+            enclose fields (RFC 4180).
 
     Raises:
-        FtlibError: Not UTF-8, ragged, malformed or empty; all problems of the file, up to five.
+        FtlibError: Not UTF-8, ragged, malformed or empty; or quotation marks would make one row of several.
     """
     where = where or path.name
     suffix = path.suffix.lower()
@@ -78,6 +88,8 @@ def read_rows(path: Path, where: str = "") -> Table:
         raise FtlibError(
             f"{where}: found {suffix or 'no suffix'!r}; allowed: {', '.join(SUFFIXES)}; text to be modelled: .txt"
         )
+    if quoting not in ("", "none"):
+        raise FtlibError(f'quoting: found {quoting!r}; allowed: "none", or empty')
     if suffix == ".parquet":
         return _parquet(path, where)
     text = decoded(path, where)
@@ -85,7 +97,27 @@ def read_rows(path: Path, where: str = "") -> Table:
         raise FtlibError(f"{where}: the file is empty")
     if suffix in (".jsonl", ".ndjson"):
         return _jsonl(text, where)
-    return _delimited(text, where, "\t" if suffix == ".tsv" else ",")
+    delimiter = "\t" if suffix == ".tsv" else ","
+    return _lines(text, where, delimiter) if quoting else _delimited(text, where, delimiter, path)
+
+
+def unquoted(path: str | Path) -> Path:
+    """Write a CSV or TSV in which nothing is quoted as JSONL beside it, every line one row; gives the new file.
+
+    Raises:
+        FtlibError: Some line has more or fewer fields than the header, or the new file is there already.
+    """
+    path = Path(path)
+    table = read_rows(path, quoting="none")
+    new = path.with_suffix(".jsonl")
+    columns = [table.column(name) for name in table.columns]
+    rows = [dict(zip(table.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+    try:
+        with new.open("x", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    except FileExistsError:
+        raise FtlibError(f"{new}: is there already; move it away first") from None
+    return new
 
 
 def decoded(path: Path, where: str) -> str:
@@ -114,45 +146,188 @@ def decoded(path: Path, where: str) -> str:
     return text
 
 
-def _delimited(text: str, where: str, delimiter: str) -> Table:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _lines(text: str, where: str, delimiter: str) -> Table:
+    """A file in which quotation marks are as any other character: a line is a row."""
     rows: list[list[str]] = []
     lines: list[int] = []
     problems: list[str] = []
+    header: list[str] = []
+    for line, said in enumerate(_physical(text), 1):
+        if not said:
+            continue
+        row = said.split(delimiter)
+        if not header:
+            header = [name.strip() for name in row]
+        elif len(row) == len(header):
+            rows.append(row)
+            lines.append(line)
+        else:
+            problems.append(f"{where} line {line} has {_count(len(row))}, the header has {len(header)}")
+    return _table(where, delimiter, header, rows, lines, problems)
+
+
+def _physical(text: str) -> list[str]:
+    """The lines of a file, whatever ends them; not splitlines(), which also ends one at U+2028."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _delimited(text: str, where: str, delimiter: str, path: Path) -> Table:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    spans: list[tuple[int, int, int]] = []  # The place in rows, the first and the last line.
+    problems: list[str] = []
+    broken = ""
     header: list[str] | None = None
     limit = csv.field_size_limit(_FIELD_LIMIT)  # One limit for the whole process: put back below.
     start = 1
     try:
-        for row in reader:
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                break
+            except csv.Error as error:  # The reader goes on with the next line.
+                broken = broken or str(error)
+                start = reader.line_num + 1
+                continue
             line, start = start, reader.line_num + 1
             if not row:
                 continue
             if header is None:
                 header = [name.strip() for name in row]
             elif len(row) == len(header):
+                if reader.line_num > line:
+                    spans.append((len(rows), line, reader.line_num))
                 rows.append(row)
                 lines.append(line)
             else:
                 problems.append(f"{where} line {line} has {_count(len(row))}, the header has {len(header)}")
-    except csv.Error as error:
-        problems.append(
-            f"{where} line {start}: {error}; a field that starts with a quote ends with one, "
-            'and a quote inside is doubled ("")'
-        )
+        physical = _physical(text)
+        if broken:
+            problems = [_unbalanced(physical, where, delimiter, broken, path)]
+        elif across := _across(rows, spans, physical, delimiter):
+            problems = [_spanning(across, where, path)]
     finally:
         csv.field_size_limit(limit)
-    problems = _header_problems(header or [], where, delimiter) + problems
+    return _table(where, delimiter, header or [], rows, lines, problems, [first for _, first, _ in spans])
+
+
+def _table(
+    where: str,
+    delimiter: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    lines: Sequence[int],
+    problems: Sequence[str],
+    joined: Sequence[int] = (),
+) -> Table:
+    problems = _header_problems(header, where, delimiter) + list(problems)
     if problems:
         raise all_of(problems)
     if not rows:
         raise FtlibError(f"{where}: has a header and no rows")
-    columns = tuple(header or ())
+    columns = tuple(header)
 
     def column(name: str) -> list[str]:
         place = columns.index(name)
         return [row[place] for row in rows]
 
-    return Table(where, "line", lines, columns, column)
+    return Table(where, "line", lines, columns, column, joined)
+
+
+def _unbalanced(physical: Sequence[str], where: str, delimiter: str, first: str, path: Path) -> str:
+    """What is said of a file whose quotation marks do not balance: all lines that cannot be read by themselves."""
+    found = []
+    for line, said in enumerate(physical, 1):
+        try:
+            next(csv.reader([said], delimiter=delimiter, strict=True), None)
+        except csv.Error:
+            found.append(line)
+    return (
+        f"{where} {_named(found)}: {first}; a field that starts with a quote ends with one, and a quote inside is "
+        f'doubled (""). {_go_on(path)}'
+    )
+
+
+def _across(
+    rows: Sequence[Sequence[str]], spans: Iterable[tuple[int, int, int]], physical: Sequence[str], delimiter: str
+) -> list[tuple[int, int]]:
+    """The first and last lines of rows that look like several rows, which quotation marks have joined.
+
+    A text may have line ends. What it has not is the rest of a row: a tab in a TSV; in a CSV, on a line that has as
+    many fields as the header, a value inside the quotes that is another row's value of that column.
+    """
+    spans = list(spans)
+    if not spans:
+        return []
+    several = {place for place, _, _ in spans}
+    single = [row for place, row in enumerate(rows) if place not in several]
+    # The quotation marks may have swallowed most rows: what stands outside them counts, too.
+    values = [
+        Counter(row[place].strip() for row in [*single, *(rows[at] for at in several)]) for place in range(len(rows[0]))
+    ]
+    least = 2 if len(rows) >= 20 else 1  # A text that stands there once is no value of a column of labels.
+    usual = [{value for value, n in column.items() if value and n >= least} for column in values]
+
+    def holds_a_row(fields: Sequence[str], first: int, last: int) -> bool:
+        return any(fields[place].strip() in usual[place] for place in range(first, last))
+
+    found = []
+    for at, start, end in spans:
+        wide = [place for place, value in enumerate(rows[at]) if re.search("[\r\n]", value)]
+        inside = [rows[at][place] for place in wide]
+        if delimiter == "\t":
+            if any("\t" in value for value in inside):
+                found.append((start, end))
+            continue
+        for line in range(start, end + 1):
+            fields = physical[line - 1].split(delimiter)
+            if len(fields) != len(rows[at]):
+                continue
+            first = wide[0] + 1 if line == start else 0
+            last = wide[-1] if line == end else len(fields)
+            if holds_a_row(fields, first, last):
+                found.append((start, end))
+                break
+    return found
+
+
+def _spanning(found: Sequence[tuple[int, int]], where: str, path: Path) -> str:
+    shown = [f"{first} to {last}" for first, last in found]
+    more = f" and {len(shown) - _MOST_LINES} more" if len(shown) > _MOST_LINES else ""
+    lost = sum(last - first for first, last in found)
+    return (
+        f"{where} lines {', '.join(shown[:_MOST_LINES])}{more}: a quotation mark opens in one row and closes in "
+        f"a later one, so that {lost + len(found)} lines would become {len(found)} "
+        f"row{'s' * (len(found) > 1)}. {_go_on(path)}, or, where those line ends belong to a text, write the file as "
+        ".jsonl"
+    )
+
+
+def _go_on(path: Path) -> str:
+    code = f"from ftlib.data.tabular import unquoted; print(unquoted({json.dumps(str(path), ensure_ascii=False)}))"
+    return (
+        f"Where nothing is quoted in this file, write it as {path.with_suffix('.jsonl').name}: python -c "
+        f'{shlex.quote(code)}; read that instead (or load_task(..., quoting="none"))'
+    )
+
+
+def _named(lines: Sequence[int]) -> str:
+    """Lines in words, neighbours together.
+
+    >>> _named([2]), _named([2, 4, 5, 6, 9])
+    ('line 2', 'lines 2, 4 to 6, 9')
+    """
+    runs: list[list[int]] = []
+    for line in lines:
+        if runs and line == runs[-1][-1] + 1:
+            runs[-1].append(line)
+        else:
+            runs.append([line])
+    shown = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    more = f" and {len(shown) - _MOST_LINES} more" if len(shown) > _MOST_LINES else ""
+    return f"line{'s' * (len(lines) != 1)} {', '.join(shown[:_MOST_LINES])}{more}"
 
 
 def _count(fields: int) -> str:
