@@ -519,7 +519,7 @@ def pareto(chance: Sequence[str], metric: str, members: Sequence[MethodScores]) 
         if len(able) < 2:
             continue
         quality = _tables(able, metric)
-        prices = {one.name: shown_cost(one, cost) for one in able}
+        prices = {one.name: one.cost(cost) for one in able}
         clusters = next(iter(able[0].parts.values())).clusters
         rng = np.random.default_rng(seed_of(*chance, cost))
         surely = pareto_membership(quality, prices, rng, n_replicates=2_000, clusters=clusters)
@@ -528,7 +528,7 @@ def pareto(chance: Sequence[str], metric: str, members: Sequence[MethodScores]) 
                 "name": one.name,
                 "metric": metric,
                 "cost": cost,
-                "cost_value": one.cost(cost),
+                "cost_value": prices[one.name],
                 "value": one.level.value,
                 "on_front": not any(_dominates(other, one, cost, up) for other in able),
                 "probability": surely[one.name],
@@ -764,8 +764,9 @@ def _cost(contest: TaskComparison, cost: str, how: _Cost) -> Figure | None:
             ax,
             how.kind,
             f"{title(units.name(metric))} against {named}",
-            "Filled points: nothing cheaper is as good. The table says how often each would be on that front, were the "
-            f"test {units.noun(metric)}s and seeds drawn again; with few seeds such probabilities are rough.",
+            "Filled points: nothing that is shown to cost less, or as much, is better. The table says how often each "
+            f"would be on the front of costs as measured, were the test {units.noun(metric)}s and seeds drawn again; "
+            "with few seeds such probabilities are rough.",
             ("method", named, units.heading(metric), "on the front"),
             [
                 (
