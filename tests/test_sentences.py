@@ -7,14 +7,16 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from ladders import rising
 from synthetic import Made, write_study
 
 from ftlib import records
 from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
 from ftlib.report import build
-from ftlib.report.sections import comparison, recommendation, runs
+from ftlib.report.sections import comparison, learning_curve, recommendation, runs
 from ftlib.report.sections.comparison import called
+from ftlib.report.sections.learning_curve import LearningCurves
 from ftlib.stats.verdict import MOST_TIMES, compare, realistic
 
 BETTER = re.compile(r"^(.+?) is (better|worse) than (.+?) by ")
@@ -91,6 +93,31 @@ def test_no_sentence_claims_more_than_its_comparison(seed, tmp_path):
         assert all(contest.verdict(a, b) in (None, "same", "undecided") for a in inside for b in higher), line
 
 
+@pytest.mark.parametrize(("seed", "n"), [(0, 30), (1, 60), (2, 120), (3, 600), (4, 2000)])
+def test_no_headline_of_a_few_shot_study_claims_more_than_its_comparisons(seed, n, tmp_path):
+    rng = np.random.default_rng(seed)
+    methods = [str(name) for name in rng.permutation(["probe", "setfit", "full"])[: rng.integers(2, 4)]]
+    made = rising(methods, (1, 8, 64), draws=3, shift=float(rng.normal(0, 1)))
+    study = read_study(write_study(tmp_path / "study", made, labels=("a", "b", "c"), n=n, noise=0.3))
+    (curves,) = learning_curve.learning_curves(list(comparison.task_comparisons(study)), study)
+    assert isinstance(curves, LearningCurves)
+    told = learning_curve.advise(curves)
+    name = re.match(r"Use (\w+)", told.headline)
+    for contest in curves.comparisons:
+        best, *others = contest.top
+        alone = all(contest.verdict(best.name, one.name) == "better" for one in contest.contestants if one is not best)
+        if "it is better than everything else from" in told.headline:
+            assert alone and called(best) == name[1], told.headline
+    if told.headline.startswith("No winner yet"):
+        assert all(len(contest.top) > 1 for contest in curves.comparisons)
+    for contest in curves.comparisons:
+        if name and "nothing is shown better" in told.headline:
+            assert name[1] in {one.line for one in contest.top}
+    open_ = runs.Unfinished("Not finished: 1 of 9 methods have run", "Finish the study first.")
+    told = learning_curve.advise(curves, unfinished=open_)
+    assert told.headline.startswith("Not finished: 1 of 9 methods have run. So far ") and "Use " not in told.headline
+
+
 def test_a_lead_that_the_correction_leaves_open_is_no_win(tmp_path):
     made = [Made("majority", -2.0), Made("tfidf", 1.2), Made("probe", 0.1), Made("zero_shot", -0.2, as_before=True)]
     for n in (24, 30, 40, 60):
@@ -154,6 +181,12 @@ def test_a_failed_run_keeps_the_study_open(tmp_path):
     told = runs.unfinished(read_study(study), "pydocs")
     assert told.headline == "Not finished: 3 of 4 methods of pydocs have all their runs"
     assert "lora (1 of 3 runs failed)" in told.detail
+
+
+def test_that_a_run_diverged_is_a_result(tmp_path):
+    made = [Made("majority", -2.0), Made("tfidf", 0.0), Made("zero_shot", 0.0, as_before=True)]
+    made.append(Made("lora", 0.0, status="diverged", reason="the loss became nan"))
+    assert runs.unfinished(read_study(write_study(tmp_path / "study", made, n=100)), "pydocs") is None
 
 
 def test_the_expected_loss_stands_before_the_worst_case(tmp_path):

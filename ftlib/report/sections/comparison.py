@@ -85,7 +85,7 @@ class MethodScores(NamedTuple):
     @property
     def one_label(self) -> str:
         """The label that it gave every example in every run, though none is its by design: it has learned nothing."""
-        if self.group is None or self.group.constant:
+        if self.group is not None and self.group.constant:
             return ""
         given = {
             part.labels[code]

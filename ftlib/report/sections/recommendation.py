@@ -310,7 +310,7 @@ def _choose_today(contest: TaskComparison, best: MethodScores, among: list[Metho
     if cheap is best:
         return [f"If you must choose today, choose {called(cheap)}: it leads and is also the cheapest of these."]
     seconds = [format.seconds(one.cost("train_seconds")) for one in (cheap, best)]
-    time = f"{seconds[0]} of training against {seconds[1]}"
+    time = f"{seconds[0]} of training against {seconds[1]}" if cheap.group else "no training"
     start = f"If you must choose today, the cheapest of these is {called(cheap)} ({time})"
     duel = contest.duel(best.name, cheap.name)
     if duel is None:

@@ -138,12 +138,15 @@ class Unfinished(NamedTuple):
 
 
 def unfinished(study: Study, task: str) -> Unfinished | None:
-    """What a task lacks; None where every run that the suite asks for has given a result."""
+    """What a task lacks; None where every run that the suite asks for has given a result.
+
+    That a run diverged is a result: running it again would give the same.
+    """
     cells: dict[str, tuple[str, list[str]]] = {}
     begun = set()
     for group in study.groups:
         if group.task == task:
-            failed = len(group.runs) - len(group.ok)
+            failed = sum(not run.ok and run.record.status != "diverged" for run in group.runs)
             said = [f"{failed} of {format.plural(len(group.runs), 'run')} failed"] if failed else []
             cells[_cell(group.runs[0].resolved)] = (group.name, said)
             begun |= {_cell(group.runs[0].resolved)} if group.ok else set()
