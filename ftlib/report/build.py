@@ -99,10 +99,12 @@ class Reading:
             limits = runs.collapse_sentences(self.collapses, top.task, top.metric)
             if id(top) in tuned:
                 limits += tuning.warnings(tuned[id(top)])
+            lacking = runs.unfinished(self.study, top.task)
+            caution = recommendation.cautions(self.study, top)
             if isinstance(one, LearningCurves):
-                found.append(learning_curve.advise(one, limits))
+                found.append(learning_curve.advise(one, limits, lacking, caution))
             else:
-                told = recommendation.advise(one, self.forgotten_by(top))
+                told = recommendation.advise(one, self.forgotten_by(top), lacking, caution)
                 limits = [*recommendation.sentences(one), *limits]
                 found.append(told._replace(limits=(*told.limits, *limits)))
         return found

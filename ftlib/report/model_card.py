@@ -24,6 +24,7 @@ from ftlib.data.registry import kind_of
 from ftlib.data.task import read_card
 from ftlib.metrics.registry import METRICS
 from ftlib.records import RunRecord, flat, read_record, records_of
+from ftlib.report.sections.runs import problems
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -135,6 +136,8 @@ def data_section(record: RunRecord) -> list[str]:
         lines += ["", f"Licence: {inert(came['licence'])}."]
     if came.get("caution"):
         lines += ["", f"Caution: {inert(came['caution'])}"]
+    if found := problems(record.provenance):
+        lines += ["", "What its audit found wrong:", "", *(f"- {inert(line)}" for line in found)]
     # The cards of bundled data are ours, so their Markdown stands as it is.
     if found := _OF_DATA.findall(read_card(task)):
         return lines + [line for name, said in found for line in ("", f"### {name} (data)", "", said.strip())]

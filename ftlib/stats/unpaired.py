@@ -11,7 +11,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.stats.paired import Difference
 from ftlib.stats.power import MOST_SEEDS
 from ftlib.stats.variance import Array, check_alpha
-from ftlib.stats.verdict import Comparison, Forecast, Voice, in_words
+from ftlib.stats.verdict import MOST_TIMES, Comparison, Forecast, Voice, in_words, realistic
 
 
 def compare_unpaired(
@@ -134,4 +134,7 @@ def _what_would_decide(found: Difference, variances: tuple[float, float], sizes:
     if not (settled >= 0.8).any():
         return Forecast(None, None, "no affordable number of runs would decide a difference this near to what matters")
     runs = int(more[np.argmax(settled >= 0.8)])
+    if not realistic(runs, max(sizes)):
+        words = f"no realistic number of runs (up to {MOST_TIMES} times what there is) would decide"
+        return Forecast(None, runs, words)
     return Forecast(None, runs, f"about {runs} more run{'s' * (runs > 1)} of each would decide")

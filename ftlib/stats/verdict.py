@@ -135,24 +135,51 @@ def _what_would_decide(found: Difference, n_comparisons: int, noun: str) -> Fore
     seeds = None if found.n_seeds == 1 else seeds_needed(found.value, found.n_draws, chance, **plan)
     more_examples = examples and max(1, round((examples - found.n_draws) * found.n_examples / found.n_draws))
     more_seeds = seeds and max(1, seeds - found.n_seeds)
-    words_examples = f"{_about(more_examples)} more {noun}{'s' * (more_examples > 1)}" if more_examples else ""
-    words_seeds = f"{more_seeds} more seed{'s' * (more_seeds > 1)}" if more_seeds else ""
-    if more_examples and more_seeds:
-        return Forecast(more_examples, more_seeds, f"about {words_examples} or {words_seeds} would decide")
-    if more_examples and found.n_seeds == 1:
-        return Forecast(more_examples, None, f"about {words_examples} would decide")
-    if more_examples:
-        return Forecast(more_examples, None, f"about {words_examples} would decide; more seeds alone would not")
-    if more_seeds:
-        return Forecast(None, more_seeds, f"about {words_seeds} would decide; more {noun}s alone would not")
-    for times in (2, 3, 5, 10, 30, 100) if found.n_seeds > 1 else ():
+    # What nobody can do is no advice: the numbers are kept, the sentence does not offer them.
+    few_examples = realistic(more_examples, found.n_examples)
+    few_seeds = realistic(more_seeds, found.n_seeds)
+    words_examples = f"{_about(more_examples)} more {noun}{'s' * (more_examples > 1)}" if few_examples else ""
+    words_seeds = f"{more_seeds} more seed{'s' * (more_seeds > 1)}" if few_seeds else ""
+    if few_examples and few_seeds:
+        # Seeds cost computing, examples cost people who label them: the cheaper comes first.
+        words = f"about {words_seeds} or {words_examples} would decide"
+    elif few_examples and found.n_seeds == 1:
+        words = f"about {words_examples} would decide"
+    elif few_examples:
+        words = f"about {words_examples} would decide; {_alone(more_seeds, 'seed')}"
+    elif few_seeds:
+        words = f"about {words_seeds} would decide; {_alone(more_examples, noun)}"
+    else:
+        words = _both(found, chance, noun, plan)
+    return Forecast(more_examples, more_seeds, words)
+
+
+def _both(found: Difference, chance: DifferenceVariance, noun: str, plan: dict[str, Any]) -> str:
+    """What would decide where neither examples nor seeds alone would, in words."""
+    for times in (2, 3, 5, 10) if found.n_seeds > 1 else ():
         if power_of(found.value, times * found.n_draws, times * found.n_seeds, chance, **plan).settled >= 0.8:
             extra = _about((times - 1) * found.n_examples)
             both = f"about {extra} more {noun}s together with {(times - 1) * found.n_seeds} more seeds would decide"
-            return Forecast(None, None, f"{both}; either alone would not")
-    return Forecast(
-        None, None, f"no affordable number of {noun}s or seeds would decide a difference this near to what matters"
-    )
+            return f"{both}; no realistic number of either alone would"
+    return f"no realistic number of {noun}s or seeds (up to {MOST_TIMES} times what there is) would decide"
+
+
+def _alone(more: int | None, noun: str) -> str:
+    """That adding one of the two only would not decide: never, or not in a number that anyone can add."""
+    return f"no realistic number of {noun}s alone would" if more else f"more {noun}s alone would not"
+
+
+MOST_TIMES = 10
+"""How many times what there is can still be added."""
+
+
+def realistic(more: int | None, there: int) -> bool:
+    """Whether a person could add so many to what there is.
+
+    >>> realistic(230, 24), realistic(3_000_000, 1200), realistic(None, 24)
+    (True, False, False)
+    """
+    return bool(more) and more <= MOST_TIMES * there
 
 
 def _about(number: int) -> str:

@@ -73,14 +73,16 @@ def cost_quality(
     label: str,
     on_front: Sequence[bool],
     cost_label: str = "training time, seconds",
+    least: float = 0.1,
 ) -> "Axes":
     """Quality against cost, each method a point; filled points may be on the front of best trade-offs.
 
-    `seconds`: (n,) cost; values below 0.1 are drawn at 0.1, since the axis is logarithmic where costs differ 20-fold.
-    `on_front`: (n,) whether nothing cheaper is as good.
+    `seconds`: (n,) cost; values below `least` are drawn there, since the axis is logarithmic where costs differ
+    20-fold.
+    `on_front`: (n,) whether nothing cheaper is as good, with costs as they are drawn.
     """
     values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
-    cost = np.maximum(np.asarray(seconds, dtype=float), 0.1)
+    cost = np.maximum(np.asarray(seconds, dtype=float), least)
     order = np.argsort(cost, kind="stable")
     front = [i for i in order if on_front[i]]
     if len(front) > 1:
@@ -100,7 +102,11 @@ def cost_quality(
             zorder=3,
             label=shorten(names[i]),
         )
-    if cost.max() > 20 * cost.min():
+    if not cost.min() and cost.max() > 0:
+        # Nothing has no place on a logarithmic axis: it stands left of the least that is something.
+        ax.set_xscale("symlog", linthresh=cost[cost > 0].min())
+        ax.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
+    elif cost.max() > 20 * cost.min():
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
     ax.set_xlabel(cost_label)

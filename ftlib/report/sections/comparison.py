@@ -41,6 +41,7 @@ from ftlib.stats.linearize import label_values
 from ftlib.stats.multiple import Place, ranking
 from ftlib.stats.power import DifferenceVariance, power_of
 from ftlib.stats.variance import paired, variance_components
+from ftlib.stats.verdict import Verdict
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading
@@ -80,6 +81,19 @@ class MethodScores(NamedTuple):
     def baseline(self) -> bool:
         """Whether it uses no model."""
         return self.group is not None and self.group.baseline
+
+    @property
+    def one_label(self) -> str:
+        """The label that it gave every example in every run, though none is its by design: it has learned nothing."""
+        if self.group is not None and self.group.constant:
+            return ""
+        given = {
+            part.labels[code]
+            for part in self.parts.values()
+            if part.chosen is not None and len(set(part.truth)) > 1
+            for code in np.unique(part.chosen)
+        }
+        return given.pop() if len(given) == 1 else ""
 
     def only(self, seeds: set[int]) -> "MethodScores":
         """The same with these seeds; unchanged where one run stands for every seed."""
@@ -339,10 +353,27 @@ class TaskComparison(NamedTuple):
         """The comparison of two, whichever way round it was made."""
         return next((duel for duel in self.duels if {duel.a, duel.b} == {a, b}), None)
 
+    def verdict(self, a: str, b: str) -> Verdict | None:
+        """The corrected verdict on a against b, which every sentence goes by; None where they were not compared."""
+        duel = self.duel(a, b)
+        if duel is None:
+            return None
+        found = duel.comparison.verdict
+        return found if duel.a == a else _TURNED.get(found, found)
+
+    @property
+    def top(self) -> tuple[MethodScores, ...]:
+        """All that nothing is shown better than, best first: the first place of the ranking."""
+        unbeaten = {place.name for place in self.places if place.rank == 1}
+        return tuple(one for one in self.contestants if one.name in unbeaten) or self.contestants[:1]
+
     def leads(self, a: str, b: str) -> bool:
         """Whether a's level is at least as good as b's."""
         order = [one.name for one in self.contestants]
         return order.index(a) < order.index(b)
+
+
+_TURNED: Mapping[Verdict, Verdict] = {"better": "worse", "worse": "better"}
 
 
 def task_comparisons(study: Study) -> Iterator[TaskComparison]:
@@ -504,6 +535,15 @@ def pareto(chance: Sequence[str], metric: str, members: Sequence[MethodScores]) 
             }
 
 
+LEAST_SECONDS = 0.1
+"""Below it a time is shown as "under 0.1 s", and drawn there."""
+
+
+def shown_cost(one: MethodScores, cost: str) -> float:
+    """A cost as tables and figures tell it apart; two that are shown alike are alike on the front, too."""
+    return max(one.cost(cost), LEAST_SECONDS) if cost == "train_seconds" else one.cost(cost)
+
+
 def _tables(able: Sequence[MethodScores], metric: str) -> dict[str, np.ndarray]:
     """Each method's values per run and example, over the seeds that all methods have; over none, each method's mean."""
     drawing = [set(one.parts) for one in able if one.draws]
@@ -514,7 +554,7 @@ def _tables(able: Sequence[MethodScores], metric: str) -> dict[str, np.ndarray]:
 
 
 def _dominates(other: MethodScores, one: MethodScores, cost: str, up: int) -> bool:
-    gain, saving = up * (other.level.value - one.level.value), one.cost(cost) - other.cost(cost)
+    gain, saving = up * (other.level.value - one.level.value), shown_cost(one, cost) - shown_cost(other, cost)
     return gain >= 0 and saving >= 0 and (gain > 0 or saving > 0)
 
 
@@ -718,13 +758,15 @@ def _cost(contest: TaskComparison, cost: str, how: _Cost) -> Figure | None:
             label=units.heading(metric),
             on_front=[row["on_front"] for row in rows],
             cost_label=how.label,
+            least=LEAST_SECONDS if cost == "train_seconds" else 0.0,
         )
         return figure_of(
             ax,
             how.kind,
             f"{title(units.name(metric))} against {named}",
-            "Filled points: nothing cheaper is as good. The table says how often each would be on that front, were the "
-            f"test {units.noun(metric)}s and seeds drawn again; with few seeds such probabilities are rough.",
+            "Filled points: nothing that is shown to cost less, or as much, is better. The table says how often each "
+            f"would be on the front of costs as measured, were the test {units.noun(metric)}s and seeds drawn again; "
+            "with few seeds such probabilities are rough.",
             ("method", named, units.heading(metric), "on the front"),
             [
                 (

@@ -41,6 +41,7 @@ from ftlib.report.sections.comparison import (
     unit_of,
 )
 from ftlib.report.sections.recommendation import Advice
+from ftlib.report.sections.runs import Unfinished
 from ftlib.report.tables import Cell, Table, plain_table
 from ftlib.stats.learning_curve import Budget, Crossing, Curve, crossing, label_budget
 from ftlib.stats.linearize import label_values
@@ -350,11 +351,8 @@ def _verdicts(curves: LearningCurves, name: str, other: str) -> dict[int, str]:
     found = {}
     for contest in curves.comparisons:
         a, b = curves.lines[name].get(contest.shots), curves.lines[other].get(contest.shots)
-        pair = contest.duel(a.name, b.name) if a and b else None
-        if pair:
-            verdict = pair.comparison.verdict
-            turned = {"better": "worse", "worse": "better"}.get(verdict, verdict)
-            found[contest.shots] = verdict if pair.a == a.name else turned
+        if a and b and (verdict := contest.verdict(a.name, b.name)):
+            found[contest.shots] = verdict
     return found
 
 
@@ -437,19 +435,31 @@ class CurveSegment(NamedTuple):
         return "equivalent within the margin" if self.same else "not shown to differ"
 
 
-def advise(curves: LearningCurves, limits: Sequence[str] = ()) -> Advice:
-    """The verdict on a few-shot study in words; `limits` is what there is to say of collapsed runs and of tuning."""
+def advise(
+    curves: LearningCurves,
+    limits: Sequence[str] = (),
+    unfinished: Unfinished | None = None,
+    caution: Sequence[str] = (),
+) -> Advice:
+    """The verdict on a few-shot study in words.
+
+    Args:
+        limits: What there is to say of collapsed runs and of tuning.
+        unfinished: What of the task has not run.
+        caution: What is wrong with the data.
+    """
     found = curve_segments(curves)
     answers = [one.names for one in found]
     lines = [*answer_changes(curves, answers), *what_is_shown(curves, answers)]
     return Advice(
         curves.task,
-        _headline(curves, found),
+        _headline(curves, found, unfinished),
         _lead(curves, found),
-        tuple(map(format.unbroken, lines)),
+        tuple(map(format.unbroken, [*([unfinished.detail] if unfinished else []), *lines])),
         tuple((at(one.shots, curves.shots), _answer(one)) for one in found),
         tuple(map(format.unbroken, [*_limits(curves), *limits])),
         curves.comparisons[-1].contestants[0].name,
+        tuple(caution),
     )
 
 
@@ -467,10 +477,8 @@ def curve_segments(curves: LearningCurves) -> list[CurveSegment]:
 
 def _best(contest: TaskComparison) -> tuple[tuple[MethodScores, ...], bool]:
     """All that nothing is shown better than, the highest mean first; whether they are shown to be equivalent."""
-    unbeaten = {place.name for place in contest.places if place.rank == 1}
-    best = tuple(one for one in contest.contestants if one.name in unbeaten) or contest.contestants[:1]
-    duels = [contest.duel(best[0].name, one.name) for one in best[1:]]
-    return best, all(pair is not None and pair.comparison.verdict == "same" for pair in duels)
+    best = contest.top
+    return best, all(contest.verdict(a.name, b.name) == "same" for a, b in combinations(best, 2))
 
 
 def _answer(one: CurveSegment) -> str:
@@ -478,21 +486,29 @@ def _answer(one: CurveSegment) -> str:
     return names[0] if len(names) == 1 else f"{some(names, 4)} ({one.tied})"
 
 
-def _headline(curves: LearningCurves, found: Sequence[CurveSegment]) -> str:
+def _headline(curves: LearningCurves, found: Sequence[CurveSegment], unfinished: Unfinished | None) -> str:
+    """What to use with how many labels; while runs are missing nothing is to be used, and it says what is so far."""
     span = f"{curves.shots[0]} to {labels(curves.shots[-1])}"
+    start = f"{unfinished.headline}. So far " if unfinished else ""
     always = [one for one in found[-1].best if all(one.line in {best.line for best in part.best} for part in found)]
     names = [called(one) for one in always]
     if len(always) == 1:
-        alone = [k for part in found if len(part.best) == 1 for k in part.shots]
+        alone = [k for k in curves.shots if _beats_all(curves, always[0], k)]
         if always[0].untouched:
-            return f"Leave the model as it is: from {span} nothing that was tried is shown better."
-        if len(found) == 1:
-            return f"Use {names[0]}: it is better than everything else from {span}."
+            return f"{start or 'Leave the model as it is: '}from {span} nothing that was tried is shown better."
+        if len(alone) == len(curves.shots):
+            so = f"{start}{names[0]} is" if start else f"Use {names[0]}: it is"
+            return f"{so} better than everything else from {span}."
         ahead = f", and with {at(alone, curves.shots)} it is better than everything else" if alone else ""
+        if start:
+            return f"{start}nothing is shown better than {names[0]} from {span}{ahead}."
         return f"Use {names[0]}: from {span} nothing is shown better{ahead}."
     if len(found) == 1:
-        return f"No winner yet: {some(names, 4)} are not shown to differ at any number of labels, {span}."
+        tie = f"{some(names, 4)} are not shown to differ at any number of labels, {span}."
+        return f"{start or 'No winner yet: '}{tie}"
     if always:
+        if start:
+            return f"{start}nothing is shown better than {listed(names, 'or')} from {span}."
         return f"Use {listed(names, 'or') if len(names) < 4 else some(names, 3)}: from {span} nothing is shown better."
     shown, rest = list(found), ""
     if len(found) > MOST_SEGMENTS:
@@ -500,7 +516,16 @@ def _headline(curves: LearningCurves, found: Sequence[CurveSegment]) -> str:
         if not 2 <= len(shown) <= MOST_SEGMENTS:
             shown, rest = [found[0], found[-1]], "; in between the answer changes"
     said = ", ".join(f"{_short(part)} with {at(part.shots, curves.shots)}" for part in shown)
-    return f"It depends on how many labels you have: {once(said)}{rest}."
+    return f"{f'{start}it' if start else 'It'} depends on how many labels you have: {once(said)}{rest}."
+
+
+def _beats_all(curves: LearningCurves, one: MethodScores, shots: int) -> bool:
+    """Whether a method is shown better than every other that was compared at a number of labels."""
+    contest = curves.comparisons[curves.shots.index(shots)]
+    here = next((other for other in contest.contestants if other.line == one.line), None)
+    return here is not None and all(
+        contest.verdict(here.name, other.name) == "better" for other in contest.contestants if other is not here
+    )
 
 
 def _short(one: CurveSegment) -> str:

@@ -2,16 +2,22 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
+
+import numpy as np
 
 from ftlib.config.constraints import known_family
 from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
+from ftlib.records.study import Study
 from ftlib.report.pairing import Paired, apart
 from ftlib.report.sections import forgetting
 from ftlib.report.sections.comparison import BASE, MethodScores, TaskComparison, called
+from ftlib.report.sections.runs import Unfinished, problems
+from ftlib.stats.intervals import Interval
 
 
 def sentences(contest: TaskComparison) -> list[str]:
@@ -50,8 +56,7 @@ def _ahead(contest: TaskComparison, one: MethodScores) -> Iterator[MethodScores]
             same = rival.name in (BASE, f"{BASE} {model}")
         else:
             same = rival.group.model == model and (rival.untouched or _is_probe(rival))
-        duel = contest.duel(rival.name, one.name) if same else None
-        if duel and duel.comparison.verdict == ("better" if duel.a == rival.name else "worse"):
+        if same and contest.verdict(rival.name, one.name) == "better":
             yield rival
 
 
@@ -60,7 +65,52 @@ def _at_random(one: MethodScores) -> bool:
     return fields.get("head_init", "new") == "new" and known_family(one.group.model) in ("", ENCODER)
 
 
+RARE = 10
+"""Test examples of a label below which one more or less right moves its figures by 10 points or more."""
+SKEWED = 0.8
+"""Share of the test examples from which on always giving the most frequent label looks good by accuracy."""
+
+
+def cautions(study: Study, contest: TaskComparison) -> list[str]:
+    """What is wrong with a task's data: what its audit found, and what the test labels alone show."""
+    runs = [run for group in study.groups if group.task == contest.task for run in group.runs]
+    lines = [problem for run in runs for problem in problems(run.record.provenance)]
+    part = next(iter(contest.contestants[0].parts.values()))
+    if part.truth is not None and len(part.truth):
+        lines += _of_labels(contest, part.labels, np.bincount(part.truth, minlength=len(part.labels)))
+    return list(dict.fromkeys(lines))
+
+
+def _of_labels(contest: TaskComparison, labels: Sequence[str], counts: np.ndarray) -> Iterator[str]:
+    n, metric = int(counts.sum()), contest.metric
+    most, share = labels[int(counts.argmax())], counts.max() / n
+    highest = max(one.level.value for one in contest.contestants)
+    if metric == "accuracy" and (share >= SKEWED or share >= highest):
+        better = "f1_binary or mcc" if len(labels) == 2 else "f1_macro or mcc"
+        yield (
+            f"Accuracy of always answering {most!r} is {100 * share:.1f} %: "
+            f"a primary metric that sees the rare label{'s' * (len(labels) > 2)} ({better}) is advised."
+        )
+    few = [
+        f"{format.plural(int(k), 'test example')} of {name!r}"
+        for name, k in sorted(zip(labels, counts, strict=True), key=lambda pair: pair[1])
+        if k < RARE
+    ]
+    if few:
+        yield f"Only {format.some(few, 3)}: what is said of {'it' if len(few) == 1 else 'them'} rests on these few."
+    drawn = [one for one in contest.contestants if one.group and one.group.shots]
+    rare, least = labels[int(counts.argmin())], counts.min() / n
+    if drawn and least < 0.5 / len(labels):
+        yield (
+            f"Shots draw each label equally; the test set holds {100 * least:.1f} % {rare!r}: "
+            f"probabilities of {_names(drawn)} are not those of use."
+        )
+
+
 MOST_RANKS = 10
+"""Lines of a ranking."""
+MOST_NAMES = 8
+"""Names of a tie, in headline and ranking."""
 
 
 class Advice(NamedTuple):
@@ -77,39 +127,66 @@ class Advice(NamedTuple):
     limits: tuple[str, ...]
     """How sure, and what the intervals can and cannot mean."""
     chosen: str
-    """The recommended method's name."""
+    """The cheapest of those that are shown to be as good as the one with the best mean."""
+    caution: tuple[str, ...] = ()
+    """What is wrong with the data, to be read before the headline is repeated."""
 
 
-def advise(contest: TaskComparison, forgot: Sequence[forgetting.Forgot] = ()) -> Advice:
-    """Put the comparison of one task's methods in words; `forgot` says what they did to general text, if measured."""
-    best = contest.contestants[0]
-    rivals = [(one, contest.duel(best.name, one.name)) for one in contest.contestants[1:]]
-    same = [one for one, duel in rivals if duel and duel.comparison.verdict == "same"]
-    open_ = [one for one, duel in rivals if duel and duel.comparison.verdict == "undecided" and not _leaning(duel)]
-    leaning = [one for one, duel in rivals if duel and duel.comparison.verdict == "undecided" and _leaning(duel)]
+def advise(
+    contest: TaskComparison,
+    forgot: Sequence[forgetting.Forgot] = (),
+    unfinished: Unfinished | None = None,
+    caution: Sequence[str] = (),
+) -> Advice:
+    """Put the comparison of one task's methods in words.
+
+    Every sentence goes by `TaskComparison.verdict`, which is corrected for the number of comparisons: "better" stands
+    only where that verdict does.
+
+    Args:
+        forgot: What the methods did to general text, if measured.
+        unfinished: What of the task has not run.
+        caution: What is wrong with the data.
+    """
+    best, *others = contest.top
+    beaten = [one for one in contest.contestants if contest.verdict(best.name, one.name) == "better"]
+    same = [one for one in others if contest.verdict(best.name, one.name) == "same"]
+    tied = [one for one in others if one not in same]
+    leaning = [one for one in tied if _leaning(contest, best, one)]
+    open_ = [one for one in tied if one not in leaning]
+    behind = [one for one in contest.contestants if one not in (best, *others, *beaten)]
     chosen = min([best, *same], key=_expense)
-    lines = [_sentence(contest, best, one) for one in (*same, *open_[:3])]
-    if open_[3:]:
-        lines.append(f"Nor is {best.name} shown to differ from {_names(open_[3:])}.")
-    lines += _choose_today(contest, best, [best, *same, *open_]) if open_ else []
+    lines = [unfinished.detail] if unfinished else []
+    lines += [_sentence(contest, best, one) for one in (*same, *open_[:3], *behind[:3]) if _met(contest, best, one)]
+    if open_[3:] or behind[3:]:
+        lines.append(f"Nor is {best.name} shown to differ from {_names([*open_[3:], *behind[3:]])}.")
+    if tied and not unfinished:
+        lines += _choose_today(contest, best, contest.top)
     lines += _ahead_in_part(contest, best, leaning)
-    near = next((one for one, duel in rivals if duel and one not in (*same, *open_, *leaning)), None)
+    near = next(iter(beaten), None)
     over = [one for one in contest.contestants if one.untouched or one.baseline]
-    told = [one for one in (chosen, *open_, *leaning) if chosen is best or one is chosen]
+    told = [one for one in (chosen, *tied, *behind) if chosen is best or one is chosen]
     for one in [*([near] if near else []), *sorted(over, key=lambda one: not one.untouched)]:
-        if one not in told and contest.duel(chosen.name, one.name):
+        if one not in told and _met(contest, chosen, one):
             lines.append(_sentence(contest, chosen, one))
+    lines += [
+        f"{called(one)} gives {one.one_label!r} to every test example: it has learned nothing, and being ahead of it "
+        "shows nothing."
+        for one in contest.contestants
+        if one.one_label
+    ]
     elsewhere = next((one for one in forgot if one.group is chosen.group), None)
     if elsewhere and not elsewhere.unchanged:
         lines.append(forgetting.bought_and_cost(contest, elsewhere) or f"{forgetting.change_sentence(elsewhere)}.")
     return Advice(
         contest.task,
-        _headline(contest, chosen, same, open_, leaning),
-        _lead(contest, best, chosen, [best, *same, *open_] if open_ else []),
+        format.unbroken(_headline(contest, chosen, same, tied, behind, unfinished)),
+        _lead(contest, best, chosen, list(contest.top) if tied or behind else []),
         tuple(dict.fromkeys(map(format.unbroken, lines))),
         tuple(_ranks(contest)),
         tuple(_limits(contest)),
         chosen.name,
+        tuple(caution),
     )
 
 
@@ -117,9 +194,14 @@ def _names(some: list[MethodScores], most: int = 5) -> str:
     return format.some([called(one) for one in some], most)
 
 
-def _leaning(duel: Paired) -> bool:
+def _met(contest: TaskComparison, a: MethodScores, b: MethodScores) -> bool:
+    return contest.duel(a.name, b.name) is not None
+
+
+def _leaning(contest: TaskComparison, a: MethodScores, b: MethodScores) -> bool:
     """Whether the comparison alone would have counted, and only the correction for being many keeps it open."""
-    return not duel.comparison.low <= 0 <= duel.comparison.high
+    duel = contest.duel(a.name, b.name)
+    return duel is not None and not duel.comparison.low <= 0 <= duel.comparison.high
 
 
 def _expense(one: MethodScores) -> tuple[float, float, float]:
@@ -131,23 +213,79 @@ def _expense(one: MethodScores) -> tuple[float, float, float]:
 def _headline(
     contest: TaskComparison,
     chosen: MethodScores,
-    same: list[MethodScores],
-    open_: list[MethodScores],
-    leaning: list[MethodScores],
+    same: Sequence[MethodScores],
+    tied: Sequence[MethodScores],
+    behind: Sequence[MethodScores],
+    unfinished: Unfinished | None,
 ) -> str:
-    best = contest.contestants[0]
+    """What the comparisons say, and no more: the tie it names is the first place of the ranking."""
+    top, best = contest.top, contest.top[0]
+    names, today = _names(top, MOST_NAMES), not unfinished
+    start = "" if today else f"{unfinished.headline}. So far "
     if len(contest.contestants) == 1:
-        return f"Only {called(best)} was measured, so there is nothing to compare it with."
-    if open_:
-        return f"No winner yet: {_names([best, *same, *open_])} are not shown to differ."
-    doubt = f", though its lead over {_names(leaning)} is not beyond doubt" if leaning else ""
+        if today:
+            return f"Only {called(best)} was measured, so there is nothing to compare it with."
+        return f"{start}only {called(best)} was measured, and there is nothing to compare it with."
+    if not contest.duels:
+        return f"{start or 'No winner: '}nothing could be compared; why not is said below."
+    among = [best, *same]
+    alike = all(contest.verdict(a.name, b.name) == "same" for a, b in combinations(among, 2))
+    if behind or tied or not alike:
+        start = start or "No winner yet: "
+        if len(top) == 1:
+            return (
+                f"{start}nothing is shown better than {names}, but it is not shown to be better than "
+                f"{_names(behind, MOST_NAMES)}."
+            )
+        every = "nothing here can be told apart: " if len(top) == len(contest.contestants) else ""
+        corrected = " after correction" if len(contest.duels) > 1 else ""
+        return f"{start}{every}{names} are not shown to differ{corrected}{_ahead_of(contest, best, tied, today)}."
     if same:
-        names = _names([best, *same])
         within = units.margin(contest.metric, contest.margin)
-        return f"Use {called(chosen)}: {names} are equivalent within {within}, and it is the cheapest of them{doubt}."
+        said = f"{names} are equivalent within {within}"
+        return f"Use {called(chosen)}: {said}, and it is the cheapest of them." if today else f"{start}{said}."
+    empty = [one for one in contest.contestants if one.one_label and one is not best]
+    if len(empty) == len(contest.contestants) - 1:
+        have = "has" if len(empty) == 1 else "have"
+        return (
+            f"{start or 'No winner: '}{called(best)} was compared with {_names(empty)} only, which {have} learned "
+            "nothing and cannot count as beaten."
+        )
+    but = f" ({_names(empty)} learned nothing and cannot count as beaten)" if empty else ""
     if best.untouched:
-        return f"Leave the model as it is: nothing that was tried is better{doubt}."
-    return f"Use {called(best)}: it is better than everything else that was tried{doubt}."
+        return f"{start}{'nothing' if start else 'Leave the model as it is: nothing'} that was tried is better{but}."
+    if today:
+        return f"Use {called(best)}: it is better than everything else that was tried{but}."
+    return f"{start}{called(best)} is better than everything else that has run{but}."
+
+
+def _ahead_of(contest: TaskComparison, best: MethodScores, tied: Sequence[MethodScores], decide: bool) -> str:
+    """How far the first of a tie is ahead of the next that it is not shown to differ from, and what would decide."""
+    duel = next((duel for one in tied if (duel := contest.duel(best.name, one.name))), None)
+    if duel is None:
+        return ""
+    ahead = _gain(contest, duel, best)
+    second = contest.find(duel.b if duel.a == best.name else duel.a)
+    size = units.difference(contest.metric, ahead.value, signed=False)
+    lead = ""
+    if ahead.value > 0:
+        lead = f"; {called(best)} leads by {size}{units.unit(contest.metric)} over {called(second)}"
+    return f"{lead}; {_needed(duel)}" if decide else lead
+
+
+def _gain(contest: TaskComparison, duel: Paired, one: MethodScores) -> Interval:
+    """How far one of two is ahead of the other, in the direction in which the metric is better."""
+    up = 1 if metric_row(contest.metric).higher_is_better else -1
+    found, sign = duel.comparison, up if duel.a == one.name else -up
+    low, high = sorted((sign * found.low, sign * found.high))
+    return Interval(sign * found.difference, low, high)
+
+
+def _needed(duel: Paired) -> str:
+    """What would decide an undecided comparison, in the words of `ftlib.stats.verdict`."""
+    first, second = duel.compared_as
+    said = duel.comparison.sentence.removeprefix("undecided: ")
+    return said.partition(f"{first} against {second}")[0].rstrip("(; ")
 
 
 def _lead(contest: TaskComparison, best: MethodScores, chosen: MethodScores, tied: list[MethodScores]) -> str:
@@ -171,14 +309,18 @@ def _choose_today(contest: TaskComparison, best: MethodScores, among: list[Metho
     cheap = min(among, key=_expense)
     if cheap is best:
         return [f"If you must choose today, choose {called(cheap)}: it leads and is also the cheapest of these."]
-    comparison = contest.duel(best.name, cheap.name).comparison
-    worst = max(abs(comparison.low), abs(comparison.high))
     seconds = [format.seconds(one.cost("train_seconds")) for one in (cheap, best)]
-    time = f"{seconds[0]} of training against {seconds[1]}"
-    return [
-        f"If you must choose today, the cheapest of these is {called(cheap)} ({time}); the price could be as much as "
-        f"{units.difference(contest.metric, worst, signed=False)}{units.unit(contest.metric)}{_of(contest)}."
-    ]
+    time = f"{seconds[0]} of training against {seconds[1]}" if cheap.group else "no training"
+    start = f"If you must choose today, the cheapest of these is {called(cheap)} ({time})"
+    duel = contest.duel(best.name, cheap.name)
+    if duel is None:
+        return [f"{start}; it was not compared with {called(best)}, so what that costs is not known."]
+    loss = _gain(contest, duel, best)
+    expected, worst = (
+        units.difference(contest.metric, max(0.0, value), signed=False) for value in (loss.value, loss.high)
+    )
+    unit = f"{units.unit(contest.metric)}{_of(contest)}"
+    return [f"{start}; the expected loss is {expected}{unit}, in the worst plausible case {worst}."]
 
 
 def _sentence(contest: TaskComparison, a: MethodScores, b: MethodScores) -> str:
@@ -191,8 +333,10 @@ def _sentence(contest: TaskComparison, a: MethodScores, b: MethodScores) -> str:
         return f"{found.sentence}."
     first, second = duel.compared_as
     ahead, behind = (first, second) if contest.leads(duel.a, duel.b) else (second, first)
-    decide = found.sentence.removeprefix("undecided: ").partition(f"{first} against {second}")[0].rstrip("(; ")
-    return f"{ahead} and {behind} are not shown to differ: {ahead} is ahead by {_distance(contest, duel)}; {decide}."
+    return (
+        f"{ahead} and {behind} are not shown to differ: {ahead} is ahead by {_distance(contest, duel)}; "
+        f"{_needed(duel)}."
+    )
 
 
 def _ahead_in_part(contest: TaskComparison, best: MethodScores, leaning: list[MethodScores]) -> list[str]:
@@ -224,22 +368,24 @@ def _of(contest: TaskComparison) -> str:
 
 
 def _ranks(contest: TaskComparison) -> list[tuple[str, str]]:
-    """Places with ties as ties."""
-    lines, seen = [], []
-    for place in contest.places:
-        rank = str(place.rank)
-        if seen and seen[-1][0] == rank:
-            seen[-1][1].append(place)
+    """Places with ties as ties: (place, names); a line holds only methods of which no two are shown to differ."""
+    order = [place.name for place in contest.places]
+    lines: list[tuple[int, list[str], list[str]]] = []
+    for number, place in enumerate(contest.places):
+        higher = [one.name for one in contest.places[:number] if one.rank < place.rank and one.name in place.tied_with]
+        for rank, members, above in lines:
+            if rank == place.rank and above == higher and set(members) <= set(place.tied_with):
+                members.append(place.name)
+                break
         else:
-            seen.append((rank, [place]))
-    for rank, places in seen:
-        names = _names([contest.find(place.name) for place in places], 8)
-        above = {other for place in places for other in place.tied_with} - {place.name for place in places}
-        higher = [p.name for p in contest.places if p.name in above and p.rank < places[0].rank]
-        also = f" (not shown to differ from {_names([contest.find(name) for name in higher])})" if higher else ""
-        lines.append((rank, names + also))
-    rest = sum(len(places) for _, places in seen[MOST_RANKS:])
-    return [*lines[:MOST_RANKS], *([("…", f"{format.plural(rest, 'more method')}: see the table")] if rest else [])]
+            lines.append((place.rank, [place.name], higher))
+    said = []
+    for rank, members, above in lines[:MOST_RANKS]:
+        names = _names([contest.find(name) for name in members], MOST_NAMES)
+        also = f" (not shown to differ from {_names([contest.find(name) for name in above])})" if above else ""
+        said.append((str(rank), names + also))
+    rest = len(order) - sum(len(members) for _, members, _ in lines[:MOST_RANKS])
+    return [*said, *([("…", f"{format.plural(rest, 'more method')}: see the table")] if rest else [])]
 
 
 def _limits(contest: TaskComparison) -> list[str]:

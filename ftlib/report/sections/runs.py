@@ -128,6 +128,57 @@ def missing_table(study: Study) -> Table:
     return plain_table("Runs that are missing", ("method", "seeds"), body, texts=2)
 
 
+class Unfinished(NamedTuple):
+    """What a task of the study lacks."""
+
+    headline: str
+    """How many of its methods have run."""
+    detail: str
+    """Which have not, and what to do first."""
+
+
+def unfinished(study: Study, task: str) -> Unfinished | None:
+    """What a task lacks; None where every run that the suite asks for has given a result.
+
+    That a run diverged is a result: running it again would give the same.
+    """
+    cells: dict[str, tuple[str, list[str]]] = {}
+    begun = set()
+    for group in study.groups:
+        if group.task == task:
+            failed = sum(not run.ok and run.record.status != "diverged" for run in group.runs)
+            said = [f"{failed} of {format.plural(len(group.runs), 'run')} failed"] if failed else []
+            cells[_cell(group.runs[0].resolved)] = (group.name, said)
+            begun |= {_cell(group.runs[0].resolved)} if group.ok else set()
+    specs = [dict(spec) for spec in study.missing]
+    absent: dict[str, int] = {}
+    for spec, settings in zip(specs, differing(specs), strict=True):
+        if spec["task"] == task:
+            name = " ".join(filter(None, (spec["method"], settings)))
+            cells.setdefault(_cell(spec), (name, []))
+            absent[_cell(spec)] = absent.get(_cell(spec), 0) + 1
+    for cell, n in absent.items():
+        cells[cell][1].append(f"{format.plural(n, 'run')} not here yet")
+    open_ = {cell: (name, said) for cell, (name, said) in cells.items() if said}
+    if not open_:
+        return None
+    done, total = len(cells) - len(open_), len(cells)
+    have = "has" if done == 1 else "have"
+    what = f"{have} all {'its' if done == 1 else 'their'} runs" if begun & set(open_) else f"{have} run"
+    which = "; ".join(f"{with_labels(name)} ({', '.join(said)})" for name, said in open_.values())
+    first = "Finish the study first: " if absent else "Runs failed, and why stands below: "
+    return Unfinished(
+        f"Not finished: {done} of {format.plural(total, 'method')} of {format.short_name(task)} {what}",
+        f"{first}{which}.",
+    )
+
+
+def _cell(resolved: Mapping[str, Any]) -> str:
+    """The same for runs that differ in their seed only."""
+    fields = {name: value for name, value in resolved.items() if name not in ("seed", "notebook")}
+    return json.dumps(fields, sort_keys=True, default=str)
+
+
 class Absent(NamedTuple):
     """Runs that gave no result, or none worth the name."""
 
@@ -214,6 +265,12 @@ def provenance(study: Study) -> dict[str, Any]:
     }
 
 
+def problems(provenance: Mapping[str, Any]) -> list[str]:
+    """What the audit of a run's data found that makes a score mean less than it says."""
+    found = provenance.get("data_findings") or []
+    return [f"{str(one['text']).rstrip('.')}." for one in found if str(one.get("level", "")).upper() == "PROBLEM"]
+
+
 def plan_stood(study: Study) -> bool:
     """Whether every run carries the hash of the plan as suite.toml holds it."""
     return bool(study.plan_hash) and not study.exploratory
@@ -235,8 +292,10 @@ def plan_line(study: Study) -> str:
 
 
 def command(study: Study) -> str:
-    """The command that makes this study again, from the repository's root."""
-    return f"ftlib run reports/{study.folder.resolve().name}"
+    """The command that makes this study again, in the folder that holds this page, wherever that lies."""
+    if not (study.folder / "suite.toml").is_file():
+        return "not possible from here: the folder holds no suite.toml"
+    return "ftlib run ."
 
 
 def facts(study: Study) -> list[tuple[str, str]]:
@@ -329,7 +388,8 @@ def metric_table(names: Iterable[str]) -> Table:
 def _sources_blocks(reading: "Reading") -> Iterator[Block]:
     study = reading.study
     plan = plan_in_words(study, any(one.shots for one in reading.comparisons))
-    yield Facts((("make it again", command(study)), *facts(study), ("plan", plan)))
+    again = f"{command(study)} (in the folder that holds this page)" if study.plan_hash else command(study)
+    yield Facts((("make it again", again), *facts(study), ("plan", plan)))
     yield Fold("Every run, with its notebook and record", (runs_table(study),))
     if measured := [name for name in METRICS if any(row["metric"] == name for row in reading.rows)]:
         yield Fold("What the metrics mean", (metric_table(measured),))
