@@ -149,3 +149,14 @@ def test_a_card_is_written_beside_its_record(ladder, tmp_path):
     there = model_card.write(path, out=tmp_path / "README.md")
     assert there.read_bytes() == (path / "MODEL_CARD.md").read_bytes()
     assert there.read_text(encoding="utf-8").startswith("---\n")
+
+
+def test_what_the_audit_found_stands_in_the_data_section(tmp_path):
+    study = write_study(tmp_path / "study", (Made("lora", 0.5),), n=20)
+    path, record = run_of(study, "lora")
+    found = [{"level": "PROBLEM", "code": "leak", "text": "4 test texts are in <b>train</b>", "n": 4}]
+    (path / "record.json").unlink()
+    kept = records.RunRecord(**vars(record) | {"provenance": record.provenance | {"data_findings": found}})
+    records.write(path, kept, records.read_predictions(path))
+    said = section(model_card.card(path), "Data")
+    assert "What its audit found wrong:" in said and "- 4 test texts are in &lt;b&gt;train&lt;/b&gt;." in said
