@@ -351,6 +351,9 @@ def test_the_share_of_tokens_that_are_not_known():
     tokenizer.pre_tokenizer = Whitespace()
     assert unknown_share(tokenizer, ["good food", "好吃 food"]) == 0.25
     assert np.isnan(unknown_share(tokenizer, [""]))
+    tokenizer.enable_padding(length=50, pad_id=0, pad_token="[PAD]")
+    tokenizer.enable_truncation(3)
+    assert unknown_share(tokenizer, ["good food", "好吃 food"]) == 0.25, "stored padding is no text"
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
     assert unknown_share(fast, ["good food", "好吃 food"]) == 0.25
 

@@ -88,8 +88,13 @@ def unknown_share(tokenizer: Any, texts: Sequence[str]) -> float:
         unknown = getattr(model, "unk_token", None)
         if unknown is None and isinstance(number := getattr(model, "unk_id", None), int):
             unknown = tokenizer.id_to_token(number)
+        # A stored tokenizer may pad and cut, which is no part of what a text holds.
         tokens = [
-            token for found in tokenizer.encode_batch(list(texts), add_special_tokens=False) for token in found.tokens
+            token
+            for found in tokenizer.encode_batch(list(texts), add_special_tokens=False)
+            for part in (found, *found.overflowing)
+            for token, real in zip(part.tokens, part.attention_mask, strict=True)
+            if real
         ]
     else:
         unknown = tokenizer.unk_token_id
