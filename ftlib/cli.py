@@ -182,6 +182,7 @@ def _run_one(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from ftlib.data.audit import of_plan
     from ftlib.execution import scheduler
     from ftlib.execution.planning import estimate
     from ftlib.execution.progress import trying
@@ -191,7 +192,7 @@ def _plan(options: argparse.Namespace) -> int:
         raise FtlibError("--jobs: allowed: 0 or more")
     planned = scheduler.plan(options.suite, overrides(options.set))
     print(_overview(planned))
-    for text in outlook(planned):
+    for text in [*outlook(planned), *of_plan(planned)]:
         print(text, flush=True)
     wanted = options.jobs or scheduler.default_jobs(planned)
     with trying() as show:

@@ -1,12 +1,24 @@
 """Files that are read as something else: refused with all places and the way to go on, or named by the audit."""
 
 import json
+import random
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
+from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
+from ftlib.data.audit import audit, planned_findings
+from ftlib.data.files import normal
+from ftlib.data.identity_terms import Entry, Kind
 from ftlib.data.registry import load_task
 from ftlib.data.tabular import read_rows, unquoted
+from ftlib.data.words import unknown_share
+from ftlib.methods.baselines import prepare_tfidf
 
 
 def refused(name, **asked):
@@ -197,3 +209,156 @@ def test_columns_that_do_not_name_groups_well_are_refused(tmp_path, values, said
 def test_groups_left_blank_and_few_numbers_are_groups(tmp_path):
     task = load_task(groups(tmp_path, ["", "1", "2"] * 30), group_columns=["sex"])
     assert set(task.splits["train"]["group_sex"]) == {"(blank)", "1", "2"}
+
+
+# The audit as data
+
+
+def test_one_label_in_two_spellings_is_a_problem(tmp_path):
+    found = audit(load_task(table(tmp_path, ["Yes", "yes", "no"] * 40)))
+    assert any("one label in two spellings: 'Yes' (" in line for line in found.problems)
+
+
+def folder(path, **splits):
+    for split, rows in splits.items():
+        lines = "".join(f'"{text}",{label}\n' for text, label in rows)
+        (path / f"{split}.csv").write_text("text,label\n" + lines, encoding="utf-8")
+    return load_task(f"file:{path}")
+
+
+NOUNS = ("river", "bridge", "garden", "window", "letter", "market", "winter", "kitchen", "teacher", "engine")
+
+
+def some(start, count, rare=3):
+    return [
+        (f"the {NOUNS[n % 10]} and the {NOUNS[n // 10 % 10]} {n}", "yes" if n % rare == 0 else "no")
+        for n in range(start, start + count)
+    ]
+
+
+def codes(found, level="problem"):
+    return [one.code for one in found if one.level == level]
+
+
+def test_validation_that_is_the_test_is_said(tmp_path):
+    task = folder(tmp_path, train=some(0, 120), validation=some(200, 60), test=some(200, 60))
+    (one,) = [one for one in audit(task) if one.level == "problem"]
+    assert (one.level, one.code, one.n) == ("problem", "validation_is_test", 60)
+    assert "60 of 60 (100.0%), 60 word for word" in one.text
+    assert "the test examples are the validation examples: what was chosen on validation" in one.text
+
+
+def test_leaks_in_another_case_are_counted_apart_from_exact_ones(tmp_path):
+    test = some(200, 60)
+    leaked = [(test[0][0].upper(), "yes"), test[1]]
+    task = folder(tmp_path, train=some(0, 120) + leaked, validation=some(300, 60), test=test)
+    (one,) = [one for one in audit(task) if one.code == "train_in_test"]
+    assert one.n == 2 and "2 of 60 (3.3%), 1 word for word" in one.text
+
+
+def test_texts_from_templates_are_near_copies_of_each_other(tmp_path):
+    forms = ("I want my money back for the broken {} of order {}", "When will you send the {} that I asked for, no {}")
+    rows = [(forms[n % 2].format(NOUNS[n % 10], n), "complaint" if n % 2 else "question") for n in range(200)]
+    found = audit(folder(tmp_path, train=rows[:120], validation=rows[120:160], test=rows[160:]))
+    (one,) = [one for one in found if one.code == "near_copies"]
+    assert one.level == "problem" and one.n == 40 and "40 of 40 (100.0%)" in one.text
+
+
+def test_a_plan_for_a_rare_label_is_warned(tmp_path):
+    test = [(text, "yes" if n < 8 else "no") for n, (text, _) in enumerate(some(500, 300))]
+    task = folder(tmp_path, train=some(0, 120), validation=some(200, 60), test=test)
+    found = planned_findings(task, primary="accuracy", shots=20)
+    said = "\n".join(map(str, found))
+    assert codes(found)[:3] == ["nothing_wins", "handful", "even_draws"]
+    assert (
+        "accuracy of the most frequent label is 97.3%: a primary metric that sees the rare label (f1_binary, mcc) is "
+        "advised" in said
+    )
+    assert "8 test examples of 'yes'" in said
+    assert "shots draw each label equally; the test holds 2.7% 'yes': probabilities are not those of use" in said
+    assert "nothing_wins" not in codes(planned_findings(task, primary="mcc"))
+    assert "even_draws" not in codes(planned_findings(task, primary="accuracy"))
+    turned = folder(
+        tmp_path,
+        train=some(0, 120),
+        validation=some(200, 60),
+        test=[(text, "yes") for text, _ in test[:290]] + test[290:],
+    )
+    assert "f1_binary is of 'yes'" in "\n".join(map(str, planned_findings(turned, primary="f1_binary")))
+
+
+# Words in scripts without spaces
+
+PARTS = {
+    "Chinese": (
+        "这家餐厅",
+        "朋友推荐",
+        "环境比较安静",
+        "服务人员忙碌",
+        "昨天酒店",
+        "价格不算便宜",
+        "好吃满意",
+        "难吃失望",
+    ),
+    "Japanese": (
+        "この店は",
+        "とても静かな",
+        "場所にあり",
+        "友達と",
+        "昨日行き",
+        "ましたが",
+        "美味しかった",
+        "不味かった",
+    ),
+    "Thai": ("ร้านนี้", "เมื่อวาน", "กับเพื่อน", "ที่โรงแรม", "ราคาแพง", "บรรยากาศ", "อร่อยมาก", "แย่มาก"),
+    "Khmer": ("ហាងនេះ", "ម្សិលមិញ", "ជាមួយមិត្ត", "នៅសណ្ឋាគារ", "តម្លៃថ្លៃ", "បរិយាកាស", "ឆ្ងាញ់", "អាក្រក់"),
+    "Lao": ("ຮ້ານນີ້", "ມື້ວານນີ້", "ກັບໝູ່", "ທີ່ໂຮງແຮມ", "ລາຄາແພງ", "ບັນຍາກາດ", "ແຊບຫຼາຍ", "ຂີ້ຮ້າຍ"),
+}
+
+
+@pytest.mark.parametrize("script", PARTS)
+def test_words_are_not_what_stands_between_spaces(tmp_path, script):
+    *others, good, bad = PARTS[script]
+    rng = random.Random(0)
+    rows = []
+    for n in range(400):
+        said = [*rng.sample(others, 5), good if n % 2 else bad]
+        rng.shuffle(said)
+        rows.append(("".join(said), "pos" if n % 2 else "neg"))
+    task = folder(tmp_path, train=rows[:280], validation=rows[280:340], test=rows[340:])
+    assert script in task.stated["words"]
+    found = audit(task)
+    assert f"script: {script}, which has no spaces between words" in str(found) and "characters in test" in str(found)
+    assert "giveaways" in codes(found)
+    spec = Experiment(task=task.name, method="tfidf", seed=0)
+    predictor = prepare_tfidf(None, spec, task, task.splits["train"])
+    test = task.splits["test"]
+    chosen = predictor.probabilities(test["text"].tolist()).argmax(1)
+    assert (np.array(task.labels)[chosen] == test["label"]).mean() > 0.95
+
+
+def test_words_with_marks_stay_whole():
+    assert normal("की") != normal("का") and normal("Ça va?") == "ça va"
+
+
+def test_a_term_is_found_beside_characters_without_spaces():
+    found = Kind("x", ("a", "b"), {"女人": Entry("女人", 0, ("男人", "男人"), ("人", "人"))}).pattern
+    assert found.search("那个女人很好") and found.search("女人")
+
+
+def test_the_share_of_tokens_that_are_not_known():
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "good": 1, "food": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    assert unknown_share(tokenizer, ["good food", "好吃 food"]) == 0.25
+    assert np.isnan(unknown_share(tokenizer, [""]))
+    tokenizer.enable_padding(length=50, pad_id=0, pad_token="[PAD]")
+    tokenizer.enable_truncation(3)
+    assert unknown_share(tokenizer, ["good food", "好吃 food"]) == 0.25, "stored padding is no text"
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+    assert unknown_share(fast, ["good food", "好吃 food"]) == 0.25
+
+
+def test_lines_that_may_be_documents_are_named(tmp_path):
+    (tmp_path / "train.txt").write_text("\n\n".join(f"One document, number {n}." for n in range(40)))
+    (tmp_path / "test.txt").write_text("\n".join(f"Another document, number {n}." for n in range(40)))
+    assert any("test is one document of 40 lines" in line for line in audit(load_task(f"file:{tmp_path}")).problems)

@@ -362,7 +362,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             ),
             Method(
                 name="tfidf",
-                summary="TF-IDF of words and word pairs + logistic regression",
+                summary="TF-IDF of words and word pairs (characters in scripts without spaces) + logistic regression",
                 module="baselines",
                 function="prepare_tfidf",
                 notebook="10_run_zero_shot",

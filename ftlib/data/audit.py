@@ -4,23 +4,48 @@ Classification: leaks, conflicts, repeats, balance, lengths. Text to be modelled
 that are no text, sizes.
 """
 
+import pkgutil
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from ftlib.data.files import normal
 from ftlib.data.registry import TASKS, load_task
 from ftlib.data.task import SPLITS, Task
+from ftlib.data.words import MOST_READ, UNSPACED, unknown_share, unspaced
 
 FEW_EXAMPLES = 30
 """A label with fewer in a split has a score of its own that says little."""
 
 MANY_WORDS = 90
 """About where 128 tokens of English, the default `max_length`, end."""
+
+MANY_CHARACTERS = 120
+"""About as much in a script without spaces, where most models read a token at every character or two."""
+
+MANY_NUMBERS = 20
+"""More labels that are numbers are a score and no classes."""
+
+VERY_FEW = 10
+"""Test examples of a label that decide nothing."""
+
+RARE = 0.1
+"""Where all labels but the most frequent one have a smaller share together, doing nothing looks good."""
+
+UNKNOWN_NOTE, UNKNOWN_PROBLEM = 0.01, 0.05
+"""Shares of unknown tokens that are worth a word, and that hide what a text says."""
+
+COPY, COPY_WORDS, COPY_SHARE = 0.5, 7, 0.05
+"""Two texts of so many words at least are near-copies where they share this much of their word pairs (Jaccard); it is
+a problem where this share of the test texts has one in train."""
+
+COPY_READ = 150
+"""Words of a text that are compared, from its beginning."""
 
 SHIFT = 0.1
 """Difference of a label's share between train and test that is worth a word."""
@@ -45,17 +70,56 @@ _LOST = re.compile("\ufffd")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+class Finding(NamedTuple):
+    """One thing that the audit found."""
+
+    level: str
+    """"problem": it makes a score mean less than it says; "note": to be kept in mind."""
+    code: str
+    """What kind of thing, the same in every version."""
+    text: str
+    """A sentence: what, how much, an example, and what to do."""
+    n: int
+    """How many examples, words or labels it is about."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def problem(code: str, text: str, n: int) -> Finding:
+    """A finding that makes a score mean less than it says."""
+    return Finding("problem", code, text, int(n))
+
+
+def note(code: str, text: str, n: int) -> Finding:
+    """A finding to be kept in mind."""
+    return Finding("note", code, text, int(n))
+
+
 @dataclass(frozen=True)
 class Findings:
-    """What the audit found; printing it shows all of it in plain text."""
+    """What the audit found: one Finding after the other; printing it shows all of it in plain text."""
 
     name: str
     facts: tuple[str, ...]
     """Sizes, labels and lengths."""
-    problems: tuple[str, ...]
-    """What makes a score on this data mean less than it says; each with what to do."""
-    notes: tuple[str, ...]
-    """What to keep in mind."""
+    found: tuple[Finding, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What makes a score on this data mean less than it says; each with what to do."""
+        return tuple(one.text for one in self.found if one.level == "problem")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to keep in mind."""
+        return tuple(one.text for one in self.found if one.level == "note")
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
 
     def __str__(self) -> str:
         lines = [self.name, *(f"  {fact}" for fact in self.facts)]
@@ -84,22 +148,222 @@ def audit(task: Task) -> Findings:
     if not task.has_labels:
         return _audit_text(task)
     table = _everything(task)
-    leaks, hints = _giveaways(task)
-    problems = [*_conflicts(table), *_shared(table), *_shared_clusters(task), *leaks]
-    notes = [*_repeats(table), *_balance(task), *_lengths(task), *_labels(task), *hints]
-    return Findings(task.name, tuple(_facts(task)), tuple(problems), tuple(notes))
+    script = unspaced(table["text"])
+    found = [
+        *_conflicts(table),
+        *_shared(table),
+        *_shared_clusters(task),
+        *_near_copies(table, script),
+        *_giveaways(task, script),
+        *_repeats(table),
+        *_balance(task),
+        *_lengths(task, script),
+        *_labels(task),
+    ]
+    return Findings(task.name, tuple(_facts(task, script)), _sorted(found))
 
 
-def _facts(task: Task) -> Iterator[str]:
+def _sorted(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Problems first, each level in its order."""
+    return tuple(sorted(found, key=lambda one: one.level != "problem"))
+
+
+def planned_findings(
+    task: Task, *, primary: str = "", shots: int = 0, eval_limit: int = 0, found: Findings | None = None
+) -> tuple[Finding, ...]:
+    """The audit of a task and what it means for runs that are decided by a metric on it.
+
+    Args:
+        primary: The metric that the plan decides by.
+        shots: Training examples per label; 0: labels are drawn in their proportions.
+        eval_limit: Test examples that are used; 0: all.
+        found: The task's audit where it was made before.
+    """
+    found = audit(task) if found is None else found
+    if not task.has_labels:
+        return found.found
+    counts = task.test_set(eval_limit)["label"].value_counts().reindex(task.labels, fill_value=0)
+    more = [*_nothing_wins(task, counts, primary), *_handful(task, counts)]
+    if shots:
+        more += _even_draws(task, counts)
+    return _sorted([*more, *found])
+
+
+def of_plan(planned: Any) -> list[str]:
+    """What the audits of a plan's tasks found, a line each: all problems, and what concerns the plan itself.
+
+    Args:
+        planned: An `ftlib.execution.scheduler.Planned`.
+    """
+    audits: dict[str, Findings] = {}
+    tokenizers: dict[str, Any] = {}
+    unknown: set[tuple[str, str]] = set()
+    methods = pkgutil.resolve_name("ftlib.config.methods:METHODS")  # A room below this one, as `_tokenizer` says.
+    lines: dict[str, None] = {}
+    for spec in (job.spec for job in planned.jobs):
+        task = planned.task_of(spec)
+        if task.sha256 not in audits:
+            audits[task.sha256] = audit(task)
+        found = list(
+            planned_findings(
+                task,
+                primary=planned.suite.plan.of(spec.task).primary,
+                shots=spec.shots,
+                eval_limit=spec.eval_limit,
+                found=audits[task.sha256],
+            )
+        )
+        if methods[spec.method].model and (task.sha256, spec.model) not in unknown:
+            unknown.add((task.sha256, spec.model))
+            if spec.model not in tokenizers:
+                tokenizers[spec.model] = _tokenizer(spec.model)
+            if tokenizers[spec.model] is not None:
+                found += unknown_tokens(task, spec.model, tokenizers[spec.model])
+        for one in found:
+            if one.level == "problem" or one.code == "unknown_tokens":
+                lines[f"caution: {task.name}: {one}"] = None
+    return ["".join(mark if mark.isprintable() else " " for mark in line) for line in lines]
+
+
+def _tokenizer(model: str) -> Any:
+    """A model's tokenizer from its file; None where it has none of that kind."""
+    from tokenizers import Tokenizer
+
+    # The models are a room below this one, so their search is named here and loaded where it is called.
+    path = pkgutil.resolve_name("ftlib.models.weights:find")(model).folder / "tokenizer.json"
+    return Tokenizer.from_file(str(path)) if path.is_file() else None
+
+
+def unknown_tokens(task: Task, model: str, tokenizer: Any) -> list[Finding]:
+    """How much of the test texts a model's tokenizer does not know, where it is worth a word.
+
+    Args:
+        model: How the model is called in the sentence.
+        tokenizer: Of `transformers`, or a `tokenizers.Tokenizer`.
+    """
+    texts = task.splits["test"]["text"].tolist()[:MOST_READ]
+    share = unknown_share(tokenizer, texts)
+    if not share > UNKNOWN_NOTE:
+        return []
+    text = f"{model} does not know {share:.0%} of the tokens of the test texts: it cannot tell those texts by them"
+    make = problem if share > UNKNOWN_PROBLEM else note
+    return [make("unknown_tokens", text + "; take a model that reads this language", len(texts))]
+
+
+def _nothing_wins(task: Task, counts: pd.Series, primary: str) -> Iterator[Finding]:
+    """A primary metric that always giving one label does well by."""
+    top = counts.idxmax()
+    share = counts[top] / counts.sum()
+    binary = len(task.labels) == 2
+    if primary in ("accuracy", "brier") and share > 1 - RARE:
+        yield problem(
+            "nothing_wins",
+            f"accuracy of the most frequent label is {share:.1%}: a primary metric that sees the rare label"
+            f"{'' if binary else 's'} ({'f1_binary' if binary else 'f1_macro'}, mcc) is advised",
+            counts[top],
+        )
+    elif primary == "f1_binary" and binary and top == task.labels[1] and share > 1 - RARE:
+        yield problem(
+            "nothing_wins",
+            f"f1_binary is of {top!r}, which is {share:.1%} of the test: always saying it has "
+            f"{2 * share / (1 + share):.1%}; a primary metric that sees the rare label (mcc, f1_macro) is advised",
+            counts[top],
+        )
+
+
+def _handful(task: Task, counts: pd.Series) -> Iterator[Finding]:
+    """Labels of which the test has a handful of examples."""
+    few = counts[counts < VERY_FEW]
+    if len(few):
+        said = _some(f"{n} test example{'s' * (n != 1)} of {label!r}" for label, n in few.items())
+        yield problem("handful", f"{said}: one answer more or less moves what is said of it", len(few))
+
+
+def _even_draws(task: Task, counts: pd.Series) -> Iterator[Finding]:
+    """As many training examples of each label, for a test that has another mixture."""
+    shares = counts / counts.sum()
+    if (abs(shares - 1 / len(task.labels)) > SHIFT).any():
+        label = shares.idxmin()
+        yield problem(
+            "even_draws",
+            f"shots draw each label equally; the test holds {shares[label]:.1%} {label!r}: probabilities are not those "
+            "of use, and Brier scores are off; train_limit draws labels as they occur",
+            counts[label],
+        )
+
+
+def _near_copies(table: pd.DataFrame, script: str) -> Iterator[Finding]:
+    """Test texts of which a training text is a near-copy, such as texts made from a template."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    train, test = (table[table["split"] == split].drop_duplicates("key") for split in ("train", "test"))
+    # The same text is another finding.
+    test = test[~test["key"].isin(set(train["key"]))]
+    if script:
+        read: dict[str, Any] = {"analyzer": "char", "ngram_range": (3, 3)}
+        cut = [[key.replace(" ", "")[: 2 * COPY_READ] for key in part["key"]] for part in (train, test)]
+        sizes = [[len(key) for key in part] for part in cut]
+    else:
+        read = {"ngram_range": (2, 2), "token_pattern": r"\S+"}
+        cut = [[" ".join(key.split()[:COPY_READ]) for key in part["key"]] for part in (train, test)]
+        sizes = [[key.count(" ") + 1 for key in part] for part in cut]
+    kept = [[place for place, size in enumerate(part) if size >= COPY_WORDS] for part in sizes]
+    if not kept[0] or not kept[1]:
+        return
+    vectorizer = CountVectorizer(binary=True, lowercase=False, dtype="int32", **read)
+    pairs = vectorizer.fit_transform([cut[0][place] for place in kept[0]])
+    other = vectorizer.transform([cut[1][place] for place in kept[1]])
+    # Pairs that train does not have count in the size of a test text all the same.
+    own = [len({tuple(gram) for gram in _grams(cut[1][place], script)}) for place in kept[1]]
+    n_train = pairs.sum(axis=1).A1
+    found, nearest = [], (0.0, 0, 0)
+    transposed = pairs.T.tocsc()
+    for start in range(0, other.shape[0], 256):
+        shared = (other[start : start + 256] @ transposed).tocsr()
+        for row in range(shared.shape[0]):
+            both = shared.data[shared.indptr[row] : shared.indptr[row + 1]]
+            if not len(both):
+                continue
+            columns = shared.indices[shared.indptr[row] : shared.indptr[row + 1]]
+            alike = both / (own[start + row] + n_train[columns] - both)
+            best = int(alike.argmax())
+            if alike[best] >= COPY:
+                found.append(start + row)
+                nearest = max(nearest, (float(alike[best]), start + row, int(columns[best])))
+    if not found:
+        return
+    total = int((table["split"] == "test").sum())
+    copy = test["text"].iloc[kept[1][nearest[1]]]
+    original = train["text"].iloc[kept[0][nearest[2]]]
+    text = (
+        f"test texts that are near-copies of a train text: {len(found)} of {total} ({len(found) / total:.1%}), e.g. "
+        f"{example(copy)} and {example(original)}; keep all texts of one source or template in one split (a column "
+        "cluster does), or scores flatter"
+    )
+    yield (problem if len(found) >= COPY_SHARE * total else note)("near_copies", text, len(found))
+
+
+def _grams(text: str, script: str) -> Iterator[Sequence[str]]:
+    """Three characters in a row; pairs of words where words are known."""
+    parts: Sequence[str] = text if script else text.split()
+    length = 3 if script else 2
+    return (tuple(parts[place : place + length]) for place in range(len(parts) - length + 1))
+
+
+def _facts(task: Task, script: str) -> Iterator[str]:
     yield "examples: " + ", ".join(f"{split} {len(task.splits[split])}" for split in SPLITS)
     train = task.splits["train"]["label"].value_counts()
     said = [f"{label} {train[label]} ({train[label] / train.sum():.0%})" for label in task.labels[:10]]
     more = [f"and {len(task.labels) - 10} more"] if len(task.labels) > 10 else []
     yield f"{len(task.labels)} labels in train: " + ", ".join(said + more)
+    if script:
+        yield f"script: {script}, which has no spaces between words; lengths are in characters"
     for split in SPLITS:
-        words = task.splits[split]["text"].str.split().str.len()
-        middle, most = words.median(), words.quantile(0.95)
-        yield f"words in {split}: median {middle:.0f}, 95 % up to {most:.0f}, most {words.max()}"
+        texts = task.splits[split]["text"]
+        sizes = texts.str.len() if script else texts.str.split().str.len()
+        middle, most = sizes.median(), sizes.quantile(0.95)
+        unit = "characters" if script else "words"
+        yield f"{unit} in {split}: median {middle:.0f}, 95 % up to {most:.0f}, most {sizes.max()}"
     yield from _stated(task)
 
 
@@ -111,10 +375,32 @@ def _stated(task: Task) -> Iterator[str]:
 def _audit_text(task: Task) -> Findings:
     """Audit text to be modelled."""
     table = _everything(task)
-    problems = [*_shared(table), *_shared_clusters(task), *broken(table)]
-    empty = [line for split in SPLITS for line in _without_letters(split, task.splits[split]["text"])]
-    notes = [*_repeats(table), *_few(task), *sizes(table), *empty]
-    return Findings(task.name, tuple(_text_facts(task)), tuple(problems), tuple(notes))
+    empty = [one for split in SPLITS for one in _without_letters(split, task.splits[split]["text"])]
+    found = [
+        *_shared(table),
+        *_shared_clusters(task),
+        *_near_copies(table, unspaced(table["text"])),
+        *broken(table),
+        *_one_document(task),
+        *_repeats(table),
+        *_few(task),
+        *sizes(table),
+        *empty,
+    ]
+    return Findings(task.name, tuple(_text_facts(task)), _sorted(found))
+
+
+def _one_document(task: Task) -> Iterator[Finding]:
+    """Splits whose lines may all be documents, read as one since no line between them is empty."""
+    for split in SPLITS:
+        texts = task.splits[split]["text"]
+        lines = texts.iloc[0].count("\n") + 1
+        if len(texts) == 1 and lines >= FEW_EXAMPLES:
+            yield problem(
+                "one_document",
+                f"{split} is one document of {lines} lines; where each line is a document, put an empty line between",
+                lines,
+            )
 
 
 def _text_facts(task: Task) -> Iterator[str]:
@@ -126,14 +412,16 @@ def _text_facts(task: Task) -> Iterator[str]:
     yield from _stated(task)
 
 
-def _few(task: Task) -> Iterator[str]:
+def _few(task: Task) -> Iterator[Finding]:
     if (count := len(task.splits["test"])) < FEW_EXAMPLES:
-        yield f"test has fewer than {FEW_EXAMPLES} documents, {count}: differences between models will be uncertain"
+        text = f"test has fewer than {FEW_EXAMPLES} documents, {count}: differences between models will be uncertain"
+        yield note("few_documents", text, count)
 
 
-def _without_letters(split: str, texts: pd.Series) -> Iterator[str]:
+def _without_letters(split: str, texts: pd.Series) -> Iterator[Finding]:
     if without := [text for text in texts if not re.search(r"\w", text)]:
-        yield f"{split} texts without a letter or digit: {len(without)}, e.g. {example(without[0])}"
+        text = f"{split} texts without a letter or digit: {len(without)}, e.g. {example(without[0])}"
+        yield note("without_letters", text, len(without))
 
 
 def _everything(task: Task) -> pd.DataFrame:
@@ -143,103 +431,168 @@ def _everything(task: Task) -> pd.DataFrame:
     return table.assign(key=table["text"].map(normal))
 
 
-def _conflicts(table: pd.DataFrame) -> Iterator[str]:
+def _conflicts(table: pd.DataFrame) -> Iterator[Finding]:
     several = table[table.groupby("key")["label"].transform("nunique") > 1]
     if len(several):
         first = several[several["key"] == several["key"].iloc[0]]
-        yield (
+        yield problem(
+            "conflicts",
             f"texts with more than one label: {several['key'].nunique()} ({len(several)} rows), e.g. "
-            f"{example(first['text'].iloc[0])}: {', '.join(sorted(set(first['label'])))}; correct or drop them"
+            f"{example(first['text'].iloc[0])}: {', '.join(sorted(set(first['label'])))}; correct or drop them",
+            len(several),
         )
 
 
-def _shared(table: pd.DataFrame) -> Iterator[str]:
+def _shared(table: pd.DataFrame) -> Iterator[Finding]:
     for left, right in (("train", "test"), ("validation", "test"), ("train", "validation")):
-        keys = set(table["key"][table["split"] == left])
+        from_left = table[table["split"] == left]
         there = table[table["split"] == right]
-        both = there[there["key"].isin(keys)]
-        if len(both):
-            yield (
-                f"{right} texts that are also in {left}: {len(both)} of {len(there)} ({len(both) / len(there):.1%}), "
-                f"e.g. {example(both['text'].iloc[0])} (id {both['id'].iloc[0]}); "
-                f"drop them from {left}, or scores flatter"
+        both = there[there["key"].isin(set(from_left["key"]))]
+        if not len(both):
+            continue
+        exact = int(both["text"].isin(set(from_left["text"])).sum())
+        said = (
+            f"{right} texts that are also in {left}: {len(both)} of {len(there)} ({len(both) / len(there):.1%}), "
+            f"{exact} word for word, e.g. {example(both['text'].iloc[0])} (id {both['id'].iloc[0]}); "
+        )
+        if left == "validation" and len(both) == len(there):
+            yield problem(
+                "validation_is_test",
+                f"{said}the test examples are the validation examples: what was chosen on validation (settings, when "
+                "to stop) was chosen on test; give a validation file of its own, or none",
+                len(both),
             )
+        else:
+            yield problem(f"{left}_in_{right}", f"{said}drop them from {left}, or scores flatter", len(both))
 
 
-def _shared_clusters(task: Task) -> Iterator[str]:
+def _shared_clusters(task: Task) -> Iterator[Finding]:
     if all("cluster" in task.splits[split] for split in SPLITS):
         train, test = (set(task.splits[split]["cluster"]) for split in ("train", "test"))
         if both := train & test:
-            yield f"clusters in train and in test: {len(both)}, e.g. {example(min(both))}; keep each in one split"
+            text = f"clusters in train and in test: {len(both)}, e.g. {example(min(both))}; keep each in one split"
+            yield problem("shared_clusters", text, len(both))
 
 
-def _giveaways(task: Task) -> tuple[list[str], list[str]]:
-    """Single words that all but name the label: surely leaks, and perhaps."""
+def _giveaways(task: Task, script: str) -> Iterator[Finding]:
+    """Single words that all but name the label: surely leaks, and perhaps.
+
+    Where no spaces stand between words, runs of two to four characters; of those inside each other, the longest.
+    """
     train = task.splits["train"]
     sizes = train["label"].value_counts()
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for text, label in zip(train["text"], train["label"], strict=True):
-        for word in set(normal(text).split()):
-            found[word][label] += 1
-    leaks, hints = [], []
-    for word, labels in sorted(found.items()):
+        for word in _runs(normal(text)) if script else set(normal(text).split()):
+            counts[word][label] += 1
+    found: dict[str, tuple[str, int]] = {}
+    for word, labels in sorted(counts.items()):
         label, count = labels.most_common(1)[0]
         if count >= max(5, OFTEN * sizes[label]) and count >= PURE * labels.total():
-            said = f"{word!r} (in {count / sizes[label]:.0%} of {label!r})"
-            (leaks if count >= NEARLY_ALWAYS * sizes[label] else hints).append(said)
-    words = "words found with one label only: "
-    return (
-        [f"{words}{_some(leaks)}; remove them if they would not be there in use"] if leaks else [],
-        [f"{words}{_some(hints)}; are they there in use?"] if hints else [],
-    )
+            found[word] = label, count
+    if script:
+        found = {
+            word: at
+            for word, at in found.items()
+            if not any(word != other and word in other and at[0] == longer[0] for other, longer in found.items())
+        }
+    leaks, hints = [], []
+    for word, (label, count) in found.items():
+        said = f"{word!r} (in {count / sizes[label]:.0%} of {label!r})"
+        (leaks if count >= NEARLY_ALWAYS * sizes[label] else hints).append(said)
+    words = f"{'characters' if script else 'words'} found with one label only: "
+    if leaks:
+        yield problem("giveaways", f"{words}{_some(leaks)}; remove them if they would not be there in use", len(leaks))
+    if hints:
+        yield note("perhaps_giveaways", f"{words}{_some(hints)}; are they there in use?", len(hints))
 
 
-def _repeats(table: pd.DataFrame) -> Iterator[str]:
+def _runs(text: str) -> set[str]:
+    """Runs of two to four characters of a script without spaces, and the words of others.
+
+    >>> sorted(_runs("很好吃 ok"))
+    ['ok', '好吃', '很好', '很好吃']
+    """
+    found = set(re.findall(f"[^\\W{UNSPACED}]+", text))
+    for part in re.findall(f"[{UNSPACED}]+", text):
+        found |= {part[at : at + size] for size in (2, 3, 4) for at in range(len(part) - size + 1)}
+    return found
+
+
+def _repeats(table: pd.DataFrame) -> Iterator[Finding]:
     for split in SPLITS:
         keys = table["key"][table["split"] == split]
         if extra := int(keys.duplicated().sum()):
-            yield f"{split} texts that repeat another one there, case and punctuation aside: {extra} of {len(keys)}"
+            text = f"{split} texts that repeat another one there, case and punctuation aside: {extra} of {len(keys)}"
+            yield note("repeats", text, extra)
 
 
-def _balance(task: Task) -> Iterator[str]:
+def _balance(task: Task) -> Iterator[Finding]:
     shares = {split: task.splits[split]["label"].value_counts(normalize=True) for split in SPLITS}
     top = shares["test"].idxmax()
-    if shares["test"][top] * len(task.labels) > 2 or shares["test"][top] > 0.7:
-        yield f"always saying {top!r} is right on {shares['test'][top]:.0%} of test; judge by f1_macro beside accuracy"
+    share = shares["test"][top]
+    if share * len(task.labels) > 2 or share > 0.7:
+        yield note(
+            "imbalance",
+            f"always saying {top!r} is right on {share:.0%} of test; judge by f1_macro beside accuracy",
+            round(share * len(task.splits["test"])),
+        )
     for split in ("train", "test"):
         counts = task.splits[split]["label"].value_counts()
         few = [f"{label} {counts.get(label, 0)}" for label in task.labels if counts.get(label, 0) < FEW_EXAMPLES]
         if few:
-            yield f"{split} has fewer than {FEW_EXAMPLES} examples of {_some(few)}: scores per label say little there"
+            text = f"{split} has fewer than {FEW_EXAMPLES} examples of {_some(few)}: scores per label say little there"
+            yield note("few_examples", text, len(few))
     moved = [
         f"{label} {shares['train'].get(label, 0):.0%} to {shares['test'].get(label, 0):.0%}"
         for label in task.labels
         if abs(shares["train"].get(label, 0) - shares["test"].get(label, 0)) > SHIFT
     ]
     if moved:
-        yield f"labels are distributed differently in train and test: {_some(moved)}"
+        text = f"labels are distributed differently in train and test: {_some(moved)}"
+        yield note("shift", text, len(moved))
 
 
-def _lengths(task: Task) -> Iterator[str]:
+def _lengths(task: Task, script: str) -> Iterator[Finding]:
+    most, unit = (MANY_CHARACTERS, "characters") if script else (MANY_WORDS, "words")
     for split in ("train", "test"):
         texts = task.splits[split]["text"]
-        words = texts.str.split().str.len()
-        if long := int((words > MANY_WORDS).sum()):
-            yield f"{split} texts of over {MANY_WORDS} words: {long} of {len(texts)}; max_length = 128 tokens cuts them"
+        lengths = texts.str.len() if script else texts.str.split().str.len()
+        if long := int((lengths > most).sum()):
+            text = f"{split} texts of over {most} {unit}: {long} of {len(texts)}; max_length = 128 tokens cuts them"
+            yield note("cut", text, long)
         yield from _without_letters(split, texts)
         if lost := int(texts.str.contains("\ufffd", regex=False).sum()):
-            yield f"{split} texts with U+FFFD, a character lost when the file was written: {lost}"
+            text = f"{split} texts with U+FFFD, a character lost when the file was written: {lost}"
+            yield note("lost_characters", text, lost)
 
 
-def _labels(task: Task) -> Iterator[str]:
+def _labels(task: Task) -> Iterator[Finding]:
     alike = defaultdict(list)
     for label in task.labels:
         alike[normal(label) or label].append(label)
     for labels in alike.values():
         if len(labels) > 1:
-            yield f"labels that differ in case, punctuation or space only: {', '.join(map(repr, labels))}"
+            text = f"labels that differ in case, punctuation or space only: {', '.join(map(repr, labels))}"
+            yield note("alike_labels", text, len(labels))
+    counts = task.splits["train"]["label"].value_counts()
+    spelled = defaultdict(list)
+    for label in task.labels:
+        spelled[" ".join(label.casefold().split())].append(label)
+    for labels in spelled.values():
+        if len(labels) > 1:
+            said = " and ".join(f"{label!r} ({counts[label]} train rows)" for label in labels)
+            text = f"one label in two spellings: {said}; write it one way, or name the classes apart"
+            yield problem("two_spellings", text, len(labels))
+    if len(task.labels) > MANY_NUMBERS and all(re.fullmatch(r"[+-]?\d+", label) for label in task.labels):
+        text = (
+            f"the labels are {len(task.labels)} different numbers: where they are a score, cut it into few classes; "
+            "each number counts as a class of its own"
+        )
+        yield note("number_labels", text, len(task.labels))
     if not task.label_words:
-        yield 'the labels have no words; zero-shot and prompts need label_words = {"0" = "...", ...}'
+        text = 'the labels have no words; zero-shot and prompts need label_words = {"0" = "...", ...}'
+        yield note("no_words", text, len(task.labels))
 
 
 def _some(items: Iterable[str], most: int = 5) -> str:
@@ -247,7 +600,7 @@ def _some(items: Iterable[str], most: int = 5) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
-def broken(table: pd.DataFrame) -> Iterator[str]:
+def broken(table: pd.DataFrame) -> Iterator[Finding]:
     """Signs that documents are not what their author wrote, a sentence each.
 
     Args:
@@ -268,18 +621,21 @@ def broken(table: pd.DataFrame) -> Iterator[str]:
             text, split, name = found[["text", "split", "id"]].iloc[0]
             place = pattern.search(text).start()  # type: ignore[union-attr]
             around = example(text[max(0, place - 20) : place + 20])
-            yield f"documents {said}: {len(found)} of {len(table)}, e.g. {around} ({split}, id {name}); {do}"
+            text = f"documents {said}: {len(found)} of {len(table)}, e.g. {around} ({split}, id {name}); {do}"
+            yield problem("broken", text, len(found))
 
 
-def sizes(table: pd.DataFrame) -> Iterator[str]:
+def sizes(table: pd.DataFrame) -> Iterator[Finding]:
     """Documents too short to say much, or so long that they are read in pieces, a sentence for each split."""
     for split, texts in table.groupby("split", sort=False)["text"]:
         n_bytes = texts.map(lambda text: len(text.encode()))
         if short := int((n_bytes < SHORT_BYTES).sum()):
             first = example(texts[n_bytes < SHORT_BYTES].iloc[0])
-            yield f"{split} documents of under {SHORT_BYTES} bytes: {short} of {len(texts)}, e.g. {first}"
+            text = f"{split} documents of under {SHORT_BYTES} bytes: {short} of {len(texts)}, e.g. {first}"
+            yield note("short_documents", text, short)
         if long := int((n_bytes > LONG_BYTES).sum()):
-            yield f"{split} documents of over {LONG_BYTES} bytes: {long} of {len(texts)}; models read them in pieces"
+            text = f"{split} documents of over {LONG_BYTES} bytes: {long} of {len(texts)}; models read them in pieces"
+            yield note("long_documents", text, long)
 
 
 def example(text: str) -> str:

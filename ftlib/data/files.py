@@ -31,6 +31,7 @@ from ftlib.data.labels import (
 )
 from ftlib.data.tabular import SUFFIXES, Table, all_of, decoded, read_rows
 from ftlib.data.task import SPLITS, Task, make_task
+from ftlib.data.words import unspaced, word_pattern
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -154,6 +155,8 @@ def task_from(
         "splits": how,
         **(stated or {}),
     }
+    if script := unspaced(splits["train"]["text"]):
+        said["words"] = f"{script}, which has no spaces between words: tfidf reads characters"
     return make_task(
         name, splits, labels, words, group_columns=columns.groups, source=source, licence=licence, stated=said
     )
@@ -247,7 +250,7 @@ def normal(text: str) -> str:
     >>> normal("It's  a TEST.") == normal("it s a test"), normal(" ?! ")
     (True, '?!')
     """
-    return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
+    return " ".join(re.findall(word_pattern(), text.casefold())) or text.strip()
 
 
 def _hash(text: str) -> str:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from ftlib.core.errors import FtlibError, unknown
 from ftlib.data.task import data_file
+from ftlib.data.words import UNSPACED
 
 SETTINGS = {"sides", "rows", "by_what_follows", "reference", "instead", "forms", "neutral", "capital_only", "members"}
 
@@ -54,7 +55,9 @@ class Kind:
     def pattern(self) -> re.Pattern[str]:
         """An article, if there is one, and a word of the list, the longest that fits."""
         words = "|".join(re.escape(word) for word in sorted(self.entries, key=len, reverse=True))
-        return re.compile(rf"(?<!\w)(?:(an?)(\s+))?({words})(?!\w)", re.IGNORECASE)
+        # A character of a script without spaces ends no word and begins none: beside it, a term stands by itself.
+        edge = rf"[^\W{UNSPACED}]"
+        return re.compile(rf"(?<!{edge})(?:(an?)(\s+))?({words})(?!{edge})", re.IGNORECASE)
 
     def names(self, word: str, plain: bool) -> Entry | None:
         """The entry of a word as it stands in a text; None where its capitals say that it is another word."""
