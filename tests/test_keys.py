@@ -6,15 +6,18 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 import ftlib
 from ftlib.config.experiment import Plan, hash_of
 from ftlib.core.errors import FtlibError
 from ftlib.core.format import short_name
+from ftlib.metrics.registry import measure
 from ftlib.models import loading, weights
-from ftlib.records import provenance
+from ftlib.records import flat, predictions_table, provenance
 from ftlib.records.study import read_study
 
 
@@ -114,6 +117,23 @@ def test_no_number_of_a_method_or_a_list_is_infinite(at_home):
     for wrong in ({"method_args": {"lora_alpha": float("inf")}}, {"interpolation": [float("nan")]}):
         with pytest.raises(FtlibError, match=r"found (inf|nan); allowed"):
             ftlib.Experiment(**asked, **wrong)
+
+
+@pytest.mark.parametrize("labels", [("macro", "micro"), ("binary", "text"), ("value", "n"), ("label", "id", "cluster")])
+def test_labels_and_groups_may_be_called_like_what_the_library_has(labels):
+    truth = [labels[place % len(labels)] for place in range(30)]
+    texts = pd.DataFrame({"id": [str(n) for n in range(30)], "text": "a", "label": truth, "group_value": truth})
+    rows = np.tile([0.7, *[0.3 / (len(labels) - 1)] * (len(labels) - 1)], (30, 1))
+    table = predictions_table("after", "test", texts, labels, rows)
+    assert len(set(table.columns)) == len(table.columns)
+    assert {f"score_{label}" for label in labels} <= set(table.columns)
+    found, said = measure(table, labels), [labels[0]] * 30
+    assert found["f1_macro"]["value"] == pytest.approx(f1_score(truth, said, average="macro", zero_division=0))
+    each = f1_score(truth, said, labels=list(labels), average=None, zero_division=0)
+    assert [found["f1"][label]["value"] for label in labels] == pytest.approx(list(each))
+    leaves = flat({"after": {"test": found}})
+    assert leaves["after.test.f1_macro"] is found["f1_macro"]
+    assert all(leaves[f"after.test.f1.{label}"] is found["f1"][label] for label in labels)
 
 
 def recorded(study, seed, entry, value):
