@@ -17,7 +17,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.core.format import short_name
 from ftlib.metrics.registry import measure
 from ftlib.models import loading, weights
-from ftlib.records import flat, predictions_table, provenance
+from ftlib.records import RunRecord, flat, predictions_table, provenance
 from ftlib.records.study import read_study
 
 
@@ -169,3 +169,24 @@ def test_records_from_before_there_was_such_an_entry_stay_together(at_home, tmp_
     path.write_text(json.dumps(record), encoding="utf-8")
     (group,) = read_study(tmp_path).groups
     assert len(group.runs) == 2
+
+
+def test_values_without_an_interval_are_shown_as_such():
+    leaf = {"value": 1.2341, "low": None, "high": None, "n": 1}
+    metrics = {
+        "before": {"test": {"bits_per_byte": leaf}},
+        "after": {"test": {"bits_per_byte": leaf | {"low": 1.0, "high": 2.0}}},
+    }
+    record = RunRecord("0", "ok", {}, metrics=metrics)
+    shown = ftlib.states(record, "bits_per_byte")._repr_html_()
+    assert "1.234 (no interval: one document)" in shown and "1.234 (1.000 to 2.000)" in shown
+    assert ">none</td>" in record._repr_html_() and "1.000 to 2.000" in record._repr_html_()
+
+
+def test_a_run_of_two_tasks_can_be_pictured():
+    leaf = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+    stages = {"before": ("test", "reviews"), "after_1": ("test", "reviews"), "after": ("test", "reviews")}
+    metrics = {stage: {part: {"accuracy": leaf} for part in parts} for stage, parts in stages.items()}
+    spec = ftlib.Experiment(task="pydocs", method="full", sequential_tasks=["reviews"])
+    record = RunRecord(spec.run_id, "ok", {"resolved": spec.resolved()}, metrics=metrics)
+    assert ftlib.pictured(record)._repr_html_()

@@ -29,7 +29,7 @@ from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study, seed_of
 from ftlib.report.figures import Picture, picture
 from ftlib.report.metric_rows import OF_LABELS, metrics_of, numbers, values_of, who
-from ftlib.report.plots import heat
+from ftlib.report.plots.heat import heat
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.linearize import label_values
 from ftlib.stats.multiple import Pair, compare_all
@@ -79,6 +79,8 @@ def _cell(found: dict | None) -> str:
         return ""
     if found["value"] is None:
         return "not available"
+    if found.get("low") is None or found.get("high") is None:
+        return f"{found['value']:.3f} (no interval{': one document' if found.get('n') == 1 else ''})"
     return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
