@@ -4,6 +4,8 @@ Every name below is loaded when it is first used, so that importing ftlib costs 
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.2.0"
@@ -34,6 +36,7 @@ _HOME = {
     "open_model": "ftlib.execution.run",
     "open_task": "ftlib.execution.run",
     "picture": "ftlib.report.figures",
+    "pictured": "ftlib.report.sections.continual",
     "read_curve": "ftlib.records.events",
     "read_ladder": "ftlib.report.sections.learning_curve",
     "read_predictions": "ftlib.records",
@@ -55,7 +58,24 @@ _ALIASES = {"build_report": "build", "contests": "task_comparisons", "read_ladde
 __all__ = sorted(_HOME)
 
 
+_MOVED = {"suite": "ftlib.execution.scheduler", "weights": "ftlib.models.weights"}
+"""Modules of 0.1 that scripts of users import, and where their names are now."""
+
+
+class _Moved(ModuleType):
+    """A module under its old name; its names are looked up where they are now."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(_MOVED[self.__name__.removeprefix("ftlib.")]), name)
+
+
+for _old in _MOVED:
+    sys.modules.setdefault(f"ftlib.{_old}", _Moved(f"ftlib.{_old}"))
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        return sys.modules[f"ftlib.{name}"]
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), _ALIASES.get(name, name))
         globals()[name] = value

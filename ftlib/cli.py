@@ -182,17 +182,16 @@ def _run_one(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from ftlib.data.audit import of_plan
     from ftlib.execution import scheduler
     from ftlib.execution.planning import estimate
     from ftlib.execution.progress import trying
-    from ftlib.report.plan_power import outlook
+    from ftlib.report.plan_power import data_cautions, outlook
 
     if options.jobs < 0:
         raise FtlibError("--jobs: allowed: 0 or more")
     planned = scheduler.plan(options.suite, overrides(options.set))
     print(_overview(planned))
-    for text in [*outlook(planned), *of_plan(planned)]:
+    for text in [*outlook(planned), *data_cautions(planned)]:
         print(text, flush=True)
     wanted = options.jobs or scheduler.default_jobs(planned)
     with trying() as show:

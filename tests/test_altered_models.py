@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 import transformers
 
@@ -14,6 +15,7 @@ from ftlib.config.methods import context_of
 from ftlib.core.errors import FtlibError
 from ftlib.execution.run import adapt, open_model, open_task
 from ftlib.models import loading, weights
+from ftlib.models.inference import module_probabilities
 from ftlib.models.loading import load_model, pooled
 
 TEXTS = ["a good film", "a bad film, disappointing and long and dull", "good"]
@@ -176,6 +178,26 @@ def test_a_text_as_long_as_a_model_has_positions_for_can_be_read(at_home, tmp_pa
     most = context_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     found = loading.features(load_model(str(folder), dtype="float32"), ["good " * 200, "bad"], most)
     assert found.shape == (2, 16) and np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("stored", ["LlamaModel", "LlamaForSequenceClassification"])
+def test_a_head_on_the_last_token_reads_the_same_alone_and_filled_up(tmp_path, stored):
+    module, tokenizer = tiny_models.build("llama")
+    config = module.config
+    config.pad_token_id, config.num_labels = None, 3
+    kept = module.model
+    if stored != "LlamaModel":
+        kept = transformers.LlamaForSequenceClassification(config)
+        kept.model = module.model
+    kept.save_pretrained(tmp_path)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    tokenizer.save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), dtype="float32")
+    assert bool(model.stored_head) == (stored != "LlamaModel")
+    answer = module_probabilities(model.classifier(2, 0), model, 24)
+    together, alone = answer(TEXTS), np.concatenate([answer([text]) for text in TEXTS])
+    assert together.shape == (3, 2) and np.allclose(together, alone, atol=1e-6)
 
 
 def test_a_decoder_that_was_stored_without_its_output_layer_is_refused(tmp_path, at_home):

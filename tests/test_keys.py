@@ -6,15 +6,18 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 import ftlib
 from ftlib.config.experiment import Plan, hash_of
 from ftlib.core.errors import FtlibError
 from ftlib.core.format import short_name
+from ftlib.metrics.registry import measure
 from ftlib.models import loading, weights
-from ftlib.records import provenance
+from ftlib.records import RunRecord, flat, predictions_table, provenance
 from ftlib.records.study import read_study
 
 
@@ -116,6 +119,23 @@ def test_no_number_of_a_method_or_a_list_is_infinite(at_home):
             ftlib.Experiment(**asked, **wrong)
 
 
+@pytest.mark.parametrize("labels", [("macro", "micro"), ("binary", "text"), ("value", "n"), ("label", "id", "cluster")])
+def test_labels_and_groups_may_be_called_like_what_the_library_has(labels):
+    truth = [labels[place % len(labels)] for place in range(30)]
+    texts = pd.DataFrame({"id": [str(n) for n in range(30)], "text": "a", "label": truth, "group_value": truth})
+    rows = np.tile([0.7, *[0.3 / (len(labels) - 1)] * (len(labels) - 1)], (30, 1))
+    table = predictions_table("after", "test", texts, labels, rows)
+    assert len(set(table.columns)) == len(table.columns)
+    assert {f"score_{label}" for label in labels} <= set(table.columns)
+    found, said = measure(table, labels), [labels[0]] * 30
+    assert found["f1_macro"]["value"] == pytest.approx(f1_score(truth, said, average="macro", zero_division=0))
+    each = f1_score(truth, said, labels=list(labels), average=None, zero_division=0)
+    assert [found["f1"][label]["value"] for label in labels] == pytest.approx(list(each))
+    leaves = flat({"after": {"test": found}})
+    assert leaves["after.test.f1_macro"] is found["f1_macro"]
+    assert all(leaves[f"after.test.f1.{label}"] is found["f1"][label] for label in labels)
+
+
 def recorded(study, seed, entry, value):
     """A record of the study, with another model or other data in its provenance."""
     spec = ftlib.Experiment(task="file:opinions", model="tiny", method="probe", train_limit=20, seed=seed)
@@ -149,3 +169,24 @@ def test_records_from_before_there_was_such_an_entry_stay_together(at_home, tmp_
     path.write_text(json.dumps(record), encoding="utf-8")
     (group,) = read_study(tmp_path).groups
     assert len(group.runs) == 2
+
+
+def test_values_without_an_interval_are_shown_as_such():
+    leaf = {"value": 1.2341, "low": None, "high": None, "n": 1}
+    metrics = {
+        "before": {"test": {"bits_per_byte": leaf}},
+        "after": {"test": {"bits_per_byte": leaf | {"low": 1.0, "high": 2.0}}},
+    }
+    record = RunRecord("0", "ok", {}, metrics=metrics)
+    shown = ftlib.states(record, "bits_per_byte")._repr_html_()
+    assert "1.234 (no interval: one document)" in shown and "1.234 (1.000 to 2.000)" in shown
+    assert ">none</td>" in record._repr_html_() and "1.000 to 2.000" in record._repr_html_()
+
+
+def test_a_run_of_two_tasks_can_be_pictured():
+    leaf = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+    stages = {"before": ("test", "reviews"), "after_1": ("test", "reviews"), "after": ("test", "reviews")}
+    metrics = {stage: {part: {"accuracy": leaf} for part in parts} for stage, parts in stages.items()}
+    spec = ftlib.Experiment(task="pydocs", method="full", sequential_tasks=["reviews"])
+    record = RunRecord(spec.run_id, "ok", {"resolved": spec.resolved()}, metrics=metrics)
+    assert ftlib.pictured(record)._repr_html_()

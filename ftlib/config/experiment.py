@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -260,6 +261,10 @@ class Experiment(Fields):
     """
 
     def __init__(self, **fields: Any) -> None:
+        if old := [name for name in fields if name in RENAMED]:
+            said = ", ".join(f"{name} is {RENAMED[name]}" for name in old)
+            print(f"ftlib: Experiment: names of schema 1 are read under those of schema 2: {said}", file=sys.stderr)
+            fields = renamed(fields)
         if found := field_problems(fields):
             raise several(f"Experiment: {problem}" for problem in found)
         super().__init__(**fields)

@@ -4,7 +4,6 @@ Classification: leaks, conflicts, repeats, balance, lengths. Text to be modelled
 that are no text, sizes.
 """
 
-import pkgutil
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -187,51 +186,6 @@ def planned_findings(
     if shots:
         more += _even_draws(task, counts)
     return _sorted([*more, *found])
-
-
-def of_plan(planned: Any) -> list[str]:
-    """What the audits of a plan's tasks found, a line each: all problems, and what concerns the plan itself.
-
-    Args:
-        planned: An `ftlib.execution.scheduler.Planned`.
-    """
-    audits: dict[str, Findings] = {}
-    tokenizers: dict[str, Any] = {}
-    unknown: set[tuple[str, str]] = set()
-    methods = pkgutil.resolve_name("ftlib.config.methods:METHODS")  # A room below this one, as `_tokenizer` says.
-    lines: dict[str, None] = {}
-    for spec in (job.spec for job in planned.jobs):
-        task = planned.task_of(spec)
-        if task.sha256 not in audits:
-            audits[task.sha256] = audit(task)
-        found = list(
-            planned_findings(
-                task,
-                primary=planned.suite.plan.of(spec.task).primary,
-                shots=spec.shots,
-                eval_limit=spec.eval_limit,
-                found=audits[task.sha256],
-            )
-        )
-        if methods[spec.method].model and (task.sha256, spec.model) not in unknown:
-            unknown.add((task.sha256, spec.model))
-            if spec.model not in tokenizers:
-                tokenizers[spec.model] = _tokenizer(spec.model)
-            if tokenizers[spec.model] is not None:
-                found += unknown_tokens(task, spec.model, tokenizers[spec.model])
-        for one in found:
-            if one.level == "problem" or one.code == "unknown_tokens":
-                lines[f"caution: {task.name}: {one}"] = None
-    return ["".join(mark if mark.isprintable() else " " for mark in line) for line in lines]
-
-
-def _tokenizer(model: str) -> Any:
-    """A model's tokenizer from its file; None where it has none of that kind."""
-    from tokenizers import Tokenizer
-
-    # The models are a room below this one, so their search is named here and loaded where it is called.
-    path = pkgutil.resolve_name("ftlib.models.weights:find")(model).folder / "tokenizer.json"
-    return Tokenizer.from_file(str(path)) if path.is_file() else None
 
 
 def unknown_tokens(task: Task, model: str, tokenizer: Any) -> list[Finding]:

@@ -16,6 +16,7 @@ from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.config.suite_file import read_suite
 from ftlib.core import atomic, surroundings
 from ftlib.core.errors import FtlibError, several
+from ftlib.data.audit import Findings, audit, planned_findings
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.execution import notebook_exec, worker
@@ -190,8 +191,9 @@ def execute(planned: Planned, jobs: int, show: Any, start: base.Start, timeout: 
         waiting = [
             job for job in planned.jobs if job.run_dir not in others and not is_done(job, planned.task_of(job.spec))
         ]
+        audits: dict[str, Findings] = {}
         for job in waiting:
-            prepare_folder(job, planned)
+            prepare_folder(job, planned, audits)
         # Cheap runs first: they leave features in the cache that the others read.
         waiting.sort(key=lambda job: METHODS[job.spec.method].trains)
         base.execute([job.run_dir for job in waiting], jobs, start, show, timeout)
@@ -202,8 +204,14 @@ def execute(planned: Planned, jobs: int, show: Any, start: base.Start, timeout: 
 _MADE = ("events.jsonl", "notebook.ipynb", "predictions.parquet", "record.json")
 
 
-def prepare_folder(job: Job, planned: Planned) -> None:
-    """Put a run's request into its folder; an earlier attempt that was recorded is kept aside, not overwritten."""
+def prepare_folder(job: Job, planned: Planned, audits: dict[str, Findings] | None = None) -> None:
+    """Put a run's request into its folder; an earlier attempt that was recorded is kept aside, not overwritten.
+
+    Args:
+        job: The run.
+        planned: The study it belongs to.
+        audits: The audits that were made so far, by the data's checksum; filled here.
+    """
     job.run_dir.mkdir(parents=True, exist_ok=True)
     made = [path for name in _MADE if (path := job.run_dir / name).exists()]
     if (job.run_dir / "record.json").exists():
@@ -227,9 +235,21 @@ def prepare_folder(job: Job, planned: Planned) -> None:
             "resolved": job.spec.resolved(),
             "plan_hash": planned.suite.plan_hash,
             "notebook_sha256": provenance.notebook_sha256(notebook),
+            "data_findings": _findings(job.spec, planned, {} if audits is None else audits),
         }
         | ({"predicted": said} if said else {}),
     )
+
+
+def _findings(spec: Experiment, planned: Planned, audits: dict[str, Findings]) -> list[dict[str, Any]]:
+    """What the audit of a run's data found, for the record and the report."""
+    task = planned.task_of(spec)
+    if task.sha256 not in audits:
+        audits[task.sha256] = audit(task)
+    primary = planned.suite.plan.of(spec.task).primary
+    found = audits[task.sha256]
+    told = planned_findings(task, primary=primary, shots=spec.shots, eval_limit=spec.eval_limit, found=found)
+    return [one._asdict() for one in told]
 
 
 def stop_orphans(study: Path) -> dict[Path, int]:

@@ -102,7 +102,11 @@ class Model:
             # Weights that are handed over are taken by the class itself alone.
             loader = transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(own)]
         torch.manual_seed(seed)
-        return _load(loader, self.folder, own, without=old_head).to(self.device)
+        module = _load(loader, self.folder, own, without=old_head).to(self.device)
+        if hasattr(module, "score"):
+            # A head on a text's last token finds it by what fills up, which the tokenizer decides.
+            module.config.pad_token_id = self.tokenizer.pad_token_id
+        return module
 
     @property
     def stored_head(self) -> list[str]:

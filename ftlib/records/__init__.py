@@ -70,7 +70,7 @@ class RunRecord:
         from ftlib.core.html import table
 
         rows = [
-            (path, _shown(leaf["value"]), f"{_shown(leaf.get('low'))} to {_shown(leaf.get('high'))}", leaf.get("n", ""))
+            (path, _shown(leaf["value"]), _span(leaf), leaf.get("n", ""))
             for path, leaf in flat(self.metrics).items()
             # Groups and gaps are many; the report has them.
             if ".groups." not in f".{path}" and ".gaps." not in f".{path}"
@@ -80,6 +80,12 @@ class RunRecord:
 
 def _shown(value: float | None) -> str:
     return "not available" if value is None else f"{value:.3f}"
+
+
+def _span(leaf: Mapping[str, Any]) -> str:
+    if leaf.get("low") is None or leaf.get("high") is None:
+        return "none" if leaf["value"] is not None else "not available"
+    return f"{_shown(leaf['low'])} to {_shown(leaf['high'])}"
 
 
 def flat(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -65,6 +65,8 @@ def describe(spec: Experiment, task: Task, model: "Model | None", given: Mapping
             "sizes": {name: len(table) for name, table in task.splits.items()},
         },
         "notebook_sha256": given.get("notebook_sha256"),
+        # What the audit of the data found before the study ran; a run outside a study has none.
+        "data_findings": given.get("data_findings", []),
     }
 
 

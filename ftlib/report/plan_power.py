@@ -1,11 +1,12 @@
 """What a plan says about its data before anything runs: what the test sets can show, and how large the grid is."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftlib.config.experiment import DRAWS, FEW, draws
 from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.core.format import short_name
+from ftlib.data.audit import Findings, audit, planned_findings, unknown_tokens
 from ftlib.data.kinds import KINDS
 from ftlib.data.registry import kind_of
 from ftlib.execution.planning.compatibility import has_lm_head
@@ -103,3 +104,39 @@ def cautions(planned: "Planned") -> list[str]:
                 "each from the others (SimCSE), not by guessing masked words"
             ] = None
     return list(said)
+
+
+def data_cautions(planned: "Planned") -> list[str]:
+    """What the audits of a plan's tasks found, a line each: all problems, and what concerns the plan itself."""
+    audits: dict[str, Findings] = {}
+    tokenizers: dict[str, Any] = {}
+    unknown: set[tuple[str, str]] = set()
+    lines: dict[str, None] = {}
+    for spec in (job.spec for job in planned.jobs):
+        task = planned.task_of(spec)
+        if task.sha256 not in audits:
+            audits[task.sha256] = audit(task)
+        primary = planned.suite.plan.of(spec.task).primary
+        found = list(
+            planned_findings(
+                task, primary=primary, shots=spec.shots, eval_limit=spec.eval_limit, found=audits[task.sha256]
+            )
+        )
+        if METHODS[spec.method].model and (task.sha256, spec.model) not in unknown:
+            unknown.add((task.sha256, spec.model))
+            if spec.model not in tokenizers:
+                tokenizers[spec.model] = _tokenizer(spec.model)
+            if tokenizers[spec.model] is not None:
+                found += unknown_tokens(task, spec.model, tokenizers[spec.model])
+        for one in found:
+            if one.level == "problem" or one.code == "unknown_tokens":
+                lines[f"caution: {task.name}: {one}"] = None
+    return ["".join(mark if mark.isprintable() else " " for mark in line) for line in lines]
+
+
+def _tokenizer(model: str) -> Any:
+    """A model's tokenizer from its file; None where it has none of that kind."""
+    from tokenizers import Tokenizer
+
+    path = weights.find(model).folder / "tokenizer.json"
+    return Tokenizer.from_file(str(path)) if path.is_file() else None

@@ -23,7 +23,7 @@ from ftlib.records import RunRecord
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study, seed_of
 from ftlib.report.blocks import Block, Column, Figures, Fold, Heading, Note, Section, Sentences, table
-from ftlib.report.figures import Figure, drawing, figure_of
+from ftlib.report.figures import Figure, Picture, drawing, figure_of, picture
 from ftlib.report.metric_rows import OF_LABELS, WHO, metrics_of, numbers, values_of, who
 from ftlib.report.pairing import Paired, Side, apart, comparison_sentence, in_most, paired_comparisons
 from ftlib.report.plots.heat import heat
@@ -51,6 +51,14 @@ class Shown:
         return self.content
 
 
+def pictured(record: RunRecord, metric: str = "accuracy") -> Picture:
+    """R[i, j] of a run of several tasks, drawn for a notebook: the score on every task after every training."""
+    own = short_name(record.spec["resolved"]["task"])
+    names = [own if part == "test" else part for part in tasks_of(record.metrics, record.spec["resolved"], metric)]
+    found = matrix(record.metrics, record.spec["resolved"], metric)
+    return picture(heat, found, names, names, label=metric, down="after training on", across="measured on")
+
+
 def states(record: RunRecord, metric: str) -> Shown:
     """A table of one run for a notebook: rows are evaluation sets, columns the model's states.
 
@@ -67,8 +75,8 @@ def _state(found: dict[str, Any] | None, metric: str) -> str:
         return ""
     if found["value"] is None:
         return "not available"
-    if found["low"] is None or found["high"] is None:
-        of = f"one {units.noun(metric)}" if found["n"] == 1 else "one source of examples"
+    if found.get("low") is None or found.get("high") is None:
+        of = f"one {units.noun(metric)}" if found.get("n") == 1 else "one source of examples"
         return f"{found['value']:.3f} (no interval: {of})"
     return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
