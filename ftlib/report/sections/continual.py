@@ -17,7 +17,7 @@ from ftlib.core import format
 from ftlib.core.format import short_name
 from ftlib.core.html import table as html_table
 from ftlib.metrics import units
-from ftlib.metrics.continual import tasks_of, why_undefined
+from ftlib.metrics.continual import matrix, tasks_of, why_undefined
 from ftlib.metrics.registry import METRICS, metric_row
 from ftlib.records import RunRecord
 from ftlib.records.predictions import Part
