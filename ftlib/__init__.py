@@ -57,7 +57,6 @@ _ALIASES = {"build_report": "build", "contests": "task_comparisons", "read_ladde
 
 __all__ = sorted(_HOME)
 
-
 _MOVED = {"suite": "ftlib.execution.scheduler", "weights": "ftlib.models.weights"}
 """Modules of 0.1 that scripts of users import, and where their names are now."""
 

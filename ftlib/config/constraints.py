@@ -28,13 +28,11 @@ BUNDLED_MODELS: Mapping[str, str] = {
 }
 """Models that need no network: name -> what it is."""
 
-
 _CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "minilm": {"architectures": ["BertModel"], "max_position_embeddings": 512},
     "tiny-lm": {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 1024},
 }
 """What of a bundled model's configuration is asked before its files are looked for."""
-
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
@@ -81,16 +79,13 @@ def known_config(model: str) -> Mapping[str, Any]:
 TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
 """Fields of methods that train; at 0 the method's default."""
 
-
 HOW = (
     "head_init", "validations", "patience", "gradient_accumulation", "gradient_checkpointing", "processes",
 )  # fmt: skip
 """Fields of methods that train, the same for all of them: how the training begins, is watched and carried out."""
 
-
 COURSE = ("sequential_tasks", "joint_tasks", "replay", "l2_sp", "ewc")
 """Fields that make a training more than one task's own: at their defaults it is just that."""
-
 
 CONTINUED = (*COURSE, "other_task_limit", "sampling", "ewc_samples", "interpolation")
 """Fields of methods whose training goes on, in the notebook of those runs alone."""

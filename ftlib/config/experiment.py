@@ -231,14 +231,11 @@ def renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
 DRAWS = 10
 """Samples of examples per class, unless the plan names its seeds."""
 
-
 SEQUENCE = "40_run_sequence"
 """The notebook of runs whose training is more than one task's own."""
 
-
 MISUSE = "51_run_misuse"
 """The notebook of runs in whose training text canaries are planted."""
-
 
 FEW = 16
 """Examples per class up to which fewer than DRAWS draws deserve a caution."""

@@ -190,16 +190,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Arguments of methods that take one of a few words."""
 
-
 SHARES = {"lora_dropout": "0 to below 1", "vera_dropout": "0 to below 1", "soft": "0 to 1", "density": "above 0 to 1"}
 """Arguments of methods that are a share, and of which numbers; all other numbers are above 0."""
 
-
 _ANY = {kind.name: FAMILIES for kind in KINDS.values() if kind.has_labels}
 
-
 _TRAINED = {kind.name: kind.families for kind in KINDS.values()}
-
 
 _PROMPTED = {
     "template": (
@@ -218,9 +214,7 @@ _PROMPTED = {
     ),
 }
 
-
 _RIDGE = {"C": (1.0, "inverse strength of the L2 penalty, no unit (scikit-learn LogisticRegression)")}
-
 
 _FAIR = _RIDGE | {
     "constraint": (
@@ -230,9 +224,7 @@ _FAIR = _RIDGE | {
     )
 }
 
-
 _THRESHOLD = _FAIR | {"grid_size": (1000, "values from 0 to 1 that are tried for the rate (fairlearn's default)")}
-
 
 _EXPONENTIATED = _FAIR | {
     "eps": (
@@ -243,9 +235,7 @@ _EXPONENTIATED = _FAIR | {
     "max_iter": (50, "times the examples are weighed anew, at most (fairlearn's default)"),
 }
 
-
 _R = "rank of the update matrices (Hu et al. 2021, section 4.1)"
-
 
 _LORA = {
     "r": (8, _R),
@@ -253,10 +243,8 @@ _LORA = {
     "lora_dropout": (0.0, "share of the adapter's inputs dropped while training, 0 to below 1"),
 }
 
-
 # Meng et al. 2024, section 5: the scale is 1, so that what is trained is the weights' own size.
 _PISSA = _LORA | {"lora_alpha": (8, _LORA["lora_alpha"][1])}
-
 
 _VERA = {
     "r": (256, "rank of the random matrices, which are not trained (peft's default)"),
@@ -264,9 +252,7 @@ _VERA = {
     "vera_dropout": (0.0, "share of the adapter's inputs dropped while training, 0 to below 1"),
 }
 
-
 _LAYERS = {"k": (2, "layers that train, counted from the top; of an encoder-decoder, the decoder's")}
-
 
 _MERGED = {
     "combination": (
@@ -278,7 +264,6 @@ _MERGED = {
     "weight": (1.0, "of each adapter in the sum; of a mean, over the number of tasks"),
 }
 
-
 _DISTILLED = {
     "layers": (2, "of the small model, the base model's first ones"),
     "soft": (1.0, "share of the loss on labelled texts that is about the teacher's answers, 0 to 1; 0: no teacher"),
@@ -286,16 +271,13 @@ _DISTILLED = {
     "unlabelled": (2000, "texts of the training split without labels that only the teacher answers, at most"),
 }
 
-
 _VIRTUAL = {
     "num_virtual_tokens": (20, "learned tokens; each takes one of the model's positions (Lester et al. 2021, figure 3)")
 }
 
-
 # Hu et al. 2021 adapt the attention alone; adapting every linear layer is the better default since (QLoRA, Dettmers et
 # al. 2023, section 4; "LoRA without regret" 2025).
 _ALL_LINEAR = {"target_modules": "all-linear"}
-
 
 # An encoder-decoder gets the learned tokens before what it reads (Lester et al. 2021, section 2), not twice.
 _BEFORE_THE_TEXT = {"num_transformer_submodules": 1}

@@ -219,7 +219,6 @@ def _experiments(cells: list[Cell], plan: Plan, check_files: bool) -> tuple[tupl
 
 _SECTIONS = ("study", "plan", "defaults", "runs")
 
-
 _LISTS = {"evaluations", "group_columns", "sequential_tasks", "joint_tasks", "interpolation", "canaries"}
 
 

@@ -17,14 +17,11 @@ import psutil
 ROOT = Path("/")
 """Below it lie `proc/self/cgroup` and `sys/fs/cgroup`."""
 
-
 UNLIMITED = 2**60
 """Bytes from which on a limit says that there is none: cgroup v1 writes the largest whole pages of 63 bits."""
 
-
 SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 """Bytes of a socket's path at most: `sun_path` of sockaddr_un, less its end (unix(7))."""
-
 
 LEAST_FREE = 50 * 10**6
 """Bytes on the study's disk without which nothing is started."""

@@ -176,7 +176,6 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
     }
 )
 
-
 OFFERED = tuple(
     name for row in EVALUATIONS.values() if row.field == "evaluations" for name in row.offered or (row.name,)
 )

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 MASKED = "pseudo-log-likelihood of the tokens that both sentences share, each masked in turn (Nangia et al. 2020)"
 
-
 CAUSAL = "log-likelihood of the whole sentence (as lm_eval's pct_stereotype)"
 
 

@@ -17,7 +17,6 @@ from ftlib.training.contract import Predictor
 PROBED = ("pydocs", "reviews", "bios")
 """Said one by one: a task that is bundled later would change what every study measures."""
 
-
 TRAIN, TEST = 400, 300
 """Examples a probe is fitted to and tested on, the same ones for every run."""
 

@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 AT_ONCE = 1000
 """Candidates scored together: attention among more would take more memory, and is no faster."""
 
-
 EXTRACTED = 100
 """Documents of each kind that the model is asked to continue, at most."""
-
 
 GIVEN, WRITTEN = 32, 16
 """Tokens of a document that it is given, and that it is to continue with (the paper's are 50 and 50: these documents

@@ -25,7 +25,6 @@ from ftlib.training.trainer import fit
 SIZES = {"cuda": (2048, 4096, 8192), "cpu": (512, 1024, 2048)}
 """Rows of the square matrices that are tried; other devices as cpu."""
 
-
 SETTINGS = (
     "method", "method_args", "batch_size", "max_length", "gradient_accumulation", "gradient_checkpointing", "seed",
 )  # fmt: skip

@@ -38,7 +38,6 @@ from ftlib.training import distributed
 _NAMES = ("OutOfMemoryError", "MemoryError", "_ArrayMemoryError")
 """Of exceptions: torch's on a GPU, Python's, numpy's."""
 
-
 _WORDS = (
     "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "unable to allocate",
     "alloc_failed", "memoryallocation", "bad_alloc",

@@ -38,7 +38,6 @@ def new_parameters(module: torch.nn.Module) -> list[str]:
 PROBE = "linear_probe"
 """The start that is fitted; the other one is drawn from the seed."""
 
-
 STRENGTH = 10.0
 """C of the logistic regression (scikit-learn), for inputs that are 1 long on average."""
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 TEMPERATURE = 0.05
 """Of the softmax over cosine similarities (Gao et al. 2021, section 5.1)."""
 
-
 MASKED = 0.15
 """Share of a text's tokens that a masked model is to guess (Devlin et al. 2019, section 3.1)."""
 

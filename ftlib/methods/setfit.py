@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 CONVERGED = 0.01
 """Loss at which training stops: cosines are on average within 0.15 of what they should be."""
 
-
 ALIKE = 8
 """Sentences encoded at a time, of like length. Of 32 docstrings in groups of 16, a third of the tokens are padding; in
 groups of 8, a fifth."""
-
 
 TOGETHER = 4
 """Examples of one class that stay together in a batch where not all examples fit one: each then has three of its own

@@ -21,7 +21,6 @@ from ftlib.stats.variance import Array
 if TYPE_CHECKING:
     import pandas as pd
 
-
 REPLICATES = 2_000
 
 

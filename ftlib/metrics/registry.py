@@ -157,15 +157,11 @@ class Metric:
 
 _OF_SEQUENCES = "it is about several tasks in sequence, and not every run has one"
 
-
 _OF_IDENTITIES = "it is about identities that texts name, and no number of it is good or bad by itself"
-
 
 _OF_MASKED = "masked models see what comes after a token, so it is no likelihood of text"
 
-
 _OF_MEMORY = "it is about what a model keeps of its training text, and not every run measures that"
-
 
 _ROWS = (
     Metric(
@@ -285,7 +281,6 @@ _ROWS = (
         kind=LANGUAGE_MODELING, not_primary=_OF_IDENTITIES,
     ),
 )  # fmt: skip
-
 
 METRICS: Mapping[str, Metric] = MappingProxyType({row.name: row for row in _ROWS})
 

@@ -132,7 +132,6 @@ class Reading:
 
 _HERE = Path(__file__).parent
 
-
 SECTIONS: tuple[Section, ...] = (
     across_tasks.SECTION,
     learning_curve.SECTION,

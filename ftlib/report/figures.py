@@ -24,10 +24,8 @@ _DARK = {
     "#5C5C5C": "#a8a8a8",
 }
 
-
 WIDTH = 4.7
 """Inches; narrow, so that the letters stay readable on a telephone."""
-
 
 _RC = {
     "svg.hashsalt": "ftlib",

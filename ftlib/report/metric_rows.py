@@ -40,7 +40,6 @@ def numbers(found: Interval) -> dict[str, float | None]:
 
 OF_LABELS = ("accuracy", "f1_macro", "f1_binary", "mcc")
 
-
 TOLERANCE = 1e-9
 """How far a record's value may lie from the one recomputed before the report says so, as a share of values above 1."""
 

@@ -31,12 +31,9 @@ if TYPE_CHECKING:
 
 Leaf = Mapping[str, Any]
 
-
 UNKNOWN = "unknown: neither the record nor a card here says"
 
-
 _MARKS = re.compile(r"[\\`*_\[\]|~$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
-
 
 _OF_DATA = re.compile(r"^## (Licence|Known[^\n]*|Not for)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 

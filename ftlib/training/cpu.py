@@ -105,7 +105,6 @@ def attention(
 
 transformers.AttentionInterface.register("in_parts", attention)
 
-
 AttentionMaskInterface.register("in_parts", eager_mask)
 
 

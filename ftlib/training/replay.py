@@ -8,7 +8,6 @@ import numpy as np
 SAMPLING = ("proportional", "equal", "temperature")
 """How often each of several tasks is drawn: as it has examples, all alike, or between the two."""
 
-
 TEMPERATURE = 2.0
 """Of sampling by temperature; a task of n examples is drawn in proportion to n^(1/T). 1 is proportional, infinity is
 equal (Arivazhagan et al. 2019, section 3.2)."""

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 Example = dict[str, Any]
 
-
 WORTH = 0.1
 """Share of a batch's tokens, padding included, from which computing it in two parts is less work than in one."""
 

@@ -44,16 +44,13 @@ ANY_RUN = (
     "pyarrow.pandas_compat", "scipy.stats", "sklearn.linear_model", "sklearn.feature_extraction.text",
 )  # fmt: skip
 
-
 WITH_A_MODEL = (
     "ftlib.models.inference",
     "transformers.models.auto.modeling_auto",
     "transformers.models.bert.modeling_bert",
 )
 
-
 THAT_TRAINS = ("ftlib.training.trainer", "peft")
-
 
 WORTH_A_PARENT = 2
 """Runs of a kind from which on a warm parent takes less time than it saves."""
@@ -159,7 +156,6 @@ class Fork:
 
 
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
 
 _SET_DEATH_SIGNAL, _SET_NAME = 1, 15
 

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 READ = ("method", "method_args", "max_length", "context", "stride")
 """Fields that an answer depends on, beside the model and the number of labels."""
 
-
 VERSION = 1
 """Of what is asked; another one does not read what this one kept."""
 
@@ -185,16 +184,22 @@ class _Stored:
         return {name: values[0] for name, values in columns.items()} if isinstance(given, str) else columns
 
 
+def _as_stored(path: Path, config: Path) -> "_Stored | None":
+    """A tokenizer from its file alone; None where that is not all of it, or damaged, which transformers says better."""
+    try:
+        plain = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") in _AS_STORED
+        return _Stored(path) if plain else None
+    # The tokenizers package raises Exception itself.
+    except Exception:
+        return None
+
+
 @cache
 def _tokenizer(folder: Path, model: str) -> Any:
     path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        if path.is_file() and json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") in _AS_STORED:
-            return _Stored(path)
-    except Exception:
-        # The tokenizers package raises Exception itself; what is wrong is said better by what follows.
-        pass
+    if path.is_file() and config.is_file() and (stored := _as_stored(path, config)):
+        return stored
     import transformers
 
     level = transformers.utils.logging.get_verbosity()

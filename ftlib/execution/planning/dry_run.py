@@ -44,10 +44,8 @@ if TYPE_CHECKING:
 MEASURED = 3
 """Training steps that are timed after a first one."""
 
-
 SAMPLE, WITHOUT_A_MODEL = 96, 5000
 """Training examples that a method without training steps is tried on; the same where it has no model and is quick."""
-
 
 TOGETHER = 64
 """Texts that are turned into features at a time (`ftlib.models.loading.features`)."""
@@ -154,7 +152,6 @@ class _Watch(Events):
 
 FORWARD = 1 / 3
 """Reading is a third of a training step's work; going back through it is the rest."""
-
 
 SETTLED = 45
 """Steps on batches of ever other lengths that leave as much memory unused between them as one step keeps; then the

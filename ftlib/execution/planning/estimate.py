@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 VERSION = 4
 """Of what a trial does and says; another one does not read what this one kept."""
 
-
 FILE = "forecast.json"
 """What `ftlib plan` leaves in a study's folder."""
 

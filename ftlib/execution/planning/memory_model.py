@@ -22,19 +22,15 @@ if TYPE_CHECKING:
 VARIANT = ("shots", "short_classes", "train_limit", "epochs", "min_steps", "validations", "patience")
 """Fields in which runs of one trial may differ: how many examples there are, and how many steps are made."""
 
-
 SAME_COST = ("seed", "learning_rate", "tuning", "notebook")
 """Fields that do not change what a step costs."""
-
 
 FLOOR = {"none": 230 * 10**6, "model": 420 * 10**6, "trains": 480 * 10**6}
 """Bytes of a run's process before there is a model: Python, pandas and scikit-learn; torch and transformers too; peft
 and accelerate too (measured with the pinned stack on Linux, x86)."""
 
-
 FLOAT = 4
 """Bytes of a weight, of its gradient, and of each of AdamW's two means: ftlib keeps them in float32."""
-
 
 EVALUATED, WINDOW = 64, 512
 """Texts that are classified at once; tokens that a language model sees at once."""

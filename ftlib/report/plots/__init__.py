@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00", "#5C5C5C")
 
-
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-
 
 INK, FAINT, LINES, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 LEVELS = ("#f1f6fa", "#9ecae1", "#0072B2", "#003a5c")
 
-
 _CHANGES = ("#8c3d00", "#D55E00", "#f6f6f6", "#0072B2", "#003a5c")
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 Series = Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]]
 """Name -> (labels per class, values, lower bounds, upper bounds)."""
 
-
 _LETTERS = 15
 """What fits beside a curve."""
 

@@ -46,7 +46,6 @@ from ftlib.stats.verdict import Verdict
 if TYPE_CHECKING:
     from ftlib.report.build import Reading
 
-
 BASE = "base model"
 """What a model is called before anything was done to it."""
 

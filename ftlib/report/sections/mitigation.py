@@ -359,7 +359,6 @@ _NOTE = (
     "picking; both verdicts are corrected for their number (Holm)."
 )
 
-
 Costs = list[tuple[GroupFairness, list[MitigationCost]]]
 """Columns of groups with the mitigations of their gaps."""
 

@@ -19,7 +19,6 @@ from ftlib.report.sections.comparison import TaskComparison
 MOST_PANELS = 12
 """Methods a figure has a panel for; the table holds them all."""
 
-
 MOST_SAID = 8
 """Methods with a sentence of their own."""
 
