@@ -196,7 +196,7 @@ def test_run_one_starts_the_processes_that_a_run_asks_for(both, here, tmp_path, 
     assert record.status == "ok", record.reason
     assert record == records.read_record(folder) == worker.run_one(folder)
     assert {path.name for path in folder.iterdir()} == {
-        "spec.json", "events.jsonl", "notebook.ipynb", "predictions.parquet", "record.json",
+        ".lock", "spec.json", "events.jsonl", "notebook.ipynb", "predictions.parquet", "record.json",
     }  # fmt: skip
     inside = records.read_record(both["full, odd batches"][1])
     assert record.metrics == inside.metrics, "with a notebook and without"

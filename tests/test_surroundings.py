@@ -219,7 +219,7 @@ def test_a_model_that_cannot_be_read_is_named(tmp_path, monkeypatch):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return real(path, *given, **options)
 
-    weights._sha256_as_it_is.cache_clear()
+    weights._sha256_as_of.cache_clear()
     monkeypatch.setattr(Path, "open", closed)
     with pytest.raises(weights.FtlibError, match="model.safetensors cannot be read"):
         weights.find(str(tmp_path / "tiny"))
