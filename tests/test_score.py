@@ -111,7 +111,8 @@ def test_shared_models_score_continuations_as_one_by_one(name):
     if name == "stories260K":
         prefix, queries, labels = PREFIX, QUERIES, LABELS
     else:
-        words = list(tokenizer.get_vocab())
+        # In order of id: the vocabulary is a map of no order. No special token: PAD and BOS are not words.
+        words = sorted(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens), key=tokenizer.convert_tokens_to_ids)
         rng = np.random.default_rng(0)
         prefix = " ".join(rng.choice(words, 9)) + " "
         queries = [" ".join(rng.choice(words, n)) for n in (3, 7, 1)]
