@@ -109,3 +109,20 @@ def _answers(
     odds = np.full((n, len(labels)), 0.1 / (len(labels) - 1))
     odds[np.arange(n), given] = 0.9
     return records.predictions_table(stage, part, examples, labels, odds)
+
+
+BEFORE = {"test": 0.35, "reviews": 0.5, "bios": None}
+
+
+def sequence(reviews: float, bios: float) -> dict:
+    """Stages of a run over three tasks; what is given is what is left of the first two at the end."""
+    return {
+        "before": BEFORE,
+        "after_1": {"test": 0.4, "reviews": 0.85, "bios": None},
+        "after_2": {"test": 0.45, "reviews": (0.85 + reviews) / 2, "bios": 0.8},
+        "after": {"test": 0.75, "reviews": reviews, "bios": bios},
+    }
+
+
+def plain(test: float, **more) -> dict:
+    return {"before": {"test": 0.35, **more.get("before", {})}, "after": {"test": test, **more.get("after", {})}}

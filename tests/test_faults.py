@@ -15,6 +15,7 @@ import psutil
 import pytest
 import toy
 from conftest import ROOT, ftlib_command
+from processes import HEAD, PARAMETERS, all_gone, family, kernels, wait_for
 
 from ftlib import cli, records
 from ftlib.config.methods import METHODS
@@ -33,8 +34,6 @@ BROKEN = {
     "83_run_sleeps": "import time\ntime.sleep(600)",
 }
 WAITS = "import time\nfrom pathlib import Path\nwhile Path('hold').exists():\n    time.sleep(0.05)"
-PARAMETERS = 'task: str = "pydocs"\nmethod: str = "majority"\nseed: int = 0\nnotebook: str = ""\nrun_dir: str = ""'
-HEAD = '[study]\nquestion = "What breaks?"\n[plan]\nseeds = [0]\n[defaults]\ntask = "file:opinions"\n'
 
 
 @pytest.fixture(scope="module")
@@ -82,39 +81,6 @@ def start(*arguments: str) -> subprocess.Popen:
         # Whoever runs the tests in the background has it ignored, which a process inherits.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-
-
-def wait_for(ready, what: str, seconds: float = 90.0):
-    """Wait until `ready()` gives something, and give it back."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := ready():
-            return found
-        time.sleep(0.05)
-    pytest.fail(f"waited {seconds:g} s for {what}")
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """Everything a process has started, and what that has started."""
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def kernels(pid: int) -> list[psutil.Process]:
-    """The kernels among a process's family."""
-    found = []
-    for process in family(pid):
-        try:
-            found += [process] if process.name() == "ftlib-kernel" or "ipykernel_launcher" in process.cmdline() else []
-        except psutil.Error:
-            continue
-    return found
-
-
-def all_gone(processes: list[psutil.Process]) -> bool:
-    return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
 def recorded(study: Path) -> dict[str, tuple[bytes, int]]:

@@ -22,14 +22,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from courses import Went, write_courses
-from ladders import collapse, in_files, rising, run_of
+from evaluations import PAIRS, give_biases, with_canaries
+from groups import give_groups
+from learning_curves import collapse, in_files, rising, run_of
+from sequences import Went, sequence, write_courses
+from sequences import plain as alone
 from synthetic import Made, MadeText, write_study
-from test_report_canaries import with_canaries
-from test_report_forgetting import plain as alone
-from test_report_forgetting import sequence
-from test_report_groups import give_groups
-from test_report_ledger import PAIRS, give_biases
 
 from ftlib import records
 from ftlib.core import atomic

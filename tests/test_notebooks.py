@@ -11,10 +11,9 @@ import pytest
 import threadpoolctl
 import toy
 from conftest import ROOT
-from ladders import rising, swept
+from groups import LABELS, MITIGATED, give_skew
+from learning_curves import rising, swept
 from synthetic import write_study
-from test_report_groups import LABELS
-from test_report_undone import MITIGATED, give_skew
 
 import ftlib
 from ftlib import records

@@ -4,6 +4,11 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import torch
+import toy
+
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
 
 LABEL_WORDS = {"bad": "negative, disappointing", "good": "positive, a pleasure"}
 
@@ -76,7 +81,6 @@ def save_model(folder: Path, poison: bool = False) -> Path:
     With `poison`, the layer that only a classification head reads is full of NaN: the untouched model can still be
     measured, and training meets a loss that is not a number.
     """
-    import torch
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -122,3 +126,10 @@ def write_topics(folder: Path) -> Path:
         write_rows(folder / f"{split}.csv", rows[start : start + size])
         start += size
     return folder
+
+
+def grouped_spec(task, **fields):
+    small = {"model": "tiny", "eval_limit": 20, "max_length": 24, "batch_size": 8, "epochs": 1.0}
+    if not METHODS[fields["method"]].trains:
+        small = {name: small[name] for name in ("model", "eval_limit", "max_length")}
+    return Experiment(task=task, group_columns=["who"], label_words=toy.LABEL_WORDS, **small | fields)

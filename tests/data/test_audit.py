@@ -1,12 +1,11 @@
 """The data doctor finds each fault that was planted, and nothing in data without one."""
 
-from pathlib import Path
-
 import pytest
+from conftest import ROOT
 
 from ftlib.data.audit import check_data
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 SUBJECTS = ("river", "bridge", "garden", "window", "letter", "market", "winter", "kitchen", "teacher", "engine")
 
 

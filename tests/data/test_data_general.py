@@ -3,7 +3,6 @@
 import doctest
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -13,7 +12,7 @@ from ftlib.data import bundled
 from ftlib.data.task import text_bytes
 
 FOLDER = ROOT / "data" / "general"
-CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "english_pretrain.valid.txt"
+CORPUS = ROOT.parent / "shared" / "corpus" / "english_pretrain.valid.txt"
 SENTENCES = ("The river rose in the night and took the bridge away.", "Mr. Hardy had seen it from his window, he said.")
 
 

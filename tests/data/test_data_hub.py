@@ -4,10 +4,10 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
 
 from ftlib.core.errors import FtlibError
 from ftlib.data import hub
@@ -202,7 +202,7 @@ def seconds_to_refuse(tmp_path, **environment):
         [sys.executable, "-c", ASK],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         env={**os.environ, "HF_HOME": str(tmp_path), **environment},
         timeout=60,
         check=True,

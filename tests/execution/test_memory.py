@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import toy
 from conftest import ROOT
-from test_faults import HEAD, PARAMETERS
+from processes import HEAD, PARAMETERS
 
 from ftlib import records
 from ftlib.config.experiment import Experiment

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import toy
 from conftest import ROOT
-from test_faults import HEAD, PARAMETERS, all_gone, family, kernels, wait_for
+from processes import HEAD, PARAMETERS, all_gone, family, kernels, wait_for
 
 from ftlib import records
 from ftlib.execution import scheduler

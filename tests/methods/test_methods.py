@@ -20,7 +20,7 @@ FIELDS = {"task": "file:opinions", "model": "tiny", "label_words": toy.LABEL_WOR
 
 
 ON_AN_ENCODER = [
-    # What goes by groups needs a task that has some: tests/test_fair.py.
+    # What goes by groups needs a task that has some: test_methods_fairness.py.
     name
     for name, method in METHODS.items()
     if "encoder" in method.serves.get("classification", ()) and not method.groups

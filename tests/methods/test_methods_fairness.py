@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from fairlearn.postprocessing import ThresholdOptimizer
 from sklearn.linear_model import LogisticRegression
-from test_mitigation import grouped, spec_of  # noqa: F401
+from toy import grouped_spec
 
 import ftlib
 from ftlib.config.experiment import Experiment
@@ -79,23 +79,23 @@ def test_groups_are_read_at_prediction_by_threshold_alone():
 
 
 @METHOD
-def test_on_the_toy_task_a_run_is_the_same_again(method, grouped):  # noqa: F811
-    one, again = (ftlib.run(spec_of(grouped, method=method)) for _ in range(2))
+def test_on_the_toy_task_a_run_is_the_same_again(method, grouped):
+    one, again = (ftlib.run(grouped_spec(grouped, method=method)) for _ in range(2))
     assert one.status == "ok" and one.metrics["after"] == again.metrics["after"]
     assert one.metrics["after"]["test"]["accuracy"]["n"] == 20
     assert one.spec["resolved"]["method_args"]["constraint"] == "true_positive_rate_parity"
     assert one.cost["checkpoint_bytes"] == 8 * one.cost["trainable_parameters"] > 0
 
 
-def predictor(method, grouped, test_rows=None):  # noqa: F811
-    spec = spec_of(grouped, method=method)
+def predictor(method, grouped, test_rows=None):
+    spec = grouped_spec(grouped, method=method)
     task = ftlib.open_task(spec)
     if test_rows is not None:
         task.tests["other"] = test_rows
     return METHODS[method].prepare()(ftlib.open_model(spec), spec, task, task.splits["train"])
 
 
-def test_threshold_needs_the_one_group_of_every_text(grouped):  # noqa: F811
+def test_threshold_needs_the_one_group_of_every_text(grouped):
     known = ftlib.load_task(grouped, group_columns=["who"]).splits["train"]["text"].iloc[0]
     rows = pd.DataFrame({"text": [known, "of a third", "both"], "label": "good", "group_who": ["w", "x", "w"]})
     rows = pd.concat([rows, rows.tail(1).assign(group_who="m")])

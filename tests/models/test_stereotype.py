@@ -1,13 +1,13 @@
 """Pairs of sentences: both protocols against a straightforward computation, and the files as they are published."""
 
 import difflib
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_models
 import torch
+from conftest import ROOT
 from tokenizers.processors import TemplateProcessing
 
 from ftlib.config.experiment import Experiment
@@ -21,7 +21,7 @@ from ftlib.models.score import score_text
 from ftlib.stats.paired import wilson
 from ftlib.training.contract import Predictor
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the shared data in {SHARED}")
 
 CROWS = """id,sent_more,sent_less,stereo_antistereo,bias_type

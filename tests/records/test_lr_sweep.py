@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from ladders import swept
+from learning_curves import swept
 from synthetic import LIBRARIES, Made, write_study
 
 import ftlib.report.plots as style

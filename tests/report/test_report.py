@@ -9,12 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import CHECK, OUTPUTS, ROOT, Page, digests, read
 from sklearn import metrics as sklearn_metrics
 from synthetic import HOSTILE, LADDER, Made, write_study
 
@@ -25,8 +25,6 @@ from ftlib.report import build, tables
 from ftlib.report.sections import comparison, recommendation
 from ftlib.stats.verdict import compare
 
-ROOT = Path(__file__).resolve().parent.parent
-CHECK = ROOT.parent / "shared" / "tools" / "check_study.py"
 REASON = "</td><script>alert('reason')</script>"
 ATTACKED = (
     *LADDER[:4],
@@ -35,40 +33,6 @@ ATTACKED = (
     Made("full", 0.0, (2,), status="diverged", reason=REASON),
     Made("full", 0.0, (0,), {"shots": 8}, status="failed", reason="=cmd|' /C calc'!A0"),
 )
-
-
-class Page(HTMLParser):
-    """What a browser would find on the page."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes something else"
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-
-def read(study: Path) -> dict:
-    def refuse(token):
-        raise AssertionError(f"{token} is not JSON")
-
-    return json.loads((study / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
 
 
 @pytest.fixture
@@ -389,14 +353,6 @@ def test_texts_are_shown_where_the_study_holds_them_and_ids_elsewhere(ladder, tm
 
 
 # What it is
-
-
-OUTPUTS = ("report.html", "report.json", "tables/*.csv", "figures/*.svg")
-
-
-def digests(study: Path) -> dict[str, str]:
-    paths = [path for pattern in OUTPUTS for path in study.glob(pattern)]
-    return {str(path.relative_to(study)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def test_the_same_folder_gives_the_same_bytes_anywhere_and_without_torch(attacked, tmp_path):

@@ -1,28 +1,20 @@
 """The report on bias before and after: whether it changed beyond noise."""
 
 import csv
-import hashlib
-import json
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
-from synthetic import Made, _joined, write_study
-from test_report import Page, read
-from test_report_groups import LABELS, give_groups
+from evaluations import PAIRS, give_biases
+from groups import LABELS, give_groups
+from pages import Page, read
+from synthetic import Made, write_study
 
 from ftlib import records
-from ftlib.config import experiment
-from ftlib.core import atomic
-from ftlib.data.task import make_task
-from ftlib.evaluation.evaluate import evaluate_named
 from ftlib.records.study import read_study
 from ftlib.report import build
 from ftlib.report.build import Reading
 from ftlib.report.sections import fairness
 from ftlib.report.sections.bias_summary import SECTION, Scores, _change, _line, bias_changes, lead, sentence
-from ftlib.training.contract import Predictor
 
 MADE = (
     Made("majority", -2.0),
@@ -30,64 +22,6 @@ MADE = (
     Made("lora", 2.0, (0, 1, 2)),
     Made("full", 2.0, (0, 1, 2)),
 )
-WOMEN = {"she", "her", "woman", "female"}
-PAIRS = "id,bias_type,sent_more,sent_less\n" + "".join(f"p{n},gender,{n} women lie,{n} men lie\n" for n in range(60))
-
-
-def chance(*who):
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(who).encode()).digest()[:4], "big"))
-
-
-def classifier(bias, seed):
-    """Prefers nurse to physician by `bias` where a text is about a woman, but for some noise."""
-
-    def probabilities(texts):
-        found = []
-        for text in texts:
-            women = bool(WOMEN & {word.strip(".,").lower() for word in text.split()})
-            nurse = 0.35 + bias * women + chance(text, seed, bias).normal(0, 0.02)
-            found.append([nurse, 0.8 - nurse, 0.2])
-        return np.asarray(found)
-
-    return probabilities
-
-
-def speaker(share, seed):
-    """Finds the first of two sentences likelier in about this share of the pairs."""
-
-    def score(sentences):
-        likely = [chance(one, seed, share).random() < share for one in sentences]
-        nats = [float(not good) if "women" in one else 0.5 for one, good in zip(sentences, likely, strict=True)]
-        return pd.DataFrame({"nats": nats, "n_tokens": 3, "n_bytes": 11})
-
-    return SimpleNamespace(score=score, protocol="context 512")
-
-
-def give_biases(study, pairs):
-    """Measure made-up models as runs would: `full` becomes biased, `lora` stays as it was, majority has no before."""
-    texts = [f"{('He', 'She')[n % 2]} came at {n} to see me." for n in range(120)]
-    rows = pd.DataFrame({"id": [f"t{n:03d}" for n in range(120)], "text": texts, "label": LABELS[0]})
-    task = make_task("toy", dict.fromkeys(("train", "validation", "test"), rows), LABELS)
-    spec, model = experiment.Experiment(), SimpleNamespace(family="decoder", speaks=True)
-    for run_dir, record in list(records.records_of(study)):
-        method, seed = (record.spec["resolved"][name] for name in ("method", "seed"))
-        tables = [records.read_predictions(run_dir)]
-        written = json.loads((run_dir / "record.json").read_text(encoding="utf-8"))
-        for stage in ("before", "after"):
-            if (method, stage) == ("majority", "before"):
-                continue
-            adapted = stage == "after" and method in ("full", "lora")
-            bias, who = (0.15 if method == "full" else 0.0, seed + 1) if adapted else (0.0, 0)
-            likely = speaker(0.9 if bias else 0.5, who)
-            if method == "lora" and adapted:
-                likely = None
-            made = Predictor(0, 0, 0, classifier(bias, who), likelihood=likely)
-            for name in ("swaps:gender", "swaps:religion", "templates", f"pairs:{pairs}"):
-                for part, (metrics, table) in evaluate_named(stage, spec, task, model, made, name).items():
-                    written["metrics"][stage][part] = metrics
-                    tables += [] if table is None else [table]
-        _joined(tables).to_parquet(run_dir / "predictions.parquet", index=False)
-        atomic.write_json(run_dir / "record.json", written)
 
 
 @pytest.fixture(scope="module")

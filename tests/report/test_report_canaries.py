@@ -4,13 +4,12 @@ import csv
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
+from evaluations import with_canaries
 from synthetic import MadeText, write_study
 
 from ftlib import records
-from ftlib.data.canaries import EACH
-from ftlib.metrics.memorization import exposure, exposure_interval
+from ftlib.metrics.memorization import exposure
 from ftlib.records.study import read_study
 from ftlib.report import build
 from ftlib.report.blocks import Fold, Note, Sentences, figures_of
@@ -18,48 +17,7 @@ from ftlib.report.build import Reading
 from ftlib.report.sections.memorization import SECTION, bits, memorization
 from ftlib.report.tables import Table
 
-KNOWN = {"full": {0: 0.0, 1: 2.0, 4: 6.0, 16: 12.0}, "lora": {0: 0.0, 1: 0.0, 4: 2.0, 16: 12.0}}
-"""Method -> repetitions -> bits above chance."""
 SEEDS = (0, 1, 2)
-
-
-def parts_of(method, seed):
-    """(stage, part) -> its metrics and its predictions."""
-    found = {}
-    for stage in ("before", "after"):
-        for count, above in KNOWN[method].items():
-            rng = np.random.default_rng([seed, count, stage == "after"])
-            raised = above if stage == "after" else 0.0
-            ranks = np.ceil(1024 * rng.random(EACH) / 2**raised).astype(int)
-            leaf = dict(zip(("value", "low", "high"), exposure_interval(ranks, 1024), strict=True))
-            leaf |= {"n": EACH, "protocol": "1,024 candidates"}
-            ids = [f"{count}x {number}" for number in range(EACH)]
-            table = {"id": ids, "nats": 9.0, "rank": ranks, "candidates": 1024}
-            found[stage, f"canaries:{count}"] = {"exposure": leaf}, table
-        for which, hits in (("train", 6 if (stage, method) == ("after", "full") else 1), ("test", 1)):
-            counts = np.where(np.arange(40) < hits, 16, 3)
-            leaf = {"value": hits / 40, "low": 0.0, "high": 1.0, "n": 40, "protocol": "32 tokens given, 16 written"}
-            table = {"id": [f"d{i:02d}" for i in range(40)], "n_tokens": counts, "n_wanted": 16}
-            found[stage, f"extraction:{which}"] = {"extraction": leaf}, table
-    return found
-
-
-def with_canaries(study):
-    """A study on text whose runs had canaries as well."""
-    for path, record in list(records.records_of(study)):
-        spec, metrics = record.spec["resolved"], {stage: dict(parts) for stage, parts in record.metrics.items()}
-        if spec["method"] not in KNOWN:
-            continue
-        tables = [records.read_predictions(path)]
-        for (stage, part), (leaves, table) in parts_of(spec["method"], spec["seed"]).items():
-            metrics[stage][part] = leaves
-            tables.append(pd.DataFrame({"stage": stage, "part": part, **table}))
-        columns = list(dict.fromkeys(name for table in tables for name in table.columns))
-        joined = pd.concat([table.dropna(axis=1, how="all") for table in tables], ignore_index=True)
-        (path / "record.json").unlink()
-        changed = records.RunRecord(**vars(record) | {"metrics": metrics})
-        records.write(path, changed, joined.reindex(columns=columns))
-    return study
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from courses import N, Went, write_courses
-from test_report import Page, digests, read
+from pages import Page, digests, read
+from sequences import N, Went, plain, sequence, write_courses
 
 from ftlib.metrics.continual import OF_R
 from ftlib.records import RunRecord
@@ -26,21 +26,6 @@ from ftlib.stats.paired import difference
 from ftlib.stats.variance import variance_components
 
 EARLIER = {"sequential_tasks": ["reviews", "bios"]}
-BEFORE = {"test": 0.35, "reviews": 0.5, "bios": None}
-
-
-def sequence(reviews: float, bios: float) -> dict:
-    """Stages of a run over three tasks; what is given is what is left of the first two at the end."""
-    return {
-        "before": BEFORE,
-        "after_1": {"test": 0.4, "reviews": 0.85, "bios": None},
-        "after_2": {"test": 0.45, "reviews": (0.85 + reviews) / 2, "bios": 0.8},
-        "after": {"test": 0.75, "reviews": reviews, "bios": bios},
-    }
-
-
-def plain(test: float, **more) -> dict:
-    return {"before": {"test": 0.35, **more.get("before", {})}, "after": {"test": test, **more.get("after", {})}}
 
 
 def blocks_of(section, folder) -> list:

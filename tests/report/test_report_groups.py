@@ -1,17 +1,15 @@
 """The report on group fairness: gaps before and after, what is shown and what is undecided."""
 
 import csv
-import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from groups import LABELS, give_groups
+from pages import Page, digests, read
 from synthetic import Made, write_study
-from test_report import Page, digests, read
 
 from ftlib import records
-from ftlib.core import atomic
-from ftlib.metrics.registry import measure
 from ftlib.records.study import read_study
 from ftlib.report import build
 from ftlib.report.blocks import Fold, Heading, figures_of
@@ -22,44 +20,12 @@ from ftlib.report.sections.fairness import SECTION, _around, _Cut, _sources, _st
 from ftlib.stats.paired import wilson
 from ftlib.stats.variance import gap_spread, variance_components
 
-LABELS = ("nurse", "physician", "teacher")
 MADE = (
     Made("majority", -2.0),
     Made("zero_shot", 0.5, as_before=True),
     Made("lora", 2.0, (0, 1, 2)),
     Made("full", 2.0, (0, 1, 2)),
 )
-
-
-def give_groups(study, worse=None, *, few=4, unnamed=7):
-    """Give every example a gender, and have a method answer wrongly for some of the men; records say the same.
-
-    Args:
-        study: A study's folder.
-        worse: Method -> share of men's examples that it gets wrong after adapting, on top.
-        few: How many are of a third gender.
-        unnamed: How many have none.
-    """
-    for run_dir, record in list(records.records_of(study)):
-        table = records.read_predictions(run_dir)
-        number = table["id"].str.removeprefix("test-").astype(int)
-        gender = np.where(number % 2 == 0, "woman", "man").astype(object)
-        gender[number < few] = "other"
-        gender[(number >= few) & (number < few + unnamed)] = None
-        table["group_gender"] = gender
-        share = (worse or {}).get(record.spec["resolved"]["method"], 0.0)
-        rng = np.random.default_rng(record.spec["resolved"]["seed"])
-        hit = (table["stage"] == "after") & (table["group_gender"] == "man") & (rng.random(len(table)) < share)
-        other = table["label"].map(lambda label: LABELS[(LABELS.index(label) + 1) % 3])
-        table.loc[hit, "prediction"] = other[hit]
-        for label in LABELS:
-            table.loc[hit, f"score_{label}"] = (other[hit] == label).astype(float)
-        table.to_parquet(run_dir / "predictions.parquet", index=False)
-        written = json.loads((run_dir / "record.json").read_text(encoding="utf-8"))
-        for (stage, part), rows in table.groupby(["stage", "part"], sort=False):
-            written["metrics"][stage][part] = measure(rows, LABELS)
-        atomic.write_json(run_dir / "record.json", written)
-    return study
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page, digests, read
 from synthetic import HOSTILE_TEXT, LADDER, PROTOCOL, TEXTS, Made, MadeText, write_study
-from test_report import Page, digests, read
 
 from ftlib import records
 from ftlib.metrics import language

@@ -9,9 +9,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from ladders import collapse, in_files, rising, run_of
+from learning_curves import collapse, in_files, rising, run_of
+from pages import CHECK, Page, digests, read
 from synthetic import LIBRARIES, Made, write_study
-from test_report import CHECK, Page, digests, read
 
 from ftlib import records
 from ftlib.metrics.classification import accuracy, collapsed

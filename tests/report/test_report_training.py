@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import CHECK, Page, digests, read
 from scipy import stats as scipy_stats
 from synthetic import TEXTS, Made, MadeText, write_study
-from test_report import CHECK, Page, digests, read
 
 import ftlib
 from ftlib import records

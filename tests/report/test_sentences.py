@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from ladders import rising
+from learning_curves import rising
 from synthetic import Made, write_study
 
 from ftlib import records

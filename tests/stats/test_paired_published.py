@@ -2,10 +2,10 @@
 
 import csv
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
@@ -16,7 +16,7 @@ from statsmodels.stats.weightstats import ttost_paired
 from ftlib.core.errors import FtlibError
 from ftlib.stats.paired import difference, holm, mcnemar, mcnemar_counts, t_interval, wilson
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "data" / "setfit_results" / "scores.csv"
+PUBLISHED = ROOT.parent / "shared" / "data" / "setfit_results" / "scores.csv"
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.floats(0.001, 0.4))

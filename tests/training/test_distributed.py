@@ -14,7 +14,7 @@ import pytest
 import tiny_models
 import torch
 import toy
-from test_faults import all_gone, family, wait_for
+from processes import all_gone, family, wait_for
 
 import ftlib
 from ftlib import cli, records

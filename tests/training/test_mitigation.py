@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import torch
 import toy
+from toy import grouped_spec
 
 import ftlib
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.methods.finetune import Weighted
 from ftlib.training.mitigation import balanced, independent, mitigated
@@ -27,13 +27,6 @@ def grouped(at_home):
             rows["who"] = np.where(chance < share, "w", "m")
             rows.to_csv(folder / f"{split}.csv", index=False)
     return "file:grouped"
-
-
-def spec_of(task, **fields):
-    small = {"model": "tiny", "eval_limit": 20, "max_length": 24, "batch_size": 8, "epochs": 1.0}
-    if not METHODS[fields["method"]].trains:
-        small = {name: small[name] for name in ("model", "eval_limit", "max_length")}
-    return Experiment(task=task, group_columns=["who"], label_words=toy.LABEL_WORDS, **small | fields)
 
 
 def test_with_weights_label_and_group_are_independent(grouped):
@@ -61,7 +54,7 @@ def test_every_mitigation_runs_and_changes_what_is_learned(method, grouped, tmp_
     alone = set(test.loc[~test["text"].str.contains(r"\b(?:his|her)\b"), "id"])
 
     def said(**fields):
-        record = ftlib.run(spec_of(grouped, method=method, **fields), tmp_path / fields.get("mitigation", "plain"))
+        record = ftlib.run(grouped_spec(grouped, method=method, **fields), tmp_path / fields.get("mitigation", "plain"))
         assert record.status == "ok" and record.metrics["after"]["test"]["accuracy"]["n"] == 20
         table = ftlib.read_predictions(tmp_path / fields.get("mitigation", "plain"))
         rows = table[(table["stage"] == "after") & table["id"].isin(alone)]
