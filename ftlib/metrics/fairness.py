@@ -11,7 +11,8 @@ replicates would say "unfair" of every classifier. Here the interval is value ±
 replicates of the farthest that any two groups' difference lies from the one found: it holds for every two groups at
 once (as Tukey's for means), and for every label where the largest over labels is taken. Examples are drawn anew within
 their group, or by cluster; while drawing, every rate has one imagined hit and one imagined miss (Agresti and Caffo
-2000), so that 10 of 10 is not taken for certainty. `tests/metrics/test_metrics_fairness.py` simulates how often the interval is right.
+2000), so that 10 of 10 is not taken for certainty. `tests/metrics/test_metrics_fairness.py`
+simulates how often the interval is right.
 
 Throughout, `truth`, `chosen` and `code` are `(n_examples,)` numbers of the true labels, the predicted ones and the
 groups; `clusters` and `alpha` are as in `ftlib.stats`.

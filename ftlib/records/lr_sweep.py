@@ -8,8 +8,8 @@ The best rate is the top of the parabola through the best mean and its two neigh
 interval is that of the top when chance is drawn anew: test examples with replacement (the same for two methods that are
 compared), and what training moved each mean by as normal, with the variance that the seeds show among the five rates
 around the best once seeds and rates are taken out, divided by a chi-squared sample of its degrees of freedom. Drawing
-the few seeds themselves with replacement would be too narrow: `tests/records/test_lr_sweep.py` simulates how often the interval is
-right.
+the few seeds themselves with replacement would be too narrow: `tests/records/test_lr_sweep.py` simulates how
+often the interval is right.
 """
 
 from collections.abc import Sequence

@@ -338,8 +338,8 @@ def gap_spread(
     So a group's rate is read as mean + seed + group and seed together + flips of single examples. The variance of the
     flips is known from the examples; that of group and seed together, one number for all groups, is estimated with
     (groups - 1) (seeds - 1) degrees of freedom (`between`). What a seed does to all groups alike cancels in a gap. With
-    two groups it is much what `variance_components` says. `tests/report/test_report_groups.py` simulates how often it is
-    right.
+    two groups it is much what `variance_components` says. `tests/report/test_report_groups.py` simulates how often
+    it is right.
 
     Args:
         values: Their mean is the sum.
