@@ -44,6 +44,7 @@ _HOME = {
     "read_runs": "ftlib.records",
     "read_study": "ftlib.records.study",
     "run": "ftlib.execution.run",
+    "run_each": "ftlib.execution.run",
     "perplexity": "ftlib.metrics.language",
     "save": "ftlib.execution.run",
     "score_continuations": "ftlib.models.score",

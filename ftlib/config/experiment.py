@@ -343,17 +343,35 @@ class Experiment(Fields):
         asked = {name: value for name, value in self.resolved().items() if value != default[name]}
         return digest({"schema": SCHEMA, "spec": asked})[:16]
 
-    def _repr_html_(self) -> str:
-        from ftlib.core.html import table
+    def __repr__(self) -> str:
+        return f"Experiment({', '.join(f'{name}={value!r}' for name, (value, _) in self._given().items())})"
 
-        resolved, passed = self.resolved(), self.passed()
-        rows: dict[str, list[tuple[str, ...]]] = {"given": [], "method": [], "default": []}
-        for name, field in type(self).model_fields.items():
-            default = field.get_default(call_default_factory=True)
-            given = passed.get(name, default) != default
-            origin = "given" if given else "method" if resolved[name] != default else "default"
-            rows[origin].append((name, json.dumps(resolved[name]), origin, str(field.description)))
-        return table(("field", "value", "from", "meaning"), [row for kind in rows.values() for row in kind])
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _given(self) -> dict[str, tuple[Any, Any]]:
+        """What differs from the defaults: field -> its value, and the default."""
+        passed = self.passed()
+        plain = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
+        return {name: (passed[name], plain[name]) for name in plain if passed.get(name, plain[name]) != plain[name]}
+
+    def _repr_html_(self) -> str:
+        from ftlib.core.html import fold, paragraph, table
+
+        given, resolved = self._given(), self.resolved()
+        said = {name: str(field.description) for name, field in type(self).model_fields.items()}
+        plain = {name: field.get_default(call_default_factory=True) for name, field in type(self).model_fields.items()}
+        rows = [(name, json.dumps(resolved[name]), json.dumps(plain[name]), said[name]) for name in given]
+        rest = [
+            (name, json.dumps(resolved[name]), "method" if resolved[name] != plain[name] else "default", said[name])
+            for name in said
+            if name not in given
+        ]
+        rest.sort(key=lambda row: row[2] == "default")
+        shown = (
+            table(("field", "value", "default", "meaning"), rows) if rows else paragraph("Every field at its default.")
+        )
+        return shown + fold(f"{len(rest)} more fields", table(("field", "value", "from", "meaning"), rest))
 
 
 def _declared(cells: Sequence[str]) -> set[str]:
@@ -406,6 +424,16 @@ class Plan(BaseModel):
         exclude_if=lambda tasks: not tasks,
         description="primary and margin of single tasks, where they are not the plan's: [plan.tasks.NAME]",
     )
+
+    def _repr_html_(self) -> str:
+        from ftlib.core.html import table
+
+        said = self.model_dump(mode="json")
+        fields = type(self).model_fields
+        return table(
+            ("the plan", "value", "meaning"),
+            [(name, json.dumps(value), str(fields[name].description)) for name, value in said.items() if value != {}],
+        )
 
     def seeds_of(self, cell: Mapping[str, Any]) -> list[int]:
         """The seeds of one cell of the grid: the plan's; where it names none, ten for what draws examples per class.

@@ -15,9 +15,20 @@ class FtlibError(Exception):
         super().__init__(said)
         self.problems = tuple(problems) or (said,)
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of a traceback: the sentence, since where it was raised helps nobody."""
+        return str(self).splitlines()
+
 
 class Diverged(FtlibError):
     """Training met a loss that is not a finite number; the run's status is `diverged`."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A person stopped a run; says what was kept."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> FtlibError:

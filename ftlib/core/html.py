@@ -30,6 +30,37 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def fold(summary: str, inside: str) -> str:
+    """HTML that is shown on demand.
+
+    >>> fold("2 more", "<p>a</p>")
+    '<details><summary>2 more</summary><p>a</p></details>'
+    """
+    return f"<details><summary>{text(summary)}</summary>{inside}</details>"
+
+
+def paragraph(said: str, *, strong: bool = False) -> str:
+    """A sentence of its own.
+
+    >>> paragraph("a < b")
+    '<p>a &lt; b</p>'
+    """
+    return f"<p><strong>{text(said)}</strong></p>" if strong else f"<p>{text(said)}</p>"
+
+
+class Shown:
+    """HTML that a notebook displays."""
+
+    def __init__(self, content: str, plain: str = "") -> None:
+        self.content, self.plain = content, plain
+
+    def _repr_html_(self) -> str:
+        return self.content
+
+    def __repr__(self) -> str:
+        return self.plain or object.__repr__(self)
+
+
 def _cell(value: object) -> str:
     said = text(value)
     number = any(c.isdigit() for c in said) and set(said) <= _NUMBER

@@ -75,7 +75,10 @@ class Task:
             for label in self.labels
         ]
         rows.append(("all", "", *(len(split) for split in self.splits.values())))
-        return said + table(("label", "in words", *self.splits), rows)
+        # Of training: test texts are not for reading before the methods have answered.
+        one = self.splits["train"].drop_duplicates("label").set_index("label")["text"].map(_beginning)
+        rows = [(*row, one.get(row[0], "")) for row in rows]
+        return said + table(("label", "in words", *self.splits, "a training text"), rows)
 
     def draw(self, *, shots: int = 0, train_limit: int = 0, seed: int, short_classes: str = "error") -> "pd.DataFrame":
         """Draw training examples, seeded, nested (a smaller draw is contained in a larger one) and stratified.
@@ -129,6 +132,11 @@ class Task:
     def test_set(self, eval_limit: int) -> "pd.DataFrame":
         """The test split, or `eval_limit` of its examples: the same ones whatever the run, so that runs are paired."""
         return limited(self.splits["test"], eval_limit)
+
+
+def _beginning(said: str, most: int = 100) -> str:
+    said = " ".join(said.split())
+    return said if len(said) <= most else said[: most - 1].rstrip() + "…"
 
 
 def limited(examples: "pd.DataFrame", most: int) -> "pd.DataFrame":

@@ -8,12 +8,13 @@ import numpy as np
 
 from ftlib import records
 from ftlib.core.atomic import saved_seconds
+from ftlib.core.html import paragraph
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.metrics import metric_value
 from ftlib.metrics.language import order_sd, values
 from ftlib.metrics.registry import measure, measure_text
-from ftlib.records import RunRecord
+from ftlib.metrics.shown import stages_table
 from ftlib.stats.verdict import compare
 from ftlib.training.contract import Predictor
 
@@ -64,8 +65,8 @@ class Evaluated(NamedTuple):
     def against(self, other: "Evaluated", name: str, *, margin: float = 0.01) -> str:
         """In words, how it differs from another measurement of the same examples, the untouched model's as a rule."""
         if self.predictions is None or other.predictions is None:
-            return "the untouched model has no predictions to compare with"
-        rng, names = np.random.default_rng(0), {"name_a": name, "name_b": "the untouched model"}
+            return "the base model has no predictions to compare with"
+        rng, names = np.random.default_rng(0), {"name_a": name, "name_b": "the base model"}
         return compare(self.scores(), other.scores(), margin=margin, rng=rng, **names).sentence
 
     def mistakes(self, task: Task, most: int = 3) -> "pd.DataFrame":
@@ -82,8 +83,9 @@ class Evaluated(NamedTuple):
         return chosen.merge(task.splits["test"][["id", "text"]], on="id")
 
     def _repr_html_(self) -> str:
-        stages = {"": self.metrics} | {stage: one.metrics for stage, one in self.also.items()}
-        return RunRecord("", "ok", {}, metrics=stages if self.also else self.metrics)._repr_html_()
+        if not self.metrics:
+            return paragraph("Nothing to measure: this method has no model before it learns.")
+        return stages_table({stage: one.metrics for stage, one in self.also.items()} | {"": self.metrics})
 
 
 def joined(parts: Mapping[str, tuple[dict, "pd.DataFrame | None"]], seconds: float) -> Evaluated:

@@ -3,17 +3,21 @@
 The run_ notebooks call the same functions, a cell each; a test holds the two together.
 """
 
+import functools
 import os
 import sys
+import time
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftlib import records
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
-from ftlib.core.errors import Diverged, FtlibError
+from ftlib.core import format
+from ftlib.core.errors import Diverged, FtlibError, Interrupted
+from ftlib.core.html import table
 from ftlib.data.kinds import KINDS
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
@@ -49,6 +53,26 @@ class Adapted(NamedTuple):
     line: "Line | None" = None
     """From the untouched weights to the adapted ones, where states on the way are asked for."""
 
+    def __repr__(self) -> str:
+        return f"Adapted({', '.join(f'{name}: {said}' for name, said in self._facts())})"
+
+    def _repr_html_(self) -> str:
+        return table(("what adapting took", ""), self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        moved, total = self.predictor.trainable_parameters, self.predictor.total_parameters
+        share = f" of {format.count(total)} ({moved / total:.2%})" if total else ""
+        rate, used = self.cost["train_examples_per_second"], int(self.cost["train_examples"] or 0)
+        found = [
+            ("training examples", format.count(used) if used else "none"),
+            ("trainable parameters", f"{format.count(moved)}{share}" if moved else "none"),
+            ("training time", format.seconds(self.cost["train_seconds"])),
+            ("speed", f"{rate:.1f} examples a second" if rate else ""),
+            ("size of the saved weights", format.size(self.predictor.checkpoint_bytes) if moved else ""),
+            ("learning rate chosen on validation", f"{self.tuned['learning_rate']:g}" if self.tuned else ""),
+        ]
+        return [(name, said) for name, said in found if said]
+
 
 def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None:
     """Run one experiment in this process, without a notebook.
@@ -65,14 +89,58 @@ def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None
     Raises:
         FtlibError: The request cannot be carried out, or training diverged; nothing is recorded then.
     """
-    if rank(spec):
-        return assist(spec)
-    events = Events(run_dir)
+    return assist(spec) if rank(spec) else _run(spec, run_dir, Events(run_dir))
+
+
+def _run(spec: Experiment, run_dir: str | Path | None, events: Events) -> RunRecord:
     task, model = open_task(spec, events), open_model(spec, events)
     before = measure_before(spec, task, model, events)
     adapted = adapt(spec, task, model, events)
     after = measure_after(spec, task, model, adapted, events)
     return save(spec, task, model, before, adapted, after, run_dir)
+
+
+def run_each(specs: Sequence[Experiment], study: str | Path) -> list[RunRecord]:
+    """The records of several experiments, run one after the other, each with a line that says how far it is.
+
+    Args:
+        specs: What to run; what has a complete record in `study` already is not run again.
+        study: Folder for the records.
+
+    Raises:
+        Interrupted: A person stopped it; what had finished is recorded, and the same call goes on from there.
+    """
+    found: list[RunRecord] = []
+    for place, spec in enumerate(specs, 1):
+        folder, name = Path(study) / "runs" / spec.run_id, f"{place} of {len(specs)}: {spec.method}, seed {spec.seed}"
+        record = records.complete_record(folder)
+        if record:
+            print(f"{name}: recorded already")
+        else:
+            start = time.monotonic()
+            try:
+                record = _run(spec, folder, _Told(folder, name))
+            except KeyboardInterrupt as stop:
+                said = str(stop).partition(":")[0] or "Interrupted"
+                raise Interrupted(
+                    f"{said} of {spec.method}: {format.plural(len(found), 'run')} of {len(specs)} are recorded in "
+                    f"{study}; run the cell again to do the rest."
+                ) from None
+            print(f"\r{name}: done in {format.seconds(time.monotonic() - start)}{'':<40}")
+        found.append(record)
+    return found
+
+
+class _Told(Events):
+    """A diary in a folder that also says on one line what is being done."""
+
+    def __init__(self, run_dir: Path, name: str) -> None:
+        super().__init__(run_dir)
+        self.name = name
+
+    def say(self, event: str, **facts: Any) -> None:
+        super().say(event, **facts)
+        print(f"\r{self.name}: {self.doing():<50}", end="", flush=True)
 
 
 def assist(spec: Experiment) -> None:
@@ -102,9 +170,32 @@ class _Silent(Events):
         pass
 
 
+def stoppable(stage: Callable[..., Any]) -> Callable[..., Any]:
+    """The stage: whoever watches it reads how long it took, or, where they interrupt it, what was kept."""
+
+    @functools.wraps(stage)
+    def watched(*given: Any, **named: Any) -> Any:
+        events = next((one for one in (*given, *named.values()) if isinstance(one, Events)), None) or _Silent()
+        try:
+            found = stage(*given, **named)
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            where = events.doing()
+            raise Interrupted(
+                f"Interrupted{where and f' in {where}'}: nothing of this stage was kept, and no record was written. "
+                "What was made before is still there; run the cell again to start it over."
+            ) from None
+        events.ended()
+        return found
+
+    return watched
+
+
+@stoppable
 def open_task(spec: Experiment, events: Events | None = None) -> Task:
     """Read the experiment's data."""
-    (events or Events()).say("stage", name="data")
+    (events or _Silent()).say("stage", name="data")
     task = load_task(spec.task, **spec.columns())
     if spec.canaries:
         from ftlib.evaluation.memorization import planted_task
@@ -113,6 +204,7 @@ def open_task(spec: Experiment, events: Events | None = None) -> Task:
     return scrub(task) if spec.mitigation == "scrub" else task
 
 
+@stoppable
 def open_model(spec: Experiment, events: Events | None = None) -> "Model | None":
     """Find the experiment's base model; None for a method that has none.
 
@@ -123,16 +215,17 @@ def open_model(spec: Experiment, events: Events | None = None) -> "Model | None"
         return None
     if problem := METHODS[spec.method].lacks(spec.device):
         raise FtlibError(problem)
-    (events or Events()).say("stage", name="model")
+    (events or _Silent()).say("stage", name="model")
     # Not at the top: the baselines need no torch, which takes seconds to load.
     from ftlib.models.loading import load_model
 
     return load_model(spec.model, device=spec.device, dtype=spec.dtype, threads=spec.threads)
 
 
+@stoppable
 def measure_before(spec: Experiment, task: Task, model: "Model | None", events: Events | None = None) -> Evaluated:
     """Measure the untouched model, by zero-shot; a method without a model has nothing before."""
-    (events or Events()).say("stage", name="before")
+    (events or _Silent()).say("stage", name="before")
     if model is None:
         return Evaluated({}, None, 0.0)
     others = _others(spec, model)
@@ -159,6 +252,7 @@ def _others(spec: Experiment, model: "Model") -> dict[str, tuple[Task, Predictor
     return zero_shot_baselines(spec, model)
 
 
+@stoppable
 def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | None = None) -> Adapted:
     """Draw the training examples and adapt the model to them as the method says.
 
@@ -263,11 +357,12 @@ def _peak(model: "Model") -> float:
     return matmul_peak(model.device, model.dtype, model.threads)
 
 
+@stoppable
 def measure_after(
     spec: Experiment, task: Task, model: "Model | None", adapted: Adapted, events: Events | None = None
 ) -> Evaluated:
     """Measure the adapted model; here, once, at the end, the test split is read."""
-    events = events or Events()
+    events = events or _Silent()
     events.say("stage", name="after")
     if spec.interpolation:
         from ftlib.training import weight_interpolation

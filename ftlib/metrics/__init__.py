@@ -1,6 +1,7 @@
 """Metrics: what each measures, and one value of a record with its interval."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -14,3 +15,19 @@ def metric_value(value: float, low: float, high: float, n: int, reason: str) -> 
         return {"value": None, "low": None, "high": None, "n": n, "reason": reason}
     bounds = [None if math.isnan(bound) else float(bound) for bound in (low, high)]
     return {"value": float(value), "low": bounds[0], "high": bounds[1], "n": n}
+
+
+def flat(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The leaves of nested metrics by their path.
+
+    >>> flat({"after": {"test": {"accuracy": {"value": 0.5, "n": 4}}}})
+    {'after.test.accuracy': {'value': 0.5, 'n': 4}}
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for key, node in metrics.items():
+        # A group may be called "value".
+        if "value" in node and not isinstance(node["value"], Mapping):
+            found[key] = node
+        else:
+            found |= {f"{key}.{path}": leaf for path, leaf in flat(node).items()}
+    return found

@@ -50,6 +50,23 @@ class Model:
         run_as = f"{self.device}, {arithmetic}, threads {self.threads}"
         return f"Model({self.name}{at}, {self.family}, sha256 {self.sha256[:12]}, {run_as})"
 
+    def _repr_html_(self) -> str:
+        from ftlib.core.format import count
+        from ftlib.core.html import table
+
+        arithmetic = "products in bfloat16, sums in float32" if self.bf16 else self.dtype
+        return table(
+            ("base model", self.name),
+            [
+                ("family", self.family),
+                ("parameters", count(weights.parameters(self.folder))),
+                ("reads at once", f"{self.context} tokens" if self.context else "no limit stated"),
+                ("runs on", f"{self.device}, {self.threads} thread{'s' * (self.threads > 1)}, {arithmetic}"),
+                ("revision", self.revision or "bundled or local"),
+                ("SHA-256 of the weights", self.sha256[:12]),
+            ],
+        )
+
     @property
     def bf16(self) -> bool:
         """Whether matrix products run in bfloat16."""

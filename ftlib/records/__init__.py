@@ -18,8 +18,11 @@ import numpy as np
 from ftlib.config.experiment import SCHEMA, renamed
 from ftlib.core.atomic import write_atomically, write_json
 from ftlib.core.errors import FtlibError
+from ftlib.core.html import paragraph
 from ftlib.core.surroundings import in_words
+from ftlib.metrics import flat
 from ftlib.metrics.registry import METRICS
+from ftlib.metrics.shown import FIRST, stages_table
 from ftlib.records.predictions import is_whole, read_predictions
 
 if TYPE_CHECKING:
@@ -66,42 +69,18 @@ class RunRecord:
             raise FtlibError(f"{self.run_id}: no metric {path!r}; there is {sorted(found)}")
         return math.nan if found[path]["value"] is None else float(found[path]["value"])
 
+    def __repr__(self) -> str:
+        spec, found = self.spec.get("resolved", {}), flat(self.metrics.get("after", {}))
+        said = [f"{name} {found[f'test.{name}']['value']:.3f}" for name in FIRST if _number(found.get(f"test.{name}"))]
+        what = f"{spec.get('method')} on {spec.get('task')}"
+        return f"RunRecord({', '.join([self.run_id, self.status, what, *said])})"
+
     def _repr_html_(self) -> str:
-        from ftlib.core.html import table
-
-        rows = [
-            (path, _shown(leaf["value"]), _span(leaf), leaf.get("n", ""))
-            for path, leaf in flat(self.metrics).items()
-            # Groups and gaps are many; the report has them.
-            if ".groups." not in f".{path}" and ".gaps." not in f".{path}"
-        ]
-        return table(("metric", "value", "95 % interval", "n"), rows)
+        return stages_table(self.metrics) if self.status == "ok" else paragraph(f"{self.status}: {self.reason}")
 
 
-def _shown(value: float | None) -> str:
-    return "not available" if value is None else f"{value:.3f}"
-
-
-def _span(leaf: Mapping[str, Any]) -> str:
-    if leaf.get("low") is None or leaf.get("high") is None:
-        return "none" if leaf["value"] is not None else "not available"
-    return f"{_shown(leaf['low'])} to {_shown(leaf['high'])}"
-
-
-def flat(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The leaves of nested metrics by their path.
-
-    >>> flat({"after": {"test": {"accuracy": {"value": 0.5, "n": 4}}}})
-    {'after.test.accuracy': {'value': 0.5, 'n': 4}}
-    """
-    found: dict[str, Mapping[str, Any]] = {}
-    for key, node in metrics.items():
-        # A group may be called "value".
-        if "value" in node and not isinstance(node["value"], Mapping):
-            found[key] = node
-        else:
-            found |= {f"{key}.{path}": leaf for path, leaf in flat(node).items()}
-    return found
+def _number(leaf: Mapping[str, Any] | None) -> bool:
+    return leaf is not None and leaf["value"] is not None
 
 
 def predictions_table(

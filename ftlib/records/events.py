@@ -25,16 +25,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+STAGES = {
+    "data": "reading the data",
+    "model": "loading the model",
+    "before": "measuring the base model",
+    "adapt": "adapting",
+    "after": "measuring the adapted model",
+}
+"""What a run is doing, in words."""
+
+
 class Events:
     """The diary as it is written: one JSON object a line, appended as it happens.
 
-    With no folder somebody is watching: training steps are shown on one line, with an estimate of what is left.
+    With no folder somebody is watching: stages and training steps are shown on one line, with an estimate of what is
+    left.
     """
 
     def __init__(self, run_dir: str | Path | None = None) -> None:
         self.path = Path(run_dir) / "events.jsonl" if run_dir else None
         self.entries: list[dict[str, Any]] = []
-        self._started = time.monotonic()
+        self._started, self._stage = time.monotonic(), ""
 
     def say(self, event: str, **facts: Any) -> None:
         """Append one entry; numbers that are not finite become null, with their text beside them."""
@@ -50,10 +61,31 @@ class Events:
                 file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
         elif event == "stage":
             self._started = time.monotonic()
+            self._stage = str(facts["name"])
+            print(f"{STAGES.get(self._stage, self._stage)} ...", end="", flush=True)
         elif event == "step":
             step, of, loss = facts["step"], facts["of"], facts["loss"]
             left = (time.monotonic() - self._started) / step * (of - step)
             print(f"\rstep {step} of {of}, loss {loss:.3f}, about {left:.0f} s left   ", end="", flush=True)
+
+    def doing(self) -> str:
+        """What the last entries say is being done, in words; empty before the first."""
+        stage = next((entry["name"] for entry in reversed(self.entries) if entry["event"] == "stage"), "")
+        last = self.entries[-1] if self.entries else {}
+        return (
+            f"step {last['step']} of {last['of']} of training"
+            if last.get("event") == "step"
+            else STAGES.get(stage, stage)
+        )
+
+    def ended(self) -> None:
+        """End the line of a stage that somebody is watching, with the seconds it took."""
+        if self._stage:
+            print(
+                f"\r{STAGES.get(self._stage, self._stage)}: {time.monotonic() - self._started:.1f} s{'':<40}",
+                flush=True,
+            )
+        self._stage = ""
 
     def curves(self) -> list[tuple[str, list[int], list[float]]]:
         """Part (training, validation), steps and losses of each training, in order, for `plots.curves`."""

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ftlib.core.html import paragraph, table
 from ftlib.stats.bootstrap import swap_test
 from ftlib.stats.linearize import sum_values
 from ftlib.stats.paired import Difference, difference
@@ -45,6 +46,12 @@ class Comparison(NamedTuple):
     asked, or no number would."""
     more_seeds: int | None
     """Seeds to add (examples kept), likewise; None also with one seed, which says nothing about the spread of seeds."""
+
+    def _repr_html_(self) -> str:
+        return paragraph(self.sentence, strong=True) + table(
+            ("difference", "interval", "p, before any correction"),
+            [(f"{self.difference:+.4f}", f"{self.low:+.4f} to {self.high:+.4f}", f"{self.p_value:.3g}")],
+        )
 
 
 class Voice(NamedTuple):

@@ -180,7 +180,7 @@ def test_values_without_an_interval_are_shown_as_such():
     record = RunRecord("0", "ok", {}, metrics=metrics)
     shown = ftlib.states(record, "bits_per_byte")._repr_html_()
     assert "1.234 (no interval: one document)" in shown and "1.234 (1.000 to 2.000)" in shown
-    assert ">none</td>" in record._repr_html_() and "1.000 to 2.000" in record._repr_html_()
+    assert "1.234 (none)" in record._repr_html_() and "1.000 to 2.000" in record._repr_html_()
 
 
 def test_a_run_of_two_tasks_can_be_pictured():

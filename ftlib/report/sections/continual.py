@@ -15,6 +15,7 @@ import numpy as np
 
 from ftlib.core import format
 from ftlib.core.format import short_name
+from ftlib.core.html import Shown
 from ftlib.core.html import table as html_table
 from ftlib.metrics import units
 from ftlib.metrics.continual import matrix, tasks_of, why_undefined
@@ -39,16 +40,6 @@ if TYPE_CHECKING:
 
 MOST_MATRICES = 8
 """Methods that have a picture of their own; the tables hold them all."""
-
-
-class Shown:
-    """A table that a notebook displays."""
-
-    def __init__(self, content: str) -> None:
-        self.content = content
-
-    def _repr_html_(self) -> str:
-        return self.content
 
 
 def pictured(record: RunRecord, metric: str = "accuracy") -> Picture:
