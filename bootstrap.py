@@ -1,6 +1,6 @@
 """Set up a virtual environment from the lock file, then do one thing in it. Needs Python 3.11 and nothing else.
 
-usage: python bootstrap.py [setup | demo | test | test-all | bench | lint | lab] [ARGUMENT ...]
+usage: python bootstrap.py [setup | demo | test | test-all | bench | lint | recorded | lab] [ARGUMENT ...]
 """
 
 import hashlib
@@ -25,8 +25,19 @@ COMMANDS = {
     "test-all": [["-m", "pytest", "-n", "auto", "--dist", "worksteal"]],
     "bench": [["-m", "benchmarks"]],
     "lint": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]],
-    "lab": [["-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"]],
-}
+    "recorded": [
+        ["-m", "ftlib", "run", f"reports/recorded/{name}"]
+        for name in ("methods", "fewshot", "learning_rate", "base_model", "bias")
+    ],
+    "lab": [
+        ["-m", "ipykernel", "install", "--prefix", str(VENV), "--name", "ftlib", "--display-name", "ftlib"],
+        [
+            "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "--MultiKernelManager.default_kernel_name=ftlib",
+            "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb",
+        ],
+    ],
+}  # fmt: skip
+"""What each command runs, one after the other. Jupyter's root is the checkout, so that reports and data are in sight."""
 
 EXTRAS = {"bench": "bench"}
 """What a command needs beyond the lock file: an extra of pyproject.toml."""
@@ -48,6 +59,11 @@ def main() -> int:
     if name in EXTRAS:
         add_extra(EXTRAS[name])
     steps = COMMANDS[name]
+    if name == "lab":
+        no_news()
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            # As in a container, where there is nobody else.
+            more = ["--allow-root", *more]
     for number, step in enumerate(steps):
         arguments = more if number == len(steps) - 1 else []
         code = subprocess.call([str(PYTHON), *step, *arguments], cwd=ROOT)
@@ -81,6 +97,13 @@ def set_up() -> None:
     _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     # Last, so that an interrupted installation is done again.
     stamp.write_text(wanted)
+
+
+def no_news() -> None:
+    """Tell JupyterLab not to ask in every fresh profile, over the outputs, whether it may fetch news."""
+    path = VENV / "share/jupyter/lab/settings/overrides.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}\n')
 
 
 def make_environment() -> None:
