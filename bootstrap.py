@@ -37,7 +37,7 @@ COMMANDS = {
         ],
     ],
 }  # fmt: skip
-"""What each command runs, one after the other. Jupyter's root is the checkout, so that reports and data are in sight."""
+"""What each command runs, one after the other. Jupyter's root is the checkout: reports and data are in sight."""
 
 EXTRAS = {"bench": "bench"}
 """What a command needs beyond the lock file: an extra of pyproject.toml."""
