@@ -75,8 +75,8 @@ LEFT_OUT = {
     "notes",
 }  # fmt: skip
 """Keys that hold prose."""
-GONE = {"winners_in_order"}
-"""Keys that reports no longer have."""
+ADDED = {"report_card"}
+"""Tables that reports have and that are not stored: the card of page one says again what stored tables say."""
 GONE = {"winners_in_order"}
 """Keys that are stored and that reports no longer have: who would have won with the settings in the order tried."""
 VARYING = {"provenance", "run_id"}
@@ -184,7 +184,8 @@ def built(name: str, folder: Path) -> dict[str, str]:
     STUDIES[name](folder)
     with mock.patch("ftlib.records.study.hash_of", lambda *_: PLAN_HASH), mock.patch("ftlib.report.figures.svg", str):
         build.build(folder)
-    files = [folder / "report.json", *sorted((folder / "tables").glob("*.csv"))]
+    lists = [path for path in sorted((folder / "tables").glob("*.csv")) if path.stem not in ADDED]
+    files = [folder / "report.json", *lists]
     return {
         path.relative_to(folder).as_posix(): simplified(
             path.read_text(encoding="utf-8").replace(f"{folder.parent}/", ""), path, {}, name in SORTED
@@ -207,7 +208,7 @@ def simplified(text: str, path: Path, renamed: Mapping[str, str], any_order: boo
     if path.suffix == ".json":
         return _json(json.loads(text), renamed, any_order)
     header, *rows = csv.reader(io.StringIO(text))
-    kept = [place for place, name in enumerate(header) if name not in LEFT_OUT | VARYING | GONE]
+    kept = [place for place, name in enumerate(header) if name not in LEFT_OUT | VARYING | GONE | ADDED]
     table = path.stem
     lines = [[_cell(table, header[place], row[place], renamed) for place in kept] for row in rows]
     file = io.StringIO()
@@ -221,7 +222,7 @@ def _json(content: Mapping[str, Any], renamed: Mapping[str, str], any_order: boo
     """One row a line, so that a difference is easily seen."""
     said = []
     for name, value in content.items():
-        if name in LEFT_OUT | VARYING | GONE:
+        if name in LEFT_OUT | VARYING | GONE | ADDED:
             continue
         value = _kept(name, "", value, renamed)
         if isinstance(value, list):
@@ -242,7 +243,7 @@ def _kept(table: str, key: str, value: Any, renamed: Mapping[str, str]) -> Any:
         return {
             _key(table, name, renamed): _kept(table, name, item, renamed)
             for name, item in value.items()
-            if name not in LEFT_OUT | VARYING | GONE
+            if name not in LEFT_OUT | VARYING | GONE | ADDED
         }
     if isinstance(value, list):
         return [_kept(table, key, item, renamed) for item in value]

@@ -25,6 +25,7 @@ from ftlib.evaluation.evaluate import evaluate, evaluate_others
 from ftlib.evaluation.examples import Evaluated, clock, joined, stacked
 from ftlib.metrics import continual, metric_value
 from ftlib.metrics.registry import METRICS
+from ftlib.models.catalog import licence_of
 from ftlib.models.prompts import no_words
 from ftlib.records import RunRecord, provenance
 from ftlib.records.events import Events
@@ -422,6 +423,7 @@ def save(
                 ("tuned", adapted.tuned),
                 ("prompt", predictor.prompt),
                 ("groups", METHODS[spec.method].groups),
+                ("model_licence", licence_of(model.folder) if model else ""),
             )
             if value
         },

@@ -20,6 +20,7 @@ from ftlib.core.errors import FtlibError, several
 from ftlib.core.format import short_name
 from ftlib.metrics.language import METRICS_OF_TEXT
 from ftlib.records import RunRecord
+from ftlib.records.events import read_events
 from ftlib.records.predictions import Examples, Part, read_parts
 
 _OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
@@ -90,6 +91,12 @@ class Run:
     def ok(self) -> bool:
         """Whether it finished and left predictions that can be used."""
         return self.record.status == "ok" and not self.unreadable
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """When it began and ended, in seconds since 1970, as its diary says; None where there is none."""
+        at = [float(entry["time"]) for entry in read_events(self.folder) if "time" in entry]
+        return (min(at), max(at)) if at else None
 
     @property
     def seed(self) -> int:

@@ -20,6 +20,7 @@ from ftlib.records.study import Study, read_study
 from ftlib.report import metric_rows, tables
 from ftlib.report.blocks import Block, OfTask, Section, figures_of
 from ftlib.report.figures import Figure
+from ftlib.report.plots import one_look
 from ftlib.report.sections import (
     across_tasks,
     bias_summary,
@@ -33,13 +34,15 @@ from ftlib.report.sections import (
     memorization,
     mitigation,
     other_evaluations,
+    page_one,
     recommendation,
+    report_card,
     runs,
     training,
     transfer,
     tuning,
 )
-from ftlib.report.sections.comparison import TaskComparison, task_comparisons, unheard
+from ftlib.report.sections.comparison import TaskComparison, main_figure, task_comparisons, unheard
 from ftlib.report.sections.learning_curve import FirstScreen, LearningCurves, first_screen, learning_curves
 from ftlib.report.sections.recommendation import Advice
 
@@ -152,6 +155,7 @@ SECTIONS: tuple[Section, ...] = (
     bias_summary.SECTION,
     memorization.SECTION,
     runs.SOURCES_SECTION,
+    report_card.SECTION,
 )
 """The sections, in the order of the page."""
 
@@ -168,9 +172,14 @@ def build(study_folder: str | Path) -> Path:
     Raises:
         FtlibError: There is no record, or one cannot be read.
     """
-    folder = Path(study_folder)
-    study = read_study(folder)
+    study = read_study(study_folder)
     reading = Reading(study)
+    # One colour and one marker for each method, in every figure of the page.
+    with one_look([one.name for contest in reading.tops for one in contest.contestants]):
+        return _build(study.folder, study, reading)
+
+
+def _build(folder: Path, study: Study, reading: Reading) -> Path:
     wrong = metric_rows.disagreements(study)
     first = [first_screen(one) if isinstance(one, LearningCurves) else None for one in reading.told]
     content: dict[str, Any] = {
@@ -198,14 +207,16 @@ def build(study_folder: str | Path) -> Path:
             shown.append((section, blocks))
     for name, rows in listed.items():
         _write(folder / "tables" / f"{name}.csv", tables.as_csv(rows, columns[name]))
+    # What stands on page one is drawn once: beside the verdict, not again in the section of the methods.
+    charts = [one.curve if one else main_figure(top) for one, top in zip(first, reading.tops, strict=True)]
     pictures = [
-        *([one.curve] for one in first if one),
+        *([chart] for chart in charts),
         *(figures_of(blocks) for _, blocks in shown),
     ]
     _write_figures(folder / "figures", pictures)
     atomic.write_json(folder / "report.json", content)
     path = folder / "report.html"
-    _write(path, _page(reading, wrong, shown, first))
+    _write(path, _page(reading, wrong, shown, first, charts))
     return path
 
 
@@ -237,6 +248,7 @@ def _page(
     wrong: Sequence[metric_rows.Disagreement],
     shown: Sequence[tuple[Section, Sequence[Block]]],
     first: Sequence[FirstScreen | None],
+    charts: Sequence[Figure],
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -253,6 +265,12 @@ def _page(
         finalize=lambda value: value if isinstance(value, Markup) else Markup(text(value)),
     )
     environment.filters["picture"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    environment.filters |= {
+        "card_table": report_card.card_table,
+        "glosses": report_card.glosses,
+    }
+    cards = reading.items["report_card"]
+    pages = [page_one.page_one(reading, *some) for some in zip(reading.tops, reading.advice, cards, strict=True)]
     return environment.get_template("template.html").render(
         css=Markup(css),
         csp=f"default-src 'none'; style-src 'sha256-{style_hash}'; img-src data:; base-uri 'none'; form-action 'none'",
@@ -263,7 +281,7 @@ def _page(
         notes=_notes(reading),
         some_finished=any(run.ok for run in study.runs),
         glance=reading.items["tasks"].glance,
-        verdicts=list(zip(reading.tops, reading.advice, first, strict=True)),
+        verdicts=list(zip(reading.tops, reading.advice, first, charts, cards, pages, strict=True)),
         plan_line=runs.plan_line(study),
         plan_stood=runs.plan_stood(study),
         shown=shown,

@@ -58,6 +58,8 @@ class Cell(NamedTuple):
     number: bool = False
     href: str = ""
     strong: bool = False
+    mark: str = ""
+    """A verdict that is shown as a word with a shape: better, same, worse, undecided, base."""
 
 
 class Table(NamedTuple):

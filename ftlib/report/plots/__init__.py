@@ -7,6 +7,9 @@ here.
 """
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +18,36 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00", "#5C5C5C")
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+
+_SHOTS = re.compile(r" shots=\d+")
+
+_LOOKS: ContextVar[Mapping[str, tuple[str, str]] | None] = ContextVar("looks", default=None)
+
+
+def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Name -> colour and marker: those of the report that is being made, else by the names' order.
+
+    >>> looks(["lora", "full"])["full"]
+    ('#D55E00', 's')
+    """
+    given = dict(_LOOKS.get() or {})
+    found = {}
+    for name in names:
+        # A method with other numbers of labels is the same line of a curve.
+        known = _SHOTS.sub("", name)
+        found[name] = given.setdefault(known, (COLOURS[len(given) % len(COLOURS)], MARKERS[len(given) % len(MARKERS)]))
+    return found
+
+
+@contextmanager
+def one_look(names: Iterable[str]) -> Iterator[None]:
+    """Give each name one colour and one marker in every figure drawn inside."""
+    token = _LOOKS.set(looks(dict.fromkeys(_SHOTS.sub("", name) for name in names)))
+    try:
+        yield
+    finally:
+        _LOOKS.reset(token)
+
 
 INK, FAINT, LINES, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
 

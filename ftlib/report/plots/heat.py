@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots import COLOURS, FAINT, LINES, MARKERS, PAPER, described, legend_below, shorten
+from ftlib.report.plots import COLOURS, FAINT, LINES, MARKERS, PAPER, described, legend_below, looks, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,15 +137,14 @@ def exposure(
     `most`: The highest exposure that can be seen: a dashed line.
     `chance`: The mean exposure of a secret that was never seen: a line.
     """
-    ticks = sorted({count for counts, *_ in series.values() for count in counts})
+    ticks, look = sorted({count for counts, *_ in series.values() for count in counts}), looks(series)
     for number, (name, (counts, *bounds)) in enumerate(series.items()):
         values, low, high = (np.asarray(bound, dtype=float) for bound in bounds)
         # Side by side, since intervals at one place would cover each other.
         places = np.array([ticks.index(count) for count in counts]) + 0.09 * (number - (len(series) - 1) / 2)
         ax.errorbar(
-            places, values, yerr=[values - low, high - values], color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)], markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.5,
-            capsize=2.5, elinewidth=1, label=shorten(name),
+            places, values, yerr=[values - low, high - values], color=look[name][0], marker=look[name][1],
+            markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.5, capsize=2.5, elinewidth=1, label=shorten(name),
         )  # fmt: skip
     for value, style, said in ((most, (0, (5, 3)), "most that is seen"), (chance, "-", "chance")):
         if value is not None:
@@ -189,22 +188,20 @@ def tradeoff(
     """
     forgotten, gained = np.asarray(forgotten, dtype=float), np.asarray(gained, dtype=float)
     on_line = {i for some in lines.values() for i in some}
-    for number, (name, some) in enumerate(lines.items()):
-        colour = COLOURS[number % len(COLOURS)]
+    look = looks([*lines, *(name for i, name in enumerate(names) if i not in on_line)])
+    for name, some in lines.items():
+        colour = look[name][0]
         ax.plot(forgotten[list(some), 0], gained[list(some), 0], color=colour, linewidth=1.4, label=shorten(name))
-    free = [i for i in range(len(names)) if i not in on_line]
-    for i in range(len(names)):
-        number = next((k for k, some in enumerate(lines.values()) if i in some), len(lines))
-        place = free.index(i) + len(lines) if i in free else number
-        colour = COLOURS[place % len(COLOURS)]
-        marker = MARKERS[free.index(i) % len(MARKERS)] if i in free else "."
+    for i, point in enumerate(names):
+        of_line = next((name for name, some in lines.items() if i in some), "")
+        colour, marker = (look[of_line][0], ".") if of_line else look[point]
         for x, y in (((0, 0), (1, 2)), ((1, 2), (0, 0))):
             if np.isfinite([*forgotten[i, list(x)], *gained[i, list(y)]]).all():
                 ax.plot(forgotten[i, list(x)], gained[i, list(y)], color=colour, linewidth=0.9, alpha=0.6, zorder=2)
         ax.plot(
             [forgotten[i, 0]], [gained[i, 0]], marker=marker, linestyle="none", zorder=3, markeredgecolor=colour,
-            markerfacecolor=colour if i == chosen or i not in free else PAPER,
-            label=shorten(_beside(names[i], [*lines, *names])) if i in free else None,
+            markerfacecolor=colour if i == chosen or of_line else PAPER,
+            label=shorten(_beside(names[i], [*lines, *names])) if not of_line else None,
         )  # fmt: skip
     ax.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
     if untouched is not None and np.isfinite(untouched):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots import COLOURS, FAINT, INK, LINES, MARKERS, PAPER, described, legend_below, shorten
+from ftlib.report.plots import COLOURS, FAINT, INK, LINES, MARKERS, PAPER, described, legend_below, looks, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +33,9 @@ def shots(
     """
     ticks = sorted({count for counts, *_ in series.values() for count in counts})
     ends: list[tuple[float, str, str]] = []
-    for number, (name, (counts, values, lows, highs)) in enumerate(series.items()):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    look = looks(series)
+    for name, (counts, values, lows, highs) in series.items():
+        colour, marker = look[name]
         ax.fill_between(counts, lows, highs, color=colour, alpha=0.14, linewidth=0)
         ax.plot(counts, values, color=colour, marker=marker, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.5)
         if counts[-1] == ticks[-1]:
@@ -71,8 +72,9 @@ def draws(axes: "Sequence[Axes]", runs: Mapping[str, Mapping[int, Sequence[float
     `runs`: Name -> labels per class -> the value of each run.
     """
     every = sorted({k for by_shots in runs.values() for k in by_shots})
-    for number, (ax, (name, by_shots)) in enumerate(zip(axes, runs.items(), strict=False)):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    look = looks(runs)
+    for ax, (name, by_shots) in zip(axes, runs.items(), strict=False):
+        colour, marker = look[name]
         for k, values in by_shots.items():
             place = every.index(k)
             ax.plot([place - 0.3, place + 0.3], [np.mean(values)] * 2, color=INK, linewidth=1.2, zorder=2)
@@ -319,8 +321,9 @@ def by_rate(
     `best`: Name -> (rate, low, high) where a method is best; NaN, 0 and inf where there is no such bound.
     """
     rates = sorted({rate for some, *_ in series.values() for rate in some})
-    for number, (name, (some, values, lows, highs)) in enumerate(series.items()):
-        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    look = looks(series)
+    for name, (some, values, lows, highs) in series.items():
+        colour, marker = look[name]
         ax.fill_between(some, lows, highs, color=colour, alpha=0.14, linewidth=0)
         ax.plot(
             some, values, color=colour, marker=marker, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.5,
@@ -329,8 +332,7 @@ def by_rate(
     least, most = ax.get_ylim()
     step = 0.06 * (most - least)
     for number, (name, (rate, low, high)) in enumerate((best or {}).items()):
-        place = list(series).index(name)
-        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        colour, marker = look[name]
         height = least - (number + 0.5) * step
         # A bound that is not known leaves the picture.
         ends = [max(low, rates[0] / 3), min(high, 3 * rates[-1])]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots import COLOURS, FAINT, LINES, MARKERS, PAPER, clean, described, legend_below, shorten
+from ftlib.report.plots import FAINT, INK, LINES, PAPER, clean, described, legend_below, looks, shorten
 from ftlib.report.plots.heat import LEVELS, cells
 
 if TYPE_CHECKING:
@@ -25,22 +25,37 @@ def forest(
     *,
     label: str,
     reference: tuple[str, float] | None = None,
-    faint: Sequence[bool] = (),
+    tied: Sequence[bool] = (),
 ) -> "Axes":
-    """One row per method: its value as a dot, its interval as a line; the first name is at the top.
+    """One row per method: its value as its marker, its interval as a line; the first name is at the top.
 
     `lows`: (n,) lower bounds; NaN where unknown.
     `reference`: A name and a value to draw a dashed line at.
-    `faint`: (n,) whether a row is a reference point (a baseline) rather than a candidate.
+    `tied`: (n,) whether a method shares the first place: a bracket joins those that do.
     """
+    import seaborn as sns
+
     values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
-    faint = list(faint) or [False] * len(names)
-    places = np.arange(len(names))[::-1]
-    for place, value, low, high, pale in zip(places, values, lows, highs, faint, strict=True):
-        colour, marker = (COLOURS[7], "D") if pale else (COLOURS[0], "o")
-        if np.isfinite([low, high]).all():
-            ax.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
-        ax.plot([value], [place], marker=marker, color=colour, markersize=6, linestyle="none")
+    look, n = looks(names), len(names)
+    places = [str(place) for place in range(n)][::-1]
+    ends = np.where(np.isfinite(lows) & np.isfinite(highs), [lows, highs], values)
+    sns.pointplot(
+        x=np.concatenate([ends[0], values, ends[1]]), y=places * 3, hue=places * 3, order=places[::-1],
+        hue_order=places, orient="h", estimator="median", errorbar=("pi", 100), linestyles="none", legend=False, ax=ax,
+        palette=[look[name][0] for name in names], markers=[look[name][1] for name in names], markersize=6,
+        err_kws={"linewidth": 2.2, "solid_capstyle": "butt"},
+    )  # fmt: skip
+    first = [n - 1 - place for place, shares in enumerate(tied) if shares]
+    if len(first) > 1:
+        ends = [first[0] + 0.3, first[-1] - 0.3]
+        ax.plot([1.02] * 2, ends, transform=ax.get_yaxis_transform(), color=INK, linewidth=1.4, clip_on=False)
+        for place in first:
+            across = ax.get_yaxis_transform()
+            ax.plot([1.005, 1.02], [place] * 2, transform=across, color=INK, linewidth=1.4, clip_on=False)
+        ax.text(
+            1.035, sum(ends) / 2, "not shown\nto differ", transform=ax.get_yaxis_transform(), fontsize=8, color=FAINT,
+            va="center",
+        )  # fmt: skip
     if reference and np.isfinite(reference[1]):
         ax.axvline(reference[1], color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
         ax.annotate(
@@ -53,13 +68,20 @@ def forest(
             fontsize=8,
             color=FAINT,
         )
-    ax.set_yticks(places, [shorten(name) for name in names])
-    ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.set_yticks(range(n)[::-1], [shorten(name) for name in names])
+    ax.set_ylim(-0.6, n - 0.4)
+    ax.set_ylabel("")
     ax.grid(False, axis="y")
+    ax.grid(True, axis="x")
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(label)
     said = "; ".join(f"{name} {_span(v, lo, hi)}" for name, v, lo, hi in zip(names, values, lows, highs, strict=True))
-    return described(ax, f"{label} of each method with its interval: {said}.")
+    ties = (
+        f" Not shown to differ at the top: {', '.join(names[n - 1 - place] for place in first)}."
+        if len(first) > 1
+        else ""
+    )
+    return described(ax, f"{label} of each method with its interval: {said}.{ties}")
 
 
 def cost_quality(
@@ -83,12 +105,13 @@ def cost_quality(
     """
     values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
     cost = np.maximum(np.asarray(seconds, dtype=float), least)
-    order = np.argsort(cost, kind="stable")
+    order, look = np.argsort(cost, kind="stable"), looks(names)
     front = [i for i in order if on_front[i]]
     if len(front) > 1:
-        ax.plot(cost[front], values[front], color=LINES, linewidth=5, solid_joinstyle="round", zorder=1)
+        # Between two points of the front nobody has been: it goes along in steps.
+        ax.plot(cost[front], values[front], color=LINES, linewidth=5, drawstyle="steps-post", zorder=1)
     for i in order:
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        colour, marker = look[names[i]]
         if np.isfinite([lows[i], highs[i]]).all():
             ax.plot([cost[i]] * 2, [lows[i], highs[i]], color=colour, linewidth=1.4, zorder=2)
         fill = colour if on_front[i] else PAPER
@@ -124,14 +147,16 @@ def seeds(ax: "Axes", runs: Mapping[str, Sequence[float]], *, label: str) -> "Ax
     """
     import seaborn as sns
 
+    look = looks(runs)
     for place, values in enumerate(runs.values()):
         if values:
-            ax.plot([np.mean(values)] * 2, [place - 0.28, place + 0.28], color=COLOURS[1], linewidth=2)
+            ax.plot([np.mean(values)] * 2, [place - 0.28, place + 0.28], color=INK, linewidth=2)
     # Without jitter, which would draw from numpy's global state: the same runs give the same picture.
     places = [str(place) for place, values in enumerate(runs.values()) for _ in values]
     sns.stripplot(
         x=[value for values in runs.values() for value in values], y=places, order=[str(k) for k in range(len(runs))],
-        orient="h", jitter=False, ax=ax, color=COLOURS[0], size=5.5, edgecolor=PAPER, linewidth=0.6,
+        hue=places, hue_order=[str(k) for k in range(len(runs))], palette=[look[name][0] for name in runs],
+        legend=False, orient="h", jitter=False, ax=ax, size=5.5, edgecolor=PAPER, linewidth=0.6,
     )  # fmt: skip
     ax.set_yticks(range(len(runs)), [shorten(name) for name in runs])
     ax.set_ylim(len(runs) - 0.4, -0.6)

@@ -11,6 +11,7 @@ evaluations (`ftlib.evaluation.bias_probes`).
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from ftlib.core import format
 from ftlib.data.evaluations import is_bias
 from ftlib.metrics import units
 from ftlib.metrics.bias import looked_at, preferred
+from ftlib.metrics.fairness import looked_at as gap_labels
+from ftlib.metrics.fairness import taking_part, unnamed
 from ftlib.records.predictions import read_columns
 from ftlib.records.study import Group, Run, Study
 from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
@@ -31,7 +34,9 @@ from ftlib.report.sections.fairness import (
     METHOD,
     P_VALUE,
     RATE,
+    Answers,
     GroupFairness,
+    answers_of,
     corrected,
     share_cell,
     size,
@@ -333,6 +338,49 @@ def _opportunity(of: GroupFairness) -> Iterator[BiasChange]:
             seeds=one.seeds,
             reason="" if one.change else one.reason or "before adapting: it was not measured",
         )
+
+
+def largest_gaps(study: Study, of: GroupFairness) -> list[BiasChange]:
+    """Of each method the largest gap of equal opportunity, wherever it is: its size before and after adapting.
+
+    The section on groups follows one label, that of the largest gap after adapting; here sizes are compared, so that a
+    method that moves a gap from one label to another has not made it larger.
+    """
+    lines = []
+    for group in study.groups:
+        pairs = [(run.parts.get(("before", of.part)), run.parts.get(("after", of.part))) for run in group.ok]
+        if group.task == of.task and (one := answers_of(group, pairs, of.column)):
+            lines += _largest_gap(one, of)
+    return corrected(lines)
+
+
+def _largest_gap(one: Answers, of: GroupFairness) -> Iterator[BiasChange]:
+    truth, cells = one.part.truth, []
+    for number in gap_labels(one.part.labels).values():
+        sizes = [int(((truth == number) & (one.code == place)).sum()) for place in range(len(one.names))]
+        taking = taking_part(one.names, sizes, unnamed())
+        cells += [(number, a, b, sizes) for a, b in combinations(taking, 2)]
+    if not cells:
+        return
+
+    def signed(chosen: NDArray) -> Array:
+        """(n_seeds, n_gaps, n_examples): values whose mean is a gap and which spread as it does (`fairness.linear`)."""
+        found = np.zeros((len(chosen), len(cells), len(truth)))
+        for place, (number, a, b, sizes) in enumerate(cells):
+            for sign, group in ((1, a), (-1, b)):
+                among = (truth == number) & (one.code == group)
+                hits = (chosen[:, among] == number).astype(float)
+                rates = hits.mean(axis=1, keepdims=True)
+                found[:, place] += sign * rates
+                found[:, place, among] += sign * len(truth) / sizes[group] * (hits - rates)
+        return found
+
+    metric, clusters, after = "signed_gap", one.part.clusters, signed(one.after)
+    before = None if one.before is None else signed(one.before)
+    was = None if before is None else size(_level(metric, before, clusters))
+    now = next(change.after for change in of.changes if change.method is one.method and change.metric == "tpr")
+    line = BiasChange(one.method, of.part, GAPS["tpr"], of.column, was, now, n=len(truth), seeds=len(after))
+    yield line if before is None else line._replace(**_change(metric, before, after, clusters))
 
 
 def lead(lines: Sequence[BiasChange]) -> str:

@@ -440,7 +440,7 @@ def _contest(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> Tas
             *notes,
             f"nothing is compared: one test {units.noun(plan.primary)}, or one source of them, has no spread",
         ]
-    duels = _compared(chance, plan, wanted if spreads else [])
+    duels = compared(chance, plan, wanted if spreads else [])
     values = {one.name: one.level.value for one in members}
     return TaskComparison(
         task,
@@ -474,7 +474,8 @@ def _seed_notes(wanted: Sequence[tuple[MethodScores, MethodScores]]) -> Iterator
         yield f"seeds are paired, so some comparisons use only those that finished on both sides: {said}"
 
 
-def _compared(chance: Sequence[str], plan: Plan, pairs: Sequence[tuple[MethodScores, MethodScores]]) -> list[Paired]:
+def compared(chance: Sequence[str], plan: Plan, pairs: Sequence[tuple[MethodScores, MethodScores]]) -> list[Paired]:
+    """Pairs of methods compared by a plan's primary metric, as one family; `chance` holds words that seed it."""
     if not pairs:
         return []
     metric, first = metric_row(plan.primary), _any_part(pairs[0][0])
@@ -681,7 +682,7 @@ MOST_ROWS = 30
 """Methods a figure shows; the tables hold them all."""
 
 
-def _forest(contest: TaskComparison) -> Figure:
+def main_figure(contest: TaskComparison) -> Figure:
     """The primary metric of every method with its interval."""
     metric, shown = contest.metric, contest.contestants[:MOST_ROWS]
     by = units.scale(metric)
@@ -695,7 +696,7 @@ def _forest(contest: TaskComparison) -> Figure:
             [by * one.level.high for one in shown],
             label=units.heading(metric),
             reference=(BASE, by * before.level.value) if before else None,
-            faint=[one.baseline or one.untouched for one in shown],
+            tied=[one in contest.top for one in shown],
         )
         return figure_of(
             ax,
@@ -710,8 +711,7 @@ def _forest(contest: TaskComparison) -> Figure:
 
 
 def main_figures(contest: TaskComparison) -> Iterator[Figure]:
-    """The primary metric of every method, and its spread from seed to seed where there are several."""
-    yield _forest(contest)
+    """The spread of the primary metric from seed to seed, where there are several."""
     if any(len(one.parts) > 1 for one in contest.contestants):
         yield _seeds(contest)
 
@@ -845,7 +845,8 @@ def _methods_blocks(found: tuple[TaskComparison, Table]) -> Iterator[Block]:
         )
     yield Note(note + _protocols(contest))
     yield from first_rows(shown, MOST_METHOD_ROWS, "method")
-    yield Figures(tuple(main_figures(contest)))
+    if figures := tuple(main_figures(contest)):
+        yield Figures(figures)
 
 
 METHODS_SECTION = Section(

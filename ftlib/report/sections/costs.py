@@ -80,6 +80,20 @@ def _mean(group: Group, of: Callable[[Run], float | None]) -> float | None:
     return None if any(value is None for value in values) else float(np.mean(values))
 
 
+def seconds_per_thousand(group: Group) -> list[float]:
+    """Seconds that each run needed to answer 1 000 texts; empty where a run does not say."""
+    found = []
+    for run in group.ok:
+        speed, seconds = (run.record.cost.get(name) for name in ("predict_examples_per_second", "eval_seconds"))
+        part = run.parts.get(("after", "test"))
+        if speed:
+            found.append(1000 / speed)
+        elif seconds is not None and part is not None:
+            # The time of evaluation is that of the test set alone.
+            found.append(1000 * seconds / len(part.ids))
+    return found if len(found) == len(group.ok) else []
+
+
 def share_of_peak(run: Run) -> float | None:
     """Arithmetic of a training as a share of the matmul peak measured on its machine; None where either is unknown."""
     done, peak = (run.record.cost.get(name) for name in ("achieved_flops_per_second", "matmul_peak_flops_per_second"))

@@ -338,7 +338,6 @@ def _general_figure(found: Sequence[Forgot]) -> Figure:
             [one.change.high for one in shown],
             label=label,
             reference=("as before", 0.0),
-            faint=[one.unchanged for one in shown],
         )
         return figure_of(
             ax,

@@ -261,7 +261,7 @@ def _headline(
 
 def _ahead_of(contest: TaskComparison, best: MethodScores, tied: Sequence[MethodScores], decide: bool) -> str:
     """How far the first of a tie is ahead of the next that it is not shown to differ from, and what would decide."""
-    duel = next((duel for one in tied if (duel := contest.duel(best.name, one.name))), None)
+    duel = _met_first(contest, best, tied)
     if duel is None:
         return ""
     ahead = _gain(contest, duel, best)
@@ -271,6 +271,17 @@ def _ahead_of(contest: TaskComparison, best: MethodScores, tied: Sequence[Method
     if ahead.value > 0:
         lead = f"; {called(best)} leads by {size}{units.unit(contest.metric)} over {called(second)}"
     return f"{lead}; {_needed(duel)}" if decide else lead
+
+
+def _met_first(contest: TaskComparison, best: MethodScores, some: Sequence[MethodScores]) -> Paired | None:
+    return next((duel for one in some if (duel := contest.duel(best.name, one.name))), None)
+
+
+def next_open(contest: TaskComparison) -> Paired | None:
+    """The first place against the next method that nothing is shown of; None: all is settled."""
+    best = contest.top[0]
+    open_ = [one for one in contest.contestants if contest.verdict(best.name, one.name) == "undecided"]
+    return _met_first(contest, best, open_)
 
 
 def _gain(contest: TaskComparison, duel: Paired, one: MethodScores) -> Interval:

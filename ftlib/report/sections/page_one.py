@@ -1,0 +1,231 @@
+"""What page one says beside the verdict and the card: what was studied, what it does not show, and what to do next."""
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ftlib.core import format
+from ftlib.core.format import short_name
+from ftlib.metrics import units
+from ftlib.records.study import Group, Run, Study
+from ftlib.report.sections import runs
+from ftlib.report.sections.comparison import TaskComparison, called
+from ftlib.report.sections.costs import mean
+from ftlib.report.sections.recommendation import Advice, next_open
+from ftlib.report.sections.report_card import Card
+from ftlib.stats.verdict import realistic
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
+
+MOST_LETTERS = 280
+"""Of the example text."""
+
+
+class About(NamedTuple):
+    """What a task's study was made from."""
+
+    facts: tuple[tuple[str, str], ...]
+    example: str
+    """One text of the test set; empty where the study does not hold them."""
+    label: str
+    """Its label; empty where there are none."""
+
+
+def about(study: Study, contest: TaskComparison) -> About:
+    """Which model, which data, under which licence, how much of it, when and on what machine."""
+    groups = [group for group in study.groups if group.task == contest.task and group.ok]
+    found = [run for group in groups for run in group.ok]
+    facts = [("model", _models(groups)), ("data", _data(contest, found)), ("used", _used(contest, groups))]
+    facts += [("made", _made(study.runs))]
+    part = next(iter(contest.contestants[0].parts.values()))
+    data = next((study.examples[sha] for run in found if (sha := run.record.provenance.get("data_sha256")) in
+                 study.examples), None)  # fmt: skip
+    text = label = ""
+    if data and (one := next((k for k, name in enumerate(part.ids) if data.texts.get(str(name), "").strip()), None)) \
+            is not None:  # fmt: skip
+        text = " ".join(data.texts[str(part.ids[one])].split())
+        label = part.labels[part.truth[one]] if part.truth is not None else ""
+    return About(
+        tuple((name, said) for name, said in facts if said),
+        text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1].rstrip() + "…",
+        label,
+    )
+
+
+def _models(groups: Sequence[Group]) -> str:
+    said = []
+    for name in dict.fromkeys(group.model for group in groups if group.model):
+        own = [run for group in groups if group.model == name for run in group.ok]
+        sizes = {run.record.cost.get("total_parameters") for run in own} - {None, 0}
+        licence = next((run.record.provenance["model_licence"] for run in own
+                        if run.record.provenance.get("model_licence")), "")  # fmt: skip
+        about = [f"{format.count(min(sizes))} parameters"] if sizes else []
+        about.append(f"licence: {licence}" if licence else "licence: not recorded")
+        said.append(f"{name} ({', '.join(about)})")
+    return format.listed(said) if said else ""
+
+
+def _data(contest: TaskComparison, found: Sequence[Run]) -> str:
+    data = next((run.record.provenance.get("data") or {} for run in found), {})
+    labels = next(iter(contest.contestants[0].parts.values())).labels
+    said = [short_name(contest.task)]
+    if labels:
+        said.append(f"{format.plural(len(labels), 'label')} ({format.some(list(labels), 8)})")
+    sizes = data.get("sizes") or {}
+    if sizes:
+        said.append(" / ".join(f"{name} {format.count(n)}" for name, n in sizes.items()))
+    said.append(f"licence: {data.get('licence') or 'not recorded'}")
+    return "; ".join(said)
+
+
+def _used(contest: TaskComparison, groups: Sequence[Group]) -> str:
+    noun, given = units.noun(contest.metric), {mean(group, "train_examples") for group in groups} - {None, 0}
+    ends = list(dict.fromkeys(format.count(n) for n in (min(given), max(given)))) if given else []
+    trained = f"{' to '.join(ends)} training {noun}s, " if ends else ""
+    return (
+        f"{trained}{format.plural(contest.n, f'test {noun}')}, {format.plural(len({g.name for g in groups}), 'method')}"
+    )
+
+
+def _made(found: Sequence[Run]) -> str:
+    """When, for how long and on what machine, from the diaries of the runs."""
+    times = [span for run in found if (span := run.times) is not None]
+    said = []
+    if times:
+        days = [datetime.datetime.fromtimestamp(at, datetime.UTC).date().isoformat()
+                for at in (min(a for a, _ in times), max(b for _, b in times))]  # fmt: skip
+        said.append(" to ".join(dict.fromkeys(days)))
+        said.append(
+            f"{format.seconds(sum(b - a for a, b in times))} of computing in {format.plural(len(times), 'run')}"
+        )
+    machines = dict.fromkeys(str(run.record.provenance.get("device", "")) for run in found if run.ok)
+    machine = format.some([name for name in machines if name], 2) if any(machines) else ""
+    threads = {run.record.provenance.get("threads") for run in found if run.ok} - {None}
+    if machine:
+        each = f", {format.plural(min(threads), 'thread')} a run" if len(threads) == 1 else ""
+        said.append(f"on {machine}{each}")
+    return ", ".join(said)
+
+
+def not_shown(reading: "Reading", contest: TaskComparison, card: Card) -> Iterator[str]:
+    """What a reader might take from the page and must not."""
+    families, study = {column.family for column in card.columns}, reading.study
+    data = next((str((run.record.provenance.get("data") or {}).get("caution") or "") for run in study.runs
+                 if run.ok and run.resolved.get("task") == contest.task), "")  # fmt: skip
+    yield (
+        f"Other texts than those of {short_name(contest.task)}, other models and other machines: nothing here was "
+        "measured on them."
+    )
+    if data:
+        yield f"About the data: {data.rstrip('.')}."
+    if "bias" not in families:
+        yield "Whether groups of people are treated alike: no groups and no evaluation of bias were measured."
+    if not families & {"forgetting", "text"} and not contest.of_text:
+        yield "Forgetting: nothing beside the task was measured (evaluations in the plan)."
+    if undecided := sum(entry.verdict == "undecided" for column in card.columns for entry in column.entries.values()):
+        cells = format.plural(undecided, "cell")
+        yield f"{cells} of the card {'is' if undecided == 1 else 'are'} undecided, which is not the same as equivalent."
+
+
+class Step(NamedTuple):
+    """Something a person can do next."""
+
+    what: str
+    seconds: float
+    """Of computing; NaN where it is not known, infinite where people have to label."""
+
+
+def next_steps(reading: "Reading", contest: TaskComparison, advice: Advice) -> list[str]:
+    """What would settle what is open, the cheapest first; at least one thing to do."""
+    study, found = reading.study, list(_settling(reading.study, contest))
+    found.sort(key=lambda step: (np.isnan(step.seconds), step.seconds))
+    lines = [f"Cheapest first: {step.what}" if number == 0 and len(found) > 1 else step.what
+             for number, step in enumerate(found)]  # fmt: skip
+    lines += [more] if (more := _more_training(study, contest)) else []
+    if not found and len(contest.top) > 1:
+        lines.insert(0, (
+            "No realistic number of seeds or test examples would separate the methods at the top: choose among them by "
+            "what they cost, forget and whom they treat worse."
+        ))  # fmt: skip
+    if not found and len(contest.top) == 1 and len(contest.contestants) > 1:
+        lines.insert(0, f"Nothing is open about the first place: use {called(contest.find(advice.chosen))}.")
+    return [format.unbroken(line) for line in lines]
+
+
+def _settling(study: Study, contest: TaskComparison) -> Iterator[Step]:
+    """Runs that are missing; else more seeds or more test examples for the two that the headline is about."""
+    missing = [spec for spec in study.missing if spec["task"] == contest.task]
+    if missing:
+        seconds = [_seconds(study, contest.task, str(spec["method"])) for spec in missing]
+        yield Step(f"Finish the study: {format.plural(len(missing), 'run')} {'is' if len(missing) == 1 else 'are'} "
+                   f"missing, {_about(sum(seconds))} of computing; the same command resumes it.",
+                   0.0)  # fmt: skip
+        return
+    duel = next_open(contest)
+    if duel is None:
+        return
+    sides = [contest.find(name) for name in (duel.a, duel.b)]
+    names = format.listed([one.name for one in sides])
+    if realistic(duel.comparison.more_seeds, duel.n_seeds):
+        more = duel.comparison.more_seeds
+        each = sum(_of_group(one.group) for one in sides if one.group and one.draws)
+        drawn = format.listed([one.name for one in sides if one.draws])
+        yield Step(f"Run {format.plural(more, 'more seed')} of {drawn}, {_about(more * each)} of computing, to tell "
+                   f"{names} apart (were the difference as found, 4 times of 5).", more * each)  # fmt: skip
+    if realistic(duel.comparison.more_examples, contest.n):
+        more, noun = duel.comparison.more_examples, units.noun(contest.metric)
+        yield Step(f"Label about {format.count(float(f'{more:.2g}'))} more test {noun}s (there are "
+                   f"{format.count(contest.n)}) to tell {names} apart.", np.inf)  # fmt: skip
+
+
+def _about(seconds: float) -> str:
+    return "an unknown time" if np.isnan(seconds) else f"about {format.seconds(seconds)}"
+
+
+def _of_group(group: Group | None) -> float:
+    """Seconds of one run, training and evaluation."""
+    found = [mean(group, name) for name in ("train_seconds", "eval_seconds")]
+    return np.nan if None in found else float(sum(found))
+
+
+def _seconds(study: Study, task: str, method: str) -> float:
+    """Seconds of a run of a method, as its runs took that are here; of all methods of the task where it has none."""
+    able = [group for group in study.groups if group.task == task and group.ok]
+    own = [group for group in able if group.method == method] or able
+    return float(np.mean([_of_group(group) for group in own])) if own else np.nan
+
+
+def _more_training(study: Study, contest: TaskComparison) -> str:
+    """Training examples that are there and were not used."""
+    chosen = [one for one in contest.contestants if one.group and not one.untouched and not one.group.constant]
+    limits = {one.group.runs[0].resolved.get("train_limit") or 0 for one in chosen if one.group and not one.group.shots}
+    sizes = {(run.record.provenance.get("data") or {}).get("sizes", {}).get("train", 0)
+             for one in chosen if one.group for run in one.group.ok}  # fmt: skip
+    if len(limits) != 1 or len(sizes) != 1 or not 0 < (limit := limits.pop()) < (size := sizes.pop()):
+        return ""
+    noun = units.noun(contest.metric)
+    return (
+        f"Train on more: {format.count(limit)} of {format.count(size)} training {noun}s were used; train_limit = 0 "
+        f"takes them all, for about {size / limit:.1f} times the training time. What that gains was not measured."
+    )
+
+
+class PageOne(NamedTuple):
+    """What page one says of one task beside its verdict."""
+
+    about: About
+    not_shown: tuple[str, ...]
+    next_steps: tuple[str, ...]
+
+
+def page_one(reading: "Reading", contest: TaskComparison, advice: Advice, card: Card) -> PageOne:
+    """What page one says of one task beside its verdict."""
+    lines = tuple(map(format.unbroken, not_shown(reading, contest, card)))
+    steps = next_steps(reading, contest, advice)
+    lacking = runs.unfinished(reading.study, contest.task)
+    if lacking and not any(line.startswith(("Finish", "Cheapest first: Finish")) for line in steps):
+        steps.insert(0, lacking.detail)
+    return PageOne(about(reading.study, contest), lines, tuple(steps))

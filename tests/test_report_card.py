@@ -1,0 +1,117 @@
+"""Page one: the card says in one word each what the comparisons say, and what it says beside them is generated."""
+
+import json
+from pathlib import Path
+
+import pytest
+from synthetic import LADDER, TEXTS, Made, write_study
+from test_report import Page, read
+from test_report_groups import LABELS, give_groups
+
+from ftlib.report import build, plots
+from ftlib.report.sections import report_card
+
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """Labels, text and general text."""
+    made = (
+        *LADDER[:4],
+        Made("lora", 1.6, SEEDS, general=0.05),
+        Made("full", 2.2, SEEDS, general=0.2),
+    )
+    folder = write_study(tmp_path_factory.mktemp("card") / "study", made, labels=("nurse", "poet"), n=240, texts=TEXTS)
+    build.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory) -> Path:
+    """Groups of people, whom full fine-tuning treats worse."""
+    made = (*LADDER[:4], Made("lora", 1.6, SEEDS), Made("full", 2.2, SEEDS))
+    folder = write_study(tmp_path_factory.mktemp("people") / "study", made, labels=LABELS, n=240)
+    give_groups(folder, {"full": 0.6})
+    build.build(folder)
+    return folder
+
+
+def cell(study: Path, name: str, measure: str) -> dict:
+    rows = read(study)["report_card"]
+    return next(row for row in rows if row["name"] == name and row["measure"] == measure)
+
+
+def test_the_card_has_every_family(study, people):
+    rows = read(study)["report_card"] + read(people)["report_card"]
+    assert {row["family"] for row in rows} == {"quality", "text", "forgetting", "bias", "cost"}
+    assert {row["measure"].partition(":")[0] for row in rows} >= {
+        "accuracy", "f1_macro", "bits_per_byte", "perplexity", "equal_opportunity_difference", "train_seconds",
+    }  # fmt: skip
+
+
+def test_the_card_says_of_the_primary_metric_what_the_verdicts_say(study):
+    words = {"better": "worse", "worse": "better"}
+    verdicts = {}
+    for row in read(study)["verdicts"]:
+        verdicts[row["task"], row["a"], row["b"]] = row["verdict"]
+        verdicts[row["task"], row["b"], row["a"]] = words.get(row["verdict"], row["verdict"])
+    shown = [row for row in read(study)["report_card"] if row["measure"] in ("accuracy", "bits_per_byte")]
+    compared = [row for row in shown if row["verdict"] not in (None, "base")]
+    assert len(compared) > 5
+    for row in compared:
+        assert row["verdict"] == verdicts[row["task"], row["name"], row["against"]]
+
+
+def test_a_cell_has_value_interval_n_and_seeds(study):
+    one = cell(study, "full", "f1_macro")
+    assert one["low"] < one["value"] < one["high"] and one["n"] == 240 and one["seeds"] == 3
+    assert one["verdict"] == "better" and one["against"] == "zero_shot"
+    assert cell(study, "zero_shot", "f1_macro")["verdict"] == "base"
+
+
+def test_perplexity_has_the_verdict_of_the_likelihood_it_is_made_of(study):
+    assert cell(study, "full", "perplexity")["verdict"] == cell(study, "full", "bits_per_byte")["verdict"] == "better"
+
+
+def test_more_bits_on_general_text_are_forgotten(study):
+    assert cell(study, "full", "bits_per_byte:general")["verdict"] == "worse"
+
+
+def test_the_page_says_it_in_words_and_shape(study):
+    words = Page(study / "report.html").text
+    for said in ("▲ better", "● base", "What to do next", "What this study does not show", "Report card"):
+        assert said in words
+    assert words.index("Report card") < words.index("How sure this is") < words.index("Methods by metrics")
+    assert "Its label:" in words and "licence" in words and "3 seeds" in words
+
+
+def test_unfinished_studies_say_first_to_finish_them(tmp_path):
+    folder = write_study(tmp_path / "study", LADDER, n=60)
+    gone = [path for path in sorted(folder.glob("runs/*/record.json")) if '"lora"' in path.read_text()]
+    for path in gone:
+        path.unlink()
+    build.build(folder)
+    words = Page(folder / "report.html").text
+    assert "Finish the study: 3 runs are missing" in words
+
+
+def test_of_gaps_sizes_are_compared_wherever_they_are(people):
+    gap = {row["name"]: row for row in read(people)["report_card"] if row["family"] == "bias"}
+    rows = [row for row in read(people)["groups"] if row["stage"] == "after"]
+    said = {row["method"]: row for row in rows if row["metric"] == "equal_opportunity_difference"}
+    assert gap["full"]["value"] == pytest.approx(said["full"]["value"])
+    assert gap["full"]["verdict"] == "worse" and gap["zero_shot"]["verdict"] == "base"
+    assert gap["tfidf"]["verdict"] is None, "nothing was measured before"
+
+
+def test_one_method_has_one_look_in_every_figure():
+    with plots.one_look(["lora", "full", "probe"]):
+        assert plots.looks(["full", "probe"])["probe"] == plots.looks(["probe shots=8"])["probe shots=8"]
+        assert len(set(plots.looks(f"method {k}" for k in range(60)).values())) == 60
+
+
+def test_a_base_model_is_that_of_the_method(study):
+    found = json.loads((study / "report.json").read_text(encoding="utf-8"))["report_card"]
+    assert {row["against"] for row in found} == {"zero_shot", None}
+    assert report_card.SECTION.columns["report_card"][:4] == ("task", "model", "method", "settings")
