@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from groups import LABELS, give_groups
+from pages import Page, read
 from synthetic import LADDER, TEXTS, Made, write_study
-from test_report import Page, read
-from test_report_groups import LABELS, give_groups
 
 from ftlib.report import build, plots
 from ftlib.report.sections import report_card
