@@ -68,6 +68,32 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("study", metavar="STUDY")
     report.set_defaults(do=_report)
 
+    compare = commands.add_parser(
+        "compare",
+        help="compare two studies, runs, or tables and logs of others, example by example",
+        description="A is judged against B. Each is a study, a run's folder, a table of predictions (CSV, TSV, JSONL, "
+        "Parquet: id or text, label and prediction, or a score), samples_*.jsonl of lm_eval --log_samples or the "
+        "folder that holds them, a log of inspect_ai, or a result of peft's method_comparison.",
+    )
+    compare.add_argument("a", metavar="A")
+    compare.add_argument("b", metavar="B")
+    compare.add_argument(
+        "--metric", default="", metavar="NAME", help="default: the plan's, or the first that both have"
+    )
+    compare.add_argument("--margin", type=float, metavar="NUMBER", help="smallest difference that matters, as 0.01")
+    compare.add_argument("--common", action="store_true", help="leave out examples that do not match, and say how many")
+    compare.add_argument("--all-pairs", action="store_true", help="of two studies: every method with every")
+    compare.add_argument("--lower-is-better", action="store_true", help="for a metric that ftlib does not know")
+    compare.add_argument(
+        "--columns", default="", metavar="WHAT=NAME,...", help="columns of a table: id, text, label, prediction, score"
+    )
+    compare.add_argument("--out", default="", metavar="FILE", help="every example that flipped, as .csv or .html")
+    compare.add_argument(
+        "--fail-if", action="append", default=[], metavar="CONDITION",
+        help='exit with 1 where it holds: worse (A than B), undecided, or "lora.accuracy < 0.85"; may be repeated',
+    )  # fmt: skip
+    compare.set_defaults(do=_compare)
+
     check = commands.add_parser("check", help="audit a dataset before money is spent on it")
     check.add_argument("data", metavar="DATA", help="a task's name, as in a suite, or a path")
     check.set_defaults(do=_check)
@@ -217,6 +243,32 @@ def _check(options: argparse.Namespace) -> int:
 
     print(check_data(options.data))
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from ftlib.core.atomic import write_atomically
+    from ftlib.report import compare
+
+    conditions = [compare.condition(said) for said in options.fail_if]
+    columns = compare.table_columns(options.columns)
+    if options.out:
+        compare.flips_file([], Path(options.out).suffix)  # A wrong ending is said before anything is read.
+    a, b = (compare.read_source(side, path, columns) for side, path in (("A", options.a), ("B", options.b)))
+    found = compare.compare_sources(
+        a, b, metric=options.metric, margin=options.margin, common=options.common, all_pairs=options.all_pairs,
+        lower_is_better=options.lower_is_better,
+    )  # fmt: skip
+    failed = compare.check(conditions, a, b, found)
+    print("\n".join(compare.lines(a, b, found)))
+    if options.out:
+        said = compare.flips_file(found, Path(options.out).suffix)
+        write_atomically(Path(options.out), lambda path: path.write_text(said, encoding="utf-8"))
+        print(f"flips: {options.out}")
+    for said in failed:
+        print(f"gate not met: {said}")
+    return 1 if failed else 0
 
 
 def _list(options: argparse.Namespace) -> int:

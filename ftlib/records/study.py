@@ -188,8 +188,8 @@ def read_study(folder: str | Path) -> Study:
     if not found:
         raise FtlibError(f"{folder}: no runs/*/record.json; run the suite first (ftlib run {folder.as_posix()})")
     cache: dict[bytes, Any] = {}
-    runs = [_run(path, record, cache) for path, record in found]
-    question, plan, plan_hash, notes = _plan(folder, runs)
+    runs = [read_run(path, record, cache) for path, record in found]
+    question, plan, plan_hash, notes = read_plan(folder, runs)
     missing, more = _against_suite(folder, runs)
     wrong = [run for run in runs if run.record.run_id != run.folder.name]
     notes += [f"left out: {said}" for said in damaged]
@@ -200,14 +200,15 @@ def read_study(folder: str | Path) -> Study:
     examples = {}
     for sha in sorted(filter(None, texts)):
         try:
-            if path := _example_file(folder, sha):
+            if path := example_file(folder, sha):
                 examples[sha] = Examples.read(path)
         except FtlibError as error:
             notes.append(f"left out: {error}")
     return Study(folder, question, plan, plan_hash, groups, missing, tuple(notes), examples)
 
 
-def _run(path: Path, record: RunRecord, cache: dict[bytes, Any]) -> Run:
+def read_run(path: Path, record: RunRecord, cache: dict[bytes, Any]) -> Run:
+    """A run with its predictions; why they cannot be used, where they cannot."""
     if record.status != "ok":
         return Run(path, record)
     try:
@@ -216,12 +217,13 @@ def _run(path: Path, record: RunRecord, cache: dict[bytes, Any]) -> Run:
         return Run(path, record, unreadable=str(error))
 
 
-def _example_file(folder: Path, sha: str) -> Path | None:
+def example_file(folder: Path, sha: str) -> Path | None:
+    """Where a study keeps the test texts of that data; None where it does not."""
     path = folder / "examples" / f"{sha}.parquet"
     return path if sha.isalnum() and path.is_file() else None
 
 
-def _plan(folder: Path, runs: list[Run]) -> tuple[str, Plan, str, list[str]]:
+def read_plan(folder: Path, runs: list[Run]) -> tuple[str, Plan, str, list[str]]:
     """The question, the plan and its hash, read without looking at anything outside the folder."""
     path = folder / "suite.toml"
     if not path.is_file():

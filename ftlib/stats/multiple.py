@@ -1,6 +1,6 @@
 """Many methods at once: every pair compared and corrected for being many, and a ranking that shows ties."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from ftlib.core.errors import FtlibError
 from ftlib.stats.linearize import RANGES, label_values
-from ftlib.stats.paired import difference, holm, label_swap_test
+from ftlib.stats.paired import Difference, difference, holm, label_swap_test
 from ftlib.stats.variance import as_scores
 from ftlib.stats.verdict import Comparison, Voice, in_words
 
@@ -90,31 +90,34 @@ def compare_all(
     if missing:
         raise FtlibError(f"pairs: found {', '.join(missing)}; allowed: {', '.join(tables)}")
     several = any(len(table) > 1 for table in tables.values())
-    differences, voices = [], []
+    found = []
     for a, b in wanted:
         one_run = len(tables[a]) == len(tables[b]) == 1
         p_swap = None
         if one_run and metric not in (None, "accuracy"):
             p_swap = label_swap_test(labels, scores[a], scores[b], metric, rng, positive=positive, clusters=clusters)
-        differences.append(
-            difference(
-                tables[a],
-                tables[b],
-                margin=margin,
-                alpha=alpha,
-                clusters=clusters,
-                bounds=RANGES[metric] if metric else None,
-                p_exact=p_swap,
-                name_a=a,
-                name_b=b,
-            )
+        measured = difference(
+            tables[a],
+            tables[b],
+            margin=margin,
+            alpha=alpha,
+            clusters=clusters,
+            bounds=RANGES[metric] if metric else None,
+            p_exact=p_swap,
+            name_a=a,
+            name_b=b,
         )
         draws = not several if draws_nothing is None else not (a in draws_nothing and b in draws_nothing)
-        voices.append(Voice(a, b, unit, higher_is_better, one_run=one_run and draws))
-    adjusted = holm([found.p_value for found in differences])
+        found.append((measured, Voice(a, b, unit, higher_is_better, one_run=one_run and draws)))
+    return corrected(found)
+
+
+def corrected(found: Sequence[tuple[Difference, Voice]]) -> list[Pair]:
+    """Comparisons of one family, in words, each p-value corrected for all of them (Holm)."""
+    adjusted = holm([measured.p_value for measured, _ in found])
     return [
-        Pair(voice.a, voice.b, in_words(found, voice, float(p), len(differences)), float(p))
-        for found, voice, p in zip(differences, voices, adjusted, strict=True)
+        Pair(voice.a, voice.b, in_words(measured, voice, float(p), len(found)), float(p))
+        for (measured, voice), p in zip(found, adjusted, strict=True)
     ]
 
 

@@ -4,6 +4,8 @@ Where the same examples or draws can be had for both, `ftlib.stats.verdict.compa
 cancels there, and here it does not.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -83,6 +85,36 @@ def compare_unpaired(
     )
     voice = Voice(name_a, name_b, unit, higher_is_better, unpaired=sizes)
     return in_words(found, voice, found.p_value, forecast=lambda: _what_would_decide(found, variances, sizes))
+
+
+class ZTest(NamedTuple):
+    """The difference of two means as if nothing were shared."""
+
+    difference: float
+    low: float
+    high: float
+    z: float
+    p_value: float
+
+
+def z_test(a: float, b: float, se_a: float, se_b: float, alpha: float = 0.05) -> ZTest:
+    """Compare two means by their standard errors alone, as lm-evaluation-harness does with two models' accuracies.
+
+    On the same examples it is the bound to fall back on where nothing is known of single examples: what the two share
+    does not cancel. Two that nearly always agree look undecided to it.
+
+    Standard errors 3 and 4 are 5 together; a difference of 10 is two of them:
+
+    >>> [round(x, 3) for x in z_test(30, 20, 3, 4)]
+    [10, 0.2, 19.8, 2.0, 0.046]
+    """
+    from scipy.special import ndtr, ndtri
+
+    check_alpha(alpha)
+    value, se = a - b, float(np.hypot(se_a, se_b))
+    z = value / se if se > 0 else np.copysign(np.inf, value) if value else 0.0
+    half = -float(ndtri(alpha / 2)) * se
+    return ZTest(value, value - half, value + half, z, 2 * float(ndtr(-abs(z))))
 
 
 def _runs(values: ArrayLike, name: str) -> Array:

@@ -136,6 +136,8 @@ def in_words(
 
 def _what_would_decide(found: Difference, n_comparisons: int, noun: str) -> Forecast:
     """How many examples or seeds to add, and the words for it."""
+    if found.spread is None:
+        return Forecast(None, None, "only the results of single examples could decide")
     chance = DifferenceVariance.measured(found.spread)
     plan = {"margin": found.margin, "alpha": found.alpha, "comparisons": n_comparisons}
     examples = examples_needed(found.value, found.n_seeds, chance, **plan)

@@ -565,8 +565,20 @@ def detectable(members: Sequence[MethodScores], metric: str) -> tuple[str, str, 
     if len(trained) < 2 or not (common := common_seeds(*trained[:2])):
         return None
     a, b = trained[:2]
-    first, second = paired(*(scores(one.only(set(common)), metric) for one in (a, b)))
-    chance = DifferenceVariance.measured(variance_components(first - second, next(iter(a.parts.values())).clusters))
+    tables = (scores(one.only(set(common)), metric) for one in (a, b))
+    least = least_detectable(*tables, next(iter(a.parts.values())).clusters)
+    return None if least is None else (a.name, b.name, least)
+
+
+def least_detectable(a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None) -> float | None:
+    """The smallest true difference that is found 4 times of 5 between two that vary as these; None above 1.
+
+    Args:
+        a: (n_seeds, n_examples) scores.
+        b: The same examples and seeds, or one row.
+    """
+    first, second = paired(a, b)
+    chance = DifferenceVariance.measured(variance_components(first - second, clusters))
     n_seeds, n = first.shape
     low, high = 0.0, 1.0
     if power_of(high, n, n_seeds, chance).different < 0.8:
@@ -574,7 +586,7 @@ def detectable(members: Sequence[MethodScores], metric: str) -> tuple[str, str, 
     for _ in range(24):
         middle = (low + high) / 2
         low, high = (middle, high) if power_of(middle, n, n_seeds, chance).different < 0.8 else (low, middle)
-    return a.name, b.name, high
+    return high
 
 
 _VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "equivalent", "undecided": "undecided"}
