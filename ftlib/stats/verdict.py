@@ -70,6 +70,8 @@ class Voice(NamedTuple):
     @property
     def aside(self) -> str:
         """What limits the comparison, to be said with every verdict."""
+        if self.unpaired == (1, 1):
+            return ", not paired: totals of one training run each; other seeds may differ"
         if self.unpaired:
             return ", not paired: {} and {} runs that share neither draws nor seeds".format(*self.unpaired)
         return ", for this one training run: other seeds may differ" if self.one_run else ""
