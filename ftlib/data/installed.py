@@ -199,7 +199,7 @@ class NearDuplicates:
         return True
 
 
-_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "rest_framework": "djangorestframework", "allauth": "django-allauth"}
 
 _SLOW_SECONDS = 2.0
 
@@ -256,7 +256,7 @@ def library_versions(name: str, libraries: Iterable[str]) -> dict[str, str]:
             missing.append(distribution)
     if missing:
         raise FtlibError(
-            f"{name}: reads the docstrings of installed packages; missing: {', '.join(missing)}; "
+            f"{name}: reads installed packages; missing: {', '.join(missing)}; "
             f"do: pip install {' '.join(missing)}, or 'ftlib[data]'"
         )
     return versions
