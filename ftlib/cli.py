@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(do=_list)
 
     doctor = commands.add_parser("doctor", help="is this installation fit to run?")
+    doctor.add_argument("--clear-cache", action="store_true", help="remove what ftlib has kept in its cache")
     doctor.set_defaults(do=_doctor)
 
     card = commands.add_parser("card", help="a model card of a run, from its record")
@@ -298,6 +299,12 @@ def _card(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from ftlib.listing import findings
 
+    if options.clear_cache:
+        from ftlib.core.atomic import cache_folder, clear_cache
+        from ftlib.core.format import plural, size
+
+        files, freed = clear_cache()
+        print(f"removed: {plural(files, 'file')}, {size(freed)}, of the cache {cache_folder()}")
     found = findings()
     for name, good, text in found:
         print(f"{'ok' if good else 'NOT OK':6}  {name}: {text}")

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ftlib.core.atomic import cache_folder
+from ftlib.core import format
+from ftlib.core.atomic import LIMIT, cache_folder, cached_files
 from ftlib.core.errors import FtlibError
 from ftlib.core.surroundings import CONTAINER, cache_caution, cores, memory, socket_folder
 from ftlib.execution import notebook_exec
@@ -60,8 +61,13 @@ def surroundings_found() -> list[tuple[str, bool, str]]:
         ("memory", True, f"{main.total / 1e9:.1f} GB ({main.of}), {main.available / 1e9:.1f} GB of it free"),
         ("cores", True, f"{cores()} may be used"),
         ("sockets", True, sockets),
-        ("cache", not caution, caution or str(cache_folder())),
+        ("cache", not caution, caution or _cache()),
     ]
+
+
+def _cache() -> str:
+    held = format.size(sum(path.stat().st_size for path in cached_files()))
+    return f"{cache_folder()} holds {held} of at most {format.size(LIMIT)}; `ftlib doctor --clear-cache` empties it"
 
 
 def catalogue(what: str, folders: Sequence[str] = (), memory: float = 0.0) -> list[dict[str, Any]]:

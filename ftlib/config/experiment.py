@@ -57,7 +57,10 @@ class Fields(BaseModel):
         "what the model gives it before training (Kumar et al. 2022)",
     )
     validations: int = Field(
-        0, ge=0, le=1000, description="times the loss on validation is measured while training; 0: 5, none with shots"
+        0,
+        ge=0,
+        le=1000,
+        description="times the loss on validation is measured in training; 0: up to 5, none with shots",
     )
     patience: int = Field(
         0, ge=0, description="validations without a better loss after which training stops, the best kept; 0: off"

@@ -1,10 +1,18 @@
-"""Files written in one step, and arrays kept in the user's cache folder with the seconds they took."""
+"""Files written in one step, and what is kept in the user's cache folder, each with the seconds it took.
 
+Every name in the cache is a hash of all that its content depends on, so nothing in it is ever out of date. A file is
+put there in one step: runs that work at the same time, or are killed, leave whole files or none. What has not been read
+for longest goes first.
+"""
+
+import hashlib
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,10 +49,63 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FTLIB_CACHE") or platformdirs.user_cache_dir("ftlib", appauthor=False))
 
 
+LIMIT = 4 * 10**9
+"""Bytes that the cache may hold."""
+
+UNREAD = 90 * 24 * 3600
+"""Seconds after which what nobody has read is removed."""
+
+_NAME = re.compile(r"\.?(.+-)?[0-9a-f]{16,64}(\.names)?\.(json|jsonl|npy)(\.\d+\.tmp)?")
+"""What ftlib keeps is called so; whatever else lies in the folder is somebody's and stays."""
+
+
+def cached_files() -> Iterator[Path]:
+    """Every file that ftlib has put into the cache."""
+    folder = cache_folder()
+    found = (*folder.glob("*/*"), *folder.glob("*/*/*")) if folder.is_dir() else ()
+    return (path for path in found if path.is_file() and _NAME.fullmatch(path.name))
+
+
+def clear_cache(most: float = 0, age: float = 0) -> tuple[int, int]:
+    """Remove what was not read for longest, until no more is left than that; by default, everything.
+
+    Args:
+        most: Bytes that may stay.
+        age: Seconds; what was read since may stay.
+
+    Returns:
+        Files and bytes that were removed.
+    """
+    known, now, files, freed = [], time.time(), 0, 0
+    for path in cached_files():
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            # Another process has removed it.
+            continue
+        # A day after a run was killed nobody writes its files on.
+        known.append((0 if path.suffix == ".tmp" and now - found.st_mtime > 24 * 3600 else found.st_mtime, path, found))
+    left = sum(found.st_size for _, _, found in known)
+    for read, path, found in sorted(known, key=lambda one: one[0]):
+        if left <= most and now - read < age:
+            break
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        except PermissionError as error:
+            # Windows does not let go of what another process reads.
+            _done_without(path, in_words(error))
+            continue
+        files, freed, left = files + 1, freed + found.st_size, left - found.st_size
+    return files, freed
+
+
 def keep(path: Path, write: Callable[[Path], None]) -> None:
     """Put a file into the cache as `write_atomically` does; a cache that cannot be written is done without."""
     try:
         write_atomically(path, write)
+        clear_cache(LIMIT, UNREAD)
     except OSError as error:
         _done_without(path.parent, in_words(error))
 
@@ -73,11 +134,13 @@ def _done_without(folder: Path, why: str) -> None:
 
 
 def saved_seconds() -> float:
-    """Seconds this process has been spared by the cache so far.
-
-    A run's cost is what its work takes, not what was left to do: it counts the seconds spent and the seconds spared.
-    """
+    """Seconds this process has been spared by the cache so far."""
     return _saved
+
+
+def clock() -> float:
+    """Seconds, those included that the cache has spared: a cost is what the work takes, not what was left to do."""
+    return time.perf_counter() + _saved
 
 
 def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -89,21 +152,91 @@ def remembered(kind: str, key: str, compute: Callable[[], np.ndarray]) -> np.nda
     global _saved
     path = cache_folder() / kind / f"{key}.npy"
     timing = path.with_suffix(".json")
-    try:
-        seconds, array = json.loads(timing.read_text(encoding="utf-8"))["seconds"], np.load(path, allow_pickle=False)
-        _saved += seconds
-        return array
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-        _done_without(path, f"it cannot be read ({error}) and is computed again")
-    start = time.perf_counter()
+    if (found := _kept_array(path)) is not None and isinstance(said := kept_json(timing), dict):
+        _saved += said.get("seconds", 0.0)
+        _read(path, timing)
+        return found
+    start = clock()
     array = compute()
-    keep_json(timing, {"seconds": time.perf_counter() - start})
+    keep_json(timing, {"seconds": clock() - start})
+    _keep_array(path, array)
+    return array
 
+
+_ROW = np.dtype([("name", "S32"), ("seconds", "<f8")])
+"""How a row is called, and the seconds it took."""
+
+
+def remembered_rows(
+    kind: str, key: str, names: Sequence[str], compute: Callable[[list[int]], tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """One row for every name: from the cache, whoever put it there, or computed and put there.
+
+    A sample of examples so takes its rows from what other samples have computed.
+
+    Args:
+        kind: The folder within the cache.
+        key: Names all that a row's values depend on, but what is said of each by its name.
+        names: 32 hexadecimal digits each.
+        compute: Places in `names` -> (their rows, the seconds each of them took).
+
+    Returns:
+        (n_names, width).
+    """
+    global _saved
+    folder, places = cache_folder() / kind / key, {}
+    for place, name in enumerate(names):
+        places.setdefault(name.encode(), []).append(place)
+    table, missing = None, set(places)
+    for listed in sorted(folder.glob("*.names.npy")) if folder.is_dir() else ():
+        path = listed.with_name(listed.name.replace(".names", ""))
+        if not missing or (rows := _kept_array(listed)) is None or (values := _kept_array(path)) is None:
+            continue
+        for row, (name, seconds) in enumerate(rows.tolist()):
+            if name in missing:
+                table = np.zeros((len(names), values.shape[1]), values.dtype) if table is None else table
+                table[places[name]] = values[row]
+                _saved += seconds
+                missing.discard(name)
+        _read(listed, path)
+    if missing:
+        todo = sorted(places[name][0] for name in missing)
+        start = clock()
+        values, seconds = compute(todo)
+        # What belongs to no row, such as loading a model, is borne by all.
+        seconds = seconds * ((clock() - start) / max(seconds.sum(), 1e-9))
+        table = np.zeros((len(names), values.shape[1]), values.dtype) if table is None else table
+        for place, value in zip(todo, values, strict=True):
+            table[places[names[place].encode()]] = value
+        rows = np.array([(names[place].encode(), took) for place, took in zip(todo, seconds, strict=True)], _ROW)
+        path = folder / f"{hashlib.sha256(rows['name'].tobytes()).hexdigest()[:32]}.npy"
+        _keep_array(path, values)
+        # Last: rows without names are not there.
+        _keep_array(path.with_suffix(".names.npy"), rows)
+    return np.zeros((0, 0)) if table is None else table
+
+
+def _kept_array(path: Path) -> np.ndarray | None:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        _done_without(path, f"it cannot be read ({error}) and is computed again")
+        return None
+
+
+def _keep_array(path: Path, array: np.ndarray) -> None:
     def save(temporary: Path) -> None:
         with temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
 
     keep(path, save)
-    return array
+
+
+def _read(*paths: Path) -> None:
+    """Note that they were read now."""
+    for path in paths:
+        # Another process may have removed it, and a cache that is only read keeps no time.
+        with suppress(OSError):
+            os.utime(path)

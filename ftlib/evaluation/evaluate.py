@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import Experiment
+from ftlib.core.atomic import clock, saved_seconds
 from ftlib.data.evaluations import EVALUATIONS, evaluation_of
 from ftlib.data.task import Task, limited
-from ftlib.evaluation.examples import Evaluated, Parts, State, clock, evaluate_text, joined, of_examples
+from ftlib.evaluation.examples import Evaluated, Parts, State, evaluate_text, joined, of_examples
 from ftlib.metrics import metric_value
 from ftlib.training.contract import Predictor
 
@@ -28,7 +29,7 @@ def evaluate(
         predictor: What answers.
         part: "test", or another split.
     """
-    start = clock()
+    start, spared = clock(), saved_seconds()
     examples = task.test_set(spec.eval_limit) if part == "test" else task.splits[part]
     found = {part: of_examples(stage, part, task, examples, predictor)}
     seconds = clock() - start
@@ -38,7 +39,7 @@ def evaluate(
             found[other] = of_examples(stage, other, task, limited(rows, spec.eval_limit), predictor)
         if model is not None:
             found |= evaluate_others(stage, spec, task, model, predictor)
-    return joined(found, seconds)
+    return joined(found, seconds, saved_seconds() - spared)
 
 
 def evaluate_others(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor) -> Parts:

@@ -1,13 +1,11 @@
 """What a predictor shows on some examples: their metrics and predictions, part by part."""
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ftlib import records
-from ftlib.core.atomic import saved_seconds
 from ftlib.core.html import paragraph
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
@@ -54,6 +52,8 @@ class Evaluated(NamedTuple):
     """Spent on the task itself."""
     also: Mapping[str, "Evaluated"] = {}
     """Other states of the same model: between two tasks, or part of the way from the untouched one."""
+    spared: float = 0.0
+    """Seconds of work that another run had done; those spent on the task itself are also in `seconds`."""
 
     def scores(self) -> np.ndarray:
         """Values per example of the task whose mean is accuracy, or minus the bits per byte: (n_examples,)."""
@@ -88,10 +88,10 @@ class Evaluated(NamedTuple):
         return stages_table({stage: one.metrics for stage, one in self.also.items()} | {"": self.metrics})
 
 
-def joined(parts: Mapping[str, tuple[dict, "pd.DataFrame | None"]], seconds: float) -> Evaluated:
+def joined(parts: Mapping[str, tuple[dict, "pd.DataFrame | None"]], seconds: float, spared: float = 0.0) -> Evaluated:
     """Metrics and tables of several parts as one measurement."""
     tables = [table for _, table in parts.values() if table is not None]
-    return Evaluated({name: metrics for name, (metrics, _) in parts.items()}, stacked(tables), seconds)
+    return Evaluated({name: metrics for name, (metrics, _) in parts.items()}, stacked(tables), seconds, spared=spared)
 
 
 def stacked(tables: "list[pd.DataFrame]") -> "pd.DataFrame | None":
@@ -136,8 +136,3 @@ def evaluate_text(
     likelihood = predictor.likelihood
     table = records.likelihoods_table(stage, part, examples, likelihood.score(examples["text"].tolist()))
     return measure_text(table, protocol=likelihood.protocol, pseudo=likelihood.pseudo), table
-
-
-def clock() -> float:
-    """Seconds, those included that a cache has saved: what a run costs must not depend on what ran before it."""
-    return time.perf_counter() + saved_seconds()

@@ -16,13 +16,14 @@ from ftlib import records
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core import format
+from ftlib.core.atomic import clock, saved_seconds
 from ftlib.core.errors import Diverged, FtlibError, Interrupted
 from ftlib.core.html import table
 from ftlib.data.kinds import KINDS
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.evaluation.evaluate import evaluate, evaluate_others
-from ftlib.evaluation.examples import Evaluated, clock, joined, stacked
+from ftlib.evaluation.examples import Evaluated, joined, stacked
 from ftlib.metrics import continual, metric_value
 from ftlib.metrics.registry import METRICS
 from ftlib.models.catalog import licence_of
@@ -229,7 +230,7 @@ def measure_before(spec: Experiment, task: Task, model: "Model | None", events: 
     (events or _Silent()).say("stage", name="before")
     if model is None:
         return Evaluated({}, None, 0.0)
-    others = _others(spec, model)
+    others, spared = _others(spec, model), saved_seconds()
     if task.has_labels and not task.label_words:
         missing = metric_value(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))
         silent = Predictor(0, 0, 0, members=others)
@@ -237,9 +238,8 @@ def measure_before(spec: Experiment, task: Task, model: "Model | None", events: 
             from ftlib.models.inference import untouched_likelihood
 
             silent.likelihood = untouched_likelihood(model.speaker(), model, spec)
-        return joined(
-            {"test": ({"accuracy": missing}, None)} | evaluate_others("before", spec, task, model, silent), 0.0
-        )
+        found = {"test": ({"accuracy": missing}, None)} | evaluate_others("before", spec, task, model, silent)
+        return joined(found, 0.0, saved_seconds() - spared)
     untouched = METHODS["zero_shot"].prepare()(model, spec, task, None)
     untouched.members = others
     return evaluate("before", spec, task, model, untouched)
@@ -264,7 +264,7 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
     events = events or Events()
     events.say("stage", name="adapt")
     train = drawn_examples(spec, task)
-    start = clock()
+    start, spared = clock(), saved_seconds()
     between: Mapping[str, Evaluated] = {}
     tuned: dict[str, object] = {}
     line, examples = None, len(train)
@@ -278,6 +278,7 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
         predictor, training, line = _fit_once(spec, task, train, model, events)
     cost = {
         "train_seconds": clock() - start,
+        "shared_seconds": saved_seconds() - spared,
         "validation_seconds": training.validation_seconds if training else None,
         "train_examples": examples if predictor.trainable_parameters or predictor.orders is not None else 0,
         "train_examples_per_second": training.examples_per_second if training else None,
@@ -365,6 +366,7 @@ def measure_after(
     """Measure the adapted model; here, once, at the end, the test split is read."""
     events = events or _Silent()
     events.say("stage", name="after")
+    spared = saved_seconds()
     if spec.interpolation:
         from ftlib.training import weight_interpolation
     after, also = evaluate("after", spec, task, model, adapted.predictor), dict(adapted.between)
@@ -373,7 +375,7 @@ def measure_after(
         with adapted.line.at(alpha):
             name = weight_interpolation.stage_of(alpha)
             also[name] = evaluate(name, spec, task, model, adapted.predictor)
-    return after._replace(also=also)
+    return after._replace(also=also, spared=saved_seconds() - spared)
 
 
 def save(
@@ -404,6 +406,7 @@ def save(
         metrics["after"] = metrics["after"] | {"sequence": sequence}
     cost = adapted.cost | {
         "eval_seconds": after.seconds,
+        "shared_seconds": before.spared + adapted.cost["shared_seconds"] + after.spared,
         **_peak_memory(adapted.others),
         "trainable_parameters": predictor.trainable_parameters,
         "total_parameters": predictor.total_parameters,

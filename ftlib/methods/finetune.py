@@ -5,6 +5,7 @@ pulls the layers below it, in the first steps, to wherever it happens to look; o
 place (LP-FT: Kumar et al. 2022, section 3.4). Nothing else about the model changes.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.models.inference import likelihood_of, module_probabilities, prompted, window
-from ftlib.models.loading import Model, batches, encoded, parameters
+from ftlib.models.loading import Model, encoded, parameters, read_alike, rows_kept
 from ftlib.models.prompts import Prompt, clipped, prompt_of
 from ftlib.models.score import passes
 from ftlib.models.score.tokens import pairs, text_tokens
@@ -103,31 +104,66 @@ def start(head: torch.nn.Linear, inputs: np.ndarray, labels: Sequence[int], weig
                 values[known] = torch.as_tensor(found, dtype=values.dtype, device=values.device)
 
 
-@torch.inference_mode()
-def _read(
-    trainable: Trainable, model: Model, examples: list[dict[str, Any]], size: int = 64
-) -> tuple[torch.nn.Linear, np.ndarray]:
-    """The layer that gives the logits, and what it reads of each example, (n, width)."""
-    module = trainable.module
-    rows: np.ndarray | None = None
+def _read(trainable: Trainable, model: Model, examples: list[dict[str, Any]]) -> tuple[torch.nn.Linear, np.ndarray]:
+    """The layer that gives the logits, and what it reads of each example, (n, width).
+
+    Computed once for a text and the weights below that layer, as the untouched model's features are: a method that
+    begins at the untouched model reads what every other such method, of any seed, reads.
+    """
+    module, ids = trainable.module, [one["input_ids"] for one in examples]
     was_training = module.training
     module.eval()
+    others = trainable.collate(examples[:1])
+    others = {name: value for name, value in others.items() if name not in ("input_ids", "attention_mask")}
     with _last_linear(module) as seen:
-        for batch in batches([len(one["input_ids"]) for one in examples], size):
-            inputs = trainable.collate([examples[place] for place in batch])
-            with model.autocast():
-                module(**{name: value.to(model.device) for name, value in inputs.items()})
-            layer, read = seen[-1]
-            if read.ndim != 2:
+
+        def read(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+            seen.clear()
+            n = len(inputs["input_ids"])
+            same = {name: value.repeat_interleave(n, dim=0).to(model.device) for name, value in others.items()}
+            module(**inputs, **same)
+            found = seen[-1][1]
+            if found.ndim != 2:
                 kind = type(module).__name__
                 raise FtlibError(
                     f'head_init: {model.name} ({kind}) does not end in a linear layer over texts; head_init = "new"'
                 )
-            rows = np.zeros((len(examples), read.shape[1])) if rows is None else rows
-            rows[batch] = read.float().cpu().numpy()
-            seen.clear()
+            return found
+
+        read_alike(model, ids[:1], read)
+        layer = seen[-1][0]
+        asked = (model.dtype, _below(module, layer))
+        rows = rows_kept("heads", model, asked, ids, lambda some: read_alike(model, [ids[i] for i in some], read))
     module.train(was_training)
     return layer, rows
+
+
+def _below(module: torch.nn.Module, layer: torch.nn.Linear) -> str:
+    """A checksum of a module's weights as far as they decide what its last layer reads.
+
+    That layer itself is left out, and what adapters add as long as one of its factors is 0. An adapter's names are read
+    as those of the layers it is put around.
+    """
+    state = dict(module.state_dict(keep_vars=True))
+    mine = {id(value) for value in layer.parameters()}
+    end = next(name for name, part in module.named_modules() if part is layer)
+    silent = {
+        name.replace(".lora_B.", ".lora_A.")
+        for name, value in state.items()
+        if ".lora_B." in name and not value.count_nonzero()
+    }
+    silent |= {name.replace(".lora_A.", ".lora_B.") for name in silent}
+    found = hashlib.sha256()
+    # A layer that is trained as a whole stands beside the one it was copied from.
+    head = end.partition(".modules_to_save.")[0] + "."
+    for name in sorted(state):
+        value = state[name]
+        if id(value) in mine or name in silent or name.startswith(head):
+            continue
+        plain = name.removeprefix("classifier.").removeprefix("base_model.model.").replace(".base_layer.", ".")
+        found.update(f"{plain} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 @contextmanager

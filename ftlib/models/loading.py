@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 import transformers
 
 from ftlib.config.methods import DECODER, ENCODER, ENCODER_DECODER, context_of, family_of, read_config
-from ftlib.core.atomic import remembered
+from ftlib.core.atomic import remembered, remembered_rows
 from ftlib.core.errors import FtlibError
 from ftlib.models import weights
 from ftlib.records import provenance
@@ -290,16 +292,45 @@ def batches(lengths: Sequence[int], size: int) -> list[np.ndarray]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def features(model: Model, texts: Sequence[str], max_length: int, batch_size: int = 64) -> np.ndarray:
+TOGETHER = {"cpu": 8}
+"""Texts that are read at a time, by device; elsewhere 64. A processor is as fast with few."""
+
+STEP = 4
+"""Texts are padded to a multiple of so many tokens."""
+
+
+def features(model: Model, texts: Sequence[str], max_length: int) -> np.ndarray:
     """Sentence features of the untouched model: its last layer's tokens, pooled as its authors do, scaled to length 1.
 
-    Computed once for a model and a list of texts, then read from the user's cache folder.
+    Computed once for a model and a text, whatever sample of examples it is in, then read from the user's cache folder.
 
     Returns:
         (n_texts, width) float32.
     """
-    asked = (model.dtype, max_length, batch_size, *texts)
-    return kept("features", model, asked, lambda: encoded(model.encoder(), model, texts, max_length, batch_size))
+    return rows_kept(
+        "features",
+        model,
+        (model.dtype, max_length),
+        texts,
+        lambda some: timed_features(model.encoder(), model, [texts[place] for place in some], max_length),
+    )
+
+
+def rows_kept(
+    kind: str,
+    model: Model,
+    asked: Sequence[Any],
+    texts: Sequence[Any],
+    compute: Callable[[list[int]], tuple[np.ndarray, np.ndarray]],
+) -> np.ndarray:
+    """As `kept`, one row for each text; what is said of one must not depend on the others (see `read_alike`).
+
+    Args:
+        texts: Or what stands for them, as JSON has it.
+        compute: Places in `texts` -> (their rows, the seconds each took).
+    """
+    names = [hashlib.sha256(json.dumps(text).encode()).hexdigest()[:32] for text in texts]
+    return remembered_rows(kind, key_of(model, asked), names, compute)
 
 
 def kept(kind: str, model: Model, asked: Sequence[Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -324,22 +355,56 @@ def key_of(model: Model, asked: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps([model.files_sha256, machine, code, *asked]).encode()).hexdigest()[:32]
 
 
-@torch.inference_mode()
-def encoded(
-    encoder: torch.nn.Module, model: Model, texts: Sequence[str], max_length: int, batch_size: int = 64
-) -> np.ndarray:
+def encoded(encoder: torch.nn.Module, model: Model, texts: Sequence[str], max_length: int) -> np.ndarray:
     """Sentence features of any encoder that reads the model's tokens, computed now; see `features`."""
+    return timed_features(encoder, model, texts, max_length)[0]
+
+
+def timed_features(
+    encoder: torch.nn.Module, model: Model, texts: Sequence[str], max_length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and the seconds that each text took."""
     encoder.eval()
-    tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
-    tokens = {name: tokens[name] for name in ("input_ids", "attention_mask")}
-    rows = np.zeros((len(texts), encoder.config.hidden_size), np.float32)
-    for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
-        chosen = {name: [values[i] for i in batch] for name, values in tokens.items()}
-        inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)
-        with model.autocast():
-            hidden = encoder(**inputs).last_hidden_state
-        rows[batch] = pooled(hidden, inputs["attention_mask"], model.pooling).cpu().numpy()
-    return rows
+    ids = model.tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+
+    def read(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return pooled(encoder(**inputs).last_hidden_state, inputs["attention_mask"], model.pooling)
+
+    return read_alike(model, ids, read)
+
+
+@torch.inference_mode()
+def read_alike(
+    model: Model, ids: Sequence[Sequence[int]], read: Callable[[dict[str, torch.Tensor]], torch.Tensor]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a module says of texts, each the same to the last bit whatever texts are read beside it.
+
+    The order of a sum, and so its last bits, follow from the shape of what is multiplied. So texts of like length are
+    read in batches of one shape, the last one filled up with texts again.
+
+    Args:
+        model: Its tokenizer pads; its device and arithmetic are used.
+        ids: Tokens of each text.
+        read: Inputs -> (n, width).
+
+    Returns:
+        (n_texts, width) float32, and (n_texts,) seconds.
+    """
+    size, most = TOGETHER.get(model.device, 64), model.context or sys.maxsize
+    widths = np.array([min(-(-len(one) // STEP) * STEP, max(most, len(one))) for one in ids])
+    rows, seconds = np.zeros((len(ids), 0), np.float32), np.zeros(len(ids))
+    for width in sorted(set(widths.tolist()), reverse=True):
+        alike = np.flatnonzero(widths == width)
+        for batch in (alike[start : start + size] for start in range(0, len(alike), size)):
+            start = time.perf_counter()
+            filled = {"input_ids": [list(ids[place]) for place in np.resize(batch, size)]}
+            inputs = model.tokenizer.pad(filled, padding="max_length", max_length=width, return_tensors="pt")
+            with model.autocast():
+                found = read(dict(inputs.to(model.device)))[: len(batch)].float().cpu().numpy()
+            rows = np.zeros((len(ids), found.shape[1]), np.float32) if not rows.shape[1] else rows
+            rows[batch] = found
+            seconds[batch] = (time.perf_counter() - start) / len(batch)
+    return rows, seconds
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor, how: str = "mean") -> torch.Tensor:

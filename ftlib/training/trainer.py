@@ -342,22 +342,27 @@ def validation_steps(spec: Experiment, steps: int) -> list[int]:
     """After which steps the loss on validation is measured; the last is always one of them.
 
     With a number of examples per class there is none, unless it was asked for: whoever has few labels has no others.
+    Fewer where training is short, since each is of `LEAST` examples or more.
 
     >>> validation_steps(Experiment(method="full"), 40), validation_steps(Experiment(method="full", shots=8), 40)
     ([8, 16, 24, 32, 40], [])
     """
-    times = spec.validations or (0 if spec.shots else 5)
+    seen = steps * int(spec.resolved()["batch_size"])
+    times = spec.validations or (0 if spec.shots else min(5, max(2, int(AFFORDABLE * seen) // LEAST)))
     return sorted({math.ceil(steps * time / times) for time in range(1, times + 1)})
 
 
-MOST, LEAST = 512, 32
+MOST, LEAST = 512, 8
 """Validation examples whose loss is measured at a time."""
+
+AFFORDABLE = 3 / 25
+"""Validation examples measured for each that is trained on, all looks together: a twenty-fifth of training's work, a
+pass forwards being a third of a step's."""
 
 
 def looked_at(validation: "pd.DataFrame", spec: Experiment, seen: int, times: int) -> "pd.DataFrame":
-    """The same for every run of a task; so few that measuring takes about a tenth of training, unless it decides."""
-    # A pass forwards is a third of a training step's work.
-    affordable = MOST if spec.patience else max(LEAST, min(MOST, 3 * seen // (10 * times)))
+    """The same for every run of a task; so few that measuring takes a twentieth of training, unless it decides."""
+    affordable = MOST if spec.patience else max(LEAST, min(MOST, int(AFFORDABLE * seen) // times))
     return validation.iloc[np.random.default_rng(0).permutation(len(validation))[:affordable]]
 
 

@@ -147,6 +147,19 @@ def _of_peak(group: Group) -> Cell:
     return _plain(f"{100 * used:.0f} %", f"{done / GIGA:.3g} of {peak:.3g} GFLOP/s")
 
 
+def shared(study: Study) -> str:
+    """How much work was not done again, in words; empty where none was spared, or no record says."""
+    runs = [run.record.cost.get("shared_seconds") for group in study.groups for run in group.ok]
+    spared = [value for value in runs if value]
+    if not spared:
+        return ""
+    return (
+        f"Computed once and shared: {format.seconds(sum(spared))} of work, by {format.plural(len(spared), 'run')} that "
+        "took what another had computed (answers and features of the untouched model). The times above are what each "
+        "run takes by itself."
+    )
+
+
 _WHAT = {
     "peak_memory_bytes": ("peak memory", format.size),
     "seconds": ("time", format.seconds),
@@ -287,6 +300,8 @@ def _blocks(found: Costs) -> Iterator[Block]:
         yield Fold(format.plural(len(taken.rows), "setting"), (taken,))
     else:
         yield taken
+    if said := shared(found.study):
+        yield Note(said)
     if found.predicted:
         yield Heading("Predicted against actual")
         yield Note(_sentence(found.predicted), quiet=False)
