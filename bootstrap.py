@@ -3,6 +3,7 @@
 usage: python bootstrap.py [setup | demo | test | test-all | bench | lint | recorded | lab] [ARGUMENT ...]
 """
 
+import ast
 import hashlib
 import importlib.util
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 import venv
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -18,6 +20,19 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 LOCK = ROOT / "requirements.lock"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+UV = "uv==0.13.9"
+"""Installs what pip installs in a fraction of the time; where it cannot be had, pip does the work."""
+
+FOR_UV = {
+    "index-url": "--default-index", "extra-index-url": "--index", "find-links": "--find-links",
+    "constraint": "--constraint", "no-index": "--no-index", "trusted-host": "--allow-insecure-host",
+    "cert": "SSL_CERT_FILE", "default-timeout": "UV_HTTP_TIMEOUT", "timeout": "UV_HTTP_TIMEOUT",
+}  # fmt: skip
+"""pip's settings by uv's names: options, or variables of its environment."""
+
+PIP_ALONE = ("disable-pip-version-check", "cache-dir", "no-cache-dir", "quiet", "progress-bar", "root-user-action")
+"""Settings of pip that do not change what is installed."""
+
 COMMANDS = {
     "setup": [],
     "demo": [["-m", "ftlib", "run", "reports/demo"]],
@@ -78,7 +93,9 @@ def set_up() -> None:
     wanted = _wanted()
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
-    if not PYTHON.exists() or _version_with_pip(PYTHON) != sys.version_info[:2]:
+    begun = VENV / "begun"
+    # What was stopped half-way may have left packages that only look installed.
+    if begun.exists() or not PYTHON.exists() or _version_with_pip(PYTHON) != sys.version_info[:2]:
         print(f"making a virtual environment in {VENV}", flush=True)
         shutil.rmtree(VENV, ignore_errors=True)
         try:
@@ -88,15 +105,17 @@ def set_up() -> None:
             shutil.rmtree(VENV, ignore_errors=True)
             raise
     stamp.unlink(missing_ok=True)
+    begun.touch()
     if _wants_cpu_torch():
         torch = next(line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith("torch=="))
         print(f"installing the CPU build of {torch}", flush=True)
-        _pip("--no-deps", "--index-url", CPU_INDEX, torch)
-    print("installing the packages of requirements.lock (a few minutes, once)", flush=True)
-    _pip("-r", str(LOCK))
-    _pip("--no-deps", "--no-build-isolation", "-e", str(ROOT))
+        _install("--no-deps", "--index-url", CPU_INDEX, torch)
+    print("installing the packages of requirements.lock (once)", flush=True)
+    _install("-r", str(LOCK))
+    _install("--no-deps", "--no-build-isolation", "-e", str(ROOT))
     # Last, so that an interrupted installation is done again.
     stamp.write_text(wanted)
+    begun.unlink()
 
 
 def no_news() -> None:
@@ -141,7 +160,7 @@ def add_extra(name: str) -> None:
     if stamp.exists() and stamp.read_text() == wanted:
         return
     print(f"installing the extra {name!r} (once)", flush=True)
-    _pip("--constraint", str(LOCK), "--no-build-isolation", "-e", f"{ROOT}[{name}]")
+    _install("--constraint", str(LOCK), "--no-build-isolation", "-e", f"{ROOT}[{name}]")
     stamp.write_text(wanted)
 
 
@@ -171,10 +190,74 @@ def _wants_cpu_torch() -> bool:
         return False
 
 
-def _pip(*arguments: str) -> None:
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    if code := subprocess.call(command):
+def _install(*arguments: str) -> None:
+    """Install with uv where it can be had and does as pip is told to on this machine, else with pip."""
+    if uv := _uv():
+        command, environment = uv
+        done = subprocess.run([*command, *arguments], env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+        if done.returncode == 0:
+            return
+        print(f"uv could not ({_end_of(done.stderr)}); pip does it, which takes minutes", flush=True)
+        _uv.cache_clear()
+        (VENV / "without-uv").touch()
+    if code := subprocess.call([*PIP_INSTALL, *arguments]):
         sys.exit(f"installation failed with code {code}; the message above is pip's. The same command continues.")
+
+
+PIP_INSTALL = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+
+
+@cache
+def _uv() -> tuple[list[str], dict[str, str]] | None:
+    """The command that installs with uv, and its environment; None where pip has to do."""
+    if (VENV / "without-uv").exists():
+        return None
+    said = subprocess.run([str(PYTHON), "-m", "pip", "config", "list"], capture_output=True, text=True)
+    if (translated := for_uv(said.stdout)) is None:
+        return None
+    found, own = shutil.which("uv"), PYTHON.with_name("uv.exe" if os.name == "nt" else "uv")
+    if not found and not own.exists() and subprocess.run([*PIP_INSTALL, UV], capture_output=True).returncode:
+        return None
+    options, environment = translated
+    # As pip does: every index is asked, and the best version of all is taken.
+    how = ["--python", str(PYTHON), "--quiet", "--index-strategy", "unsafe-best-match"]
+    return [found or str(own), "pip", "install", *how, *options], environment
+
+
+def for_uv(listed: str) -> tuple[list[str], dict[str, str]] | None:
+    """pip's settings as options and environment of uv; None where one has no like there.
+
+    Args:
+        listed: What `pip config list` prints.
+
+    >>> for_uv("global.index-url='https://a/simple'\\nglobal.find-links='/w /x'\\n:env:.cert='/c.pem'")
+    (['--default-index', 'https://a/simple', '--find-links', '/w', '--find-links', '/x'], {'SSL_CERT_FILE': '/c.pem'})
+    >>> for_uv("global.only-binary=':all:'")
+    """
+    settings = {}
+    for line in filter(None, listed.splitlines()):
+        name, _, value = line.partition("=")
+        section, _, name = name.rpartition(".")
+        # Later ones, of the environment at last, stand above earlier ones.
+        if section in ("global", "install", ":env:") and name not in PIP_ALONE:
+            settings[name] = ast.literal_eval(value)
+    options: list[str] = []
+    environment: dict[str, str] = {}
+    for name, value in settings.items():
+        if name not in FOR_UV:
+            return None
+        known = FOR_UV[name]
+        if known == "--no-index":
+            options += [known] if value.lower() in ("1", "true", "yes", "on") else []
+        elif known.startswith("--"):
+            options += [word for one in value.split() for word in (known, one)]
+        else:
+            environment[known] = value
+    return options, environment
+
+
+def _end_of(text: str) -> str:
+    return " ".join(text.split())[-300:] or "it said nothing"
 
 
 if __name__ == "__main__":
