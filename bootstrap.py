@@ -225,12 +225,12 @@ def _uv() -> tuple[list[str], dict[str, str]] | None:
 
 
 def for_uv(listed: str) -> tuple[list[str], dict[str, str]] | None:
-    """pip's settings as options and environment of uv; None where one has no like there.
+    r"""Options and environment of uv that do what pip is set to do; None where one of its settings has no like there.
 
     Args:
         listed: What `pip config list` prints.
 
-    >>> for_uv("global.index-url='https://a/simple'\\nglobal.find-links='/w /x'\\n:env:.cert='/c.pem'")
+    >>> for_uv("global.index-url='https://a/simple'\nglobal.find-links='/w /x'\n:env:.cert='/c.pem'")
     (['--default-index', 'https://a/simple', '--find-links', '/w', '--find-links', '/x'], {'SSL_CERT_FILE': '/c.pem'})
     >>> for_uv("global.only-binary=':all:'")
     """

@@ -1,6 +1,7 @@
 """Setting up: done once, done again when what it was made from changes, and never half done."""
 
 import importlib.util
+import subprocess
 import sys
 
 import pytest
@@ -31,7 +32,7 @@ def bootstrap(tmp_path, monkeypatch):
     module.codes = {}
     monkeypatch.setattr(module.venv, "create", create)
     monkeypatch.setattr(module.subprocess, "call", call)
-    monkeypatch.setattr(module, "_pip", lambda *arguments: module.done.append("pip " + " ".join(arguments)))
+    monkeypatch.setattr(module, "_install", lambda *arguments: module.done.append("install " + " ".join(arguments)))
     monkeypatch.setattr(module, "_version_with_pip", lambda python: sys.version_info[:2])
     monkeypatch.setattr(module, "_wants_cpu_torch", lambda: False)
     return module
@@ -46,8 +47,8 @@ def set_up(bootstrap) -> list[str]:
 
 def test_from_nothing_it_makes_the_environment_and_installs_the_lock_file_then_ftlib(bootstrap):
     made, packages, ftlib = set_up(bootstrap)
-    assert made == "venv" and packages == f"pip -r {bootstrap.LOCK}"
-    assert ftlib == f"pip --no-deps --no-build-isolation -e {bootstrap.ROOT}"
+    assert made == "venv" and packages == f"install -r {bootstrap.LOCK}"
+    assert ftlib == f"install --no-deps --no-build-isolation -e {bootstrap.ROOT}"
 
 
 def test_a_second_time_it_does_nothing_and_asks_nothing(bootstrap, monkeypatch):
@@ -61,7 +62,9 @@ def test_a_second_time_it_does_nothing_and_asks_nothing(bootstrap, monkeypatch):
 def test_it_installs_again_when_what_it_installs_from_changes(bootstrap, name):
     set_up(bootstrap)
     (bootstrap.ROOT / name).write_text("torch==2.13.1\n")
-    assert [step.split()[0] for step in set_up(bootstrap)] == ["pip", "pip"], "into the environment that is there"
+    assert [step.split()[0] for step in set_up(bootstrap)] == ["install", "install"], (
+        "into the environment that is there"
+    )
     assert set_up(bootstrap) == []
 
 
@@ -116,23 +119,74 @@ def test_an_environment_that_is_half_made_is_taken_away(bootstrap, monkeypatch):
 
 def test_an_installation_that_broke_off_is_done_again(bootstrap, monkeypatch):
     set_up(bootstrap)
-    whole = bootstrap._pip
+    whole = bootstrap._install
     bootstrap.LOCK.write_text("numpy==2.4.7\n")
 
     def broken(*arguments):
         raise SystemExit("no network")
 
-    monkeypatch.setattr(bootstrap, "_pip", broken)
+    monkeypatch.setattr(bootstrap, "_install", broken)
     with pytest.raises(SystemExit):
         bootstrap.set_up()
-    monkeypatch.setattr(bootstrap, "_pip", whole)
+    monkeypatch.setattr(bootstrap, "_install", whole)
     bootstrap.LOCK.write_text("numpy==2.4.6\ntorch==2.13.0  # the CPU build\n")
-    assert len(set_up(bootstrap)) == 2, "the old stamp must not vouch for what is half installed"
+    assert len(set_up(bootstrap)) == 3, "neither the old stamp nor what looks installed vouches for what is half done"
+    assert set_up(bootstrap) == []
 
 
 def test_where_it_can_it_takes_the_cpu_build_of_the_torch_in_the_lock_file_first(bootstrap, monkeypatch):
     monkeypatch.setattr(bootstrap, "_wants_cpu_torch", lambda: True)
-    assert set_up(bootstrap)[1] == f"pip --no-deps --index-url {bootstrap.CPU_INDEX} torch==2.13.0"
+    assert set_up(bootstrap)[1] == f"install --no-deps --index-url {bootstrap.CPU_INDEX} torch==2.13.0"
+
+
+@pytest.fixture
+def installer(bootstrap, monkeypatch):
+    """bootstrap.py with its own `_install`; what pip is configured for, and what fails, is the test's to say."""
+    spec = importlib.util.spec_from_file_location("bootstrap_again", ROOT / "bootstrap.py")
+    fresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fresh)
+    for name in ("ROOT", "VENV", "LOCK", "PYTHON"):
+        setattr(fresh, name, getattr(bootstrap, name))
+    bootstrap.VENV.joinpath("bin").mkdir(parents=True)
+    fresh.done, fresh.config, fresh.refused = [], "global.index-url='https://mirror/simple'\n", ""
+
+    def ran(command, **options):
+        said = " ".join(map(str, command))
+        fresh.done.append((said, options.get("env", {}).get("SSL_CERT_FILE")))
+        failed = bool(fresh.refused) and fresh.refused in said
+        return subprocess.CompletedProcess(command, int(failed), fresh.config, "no such\nversion")
+
+    monkeypatch.setattr(fresh.subprocess, "run", ran)
+    monkeypatch.setattr(fresh.subprocess, "call", lambda command: fresh.done.append((" ".join(command), None)) or 0)
+    monkeypatch.setattr(fresh.shutil, "which", lambda name: None)
+    return fresh
+
+
+def test_uv_installs_from_where_pip_is_told_to(installer):
+    installer.config += ":env:.cert='/a.pem'\n:env:.disable-pip-version-check='1'\n"
+    installer._install("-r", "lock")
+    installer._install("-e", ".")
+    (_, _), (got, _), (first, cert), (second, _) = installer.done
+    assert got.endswith(f"pip install --quiet --disable-pip-version-check {installer.UV}")
+    assert "uv pip install" in first and "--default-index https://mirror/simple -r lock" in first and cert == "/a.pem"
+    assert second.endswith("-e .") and "uv pip install" in second, "pip's settings are asked for once"
+
+
+@pytest.mark.parametrize(("refused", "config"), [(" uv==", ""), ("", "global.only-binary=':all:'\n")])
+def test_pip_installs_where_uv_cannot_be_had_or_would_do_otherwise(installer, refused, config, capsys):
+    installer.refused, installer.config = refused, installer.config + config
+    installer._install("-r", "lock")
+    assert installer.done[-1][0].endswith("-m pip install --quiet --disable-pip-version-check -r lock")
+    assert capsys.readouterr().out == ""
+
+
+def test_where_uv_fails_pip_goes_on_and_one_line_says_so(installer, capsys):
+    installer.refused = "uv pip install"
+    for _ in range(2):
+        installer._install("-r", "lock")
+    assert sum("uv pip" in said for said, _ in installer.done) == 1
+    assert installer.done[-1][0].endswith("-r lock") and " -m pip " in installer.done[-1][0]
+    assert capsys.readouterr().out == "uv could not (no such version); pip does it, which takes minutes\n"
 
 
 def run(bootstrap, monkeypatch, *arguments) -> int:
