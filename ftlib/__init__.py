@@ -42,7 +42,7 @@ _HOME = {
     "read_predictions": "ftlib.records",
     "read_record": "ftlib.records",
     "read_runs": "ftlib.records",
-    "read_study": "ftlib.records.study",
+    "read_study": "ftlib.report.study",
     "run": "ftlib.execution.run",
     "run_each": "ftlib.execution.run",
     "perplexity": "ftlib.metrics.language",

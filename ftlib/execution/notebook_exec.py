@@ -35,8 +35,19 @@ def at_root() -> None:
     Jupyter starts a kernel in the notebook's own folder, Papermill in the folder of whoever called it; only in the
     repository's `notebooks/` is anything changed.
     """
+    global started_in
     if Path.cwd() == Path(__file__).resolve().parents[2] / "notebooks":
+        started_in = Path.cwd()
         os.chdir("..")
+
+
+started_in: Path | None = None
+"""The notebook's own folder, where `at_root` left it."""
+
+
+def from_notebook(path: Path) -> str:
+    """A path as a link in the open notebook's output has to say it."""
+    return Path(os.path.relpath(path, started_in or Path.cwd())).as_posix()
 
 
 def find(name: str) -> Path:

@@ -160,7 +160,7 @@ class Study:
     """Resolved specs that suite.toml asks for and that have no record."""
     notes: tuple[str, ...]
     """What the reader must know about how the folder was read."""
-    examples: Mapping[str, Examples] = field(default_factory=dict)
+    texts: Mapping[str, Examples] = field(default_factory=dict)
     """data_sha256 -> texts of the test part, where the study holds them."""
 
     @property

@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ftlib.report.plots as style
+from ftlib.core.html import paragraph
 from ftlib.report.plots import FAINT, INK, LINES, PAPER, alt_text
 
 if TYPE_CHECKING:
@@ -145,6 +146,12 @@ class Figure(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
     unfolded: bool = False
     """Whether the table is shown at once, since it says more than the picture."""
+
+    def __repr__(self) -> str:
+        return f"Figure({self.title})"
+
+    def _repr_html_(self) -> str:
+        return paragraph(self.title, strong=True) + self.svg + (paragraph(self.caption) if self.caption else "")
 
 
 def title(said: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ftlib.core import format
+from ftlib.core.html import paragraph
+from ftlib.core.html import table as html_table
 from ftlib.metrics import units
 
 _STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -69,6 +71,10 @@ class Table(NamedTuple):
     header: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
     kind: str = "table"
+
+    def _repr_html_(self) -> str:
+        shown = ([f"{one.text} ({one.small})" if one.small else one.text for one in row] for row in self.rows)
+        return paragraph(self.caption) + html_table([one.text for one in self.header], shown)
 
 
 Said = str | tuple[str, str] | Cell

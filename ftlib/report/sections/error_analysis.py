@@ -108,7 +108,7 @@ def words_of(contest: TaskComparison) -> Callable[[str], str]:
 def _texts(study: Study, contest: TaskComparison) -> dict[str, str]:
     group = next((one.group for one in contest.contestants if one.group), None)
     data = group.ok[0].record.provenance.get("data_sha256") if group else None
-    examples = study.examples.get(data)
+    examples = study.texts.get(data)
     return dict(examples.texts) if examples else {}
 
 

@@ -1,0 +1,206 @@
+"""A study in a notebook: its verdicts, its table and figures, the texts on which two methods differ, and its report."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ftlib.core import format
+from ftlib.core.errors import FtlibError, unknown
+from ftlib.core.html import Shown, fold, paragraph, text
+from ftlib.core.html import table as html_table
+from ftlib.execution.notebook_exec import from_notebook
+from ftlib.metrics import units
+from ftlib.records import study as records_study
+from ftlib.report.build import Reading, build
+from ftlib.report.figures import Figure
+from ftlib.report.sections import comparison
+from ftlib.report.sections.comparison import MethodScores, TaskComparison
+from ftlib.report.sections.error_analysis import words_of
+from ftlib.report.sections.recommendation import Advice
+from ftlib.report.tables import Table
+
+MOST_LETTERS = 400
+"""Of a text that is shown."""
+
+
+def read_study(folder: str | Path) -> "Study":
+    """A study's folder, read, as an object that shows itself in a notebook.
+
+    Raises:
+        FtlibError: The folder holds no record, or one that cannot be read.
+    """
+    found = records_study.read_study(folder)
+    return Study(**{one.name: getattr(found, one.name) for one in fields(found)})
+
+
+class Study(records_study.Study):
+    """A study that can be looked at: `table()`, `plot.front()`, `examples(a, b)`, `report()`.
+
+    Where it is of several tasks, each of these takes the name of one; the first is taken otherwise.
+    """
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What the sections of the report read of it."""
+        return Reading(self)
+
+    def comparison_of(self, task: str = "") -> TaskComparison:
+        """The comparison that the verdict on a task is about.
+
+        Raises:
+            FtlibError: No such task, or nothing of it can be compared.
+        """
+        tops = {one.task: one for one in reversed(self.reading.tops)}
+        if task and task not in tops:
+            raise unknown("task", task, tops)
+        if not tops:
+            raise FtlibError(f"{self.folder}: nothing can be compared; ftlib report {self.folder.as_posix()} says why")
+        return tops[task] if task else self.reading.tops[0]
+
+    def table(self, task: str = "") -> Table:
+        """Every method by every metric of the test set, best first."""
+        return comparison.methods_table(self, self.comparison_of(task), self.reading.rows)
+
+    @property
+    def plot(self) -> "Plots":
+        """Its figures."""
+        return Plots(self)
+
+    def verdict(self, task: str = "") -> Shown:
+        """What to use, in words, and how sure that is; of every task, where none is named."""
+        wanted = self.comparison_of(task).task if task else ""
+        return Shown("".join(_verdict(one) for one in self.reading.advice if wanted in ("", one.task)))
+
+    def examples(self, a: str, b: str, task: str = "", most: int = 10) -> Shown:
+        """The test texts that only one of two methods got right, those on which they are furthest apart first.
+
+        Args:
+            a: A method's name, as in `table()`.
+            b: Another.
+            most: Texts to show of each kind.
+
+        Raises:
+            FtlibError: No such method, or the task is text to be modelled, where nothing is right or wrong.
+        """
+        contest = self.comparison_of(task)
+        if contest.of_text:
+            raise FtlibError(f"{contest.task}: text to be modelled has no right and wrong answers; see plot.methods()")
+        return Shown("".join(_only_one_right(self, contest, *(_method(contest, name) for name in (a, b)), most)))
+
+    def report(self) -> Shown:
+        """The report, written: its verdicts, and a link that opens it."""
+        path = build(self.folder)
+        link = f'<a href="{text(from_notebook(path))}" target="_blank">Open the report</a>'
+        return Shown(f"{self.verdict().content}<p>{link} ({text(path.as_posix())})</p>", path.as_posix())
+
+    def __repr__(self) -> str:
+        missing = f", {len(self.missing)} missing" if self.missing else ""
+        return f"Study({self.folder.as_posix()}, {format.plural(len(self.runs), 'run')}{missing})"
+
+    def _repr_html_(self) -> str:
+        said = [paragraph(self.question, strong=True)] if self.question else []
+        missing = f"; {format.plural(len(self.missing), 'run')} not finished yet" if self.missing else ""
+        said.append(paragraph(f"{format.plural(len(self.runs), 'run')}{missing}."))
+        shown = [self.verdict().content, self.table()._repr_html_()] if self.reading.tops else []
+        return "".join([*said, *shown])
+
+
+class Plots:
+    """The figures of a study, as its report draws them."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def methods(self, task: str = "") -> Figure:
+        """The primary metric of every method, with its interval."""
+        return next(iter(comparison.main_figures(self._study.comparison_of(task))))
+
+    def seeds(self, task: str = "") -> Figure:
+        """Every run as a dot.
+
+        Raises:
+            FtlibError: Every method ran once.
+        """
+        return self._of_kind(comparison.main_figures(self._study.comparison_of(task)), "seeds")
+
+    def front(self, task: str = "", cost: str = "time") -> Figure:
+        """Quality against a cost; filled points are Pareto-optimal.
+
+        Args:
+            cost: time, memory or parameters.
+
+        Raises:
+            FtlibError: Fewer than two methods have that cost.
+        """
+        return self._of_kind(comparison.cost_figures(self._study.comparison_of(task)), f"cost-{cost}")
+
+    def confusion(self, method: str, task: str = "") -> Figure:
+        """Which labels a method took for which."""
+        contest = self._study.comparison_of(task)
+        return comparison.confusion_figure(_method(contest, method), words_of(contest))
+
+    def _of_kind(self, figures: Iterator[Figure], kind: str) -> Figure:
+        found = {one.kind: one for one in figures}
+        if kind not in found:
+            raise unknown("figure", kind, found)
+        return found[kind]
+
+
+def _verdict(advice: Advice) -> str:
+    said = paragraph(f"{format.short_name(advice.task)}: {advice.headline}", strong=True) + paragraph(advice.lead)
+    said += "".join(f"<p>{text(line)}</p>" for line in advice.caution)
+    reasons = "".join(f"<li>{text(line)}</li>" for line in advice.reasons)
+    limits = "".join(f"<li>{text(line)}</li>" for line in advice.limits)
+    return f"{said}<ul>{reasons}</ul>{fold('How sure this is', f'<ul>{limits}</ul>')}"
+
+
+def _method(contest: TaskComparison, name: str) -> MethodScores:
+    """A method by its name, or by its method's where that is one only."""
+    able = [*contest.contestants, *contest.beside]
+    for called in (lambda one: one.name, lambda one: one.short, lambda one: one.group.method if one.group else ""):
+        found = [one for one in able if called(one) == name]
+        if len(found) == 1:
+            return found[0]
+    raise unknown("method", name, [one.name for one in able])
+
+
+def _only_one_right(
+    study: Study, contest: TaskComparison, a: MethodScores, b: MethodScores, most: int
+) -> Iterator[str]:
+    rows, texts = {one.name: _answers(one) for one in (a, b)}, _texts(study, a, b)
+    part = next(iter(a.parts.values()))
+    for right, wrong in ((a, b), (b, a)):
+        hits, misses = rows[right.name]["right"], rows[wrong.name]["right"]
+        found = np.flatnonzero((hits > 0.5) & (misses <= 0.5))
+        found = found[np.argsort(rows[right.name]["nats"][found] - rows[wrong.name]["nats"][found], kind="stable")]
+        shown = [
+            (texts.get(str(part.ids[k]), str(part.ids[k]))[:MOST_LETTERS], part.labels[part.truth[k]])
+            + tuple(part.labels[rows[one.name]["said"][k]] for one in (right, wrong))
+            for k in found[:most]
+        ]
+        first = f"; the first {most}" if len(found) > most else ""
+        noun = format.plural(len(part.ids), f"test {units.noun(contest.metric)}")
+        yield paragraph(f"Only {right.short} is right (most of its runs): {len(found)} of {noun}{first}.", strong=True)
+        yield html_table(("text", "label", right.short, wrong.short), shown) if shown else ""
+
+
+def _answers(one: MethodScores) -> dict[str, Any]:
+    """By example: the share of runs that got it right, the answer of most, and how unlikely they held the truth."""
+    parts = list(one.parts.values())
+    votes = sum(np.eye(len(parts[0].labels), dtype=int)[part.chosen] for part in parts)
+    nats = [part.numbers["nats"] for part in parts if "nats" in part.numbers]
+    return {
+        "right": np.mean([part.chosen == part.truth for part in parts], axis=0),
+        "said": votes.argmax(axis=1),
+        "nats": np.mean(nats, axis=0) if nats else np.zeros(len(parts[0].truth)),
+    }
+
+
+def _texts(study: Study, *able: MethodScores) -> dict[str, str]:
+    group = next((one.group for one in able if one.group), None)
+    found = study.texts.get(group.ok[0].record.provenance.get("data_sha256")) if group else None
+    return {example: " ".join(said.split()) for example, said in found.texts.items()} if found else {}
