@@ -41,8 +41,8 @@ def about(study: Study, contest: TaskComparison) -> About:
     facts = [("model", _models(groups)), ("data", _data(contest, found)), ("used", _used(contest, groups))]
     facts += [("made", _made(study.runs))]
     part = next(iter(contest.contestants[0].parts.values()))
-    data = next((study.examples[sha] for run in found if (sha := run.record.provenance.get("data_sha256")) in
-                 study.examples), None)  # fmt: skip
+    data = next((study.texts[sha] for run in found if (sha := run.record.provenance.get("data_sha256")) in
+                 study.texts), None)  # fmt: skip
     text = label = ""
     if data and (one := next((k for k, name in enumerate(part.ids) if data.texts.get(str(name), "").strip()), None)) \
             is not None:  # fmt: skip
