@@ -96,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="audit a dataset before money is spent on it")
     check.add_argument("data", metavar="DATA", help="a task's name, as in a suite, or a path")
+    check.add_argument("--text-column", default="", metavar="NAME", help='column of the text; "title+body" joins two')
+    check.add_argument("--label-column", default="", metavar="NAME", help="column of the label")
+    check.add_argument("--group-column", action="append", default=[], metavar="NAME", help="a column of groups of people")
+    check.add_argument("--quoting", default="", metavar="none", help="none: quotation marks of a CSV or TSV are text")
     check.set_defaults(do=_check)
 
     listing = commands.add_parser("list", help="what there is")
@@ -242,7 +246,8 @@ def _report(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from ftlib.data.audit import check_data
 
-    print(check_data(options.data))
+    how = {"text_column": options.text_column, "label_column": options.label_column, "quoting": options.quoting}
+    print(check_data(options.data, **how, group_columns=options.group_column))
     return 0
 
 

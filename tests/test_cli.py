@@ -329,6 +329,18 @@ def test_check_audits_data_and_names_what_it_found(here, capsys):
     assert "nothing" in refused(capsys, "check", "file:nothing")[0]
 
 
+def test_check_reads_a_persons_own_columns(here, capsys):
+    rows = [f"It is number {n},{'glad' if n % 2 else 'sad'},{'old' if n % 3 else 'young'}" for n in range(60)]
+    (here / "own.csv").write_text("\n".join(["mail,mood,age", *rows]))
+    (said,) = [line for line in refused(capsys, "check", "own.csv") if "label_column" in line]
+    assert 'label_column = "mood" (for `ftlib check`: --label-column mood)' in said
+    columns = ("--text-column", "mail", "--label-column", "mood", "--group-column", "age")
+    assert cli.main(["check", "own.csv", *columns]) == 0
+    said = capsys.readouterr().out
+    assert "label_column: mood" in said and "2 labels in train" in said
+    assert "'nope'" in refused(capsys, "check", "own.csv", *columns[:4], "--group-column", "nope")[0]
+
+
 def test_the_doctor_looks_at_everything_a_run_needs(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     code = cli.main(["doctor"])

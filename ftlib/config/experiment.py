@@ -115,6 +115,9 @@ class Fields(BaseModel):
         default_factory=dict, description="what a label means, in words, e.g. {'0': 'negative', '1': 'positive'}"
     )
     group_columns: list[str] = Field(default_factory=list, description="columns naming groups of people")
+    quoting: Literal["", "none"] = Field(
+        "", description="none: quotation marks of a CSV or TSV are text, and every line is a row; empty: they enclose"
+    )
     mitigation: Literal["", "reweight", "balance", "augment", "scrub"] = Field(
         "", description="what is done to the examples so that groups are treated more alike; empty: nothing"
     )
@@ -308,7 +311,7 @@ class Experiment(Fields):
 
     def columns(self) -> dict[str, Any]:
         """How its data is to be read: the named arguments of `load_task`."""
-        return self.model_dump(include={"text_column", "label_column", "label_words", "group_columns"})
+        return self.model_dump(include={"text_column", "label_column", "label_words", "group_columns", "quoting"})
 
     def drawing(self) -> dict[str, Any]:
         """How its training examples are drawn: the named arguments of `Task.draw`."""

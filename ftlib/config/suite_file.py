@@ -262,7 +262,7 @@ def _grid(fields: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def _missing_baselines(cells: list[dict[str, Any]], defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
-    shared = ("text_column", "label_column", "label_words", "group_columns", "eval_limit", "threads")
+    shared = ("text_column", "label_column", "label_words", "group_columns", "quoting", "eval_limit", "threads")
     cells = [cell for cell in cells if isinstance(cell.get("task", ""), str)]
     have = {(_task_of(cell), str(cell.get("method"))) for cell in cells}
     added = []

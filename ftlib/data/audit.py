@@ -128,18 +128,19 @@ class Findings:
         return "\n".join("".join(mark if mark.isprintable() else " " for mark in line) for line in lines)
 
 
-def check_data(path: str | Path) -> Findings:
+def check_data(path: str | Path, **columns: Any) -> Findings:
     """Read a data set and audit it.
 
     Args:
         path: A file or folder, or a task's name: bundled, "file:PATH" or "hub:ID[@revision]".
+        columns: How it is to be read: what `load_task` takes, such as `label_column`.
 
     Raises:
         FtlibError: It cannot be read as a task; says why.
     """
     name = str(path)
     known = name in TASKS or name.startswith(("file:", "hub:"))
-    return audit(load_task(name if known else f"file:{name}"))
+    return audit(load_task(name if known else f"file:{name}", **columns))
 
 
 def audit(task: Task) -> Findings:

@@ -393,12 +393,21 @@ def _guess(
     elif len(common) == max(len(table.columns) for table in tables.values()):
         problems.append(
             f"{where}: {field}: no column has a usual name; columns: {', '.join(common)}; "
-            f'say which: {field} = "{common[-1 if field == "label_column" else 0]}"'
+            f'say which: {field} = "{(likely := _likely(tables, common, field))}" (for `ftlib check`: '
+            f"--{field.replace('_', '-')} {likely})"
         )
     else:
         listed = "; ".join(f"{table.where}: {', '.join(table.columns)}" for table in tables.values())
         problems.append(f"{field}: the splits share no column of a usual name; columns of {listed}")
     return ""
+
+
+def _likely(tables: Mapping[str, Table], common: Sequence[str], field: str) -> str:
+    """The column that could be meant: for labels the fewest different values, for a text the longest."""
+    values = {name: [str(value) for table in tables.values() for value in table.column(name)] for name in common}
+    if field == "label_column":
+        return min(common, key=lambda name: (len(set(values[name])) < 2, len(set(values[name]))))
+    return max(common, key=lambda name: sum(map(len, values[name])))
 
 
 def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:

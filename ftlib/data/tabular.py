@@ -101,25 +101,6 @@ def read_rows(path: Path, where: str = "", quoting: str = "") -> Table:
     return _lines(text, where, delimiter) if quoting else _delimited(text, where, delimiter, path)
 
 
-def unquoted(path: str | Path) -> Path:
-    """Write a CSV or TSV in which nothing is quoted as JSONL beside it, every line one row; gives the new file.
-
-    Raises:
-        FtlibError: Some line has more or fewer fields than the header, or the new file is there already.
-    """
-    path = Path(path)
-    table = read_rows(path, quoting="none")
-    new = path.with_suffix(".jsonl")
-    columns = [table.column(name) for name in table.columns]
-    rows = [dict(zip(table.columns, row, strict=True)) for row in zip(*columns, strict=True)]
-    try:
-        with new.open("x", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    except FileExistsError:
-        raise FtlibError(f"{new}: is there already; move it away first") from None
-    return new
-
-
 def decoded(path: Path, where: str) -> str:
     """The text of a file in strict UTF-8, without the byte order mark.
 
@@ -306,10 +287,9 @@ def _spanning(found: Sequence[tuple[int, int]], where: str, path: Path) -> str:
 
 
 def _go_on(path: Path) -> str:
-    code = f"from ftlib.data.tabular import unquoted; print(unquoted({json.dumps(str(path), ensure_ascii=False)}))"
     return (
-        f"Where nothing is quoted in this file, write it as {path.with_suffix('.jsonl').name}: python -c "
-        f'{shlex.quote(code)}; read that instead (or load_task(..., quoting="none"))'
+        'Where nothing is quoted in this file, say so: quoting = "none" in [defaults] of a study, '
+        f"`ftlib check {shlex.quote(str(path))} --quoting none`, load_task(..., quoting=\"none\")"
     )
 
 

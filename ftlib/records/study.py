@@ -308,7 +308,7 @@ def _origins(runs: Iterable[Run]) -> dict[Path, dict[str, str]]:
     return found
 
 
-_OF_DATA = ("task", "text_column", "label_column", "label_words", "group_columns", "mitigation")
+_OF_DATA = ("task", "text_column", "label_column", "label_words", "group_columns", "quoting", "mitigation")
 """Fields that decide which data a run reads: where all are alike, the data is too, unless its file changed."""
 
 

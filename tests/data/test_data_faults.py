@@ -16,7 +16,7 @@ from ftlib.data.audit import audit, planned_findings
 from ftlib.data.files import normal
 from ftlib.data.identity_terms import Entry, Kind
 from ftlib.data.registry import load_task
-from ftlib.data.tabular import read_rows, unquoted
+from ftlib.data.tabular import read_rows
 from ftlib.data.words import unknown_share
 from ftlib.methods.baselines import prepare_tfidf
 
@@ -46,15 +46,15 @@ def test_rows_are_never_joined_in_silence(tmp_path, suffix):
     path.write_text(quoted("\t" if suffix == "tsv" else ",", at=(0, 10, 11)))
     said = refused(f"file:{path}")
     assert "spans." + suffix in said and "lines 2 to 3, 14 to 15, 17 to 18: a quotation mark opens in one row" in said
-    assert "6 lines would become 3 rows" in said and "unquoted" in said
-    new = unquoted(path)
-    task = load_task(f"file:{new}")
+    assert "6 lines would become 3 rows" in said
+    assert 'quoting = "none"' in said and f"ftlib check {path} --quoting none" in said
+    task = load_task(f"file:{path}", quoting="none")
     assert sum(map(len, task.splits.values())) == 46
     texts = [text for split in task.splits.values() for text in split["text"]]
     assert texts.count('"I loved it') == texts.count('said nobody ever"') == 3
-    assert load_task(f"file:{path}", quoting="none").sha256 == task.sha256
-    with pytest.raises(FtlibError, match="is there already"):
-        unquoted(path)
+    spec = Experiment(task=f"file:{path}", method="tfidf", quoting="none")
+    assert load_task(spec.task, **spec.columns()).sha256 == task.sha256
+    assert spec.run_id != Experiment(task=f"file:{path}", method="tfidf").run_id
 
 
 def test_a_text_in_the_last_column_joins_rows_too(tmp_path):
@@ -71,7 +71,7 @@ def test_all_lines_whose_quotes_do_not_balance_are_named_at_once(tmp_path):
     lines[2] = 'The "best" meal\tpositive'
     (tmp_path / "x.tsv").write_text("\n".join(["text\tlabel", *lines, 'A "b"\tnegative', '"c" d\tpositive']))
     said = refused(f"file:{tmp_path / 'x.tsv'}")
-    assert "lines 2, 9 to 10, 22, 33: " in said and "write it as x.jsonl" in said
+    assert "lines 2, 9 to 10, 22, 33: " in said and 'quoting = "none"' in said
 
 
 def test_every_file_of_a_folder_is_told(tmp_path):
