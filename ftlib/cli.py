@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("data", metavar="DATA", help="a task's name, as in a suite, or a path")
     check.add_argument("--text-column", default="", metavar="NAME", help='column of the text; "title+body" joins two')
     check.add_argument("--label-column", default="", metavar="NAME", help="column of the label")
-    check.add_argument("--group-column", action="append", default=[], metavar="NAME", help="a column of groups of people")
+    check.add_argument("--group-column", action="append", default=[], metavar="NAME", help="column of groups of people")
     check.add_argument("--quoting", default="", metavar="none", help="none: quotation marks of a CSV or TSV are text")
     check.set_defaults(do=_check)
 

@@ -289,7 +289,7 @@ def _spanning(found: Sequence[tuple[int, int]], where: str, path: Path) -> str:
 def _go_on(path: Path) -> str:
     return (
         'Where nothing is quoted in this file, say so: quoting = "none" in [defaults] of a study, '
-        f"`ftlib check {shlex.quote(str(path))} --quoting none`, load_task(..., quoting=\"none\")"
+        f'`ftlib check {shlex.quote(str(path))} --quoting none`, load_task(..., quoting="none")'
     )
 
 
