@@ -19,7 +19,7 @@ from ftlib.core.errors import unknown
 from ftlib.core.format import short_name
 from ftlib.data import canaries
 from ftlib.data.evaluations import made_up
-from ftlib.data.kinds import ENCODER, KINDS
+from ftlib.data.kinds import ENCODER, ENCODER_DECODER, KINDS, directed
 from ftlib.data.registry import TASKS, kind_of
 
 BUNDLED_MODELS: Mapping[str, str] = {
@@ -39,11 +39,13 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 
 def task_name_problems(task: str) -> list[str]:
     """Whether a task's name can be one; the data behind it is read later."""
+    bare, direction = directed(task)
     if task.startswith("hub:"):
-        good = re.fullmatch(r"[\w./-]+(@[\w./-]+)?", task[4:])
-        return [] if good else [f"task: found {task!r}; allowed: hub:ID or hub:ID@revision"]
+        good = re.fullmatch(r"[\w./-]+(@[\w./-]+)?", bare[4:])
+        return [] if good else [f"task: found {task!r}; allowed: hub:ID or hub:ID@revision, :SOURCE>TARGET behind it"]
     if task.startswith("file:"):
-        return [] if Path(task[5:]).exists() else [f"task: no file or folder at {task[5:]!r} (from {Path.cwd()})"]
+        there = Path(bare[5:]).exists() or (direction and all(Path(f"{bare[5:]}.{one}").exists() for one in direction))
+        return [] if there else [f"task: no file or folder at {bare[5:]!r} (from {Path.cwd()})"]
     return [] if task in TASKS else [f"{unknown('task', task, TASKS)}; or file:PATH, or hub:ID[@revision]"]
 
 
@@ -87,6 +89,12 @@ HOW = (
 COURSE = ("sequential_tasks", "joint_tasks", "replay", "l2_sp", "ewc")
 """Fields that make a training more than one task's own: at their defaults it is just that."""
 
+WRITING = (
+    "instruction", "source_language", "target_language", "num_beams", "length_penalty", "max_new_tokens",
+    "label_smoothing",
+)  # fmt: skip
+"""Fields of tasks for which a model writes a text."""
+
 CONTINUED = (*COURSE, "other_task_limit", "sampling", "ewc_samples", "interpolation")
 """Fields of methods whose training goes on, in the notebook of those runs alone."""
 
@@ -103,6 +111,7 @@ def combination_problems(method: Method, values: Mapping[str, Any], given: Colle
         *_argument_problems(method, values["method_args"]),
         *_method_problems(method, values, given),
         *_fit_problems(method, values),
+        *_writing_problems(method, values, given),
         *_course_problems(method, values, given),
         *_canary_problems(method, values),
     ]
@@ -198,6 +207,35 @@ def _fit_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
     return [said for said in (problem, length) if said]
 
 
+def _writing_problems(method: Method, values: Mapping[str, Any], given: Collection[str]) -> list[str]:
+    """Whether how texts are written is said where some are written, and nothing of labels where there are none."""
+    kind = KINDS[kind_of(values["task"])]
+    if not kind.writes:
+        asked = [name for name in WRITING if name in given]
+        return [
+            f"{name}: {values['task']} is a {kind.name} task, of which no text is written; leave it out"
+            for name in asked
+        ]
+    problems = []
+    if values["instruction"] and values["instruction"].count("{text}") != 1:
+        problems.append(f"instruction: found {values['instruction']!r}; it must contain {{text}} once")
+    if values["length_penalty"] != 1 and values["num_beams"] == 1:
+        problems.append("length_penalty: one beam has nothing to choose between; with num_beams = 4, say")
+    if values["label_smoothing"] and not method.trains:
+        problems.append(f"label_smoothing: {method.name} does not train; leave it out")
+    if values["shots"]:
+        problems.append("shots: are examples per class, and there are no classes; say how many with train_limit")
+    if told := [name for name in ("label_words", "group_columns") if values[name]]:
+        problems.append(f"{' and '.join(told)}: {values['task']} has no labels; leave out")
+    of_labels = ("template", "calibration", "normalisation", "scale")
+    problems += [
+        f"method_args.{name}: is about labels, of which {values['task']} has none; see the field instruction"
+        for name in of_labels
+        if name in values["method_args"]
+    ]
+    return problems
+
+
 def family_problem(method: Method, kind: str, model: str, family: str) -> str:
     """Why the method does not serve a model of this family on a task of this kind; empty where it does."""
     if family in method.serves[kind]:
@@ -209,13 +247,18 @@ def family_problem(method: Method, kind: str, model: str, family: str) -> str:
 
 
 def length_problem(kind: str, model: str, config: Mapping[str, Any], max_length: int) -> str:
-    """Why an encoder cannot read texts of `max_length` tokens; empty where it can.
+    """Why a model with a place for each token cannot read texts of `max_length` tokens; empty where it can.
 
     >>> length_problem("classification", "minilm", known_config("minilm"), 4096)
     'max_length: found 4096; allowed: at most 512, as many tokens as minilm has positions for'
     """
     most = context_of(config)
-    if most is None or max_length <= most or family_of(config) != ENCODER or not KINDS[kind].has_labels:
+    if KINDS[kind].writes:
+        # Positions of T5 are relative: what its configuration calls its positions is what it was trained with.
+        most = most if config.get("max_position_embeddings") and family_of(config) == ENCODER_DECODER else None
+    elif family_of(config) != ENCODER or not KINDS[kind].has_labels:
+        most = None
+    if most is None or max_length <= most:
         return ""
     return f"max_length: found {max_length}; allowed: at most {most}, as many tokens as {model} has positions for"
 
@@ -253,7 +296,7 @@ def _course_problems(method: Method, values: Mapping[str, Any], given: Collectio
         problems.append(f"joint_tasks: {', '.join(other)} is not a {kind} task as {values['task']} is")
     old = [task for task in values["sequential_tasks"] if kinds[task] == kind]
     for name in ("replay", "ewc"):
-        if values[name] and not old and KINDS[kind].has_labels:
+        if values[name] and not old and not KINDS[kind].of_text:
             problems.append(f"{name}: there is nothing old; name earlier tasks of the same kind")
     apart = [name for name in ("tuning", "gradient_accumulation", "processes", "mitigation") if name in given]
     return problems + [f"{name}: not with {', '.join(asked)}; leave it out" for name in apart]
@@ -264,7 +307,7 @@ def _canary_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
     if not values["canaries"]:
         return []
     problems = canaries.problems(values["canaries"])
-    if KINDS[kind := kind_of(values["task"])].has_labels:
+    if not KINDS[kind := kind_of(values["task"])].of_text:
         problems.append(f"canaries: are planted in text to be modelled; {values['task']} is a {kind} task")
     if not method.model:
         problems.append(f"canaries: {method.name} uses no model that could memorise them; leave it out")

@@ -101,6 +101,23 @@ class Fields(BaseModel):
         description="how often made-up secrets are planted in the training text, e.g. [0, 1, 16]: what is memorised?",
     )
     max_length: int = Field(128, ge=8, le=8192, description="tokens; longer texts are cut there")
+    instruction: str = Field(
+        "",
+        description="what a source text stands in, e.g. 'translate English to German: {text}'; empty: the text alone, "
+        "or for a decoder '{text} =>'",
+    )
+    source_language: str = Field("", description="as the tokenizer of a model of many languages names it, e.g. en_XX")
+    target_language: str = Field("", description="the same of what is written, e.g. de_DE")
+    num_beams: int = Field(1, ge=1, le=64, description="beams of the search for the likeliest text; 1: greedy")
+    length_penalty: float = Field(
+        1.0, ge=-10, le=10, description="with beams: a text's log-likelihood is divided by its tokens to this power"
+    )
+    max_new_tokens: int = Field(
+        0, ge=0, le=8192, description="tokens of a text that is written, at most; 0: max_length"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target that is spread over all tokens in training"
+    )
     context: int = Field(
         0, ge=0, description="tokens a language model sees at once when measured; 0: 512, or what it can see"
     )

@@ -15,7 +15,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ftlib.data.kinds import CLASSIFICATION, DECODER, ENCODER, ENCODER_DECODER, FAMILIES, KINDS, LANGUAGE_MODELING
+from ftlib.data.kinds import (
+    CLASSIFICATION,
+    DECODER,
+    ENCODER,
+    ENCODER_DECODER,
+    FAMILIES,
+    KINDS,
+    LANGUAGE_MODELING,
+    TEXT_TO_TEXT,
+)
 
 _CONTINUES = ("ForCausalLM", "LMHeadModel")
 
@@ -366,6 +375,16 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 serves={LANGUAGE_MODELING: FAMILIES},
             ),
             Method(
+                name="copy",
+                summary="the source text as it is: what a translation must beat",
+                module="baselines",
+                function="prepare_copy",
+                notebook="10_run_zero_shot",
+                model=False,
+                draws=False,
+                serves={TEXT_TO_TEXT: FAMILIES},
+            ),
+            Method(
                 name="zero_shot",
                 summary="what the untouched model says: how near each label's description is, or how likely its words",
                 module="zero_shot",
@@ -379,7 +398,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                         "for encoders: inverse temperature of the softmax over cosine similarities",
                     )
                 },
-                serves={CLASSIFICATION: FAMILIES, LANGUAGE_MODELING: (DECODER, ENCODER)},
+                serves={
+                    CLASSIFICATION: FAMILIES,
+                    LANGUAGE_MODELING: (DECODER, ENCODER),
+                    TEXT_TO_TEXT: (DECODER, ENCODER_DECODER),
+                },
                 untouched=True,
             ),
             Method(
@@ -445,7 +468,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 needs_shots=True,
                 arguments=_PROMPTED
                 | {"orders": (4, "orders of the same shots that are measured; the first one's answers are the run's")},
-                serves={CLASSIFICATION: (DECODER, ENCODER_DECODER)},
+                # An encoder-decoder learns to answer one text, not to go on with a list of them.
+                serves={CLASSIFICATION: (DECODER, ENCODER_DECODER), TEXT_TO_TEXT: (DECODER,)},
             ),
             _trains(
                 "full",
@@ -553,7 +577,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 1e-3,
                 _LORA,
                 # An encoder is small enough for LoRA as it is; 4 bits are for models that do not fit.
-                serves={CLASSIFICATION: (DECODER, ENCODER_DECODER), LANGUAGE_MODELING: (DECODER,)},
+                serves={
+                    CLASSIFICATION: (DECODER, ENCODER_DECODER),
+                    LANGUAGE_MODELING: (DECODER,),
+                    TEXT_TO_TEXT: (DECODER, ENCODER_DECODER),
+                },
                 needs=("cuda", "bitsandbytes"),
                 quantised=True,
                 # 4 bits cannot be tried without the weights that they stand for.

@@ -143,7 +143,10 @@ def short_name(task: str) -> str:
 
     >>> short_name("pydocs"), short_name("file:data/trec6"), short_name("hub:stanfordnlp/sst2@abc")
     ('pydocs', 'trec6', 'sst2')
+    >>> short_name("file:data/multi30k:en>de")  # a direction is no part of the name
+    'multi30k'
     """
+    task = re.sub(r":[^:/>]+>[^:/>]+$", "", task)
     if task.startswith("file:"):
         return Path(task[5:]).stem
     return task.removeprefix("hub:").partition("@")[0].rpartition("/")[2]

@@ -140,7 +140,7 @@ def task_from(
         raise all_of(wrong)
     words = words_for(name, labels, label_words)
 
-    splits, how = _splits(first.where, frames)
+    splits, how = divided(first.where, frames)
     missing = [label for label in labels if label not in set(splits["train"]["label"])]
     if missing:
         raise FtlibError(
@@ -198,7 +198,7 @@ def split_files(path: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Pat
     return {split: files[0] for split, files in found.items() if files}
 
 
-def _splits(where: str, frames: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], str]:
+def divided(where: str, frames: Mapping[str, pd.DataFrame]) -> tuple[dict[str, pd.DataFrame], str]:
     """Divide what is not divided yet, and say how."""
     if "all" in frames:
         parts = divide(frames["all"], SHARES)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from ftlib.core.errors import FtlibError
+from ftlib.data import parallel
 from ftlib.data.files import NAMES, Asked, task_from
+from ftlib.data.kinds import directed
 from ftlib.data.tabular import MISSING, Table, known
 from ftlib.data.task import Task
 
@@ -43,7 +45,7 @@ def parse(name: str) -> Name:
     >>> parse("hub:stanfordnlp/sst2@main"), parse("hub:nyu-mll/glue/sst2").config
     (Name(dataset='stanfordnlp/sst2', config='', revision='main'), 'sst2')
     """
-    path, _, revision = name.removeprefix("hub:").partition("@")
+    path, _, revision = directed(name)[0].removeprefix("hub:").partition("@")
     owner, *rest = path.split("/")
     if len(rest) > 2 or not all([owner, *rest]) or "@" in revision:
         raise FtlibError(f"task: found {name!r}; allowed: hub:ID, hub:ID/CONFIGURATION, each with @revision or without")
@@ -70,7 +72,8 @@ def load(name: str, **asked: Unpack[Asked]) -> Task:
         splits = _loaded(named, named.dataset, "cannot be loaded", revision=commit)
     tables = {split: _table(f"{named.dataset} {split}", rows) for split, rows in splits.items()}
     tables, how = _arranged(name, tables, asked.get("label_column", ""))
-    return task_from(
+    make = parallel.task_from if directed(name)[1] else task_from
+    return make(
         name,
         tables,
         source=f"https://huggingface.co/datasets/{named.dataset}/tree/{commit}",

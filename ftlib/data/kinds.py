@@ -5,12 +5,13 @@ Rooms below the data give the two functions their bodies; they are named here an
 """
 
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from ftlib.metrics.registry import CLASSIFICATION, LANGUAGE_MODELING, METRICS
+from ftlib.metrics.registry import CLASSIFICATION, LANGUAGE_MODELING, METRICS, TEXT_TO_TEXT
 
 ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
 
@@ -49,6 +50,13 @@ class TaskKind:
     """The function that reads `file:PATH` as such a task."""
     files: tuple[str, ...] = ()
     """How a file of such a task ends; no ending: the kind of every file that is no other's."""
+    pair: tuple[str, ...] = ()
+    """The columns by which a table is known to be such a task, source and target; `:SOURCE>TARGET` behind a name says
+    the same of other columns, and of two aligned files."""
+    untouched: str = "ftlib.methods.zero_shot:of_labels"
+    """The function (model, spec, task) -> Predictor: the model as it is, which zero-shot measures."""
+    library_task: str = "text-classification"
+    """What the Hub calls such a task."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -59,15 +67,45 @@ class TaskKind:
         """
         return tuple(row.name for row in METRICS.values() if row.kind == self.name and row.takes in self.takes)
 
+    @property
+    def of_text(self) -> bool:
+        """Whether its examples are text to be modelled: measured is how likely a model finds them."""
+        return "likelihoods" in self.takes
+
+    @property
+    def writes(self) -> bool:
+        """Whether a model writes a text for each example, which is measured against a reference."""
+        return "texts" in self.takes
+
     def owns(self, path: Path) -> bool:
-        """Whether a file, or a folder by its `train` file, is a task of this kind."""
-        if path.is_dir():
-            return any((path / f"train{ending}").is_file() for ending in self.files)
-        return path.suffix.lower() in self.files
+        """Whether a file, or a folder by its `train` file, is a task of this kind: by its ending or its columns."""
+        inside = sorted(path.glob("train.*")) if path.is_dir() else [path]
+        if any(file.suffix.lower() in self.files for file in inside):
+            return True
+        if not self.pair:
+            return False
+        from ftlib.data.tabular import SUFFIXES, header
+
+        tables = [file for file in inside if file.suffix.lower() in SUFFIXES]
+        aligned = path.is_dir() and len(inside) > 1 and not tables
+        return aligned or any(set(self.pair) <= set(header(file)) for file in tables)
 
     def function(self, what: str) -> Callable:
         """The function that the attribute names ("evaluate", "predictor" or "read"), loaded now."""
         return pkgutil.resolve_name(getattr(self, what))
+
+
+_DIRECTION = re.compile(r"(.+):([^:/>]+)>([^:/>]+)")
+
+
+def directed(name: str) -> tuple[str, tuple[str, ...]]:
+    """A task's name without the direction behind it, and the direction: source and target, or nothing.
+
+    >>> directed("file:corpus:en>de"), directed("file:pairs.csv")
+    (('file:corpus', ('en', 'de')), ('file:pairs.csv', ()))
+    """
+    found = _DIRECTION.fullmatch(name)
+    return (found[1], (found[2], found[3])) if found else (name, ())
 
 
 KINDS: Mapping[str, TaskKind] = MappingProxyType(
@@ -104,6 +142,27 @@ KINDS: Mapping[str, TaskKind] = MappingProxyType(
                 predictor="ftlib.methods.finetune:text_predictor",
                 read="ftlib.data.files:load_texts",
                 files=(".txt",),
+                untouched="ftlib.methods.zero_shot:of_text",
+                library_task="text-generation",
+            ),
+            TaskKind(
+                name=TEXT_TO_TEXT,
+                example="segment",
+                has_labels=False,
+                families=(DECODER, ENCODER_DECODER),
+                primary="chrf",
+                margin=1.0,
+                baselines=("copy",),
+                takes=("texts",),
+                columns=("label", "text_out", "n_bytes"),
+                cut_by="max_length",
+                evaluate="ftlib.evaluation.examples:evaluate_written",
+                predictor="ftlib.methods.text_to_text:predictor",
+                read="ftlib.data.parallel:load",
+                files=(".tmx",),
+                pair=("source", "target"),
+                untouched="ftlib.methods.text_to_text:untouched",
+                library_task="translation",
             ),
         )
     }

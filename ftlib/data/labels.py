@@ -458,6 +458,17 @@ def _together(names: Sequence[str]) -> str:
     return BLANK_GROUP if BLANK_GROUP in names else " & ".join(names)
 
 
+def blank_or_not_text(table: Table, name: str, values: Sequence[Any]) -> list[str]:
+    """What is wrong with the values of a column of texts, each with its place."""
+    return [
+        f"{table.at(row)}: {name} is {'missing' if value is MISSING else type(value).__name__}, not text"
+        if not isinstance(value, str)
+        else f"{table.at(row)}: {name} is blank"
+        for row, value in enumerate(values)
+        if not isinstance(value, str) or not value.strip()
+    ]
+
+
 def _texts(table: Table, parts: Sequence[str]) -> tuple[list[str], list[str]]:
     problems = []
     values = [table.column(part) for part in parts]

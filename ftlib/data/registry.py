@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ftlib.core.errors import FtlibError, unknown
-from ftlib.data.kinds import CLASSIFICATION, KINDS, LANGUAGE_MODELING
+from ftlib.data.kinds import CLASSIFICATION, KINDS, LANGUAGE_MODELING, directed
 from ftlib.data.task import Task
 
 
@@ -49,11 +49,16 @@ def kind_of(name: str) -> str:
 
     Returns:
         A name of KINDS: a bundled task's own; "language-modeling" for a text file (`file:PATH.txt`) and a folder that
-        holds `train.txt`; else "classification".
+        holds `train.txt`; "text-to-text" for a table with the columns source and target, and for a name with a
+        direction (`hub:ID:en>de`); else "classification".
 
     >>> kind_of("pydocs"), kind_of("pydocs_text"), kind_of("file:letters.txt"), kind_of("hub:letters.txt")
     ('classification', 'language-modeling', 'language-modeling', 'classification')
+    >>> kind_of("hub:opus_books/de-en:en>de")
+    'text-to-text'
     """
+    if directed(name)[1]:
+        return next(kind.name for kind in KINDS.values() if kind.pair)
     if name.startswith("file:"):
         path = Path(name.removeprefix("file:"))
         return next((kind.name for kind in KINDS.values() if kind.owns(path)), CLASSIFICATION)
@@ -87,7 +92,7 @@ def load_task(
     columns = {"text_column": text_column, "label_column": label_column}
     asked = {**columns, "label_words": label_words, "group_columns": group_columns}
     kind = KINDS[kind_of(name)]
-    if quoting and not (name.startswith("file:") and kind.has_labels):
+    if quoting and (not name.startswith("file:") or kind.of_text):
         raise FtlibError(f"{name}: quoting is for file: tasks with a table; leave it out")
     if name.startswith("file:"):
         load = kind.function("read")
@@ -97,7 +102,7 @@ def load_task(
         load = pkgutil.resolve_name(TASKS[name].load)
     else:
         raise unknown("task", name, TASKS)
-    if kind.has_labels:
+    if not kind.of_text:
         more = {"quoting": quoting} if quoting else {}
         return load(name, label_words=dict(label_words or {}), **columns, group_columns=tuple(group_columns), **more)
     if given := [field for field, value in asked.items() if value]:

@@ -101,6 +101,30 @@ def read_rows(path: Path, where: str = "", quoting: str = "") -> Table:
     return _lines(text, where, delimiter) if quoting else _delimited(text, where, delimiter, path)
 
 
+def header(path: Path) -> tuple[str, ...]:
+    """The columns of a file of rows, by its first line or its schema; none where they cannot be read."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES or not path.is_file():
+        return ()
+    if suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            return tuple(pyarrow.parquet.read_schema(path).names)
+        except (pyarrow.ArrowException, OSError):
+            return ()
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            line = file.readline(2**16).rstrip("\r\n")
+        if suffix in (".jsonl", ".ndjson"):
+            first = json.loads(line)
+            return tuple(first) if isinstance(first, dict) else ()
+        return tuple(name.strip() for name in next(csv.reader([line], delimiter="\t" if suffix == ".tsv" else ","), []))
+    except (OSError, ValueError, csv.Error):
+        return ()
+
+
 def decoded(path: Path, where: str) -> str:
     """The text of a file in strict UTF-8, without the byte order mark.
 

@@ -26,7 +26,7 @@ class Task:
     Every split is a DataFrame with the columns `id` (str, unique in the split and the same each time the data is
     read), `text` (str, never empty), `label` (str, one of `labels`), one `group_<column>` (str) for each group column,
     and `cluster` (str) where examples share a source. Text to be modelled has no labels, and no column for them: each
-    row is a document.
+    row is a document. Of a text-to-text task `text` is the source and `label` the reference, what is to be written.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Task:
     """A name of KINDS (`ftlib.data.kinds`)."""
     splits: Mapping[str, "pd.DataFrame"]
     labels: tuple[str, ...]
-    """In order; none where text is to be modelled."""
+    """In order; none where text is to be modelled or written."""
     label_words: Mapping[str, str]
     """What each label means, in words; empty when the labels are numbers and nobody said."""
     sha256: str
@@ -67,8 +67,12 @@ class Task:
 
         said = f"<p>{text(f'{self.name}: {self.kind}; licence: {self.licence}. {self.caution}')}</p>"
         if not self.has_labels:
-            sizes = [(name, len(split), text_bytes(split["text"])) for name, split in self.splits.items()]
-            return said + table(("split", f"{KINDS[self.kind].example}s", "bytes"), sizes)
+            sides = [side for side in ("text", "label") if side in self.splits["train"]]
+            sizes = [
+                (name, len(split), *(text_bytes(split[one]) for one in sides)) for name, split in self.splits.items()
+            ]
+            bytes_ = ("bytes of sources", "bytes of references") if len(sides) == 2 else ("bytes",)
+            return said + table(("split", f"{KINDS[self.kind].example}s", *bytes_), sizes)
         counts = {name: split["label"].value_counts() for name, split in self.splits.items()}
         rows = [
             (label, self.label_words.get(label, ""), *(int(counts[name].get(label, 0)) for name in self.splits))
@@ -117,8 +121,8 @@ class Task:
         """The first `shots` training examples of each class in that order."""
         if not self.has_labels:
             raise FtlibError(
-                f"{self.name}: shots = {shots} are examples per class, and text to be modelled has no classes; "
-                "say how many documents with train_limit"
+                f"{self.name}: shots = {shots} are examples per class, and {self.kind} tasks have no classes; "
+                f"say how many {KINDS[self.kind].example}s with train_limit"
             )
         counts = order["label"].value_counts()
         short = {name: int(counts.get(name, 0)) for name in self.labels if counts.get(name, 0) < shots}

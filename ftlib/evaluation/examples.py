@@ -9,9 +9,9 @@ from ftlib import records
 from ftlib.core.html import paragraph
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
-from ftlib.metrics import metric_value
+from ftlib.metrics import metric_value, text
 from ftlib.metrics.language import order_sd, values
-from ftlib.metrics.registry import measure, measure_text
+from ftlib.metrics.registry import measure, measure_text, measure_written
 from ftlib.metrics.shown import stages_table
 from ftlib.stats.verdict import compare
 from ftlib.training.contract import Predictor
@@ -56,8 +56,10 @@ class Evaluated(NamedTuple):
     """Seconds of work that another run had done; those spent on the task itself are also in `seconds`."""
 
     def scores(self) -> np.ndarray:
-        """Values per example of the task whose mean is accuracy, or minus the bits per byte: (n_examples,)."""
+        """Values per example of the task whose mean is accuracy, chrF, or minus the bits per byte: (n_examples,)."""
         test = self.predictions[self.predictions["part"] == "test"]
+        if test["text_out"].notna().any():
+            return text.influences("chrf", text.counts_of("chrf", list(test["label"]), list(test["text_out"]))[None])[0]
         if test["label"].notna().any():
             return (test["label"] == test["prediction"]).to_numpy(dtype=float)
         return -values("bits_per_byte", test["nats"].to_numpy(), test["n_bytes"].to_numpy())[0]
@@ -70,9 +72,15 @@ class Evaluated(NamedTuple):
         return compare(self.scores(), other.scores(), margin=margin, rng=rng, **names).sentence
 
     def mistakes(self, task: Task, most: int = 3) -> "pd.DataFrame":
-        """The examples it got wrong with the most confidence; without labels, the documents it expected least."""
+        """The examples it got wrong with the most confidence; without labels, the documents it expected least, or the
+        segments written least like their references.
+        """
         test = self.predictions[self.predictions["part"] == "test"]
-        if test["label"].isna().all():
+        if test["text_out"].notna().any():
+            alike = text.segment_scores("chrf", list(test["label"]), list(test["text_out"])).round(1)
+            chosen = test.assign(chrf=alike).sort_values("chrf", kind="stable")[["id", "label", "text_out", "chrf"]]
+            chosen = chosen.iloc[:most]
+        elif test["label"].isna().all():
             bits = test["nats"] / test["n_bytes"] / np.log(2)
             worst = bits.sort_values(ascending=False, kind="stable").index[:most]
             chosen = test.loc[worst, ["id"]].assign(bits_per_byte=bits.round(3))
@@ -136,3 +144,15 @@ def evaluate_text(
     likelihood = predictor.likelihood
     table = records.likelihoods_table(stage, part, examples, likelihood.score(examples["text"].tolist()))
     return measure_text(table, protocol=likelihood.protocol, pseudo=likelihood.pseudo), table
+
+
+def evaluate_written(
+    stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    """Metrics and texts of segments, for each of which a predictor writes one."""
+    sources, references = examples["text"].tolist(), examples["label"].tolist()
+    written = predictor.writer(sources)
+    rated = predictor.writer.rate(sources, references) if predictor.writer.rate else None
+    table = records.written_table(stage, part, examples, written, rated)
+    return measure_written(table), table
+

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import DECODER, METHODS
+from ftlib.config.methods import METHODS
 from ftlib.core.format import short_name
 from ftlib.data import bundled
 from ftlib.data.kinds import KINDS
@@ -83,7 +83,7 @@ def zero_shot_baselines(spec: Experiment, model: "Model") -> dict[str, tuple[Tas
     return {
         name: (task, METHODS["zero_shot"].prepare()(model, spec, task, None))
         for name, task in others(spec).items()
-        if (task.label_words if task.has_labels else model.family == DECODER)
+        if (task.label_words if task.has_labels else model.family in KINDS[task.kind].families)
     }
 
 
@@ -124,12 +124,13 @@ def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events)
     members = {
         name: (one, shared.answers(name))
         for name, one in tasks.items()
-        if name != own and (one.has_labels or model.family == DECODER)
+        if name != own and model.family in KINDS[one.kind].families
     }
     predictor = replace(
         shared.predictor,
         probabilities=answers.probabilities,
         likelihood=answers.likelihood,
+        writer=answers.writer,
         prompt=answers.prompt,
         members=members,
     )
@@ -200,7 +201,7 @@ def phase_of(
     seen = [name for before in phases(spec)[: number - 1] for name in before] if not METHODS[spec.method].merges else []
     frames = [drawn[name] for name in names]
     old = [drawn[name] for name in dict.fromkeys(seen) if shared.tasks[name].kind == kind]
-    if spec.replay and not old and not KINDS[kind].has_labels:
+    if spec.replay and not old and KINDS[kind].of_text:
         old = [_old_text(names[0])]
     for place, frame in enumerate(old if spec.replay else []):
         rng = np.random.default_rng([spec.seed, len(seen), place])
@@ -221,7 +222,7 @@ def _row(stage: str, spec: Experiment, shared: Shared, seen: list[str], own: str
     for name, task in shared.tasks.items():
         part = "test" if name == own else name
         predictor = shared.answers(name) if name in seen else shared.guesses(name)
-        if not task.has_labels and shared.model.family != DECODER:
+        if shared.model.family not in KINDS[task.kind].families:
             continue
         if predictor is None:
             missing = metric_value(float("nan"), 0, 0, len(task.test_set(spec.eval_limit)), no_words(task))

@@ -412,6 +412,8 @@ def save(
         "total_parameters": predictor.total_parameters,
         "checkpoint_bytes": predictor.checkpoint_bytes,
     }
+    if predictor.writer is not None and predictor.writer.tokens:
+        cost["written_tokens_per_second"] = predictor.writer.tokens / predictor.writer.seconds
     record = RunRecord(
         run_id=spec.run_id,
         status="ok",

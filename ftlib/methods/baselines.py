@@ -1,4 +1,4 @@
-"""What a result must beat: the majority class, and TF-IDF with logistic regression.
+"""What a result must beat: the majority class, TF-IDF with logistic regression; of a translation, its source.
 
 What a language model must beat: a byte n-gram model of the training documents, without any pre-training.
 """
@@ -14,7 +14,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.data.task import Task
 from ftlib.data.words import unspaced, word_pattern
 from ftlib.metrics.language import Likelihood
-from ftlib.training.contract import Predictor
+from ftlib.training.contract import Predictor, Writer, Written
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,11 @@ def prepare_majority(model: None, spec: Experiment, task: Task, train: "pd.DataF
         return np.tile(shares, (len(texts), 1))
 
     return Predictor(len(shares), len(shares), 8 * len(shares), probabilities)
+
+
+def prepare_copy(model: None, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
+    """The source text itself, for every text."""
+    return Predictor(0, 0, 0, writer=Writer(lambda texts: [Written(text) for text in texts]))
 
 
 def prepare_tfidf(model: None, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:

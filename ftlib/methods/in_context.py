@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
+from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.models.inference import prompted, untouched_likelihood
 from ftlib.models.loading import Model, count
@@ -22,6 +23,10 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     Raises:
         FtlibError: The examples do not fit what the model can see at once.
     """
+    if KINDS[task.kind].writes:
+        from ftlib.methods.text_to_text import with_shots
+
+        return with_shots(model, spec, train)
     chosen = spec.resolved()["method_args"]
     prompt = prompt_of(task, chosen["template"])
     texts = clipped(model.tokenizer, train["text"].tolist(), spec.max_length)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import ENCODER, METHODS
+from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.models.inference import untouched_likelihood, untouched_probabilities
 from ftlib.models.loading import Model, count, features
@@ -25,23 +26,31 @@ multiple-negatives loss of sentence-transformers)."""
 def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | None" = None) -> Predictor:
     """Measure the model as it is: the similarity of texts to each label's description for a model that reads both ways,
     the likelihood of each label's words after the text for one that writes, the likelihood of the texts for a task
-    without labels.
+    without labels; what it writes for a task of texts.
 
     Raises:
         FtlibError: The labels are numbers and nobody said what they mean; or the model gives no likelihood and the
             task asks for it.
     """
+    return KINDS[task.kind].function("untouched")(model, spec, task)
+
+
+def of_text(model: Model, spec: Experiment, task: Task) -> Predictor:
+    """How likely the model as it is finds texts."""
+    return Predictor(0, count(model), 0, likelihood=untouched_likelihood(model.speaker(), model, spec))
+
+
+def of_labels(model: Model, spec: Experiment, task: Task) -> Predictor:
+    """The labels that the model as it is gives: by the similarity of descriptions, or by the likelihood of words."""
     defaults = {name: default for name, (default, _) in METHODS["zero_shot"].arguments.items()}
     chosen = defaults | (spec.method_args if METHODS[spec.method].untouched else {})
-    if model.family == ENCODER and task.has_labels:
+    if model.family == ENCODER:
         answers = by_similarity(
             partial(features, model, max_length=spec.max_length), task, chosen["template"], chosen["scale"]
         )
         return Predictor(0, count(model), 0, answers)
     module = model.speaker()
     likelihood = untouched_likelihood(module, model, spec)
-    if not task.has_labels:
-        return Predictor(0, count(model), 0, likelihood=likelihood)
     prompt = prompt_of(task, chosen["template"])
     options = {name: chosen[name] for name in ("calibration", "normalisation")}
     answers = untouched_probabilities(module, model, spec, prompt, **options)

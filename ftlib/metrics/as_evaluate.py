@@ -27,10 +27,11 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     "versions": {"before": "numbers", "after": "numbers"},
     "frames": {"scores": "numbers"},
     "pairs": {"more": "number", "less": "number"},
+    "texts": {"references": "text", "predictions": "text"},
 }
 """What a metric takes (`Metric.takes`) -> the inputs of its module in the order of the function's arguments, and what
-one example of each is: an integer label code, a number, or a row of numbers. What the function takes beside them
-(`candidates`, `length`, `term`, `base`) is a named argument of `compute`."""
+one example of each is: an integer label code, a number, a row of numbers, or a text. What the function takes beside
+them (`candidates`, `length`, `term`, `base`) is a named argument of `compute`."""
 
 
 def as_evaluate(name: str) -> "evaluate.Metric":
@@ -53,6 +54,7 @@ def as_evaluate(name: str) -> "evaluate.Metric":
     kinds = {
         "label": datasets.Value("int64"),
         "number": datasets.Value("float64"),
+        "text": datasets.Value("string"),
         "numbers": datasets.Sequence(datasets.Value("float64")),
     }
 
@@ -75,7 +77,8 @@ def as_evaluate(name: str) -> "evaluate.Metric":
             super().add_batch(predictions=predictions, references=references, **more)
 
         def _compute(self, **given: Any) -> dict[str, float]:
-            arrays = [np.asarray(given.pop(column)) for column in inputs]
+            arrays = [given.pop(column) for column in inputs]
+            arrays = [array if row.takes == "texts" else np.asarray(array) for array in arrays]
             found = row.function(*arrays, **given)
             return {name: float(getattr(found, "value", found))}
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ftlib.metrics import bias, classification, continual, language, memorization, metric_value
+from ftlib.metrics import bias, classification, continual, language, memorization, metric_value, text
 from ftlib.metrics.fairness import clusters_of, columns_of, measure_groups
 from ftlib.stats.intervals import interval, metric_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CLASSIFICATION, LANGUAGE_MODELING = "classification", "language-modeling"
+CLASSIFICATION, LANGUAGE_MODELING, TEXT_TO_TEXT = "classification", "language-modeling", "text-to-text"
 """Names of kinds of task (`ftlib.data.kinds`)."""
 
-__all__ = ["METRICS", "Metric", "NO_TOKENS", "metric_value", "measure", "measure_text", "metric_row"]
+__all__ = ["METRICS", "Metric", "NO_TOKENS", "metric_value", "measure", "measure_text", "measure_written", "metric_row"]
 
 NO_TOKENS = "it has no tokenizer, and a perplexity per byte compares with none per token"
 """Why a model without a tokenizer has no perplexity."""
@@ -120,6 +120,32 @@ def measure_text(
     return found
 
 
+def measure_written(table: "pd.DataFrame", alpha: float = 0.05) -> dict[str, dict[str, Any]]:
+    """Every metric of texts that a model wrote for one part's segments, with intervals over segments (or clusters).
+
+    Args:
+        table: One row per segment: `label`, the reference; `text_out`, what was written; `cluster`.
+        alpha: 1 minus the level of the intervals.
+
+    Returns:
+        metric -> {"value", "low", "high", "n"}, "reason" where the value is None, and "signature" where a value
+        depends on how texts were cut into words.
+    """
+    references, hypotheses = table["label"].tolist(), table["text_out"].tolist()
+    found = {}
+    for name in WRITTEN:
+        if not text.available(name):
+            continue
+        counts = text.counts_of(name, references, hypotheses)[None]
+        bounds = text.corpus_interval(
+            name, counts, bounds=METRICS[name].bounds, alpha=alpha, clusters=clusters_of(table)
+        )
+        found[name] = metric_value(*bounds, len(table), "there are no segments")
+        if how := text.signature(name):
+            found[name]["signature"] = how
+    return found
+
+
 @dataclass(frozen=True)
 class Metric:
     """One row of the table."""
@@ -138,7 +164,7 @@ class Metric:
     `f(nats, sizes)`; "accuracies": `f(accuracies)`; "matrix": `f(R)`, or `f(R, base)` (`ftlib.metrics.continual`);
     "ranks": `f(ranks, candidates)` and "matches": `f(matched, length)` (`ftlib.metrics.memorization`);
     "versions": `f(before, after)`, "frames": `f(scores, term)` (`ftlib.metrics.bias`) and "pairs":
-    `f(more, less)` (`ftlib.metrics.bias`)."""
+    `f(more, less)` (`ftlib.metrics.bias`); "texts": `f(references, hypotheses)` (`ftlib.metrics.text`)."""
     kind: str = CLASSIFICATION
     """The kind of task it is of."""
     terms: Callable[..., np.ndarray] | None = None
@@ -160,6 +186,8 @@ _OF_SEQUENCES = "it is about several tasks in sequence, and not every run has on
 _OF_IDENTITIES = "it is about identities that texts name, and no number of it is good or bad by itself"
 
 _OF_MASKED = "masked models see what comes after a token, so it is no likelihood of text"
+
+_OF_LENGTH = "a text is not better for being longer or shorter"
 
 _OF_MEMORY = "it is about what a model keeps of its training text, and not every run measures that"
 
@@ -280,9 +308,49 @@ _ROWS = (
         bias.stereotype_share, False, "share", (0, 1), "Nangia et al. 2020, section 3", takes="pairs",
         kind=LANGUAGE_MODELING, not_primary=_OF_IDENTITIES,
     ),
+    Metric(
+        "chrf", "F of the character n-grams of what was written; follows word forms that BLEU counts as wrong",
+        text.chrf, True, "chrF points", (0, 100), "Popović 2015; sacrebleu corpus_chrf", takes="texts",
+        kind=TEXT_TO_TEXT,
+    ),
+    Metric(
+        "bleu", "share of word runs of 1 to 4 that the reference has too, with a penalty where the whole is too short",
+        text.bleu, True, "BLEU points", (0, 100), "Papineni et al. 2002; sacrebleu corpus_bleu", takes="texts",
+        kind=TEXT_TO_TEXT,
+    ),
+    Metric(
+        "ter", "word edits, moved blocks among them, that make what was written the reference, per 100 of its words",
+        text.ter, False, "TER points", (0, None), "Snover et al. 2006; sacrebleu corpus_ter", takes="texts",
+        kind=TEXT_TO_TEXT,
+    ),
+    Metric(
+        "exact_match", "share of segments written exactly as the reference",
+        text.exact_match, True, "share", (0, 1), "Rajpurkar et al. 2016, section 6.1, without normalisation",
+        takes="texts", kind=TEXT_TO_TEXT,
+    ),
+    Metric(
+        "length_ratio", "words written per word of the references; 1 is as long",
+        text.length_ratio, True, "ratio", (0, None), "sacrebleu corpus_bleu, sys_len / ref_len", takes="texts",
+        kind=TEXT_TO_TEXT, not_primary=_OF_LENGTH,
+    ),
+    Metric(
+        "empty_share", "share of segments for which nothing was written",
+        text.empty_share, False, "share", (0, 1), "counted", takes="texts", kind=TEXT_TO_TEXT,
+        not_primary="it says how often nothing was written, not how good the rest is",
+    ),
+    *(
+        Metric(
+            name, f"mean F1 of {said} in a summary and its reference (needs the package rouge-score)",
+            getattr(text, name), True, "share", (0, 1), "Lin 2004; rouge-score", takes="texts", kind=TEXT_TO_TEXT,
+        )
+        for name, said in (("rouge1", "words"), ("rouge2", "word pairs"), ("rougeL", "the longest common subsequence"))
+    ),
 )  # fmt: skip
 
 METRICS: Mapping[str, Metric] = MappingProxyType({row.name: row for row in _ROWS})
+
+WRITTEN = tuple(row.name for row in _ROWS if row.takes == "texts")
+"""Metrics of texts that a model wrote."""
 
 
 def metric_row(name: str) -> Metric:

@@ -1,39 +1,49 @@
 """Metrics as readers are shown them: their names, units and values."""
 
 from ftlib.core.format import NONE, missing
-from ftlib.metrics.registry import METRICS, metric_row
+from ftlib.metrics.registry import LANGUAGE_MODELING, METRICS, TEXT_TO_TEXT, metric_row
+
+WRITTEN_AS = {"bleu": "BLEU", "chrf": "chrF", "ter": "TER"}
+"""Metrics that readers know by another spelling than their key's."""
 
 
 def name(metric: str) -> str:
     """A metric's name in words: its key, unless the key is words with underscores.
 
-    >>> name("f1_macro"), name("bits_per_byte")
-    ('f1_macro', 'bits per byte')
+    >>> name("f1_macro"), name("bits_per_byte"), name("chrf")
+    ('f1_macro', 'bits per byte', 'chrF')
     """
-    return metric.replace("_", " ") if of_text(metric) else metric
+    words = metric_row(metric).kind in (LANGUAGE_MODELING, TEXT_TO_TEXT)
+    return WRITTEN_AS.get(metric, metric.replace("_", " ") if words else metric)
 
 
 def of_text(metric: str) -> bool:
     """Whether it is a metric of likelihoods of text."""
-    return metric_row(metric).kind == "language-modeling"
+    return metric_row(metric).kind == LANGUAGE_MODELING
+
+
+def in_own_unit(metric: str) -> bool:
+    """Whether its differences are said in its own unit, such as BLEU points."""
+    row = metric_row(metric)
+    return row.kind == LANGUAGE_MODELING or (row.kind == TEXT_TO_TEXT and row.unit != "share")
 
 
 def noun(metric: str) -> str:
     """What it is measured on.
 
-    >>> noun("accuracy"), noun("bits_per_byte")
-    ('example', 'document')
+    >>> noun("accuracy"), noun("bits_per_byte"), noun("chrf")
+    ('example', 'document', 'segment')
     """
-    return "document" if of_text(metric) else "example"
+    return {LANGUAGE_MODELING: "document", TEXT_TO_TEXT: "segment"}.get(metric_row(metric).kind, "example")
 
 
 def unit(metric: str) -> str:
     """What follows a difference in a sentence.
 
-    >>> unit("accuracy"), unit("mcc"), unit("bits_per_byte")
-    (' points', ' in mcc', ' bits per byte')
+    >>> unit("accuracy"), unit("mcc"), unit("bits_per_byte"), unit("bleu")
+    (' points', ' in mcc', ' bits per byte', ' BLEU points')
     """
-    if of_text(metric):
+    if in_own_unit(metric):
         return f" {metric_row(metric).unit}"
     return " points" if scale(metric) > 1 else f" in {metric}"
 
@@ -70,12 +80,12 @@ def level(metric: str, value: float | None) -> str:
 def with_name(metric: str, value: float | None) -> str:
     """A metric's value with its unit and name.
 
-    >>> with_name("accuracy", 0.6833), with_name("mcc", 0.5), with_name("bits_per_byte", 1.5)
-    ('accuracy 68.3 %', 'mcc 0.500', '1.500 bits per byte')
+    >>> with_name("accuracy", 0.6833), with_name("mcc", 0.5), with_name("bits_per_byte", 1.5), with_name("chrf", 50.0)
+    ('accuracy 68.3 %', 'mcc 0.500', '1.500 bits per byte', 'chrF 50.0')
     """
     if of_text(metric):
         return f"{level(metric, value)} {name(metric)}"
-    return f"{metric} {level(metric, value)}{' %' if scale(metric) > 1 and not missing(value) else ''}"
+    return f"{name(metric)} {level(metric, value)}{' %' if scale(metric) > 1 and not missing(value) else ''}"
 
 
 def span(metric: str, low: float | None, high: float | None) -> str:
@@ -100,7 +110,8 @@ def difference(metric: str, value: float | None, signed: bool = True) -> str:
 
 def _digits(metric: str) -> int:
     """Digits after the point: of per cent, of a perplexity, of the rest."""
-    return 1 if scale(metric) > 1 else 2 if metric.endswith("perplexity") else 3
+    points = metric in METRICS and METRICS[metric].unit.endswith("points")
+    return 1 if scale(metric) > 1 or points else 2 if metric.endswith("perplexity") else 3
 
 
 def margin(metric: str, value: float) -> str:
@@ -108,8 +119,10 @@ def margin(metric: str, value: float) -> str:
 
     >>> margin("accuracy", 0.01), margin("accuracy", 0.005), margin("mcc", 0.02), margin("bits_per_byte", 0.02)
     ('1 point', '0.5 points', '0.02', '0.02 bits per byte')
+    >>> margin("chrf", 1.0)
+    '1 chrF point'
     """
     shown = f"{scale(metric) * value:g}"
-    if of_text(metric):
-        return shown + unit(metric)
+    if in_own_unit(metric):
+        return shown + (unit(metric).removesuffix("s") if shown == "1" else unit(metric))
     return shown if scale(metric) == 1 else f"{shown} point{'' if shown == '1' else 's'}"

@@ -77,7 +77,7 @@ def prompted(
 
     def logs(texts: Sequence[str]) -> np.ndarray:
         queries = [prompt.query(text) for text in texts]
-        found = score_continuations(module, model.tokenizer, prefix, queries, answers, dtype=_dtype(spec))
+        found = score_continuations(module, model.tokenizer, prefix, queries, answers, dtype=dtype_of(spec))
         return found / np.asarray(sizes)
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
@@ -96,7 +96,7 @@ def untouched_probabilities(
     asked = prompted(module, model, spec, prompt, **options)
 
     def probabilities(texts: Sequence[str]) -> np.ndarray:
-        how = [prompt.template, *prompt.answers(), *options.values(), spec.max_length, _dtype(spec)]
+        how = [prompt.template, *prompt.answers(), *options.values(), spec.max_length, dtype_of(spec)]
         return kept("probabilities", model, (how, *texts), lambda: asked(texts))
 
     return probabilities
@@ -109,7 +109,7 @@ def likelihood_of(module: torch.nn.Module, model: Model, spec: Experiment) -> Li
     context, stride = window(model, spec)
     if model.family == DECODER:
         said = protocol(context=context, stride=stride, bos=True)
-        options = {"context": context, "stride": stride, "dtype": _dtype(spec)}
+        options = {"context": context, "stride": stride, "dtype": dtype_of(spec)}
         return Likelihood(lambda texts: score_text(module, model.tokenizer, texts, **options), said)
     said = f"context {context}, every token masked in turn"
     return Likelihood(lambda texts: score_masked(module, model.tokenizer, texts, context=context), said, pseudo=True)
@@ -124,7 +124,7 @@ def untouched_likelihood(module: torch.nn.Module, model: Model, spec: Experiment
     def score(texts: Sequence[str]) -> "pd.DataFrame":
         import pandas as pd
 
-        asked = (_dtype(spec), likelihood.protocol, *texts)
+        asked = (dtype_of(spec), likelihood.protocol, *texts)
         found = kept("likelihoods", model, asked, lambda: likelihood.score(texts).to_numpy(dtype=np.float64))
         names = ["nats", "n_tokens", "n_bytes"]
         return pd.DataFrame(found, columns=names).astype({"n_tokens": int, "n_bytes": int})
@@ -202,7 +202,7 @@ def by_protocol(
     return pd.DataFrame(rows)
 
 
-def _dtype(spec: Experiment) -> str:
+def dtype_of(spec: Experiment) -> str:
     """Likelihoods are sums over many tokens: bfloat16 only where it was asked for by name."""
     return "bfloat16" if spec.dtype == "bfloat16" else "float32"
 

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,8 +169,11 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
     device = pick_device(device)
     loader = transformers.AutoTokenizer
     try:
-        tokenizer = loader.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
+        with warnings.catch_warnings():
+            # Marian's would normalise punctuation with it as its authors' scripts do, and reads without.
+            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
+            tokenizer = loader.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
+    except (ImportError, OSError, ValueError) as error:
         raise FtlibError(f"model {name!r}: its tokenizer does not load from {found.folder}: {error}") from None
     config = read_config(found.folder)
     family = family_of(config)

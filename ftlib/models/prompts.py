@@ -167,7 +167,8 @@ def as_seen(spec: Experiment, task: Task, model: Any, train: Any = None) -> str:
     template = str(spec.method_args.get("template", ""))
     tokens = " | ".join(model.tokenizer.tokenize(text)[: spec.max_length])
     if not task.has_labels:
-        return tokens
+        reference = task.splits["train"].get("label")
+        return tokens if reference is None else f"{tokens}\n\n... is to become:\n{reference.iloc[0]}"
     if not task.label_words:
         return no_words(task)
     if model.family == ENCODER:

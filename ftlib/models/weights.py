@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -49,14 +50,27 @@ def find(name: str) -> Weights:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise FtlibError(
-            f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. "
-            "Convert it with transformers' save_pretrained, or choose another model"
+            f"model {name!r}: no *.safetensors in {folder}; ftlib loads no pickled weights. {_conversion(name, folder)}"
         )
     sha256 = _sha256_of(files)
     if sha256 != SHA256.get(name, sha256):
         raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
     pooling_of(folder)
     return Weights(folder, revision, sha256, model_digest(folder))
+
+
+def _conversion(name: str, folder: Path) -> str:
+    """The command that writes the weights of a model anew as safetensors."""
+    given, _, revision = name.partition("@")
+    out = f"{Path(given).name}-safetensors"
+    kind = next(iter(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []), "")
+    loaded = json.dumps(str(folder) if Path(name).is_dir() else given)
+    loaded += f", revision={json.dumps(revision)}" * bool(revision)
+    code = (
+        f"import transformers as t; [c.from_pretrained({loaded}).save_pretrained({json.dumps(out)}) "
+        f"for c in (t.{kind or 'AutoModel'}, t.AutoTokenizer)]"
+    )
+    return f'If you trust whoever made them, convert them once: python -c {shlex.quote(code)}; then model = "./{out}"'
 
 
 def _folder(name: str) -> tuple[Path, str]:
@@ -114,7 +128,7 @@ def _hub_folder(name: str) -> tuple[Path, str]:
     wanted = {
         "repo_id": repository,
         "revision": revision or None,
-        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"],
+        "allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "README.md"],
     }
     try:
         folder = Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))

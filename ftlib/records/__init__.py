@@ -8,7 +8,7 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,11 @@ from ftlib.records.predictions import is_whole, read_predictions
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ftlib.training.contract import Written
+
 __all__ = [
     "COLUMNS", "RunRecord", "complete_record", "flat", "likelihoods_table", "predictions_table", "read_predictions",
-    "read_record", "read_runs", "records_of", "write",
+    "read_record", "read_runs", "records_of", "write", "written_table",
 ]  # fmt: skip
 
 STATUS = ("ok", "failed", "diverged", "timeout")
@@ -140,6 +142,35 @@ def likelihoods_table(stage: str, part: str, examples: "pd.DataFrame", likelihoo
     table = pd.DataFrame({"stage": stage, "part": part, "id": examples["id"].to_numpy()})
     for column in ("nats", "n_tokens", "n_bytes"):
         table[column] = likelihoods[column].to_numpy()
+    return _complete(table, examples)
+
+
+def written_table(
+    stage: str, part: str, examples: "pd.DataFrame", written: Sequence["Written"], rated: "np.ndarray | None" = None
+) -> "pd.DataFrame":
+    """One row per segment, in the columns the contract names: `label` is the reference, `text_out` what was written.
+
+    Args:
+        examples: Segments, in the order of `written`.
+        written: A text for each, and whether it was cut off.
+        rated: (n, 2) nats and tokens of the references; None where the method gives no likelihood.
+
+    Raises:
+        FtlibError: Not as many texts as segments, or a likelihood that is not finite.
+    """
+    import pandas as pd
+
+    if len(written) != len(examples):
+        raise FtlibError(f"{stage}/{part}: {len(written)} texts for {len(examples)} segments")
+    if rated is not None and not np.isfinite(rated).all():
+        raise FtlibError(f"{stage}/{part}: the likelihood of a reference is not finite; a lower learning_rate helps")
+    table = pd.DataFrame({"stage": stage, "part": part, "id": examples["id"].to_numpy()})
+    table["label"] = examples["label"].to_numpy()
+    table["text_out"] = [one.text for one in written]
+    table["cut"] = [one.cut for one in written]
+    table["n_bytes"] = [len(text.encode()) for text in examples["label"]]
+    if rated is not None:
+        table["nats"], table["n_tokens"] = rated[:, 0], rated[:, 1].astype(int)
     return _complete(table, examples)
 
 

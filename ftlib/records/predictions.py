@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ftlib.core.errors import FtlibError
+from ftlib.metrics import text
 from ftlib.metrics.fairness import PREFIX as PREFIX_OF_GROUPS
 from ftlib.metrics.fairness import unnamed
 from ftlib.metrics.language import METRICS_OF_TEXT, PREFIX
@@ -81,10 +82,23 @@ class Part(NamedTuple):
     groups: Mapping[str, NDArray[np.object_]] = {}
     """Column -> (n,) names of groups, for the columns that this part has."""
 
+    texts: tuple[NDArray[np.object_], NDArray[np.object_]] | None = None
+    """(n,) references and (n,) what was written for them; None where no text is."""
+    cut: NDArray[np.bool_] | None = None
+    """(n,) whether what was written was cut off at its longest."""
+    counted: "dict[str, NDArray[np.float64]]" = {}
+    """What `counts` has counted; shared by all parts with the same texts."""
+
+    def counts(self, metric: str) -> NDArray[np.float64]:
+        """What each segment adds to the sums of a metric of texts, (n, k) (`ftlib.metrics.text`)."""
+        if metric not in self.counted:
+            self.counted[metric] = text.counts_of(metric, *map(list, self.texts))
+        return self.counted[metric]
+
     @property
     def of_text(self) -> bool:
         """Whether it holds likelihoods of documents, no answers."""
-        return self.truth is None and {"nats", "n_bytes"} <= set(self.numbers)
+        return self.truth is None and self.texts is None and {"nats", "n_bytes"} <= set(self.numbers)
 
 
 class Examples(NamedTuple):
@@ -156,7 +170,9 @@ def _with_protocol(part: Part, leaves: Mapping[str, Any], cache: dict[bytes, Any
 
 
 def _wanted(name: str) -> bool:
-    return name in ("id", "cluster", *_CODED, *_NUMBERS) or name.startswith(("score_", PREFIX_OF_GROUPS))
+    return name in ("id", "cluster", "text_out", "cut", *_CODED, *_NUMBERS) or name.startswith(
+        ("score_", PREFIX_OF_GROUPS)
+    )
 
 
 def _coded(column: "pyarrow.ChunkedArray") -> tuple[list[str], NDArray[np.int64]]:
@@ -176,6 +192,8 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     ids = ids[order]
     if (ids[:-1] == ids[1:]).any():
         raise FtlibError(f"{where} repeats ids")
+    if "text_out" in table.column_names and not table["text_out"].null_count and not table["label"].null_count:
+        return _written(table, ids, order, cache)
     scored = [name for name in table.column_names if name.startswith("score_") and not table[name].null_count]
     (true_names, true_codes), (given_names, given_codes) = _coded(table["label"]), _coded(table["prediction"])
     labels = tuple(name.removeprefix("score_") for name in scored)
@@ -191,13 +209,7 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     if truth is not None and scored and len(scored) == len(labels):
         scores = np.column_stack([table[name].to_numpy() for name in scored])[order]
         terms = terms_of(truth, chosen, scores) if np.isfinite(scores).all() else {}
-    numbers = {}
-    for name in _NUMBERS:
-        if name in table.column_names and not table[name].null_count:
-            numbers[name] = table[name].to_numpy().astype(float)[order]
-    clusters = None
-    if "cluster" in table.column_names and not table["cluster"].null_count:
-        clusters = np.asarray(table["cluster"].to_pylist(), dtype=object)[order]
+    numbers, clusters = _numbers_of(table, order), _clusters_of(table, order)
     same = hashlib.sha256("\x1f".join([*labels, "\x1e", *ids]).encode("utf-8", "surrogatepass"))
     same.update(b"" if truth is None else truth.tobytes())
     ids, truth, clusters = cache.setdefault(same.digest(), (ids, truth, clusters))
@@ -205,6 +217,35 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     chosen = cache.setdefault(answers, chosen)
     groups = _groups(table, order, cache)
     return Part(ids, labels, truth, chosen, terms, numbers, clusters, same.digest(), answers, groups=groups)
+
+
+def _numbers_of(table: "pyarrow.Table", order: NDArray[np.intp]) -> dict[str, NDArray[np.float64]]:
+    names = [name for name in _NUMBERS if name in table.column_names and not table[name].null_count]
+    return {name: table[name].to_numpy().astype(float)[order] for name in names}
+
+
+def _clusters_of(table: "pyarrow.Table", order: NDArray[np.intp]) -> NDArray[np.object_] | None:
+    if "cluster" not in table.column_names or table["cluster"].null_count:
+        return None
+    return np.asarray(table["cluster"].to_pylist(), dtype=object)[order]
+
+
+def _written(
+    table: "pyarrow.Table", ids: NDArray[np.object_], order: NDArray[np.intp], cache: dict[bytes, Any]
+) -> Part:
+    """A part of texts that were written, which its references and those texts identify."""
+    references, hypotheses = (
+        np.asarray(table[name].to_pylist(), dtype=object)[order] for name in ("label", "text_out")
+    )
+    same = hashlib.sha256("\x1f".join(["written", *ids, "\x1e", *references]).encode("utf-8", "surrogatepass")).digest()
+    answers = hashlib.sha256(same + "\x1f".join(hypotheses).encode("utf-8", "surrogatepass")).digest()
+    ids, references, clusters = cache.setdefault(same, (ids, references, _clusters_of(table, order)))
+    hypotheses, counted = cache.setdefault(answers, (hypotheses, {}))
+    cut = table["cut"].to_numpy().astype(bool)[order] if "cut" in table.column_names else None
+    return Part(
+        ids, (), None, None, {}, _numbers_of(table, order), clusters, same, answers,
+        texts=(references, hypotheses), cut=cut, counted=counted,
+    )  # fmt: skip
 
 
 def _groups(table: "pyarrow.Table", order: NDArray[np.intp], cache: dict[bytes, Any]) -> dict[str, NDArray[np.object_]]:

@@ -18,7 +18,8 @@ from ftlib.config.methods import METHODS
 from ftlib.config.suite_file import load_suite
 from ftlib.core.errors import FtlibError, several
 from ftlib.core.format import short_name
-from ftlib.metrics.language import METRICS_OF_TEXT
+from ftlib.data.kinds import CLASSIFICATION
+from ftlib.metrics.registry import METRICS
 from ftlib.records import RunRecord
 from ftlib.records.events import read_events
 from ftlib.records.predictions import Examples, Part, read_parts
@@ -239,13 +240,13 @@ def read_plan(folder: Path, runs: list[Run]) -> tuple[str, Plan, str, list[str]]
 
 
 def _usual(runs: list[Run]) -> Plan:
-    """What a plan would usually settle for the tasks that were run; text is told by what was measured on it."""
-    texts = {
-        str(run.resolved.get("task", ""))
-        for run in runs
-        if set(METRICS_OF_TEXT) & set(run.record.metrics.get("after", {}).get("test", {}))
-    }
-    return Plan(tasks=dict.fromkeys(sorted(texts), USUAL["language-modeling"]))
+    """What a plan would usually settle for the tasks that were run, whose kind is told by what was measured on them."""
+    found = {}
+    for run in runs:
+        for metric in run.record.metrics.get("after", {}).get("test", {}):
+            if metric in METRICS and METRICS[metric].kind != CLASSIFICATION:
+                found[str(run.resolved.get("task", ""))] = USUAL[METRICS[metric].kind]
+    return Plan(tasks=dict(sorted(found.items())))
 
 
 def _against_suite(folder: Path, runs: list[Run]) -> tuple[tuple[Mapping[str, Any], ...], list[str]]:

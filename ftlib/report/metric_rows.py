@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ftlib.metrics import language
+from ftlib.metrics import language, text
 from ftlib.metrics.classification import why_undefined
-from ftlib.metrics.registry import METRICS, NO_TOKENS, Metric, metric_row
+from ftlib.metrics.registry import METRICS, NO_TOKENS, WRITTEN, Metric, metric_row
 from ftlib.records import flat
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study
@@ -55,6 +55,9 @@ class Disagreement(NamedTuple):
 
 def value_of(part: Part, metric: str) -> float:
     """One run's value of a metric, from its predictions; NaN where it is undefined or cannot be had from them."""
+    if part.texts is not None:
+        counts = part.counts(metric) if metric in metrics_of(part) and len(part.ids) else None
+        return math.nan if counts is None else float(text.SUMS[metric].value(counts.sum(axis=0)))
     if metric in language.METRICS_OF_TEXT:
         sums = _sums(part, metric)
         return METRICS[metric].function(*sums) if sums else math.nan
@@ -75,11 +78,15 @@ def values_of(part: Part, metric: str) -> NDArray[np.float64]:
     """Values per example whose mean is a metric that is no metric of labels: (n_examples,)."""
     if metric in part.terms:
         return part.terms[metric]
+    if part.texts is not None:
+        return text.influences(metric, part.counts(metric)[None])[0]
     return language.values(metric, *_sums(part, metric))[0]
 
 
 def metrics_of(part: Part) -> tuple[str, ...]:
     """The metrics that predictions of this form give, in the order reports show them."""
+    if part.texts is not None:
+        return tuple(filter(text.available, WRITTEN))
     if part.of_text:
         return tuple(f"{language.PREFIX * part.pseudo}{name}" for name in language.SIZES)
     if part.truth is None:
@@ -91,6 +98,9 @@ def metrics_of(part: Part) -> tuple[str, ...]:
 def group_interval(parts: Sequence[Part], metric: str) -> Interval:
     """A metric over the seeds of a group with its interval (chance in examples and in seeds); NaN where undefined."""
     first = parts[0]
+    if metric in metrics_of(first) and first.texts is not None:
+        counts = np.stack([part.counts(metric) for part in parts])
+        return text.corpus_interval(metric, counts, bounds=METRICS[metric].bounds, clusters=first.clusters)
     if metric in language.METRICS_OF_TEXT:
         sums = [_sums(part, metric) for part in parts]
         if None in sums:
@@ -193,6 +203,8 @@ def why_not(parts: Sequence[Part], metric: str) -> str:
     part = undefined[0] if undefined else parts[0]
     if metric in language.METRICS_OF_TEXT:
         return _why_no_text(part, metric)
+    if part.texts is not None:
+        return "there are no segments" if metric in WRITTEN else "it is no metric of texts that a model writes"
     if part.truth is None or part.chosen is None:
         return "there are no labels to compare with"
     if metric_row(metric).terms:

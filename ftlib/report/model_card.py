@@ -97,6 +97,8 @@ def use(record: RunRecord, kind: str) -> list[str]:
         words = spec.get("label_words") or {}
         said = [inert(one) + (f" ({inert(words[one])})" if words.get(one) else "") for one in labels]
         use = f"To say which of these labels a text like those of {task} has: {', '.join(said) or UNKNOWN}."
+    elif KINDS[kind].writes:
+        use = f"To write, for a text like those of {task}, what its references are: a translation, a summary."
     else:
         use = f"To predict or continue text like that of {task}."
     return [
@@ -223,7 +225,8 @@ def untested(record: RunRecord, kind: str, others: Sequence[RunRecord]) -> Itera
     if not others:
         yield "how much of its figures is the luck of one training: no run differs from it in the seed only"
     if not KINDS[kind].has_labels:
-        yield "whether what it writes is true, harmful or insulting: only likelihoods of text were measured"
+        known = "likeness to one reference was" if KINDS[kind].writes else "likelihoods of text were"
+        yield f"whether what it writes is true, harmful or insulting: only {known} measured"
     yield "texts written to deceive it, other languages than the data's, and anything not listed in this card"
 
 
@@ -275,7 +278,7 @@ def card(folder: str | Path, run: str = "") -> "ModelCard":
     record, others, _ = _chosen(Path(folder), run)
     spec = record.spec["resolved"]
     kind, licence = kind_of(spec["task"]), _licence(spec["model"])
-    task_type = "text-classification" if KINDS[kind].has_labels else "text-generation"
+    task_type = KINDS[kind].library_task
     data = ModelCardData(
         model_name=f"{spec['method']}-{record.run_id}",
         base_model=_HUB.get(spec["model"]) or (None if _is_local(spec["model"]) else spec["model"].partition("@")[0]),

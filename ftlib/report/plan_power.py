@@ -39,7 +39,8 @@ def outlook(planned: "Planned") -> list[str]:
                 f"  assumed: {planning_sentence(n, seeds, discordance=ASSUMED_DISCORDANCE)}",
             ]
         else:
-            lines.append(f"{task.name}: documents to be modelled; {splits}; {n} test documents are used")
+            done, one = ("modelled", "document") if KINDS[task.kind].of_text else ("written", KINDS[task.kind].example)
+            lines.append(f"{task.name}: {one}s to be {done}; {splits}; {n} test {one}s are used")
     if any((job.run_dir / "record.json").exists() for job in planned.jobs):
         for contest in task_comparisons(read_study(planned.suite.folder)):
             if contest.detectable:
@@ -97,7 +98,7 @@ def cautions(planned: "Planned") -> list[str]:
                 "before, none after"
             ] = None
         others = (*spec.sequential_tasks, *spec.joint_tasks)
-        texts = ", ".join(short_name(name) for name in others if not KINDS[kind_of(name)].has_labels)
+        texts = ", ".join(short_name(name) for name in others if KINDS[kind_of(name)].of_text)
         if texts and not has_lm_head(config):
             said[
                 f"caution: {texts}: {spec.model} was stored without its masked-word layer, so it reads text by telling "

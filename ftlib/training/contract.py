@@ -1,9 +1,11 @@
 """What every method yields, and what training is given."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ftlib.core.atomic import saved_seconds
 from ftlib.metrics.language import Likelihood
 
 if TYPE_CHECKING:
@@ -40,9 +42,40 @@ class Trainable(NamedTuple):
     """Adds to the gradients of a step what draws the weights somewhere; see `ftlib.training.regularization`."""
 
 
+class Written(NamedTuple):
+    """What a model wrote for one text."""
+
+    text: str
+    tokens: int = 0
+    """Of the model's tokenizer."""
+    cut: bool = False
+    """Whether it was still writing when it had written as much as it may."""
+
+
+@dataclass
+class Writer:
+    """Source texts in, texts out; counts what that took."""
+
+    write: Callable[[Sequence[str]], Sequence[Written]]
+    rate: "Callable[[Sequence[str], Sequence[str]], np.ndarray] | None" = None
+    """(n,) sources, (n,) references -> (n, 2): nats of each reference, and its tokens; None where there are none."""
+    tokens: int = 0
+    """Written so far."""
+    seconds: float = 0.0
+    """It took, those included that the cache has saved."""
+
+    def __call__(self, texts: Sequence[str]) -> list[Written]:
+        """What is written for each text, in their order."""
+        start = time.perf_counter() + saved_seconds()
+        found = list(self.write(texts))
+        self.seconds += time.perf_counter() + saved_seconds() - start
+        self.tokens += sum(one.tokens for one in found)
+        return found
+
+
 @dataclass
 class Predictor:
-    """What every method yields: texts in; probabilities of labels out, or how likely a text is, or both."""
+    """What every method yields: texts in; probabilities of labels out, or how likely a text is, or texts."""
 
     trainable_parameters: int
     """Numbers that adapting sets."""
@@ -54,6 +87,8 @@ class Predictor:
     """(n_texts,) -> (n_texts, n_labels); rows sum to 1, columns in the order of the task's labels."""
     likelihood: Likelihood | None = None
     """For models that give one."""
+    writer: Writer | None = None
+    """For tasks of which a text is written."""
     trainable: Trainable | None = None
     """For a method that trains."""
     orders: "Sequence[Callable[[Sequence[str]], np.ndarray]] | None" = None

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import DECODER, ENCODER, METHODS
+from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core.atomic import write_json
 from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
+from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.evaluation.examples import of_examples
 from ftlib.execution import notebook_exec, worker
@@ -116,9 +117,10 @@ def _seconds_per_token(read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFra
 
 def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Predictor) -> dict[str, Any]:
     """Seconds that measuring takes, by what is measured: the test part, the validation part, the general text."""
-    modelled = not task.has_labels
+    modelled = KINDS[task.kind].of_text
     longest, test = None if modelled else spec.max_length, task.test_set(spec.eval_limit)
-    size = len(test) if model is None else TOGETHER if model.family == ENCODER and not modelled else 8
+    together = KINDS[task.kind].writes or (model is not None and model.family == ENCODER and not modelled)
+    size = len(test) if model is None else TOGETHER if together else 8
     lengths = text_lengths(test["text"], model, longest)
     measure = partial(of_examples, "after", "test", task, predictor=predictor)
     rate = _seconds_per_token(measure, test, lengths, size)
@@ -225,7 +227,7 @@ def _phase(
     choose = trainable.batches if own and trainable.batches else usual
     batches = sorted(choose(size, min(steps, per_pass)), key=lambda batch: batch_tokens(lengths[batch]))
     some = []
-    if len(examples) == len(train) and "label" in train:
+    if len(examples) == len(train) and all(task.has_labels for task in tasks.values()):
         kinds = [name for name in ("task", "label") if name in train]
         some = train.reset_index(drop=True).groupby(kinds).head(2).index.tolist()
     typical = [batches[place] for place in middle(len(batches))]
@@ -292,7 +294,7 @@ def _looked_at(
     examples = looked_at(watched, spec, steps * size, times)
     found = _lengths(trainable.encode(examples))
     longest = examples.iloc[np.argsort(-examples["text"].str.len().to_numpy(), kind="stable")[: 4 * size]]
-    modelled = not next(iter(tasks.values())).has_labels
+    modelled = KINDS[next(iter(tasks.values())).kind].of_text
     return times * (int(found.sum()) if modelled else read_at(found, 4 * size)), longest
 
 
@@ -387,7 +389,7 @@ def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
     others = sum(
         _reading(spec, other, model, shared.answers(name))["eval_seconds"]
         for name, other in continual.others(spec).items()
-        if other.has_labels or model.family == DECODER
+        if model.family in KINDS[other.kind].families
     )
     peaks = provenance.peak_memory()
     peaks["peak_memory_bytes"] += grown

@@ -144,7 +144,7 @@ def footprint(spec: Experiment, shape: Shape | None, kind: str, family: str) -> 
             # Each layer's input stays, and one layer at a time is computed again (Korthikanti et al. 2022, section 5).
             kept = shape.layers * 2 * texts * length * shape.hidden + each
     else:
-        texts = EVALUATED if KINDS[kind].has_labels and family == ENCODER else 1
+        texts = EVALUATED if KINDS[kind].writes or (KINDS[kind].has_labels and family == ENCODER) else 1
         kept = activations(texts * length, shape.hidden, shape.inner)
     floor = FLOOR["trains" if method.trains else "model"]
     held = FLOAT * (shape.parameters + adapters)
@@ -190,7 +190,7 @@ def count(spec: Experiment, task: "Task") -> Footprint:
     if shape is not None:
         family = family_of(read_config(weights.find(spec.model).folder))
     # No text is longer than max_length.
-    shorter = {"max_length": min(spec.max_length, longest)} if task.has_labels else {}
+    shorter = {} if KINDS[task.kind].of_text else {"max_length": min(spec.max_length, longest)}
     return footprint(spec.model_copy(update=shorter), shape, task.kind, family)
 
 

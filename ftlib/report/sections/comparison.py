@@ -328,7 +328,12 @@ class TaskComparison(NamedTuple):
     @property
     def of_text(self) -> bool:
         """Whether models of text are compared, which have likelihoods and no answers."""
-        return not KINDS[metric_row(self.metric).kind].has_labels
+        return KINDS[metric_row(self.metric).kind].of_text
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether what is compared are answers with labels."""
+        return KINDS[metric_row(self.metric).kind].has_labels
 
     @property
     def n(self) -> int:
@@ -420,7 +425,8 @@ def _any_part(one: MethodScores) -> Part:
 
 def _party(members: Sequence[MethodScores]) -> str:
     part = _any_part(min(members, key=lambda one: one.baseline))
-    n = format.plural(len(part.ids), f"test {'document' if part.of_text else 'example'}")
+    noun = "document" if part.of_text else "example" if part.texts is None else "segment"
+    n = format.plural(len(part.ids), f"test {noun}")
     return f"{', '.join(one.name for one in members)} ({n}{f', {part.protocol}' if part.protocol else ''})"
 
 
@@ -580,7 +586,7 @@ def least_detectable(a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None =
     first, second = paired(a, b)
     chance = DifferenceVariance.measured(variance_components(first - second, clusters))
     n_seeds, n = first.shape
-    low, high = 0.0, 1.0
+    low, high = 0.0, 100.0 if metric_row(metric).range == (0, 100) else 1.0
     if power_of(high, n, n_seeds, chance).different < 0.8:
         return None
     for _ in range(24):
@@ -597,7 +603,7 @@ def duels(contest: TaskComparison) -> Table:
     metric, unit = contest.metric, ""
     if units.scale(metric) > 1:
         unit = ", points"
-    elif contest.of_text:
+    elif units.in_own_unit(metric):
         unit = f",{units.unit(metric)}"
 
     def row(pair: Paired) -> tuple[Said, ...]:

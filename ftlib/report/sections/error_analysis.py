@@ -78,7 +78,7 @@ def hard_examples(study: Study, contest: TaskComparison) -> list[Hard]:
     and of those the ones whose true label they held least likely.
     """
     able = judges(contest)
-    if len(able) < 2 or contest.of_text:
+    if len(able) < 2 or not contest.has_labels:
         return []
     first = next(iter(able[0].parts.values()))
     parts = [part for one in able for part in one.parts.values()]
@@ -124,7 +124,7 @@ class Errors(NamedTuple):
 
 def _read(reading: "Reading") -> list[OfTask]:
     def read(contest: TaskComparison) -> Errors | None:
-        if contest.of_text:
+        if not contest.has_labels:
             return None
         chosen = contest.find(reading.advice_on(contest).chosen)
         most = 1 if contest.shots else MOST_CONFUSIONS

@@ -553,7 +553,7 @@ def _level(curves: LearningCurves, one: MethodScores) -> str:
 def _limits(curves: LearningCurves) -> Iterator[str]:
     top = curves.comparisons[-1]
     noun = units.noun(curves.metric)
-    of = "" if top.of_text else f" of {curves.metric}"
+    of = "" if units.in_own_unit(curves.metric) else f" of {curves.metric}"
     yield (
         f"{plural(top.n, f'test {noun}')}, the same for every method; a difference matters from "
         f"{units.margin(curves.metric, curves.margin)}{of} on. Methods are compared with the same number of labels per "

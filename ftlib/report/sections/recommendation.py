@@ -375,7 +375,7 @@ def _distance(contest: TaskComparison, duel: Paired) -> str:
 
 def _of(contest: TaskComparison) -> str:
     """What an amount is of, unless its unit says so."""
-    return "" if contest.of_text else f" of {contest.metric}"
+    return "" if units.in_own_unit(contest.metric) else f" of {contest.metric}"
 
 
 def _ranks(contest: TaskComparison) -> list[tuple[str, str]]:

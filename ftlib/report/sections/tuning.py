@@ -13,6 +13,7 @@ import numpy as np
 
 from ftlib.config.methods import METHODS
 from ftlib.core import format
+from ftlib.data.kinds import KINDS
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Group, Study, seed_of
@@ -120,7 +121,7 @@ class Tuning(NamedTuple):
 
 def tuning(study: Study, contest: TaskComparison) -> Tuning | None:
     """What a task's methods tried on validation; None where none tried several settings."""
-    metric = "bits_per_byte" if contest.of_text else "accuracy"
+    metric = KINDS[metric_row(contest.metric).kind].primary
     named = [(one.group, one.short) for one in contest.contestants if one.group is not None]
     found = tuple(one for group, name in named if (one := _read(group, name, metric)))
     if not found:
