@@ -71,10 +71,7 @@ def build(family: str, words: int, pad: int, eos: int, bos: int) -> transformers
 
 def tiny(family: str, folder: Path) -> Path:
     """The folder, with a model of the family and its tokenizer saved in it; Marian's is of sentencepiece."""
-    if family == "marian":
-        words = _marian_tokenizer(folder)
-    else:
-        words = tiny_models.tokenizer()
+    words = _marian_tokenizer(folder) if family == "marian" else tiny_models.tokenizer()
     ids = (words.pad_token_id, words.eos_token_id, words.bos_token_id)
     build(family, len(words), *ids).save_pretrained(folder)
     words.save_pretrained(folder)
@@ -104,3 +101,17 @@ def _marian_tokenizer(folder: Path) -> transformers.MarianTokenizer:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
         return transformers.MarianTokenizer(*spm, vocab=str(folder / "vocab.json"), source_lang="en", target_lang="de")
+
+
+def decoder(family: str, words: int, pad: int, eos: int, bos: int) -> transformers.PreTrainedModel:
+    """A decoder with so many words, always the same, in evaluation mode."""
+    ids = {"vocab_size": words, "pad_token_id": pad, "eos_token_id": eos, "bos_token_id": bos}
+    kind, shape = tiny_models.FAMILIES[family]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = kind(kind.config_class(**ids, **shape)).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(std=0.2)
+    return model

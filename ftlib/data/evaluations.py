@@ -94,14 +94,14 @@ def _swaps_problem(name: str, check_files: bool) -> str:
 
 def _pairs_part(name: str) -> str:
     path = Path(argument_of(name))
-    return f"pairs:{path.parent.name if path.stem in SPLITS and path.parent.name else path.stem}"
+    return f"{name.partition(':')[0]}:{path.parent.name if path.stem in SPLITS and path.parent.name else path.stem}"
 
 
 def _pairs_problem(name: str, check_files: bool) -> str:
     path = Path(argument_of(name))
     if path.suffix.lower() in SUFFIXES and (path.is_file() or not check_files):
         return ""
-    return f"no such table; allowed: pairs:PATH of a file in {', '.join(SUFFIXES)}"
+    return f"no such table; allowed: {name.partition(':')[0]}:PATH of a file in {', '.join(SUFFIXES)}"
 
 
 EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
@@ -160,6 +160,19 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 # Both sentences; a masked model reads them once for each token.
                 passes=2,
                 is_bias=True,
+                part=_pairs_part,
+                problem=_pairs_problem,
+            ),
+            Evaluation(
+                name="terms",
+                question="how often is a term of your list translated as the list says? (text-to-text; a table of "
+                "source and target terms)",
+                offered=("terms:PATH",),
+                load="ftlib.data.parallel:read_terms",
+                evaluate="ftlib.evaluation.examples:evaluate_terms",
+                metrics=("term_use",),
+                # Only the source texts that hold a term are read again.
+                passes=1,
                 part=_pairs_part,
                 problem=_pairs_problem,
             ),

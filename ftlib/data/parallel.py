@@ -86,6 +86,21 @@ def task_from(
     return make_task(name, splits, kind=TEXT_TO_TEXT, source=source, licence=licence, stated=said)
 
 
+def read_terms(path: str) -> list[tuple[str, str]]:
+    """The pairs of a list of terms: a table with the columns source and target.
+
+    Raises:
+        FtlibError: There are no such columns, or a term is blank.
+    """
+    table, problems = read_rows(Path(path)), []
+    sides = _sides(table, (), "", "", problems)
+    if sides:
+        problems += [*blank_or_not_text(table, *sides[:2]), *blank_or_not_text(table, *sides[2:])]
+    if problems:
+        raise all_of(problems)
+    return list(dict.fromkeys((one.strip(), other.strip()) for one, other in zip(sides[1], sides[3], strict=True)))
+
+
 def _files(name: str, path: Path, direction: tuple[str, ...]) -> dict[str, tuple[Path, ...]]:
     """The file of each split, or its two files."""
     if path.is_dir() and not any(_aligned(path, direction).values()):
@@ -143,28 +158,18 @@ def _segments(path: Path) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-class _NoEntities(ElementTree.XMLParser):
-    """A parser that expands nothing which a file declares."""
-
-    def __init__(self) -> None:
-        super().__init__()
-
-        def refuse(*_: Any) -> None:
-            raise FtlibError("declares XML entities, which are not read; write the characters themselves")
-
-        self.parser.EntityDeclHandler = refuse
-
-
 def _tmx(path: Path, direction: tuple[str, ...]) -> Table:
     """The translation units of a TMX file (version 1.4b), of which each language's plain text is read."""
     try:
-        root = ElementTree.fromstring(path.read_bytes(), parser=_NoEntities())
+        content = path.read_bytes()
+        # A file may grow without bounds by what it declares; in UTF-16 every other byte is 0.
+        if b"<!ENTITY" in content.replace(b"\0", b""):
+            raise FtlibError(f"{path.name}: declares XML entities, which are not read; write the characters themselves")
+        root = ElementTree.fromstring(content)
     except OSError as error:
         raise FtlibError(f"{path.name}: cannot be read: {error.strerror}") from None
     except ElementTree.ParseError as error:
         raise FtlibError(f"{path.name} line {error.position[0]}: not XML: {error}") from None
-    except FtlibError as error:
-        raise FtlibError(f"{path.name}: {error}") from None
     units = [
         {_lang(side): "".join(found.itertext()) for side in unit.iter("tuv") if (found := side.find("seg")) is not None}
         for unit in root.iter("tu")

@@ -1,5 +1,6 @@
 """What a predictor shows on some examples: their metrics and predictions, part by part."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from ftlib.metrics import metric_value, text
 from ftlib.metrics.language import order_sd, values
 from ftlib.metrics.registry import measure, measure_text, measure_written
 from ftlib.metrics.shown import stages_table
+from ftlib.stats.intervals import interval
 from ftlib.stats.verdict import compare
 from ftlib.training.contract import Predictor
 
@@ -155,4 +157,26 @@ def evaluate_written(
     rated = predictor.writer.rate(sources, references) if predictor.writer.rate else None
     table = records.written_table(stage, part, examples, written, rated)
     return measure_written(table), table
+
+
+def evaluate_terms(state: State, part: str, terms: list[tuple[str, str]]) -> Parts:
+    """How often the terms of a list that stand in the test's source texts are translated as the list says.
+
+    A term stands in a text as a whole word, case aside; its translation counts wherever it stands, since it may be
+    inflected or part of a compound.
+    """
+    writer, test = state.predictor.writer, state.task.test_set(state.spec.eval_limit)
+    sources = test["text"].tolist()
+    patterns = [re.compile(rf"(?<!\w){re.escape(source)}(?!\w)", re.IGNORECASE) for source, _ in terms]
+    held = [(row, n) for row, source in enumerate(sources) for n, one in enumerate(patterns) if one.search(source)]
+    if writer is None or not held:
+        reason = "no text is written" if writer is None else "no test text holds a term of the list"
+        return {part: ({"term_use": metric_value(float("nan"), 0, 0, 0, reason)}, None)}
+    rows = list(dict.fromkeys(row for row, _ in held))
+    said = dict(zip(rows, (one.text.casefold() for one in writer([sources[row] for row in rows])), strict=True))
+    used = np.array([terms[n][1].casefold() in said[row] for row, n in held], dtype=float)
+    several = len(rows) > 1
+    bounds = interval(used, clusters=np.array([row for row, _ in held]), bounds=(0, 1)) if several else None
+    found = bounds or (text.term_use(used), float("nan"), float("nan"))
+    return {part: ({"term_use": metric_value(*found, len(held), "")}, None)}
 

@@ -16,7 +16,7 @@ from ftlib.config.methods import ENCODER_DECODER
 from ftlib.core.errors import FtlibError
 from ftlib.data.task import Task
 from ftlib.models.generation import Decoding, generate, reference_nats
-from ftlib.models.inference import dtype_of
+from ftlib.models.inference import dtype_of, likelihood_of, untouched_likelihood
 from ftlib.models.loading import Model, count, kept, parameters
 from ftlib.models.prompts import BETWEEN_SHOTS, orders
 from ftlib.models.score.tokens import begin, encode
@@ -36,7 +36,13 @@ def predictor(module: torch.nn.Module, model: Model, spec: Experiment, task: Tas
     collate = transformers.DataCollatorForSeq2Seq(model.tokenizer, module, label_pad_token_id=IGNORED)
     trained = Smoothed(module, spec.label_smoothing) if spec.label_smoothing else module
     trainable = Trainable(trained, reading.examples, collate)
-    return Predictor(*parameters(module), writer=_writer(module, reading), trainable=trainable, prompt=reading.said)
+    return Predictor(
+        *parameters(module),
+        likelihood=likelihood_of(module, model, spec),
+        writer=_writer(module, reading),
+        trainable=trainable,
+        prompt=reading.said,
+    )
 
 
 def untouched(model: Model, spec: Experiment, task: Task) -> Predictor:
@@ -55,7 +61,8 @@ def untouched(model: Model, spec: Experiment, task: Task) -> Predictor:
     def rate(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
         return kept("rated", model, (how, *texts, "", *references), lambda: writer.rate(texts, references))
 
-    return Predictor(0, count(model), 0, writer=Writer(write, rate), prompt=reading.said)
+    likelihood = untouched_likelihood(module, model, spec)
+    return Predictor(0, count(model), 0, likelihood=likelihood, writer=Writer(write, rate), prompt=reading.said)
 
 
 def with_shots(model: Model, spec: Experiment, train: "pd.DataFrame") -> Predictor:
@@ -69,7 +76,10 @@ def with_shots(model: Model, spec: Experiment, train: "pd.DataFrame") -> Predict
     pairs = [(train["text"].iloc[place], train["label"].iloc[place]) for place in order]
     reading.before = "".join(f"{reading.query(text)} {target}{BETWEEN_SHOTS}" for text, target in pairs)
     reading.fits(len(pairs))
-    return Predictor(0, count(model), 0, writer=_writer(model.speaker(), reading), prompt=reading.before + reading.said)
+    module = model.speaker()
+    likelihood = untouched_likelihood(module, model, spec)
+    writer, shown = _writer(module, reading), reading.before + reading.said
+    return Predictor(0, count(model), 0, likelihood=likelihood, writer=writer, prompt=shown)
 
 
 class _Reading:
@@ -145,12 +155,14 @@ class _Reading:
     def examples(self, train: "pd.DataFrame") -> list[dict[str, Any]]:
         """Source and target as a model takes them; the loss is on the target alone, its end included."""
         sources, targets = self.inputs(train["text"].tolist()), train["label"].tolist()
+        end = [self.tokenizer.eos_token_id] if self.tokenizer.eos_token_id is not None else []
+        most = self.spec.max_length - len(end)
         if self.encodes:
             how = {"truncation": True, "max_length": self.spec.max_length, "return_attention_mask": False}
             labels = self.tokenizer(text_target=targets, **how)["input_ids"] if targets else []
+            # Not every tokenizer says where a text ends, and what is not said is not learned.
+            labels = [ids if not end or ids[-1:] == end else ids[:most] + end for ids in labels]
             return [{"input_ids": ids, "labels": said} for ids, said in zip(sources, labels, strict=True)]
-        end = [self.tokenizer.eos_token_id] if self.tokenizer.eos_token_id is not None else []
-        most = self.spec.max_length
         said = [ids[:most] + end for ids in encode(self.tokenizer, [f" {target}" for target in targets])]
         return [
             {"input_ids": asked + own, "labels": [IGNORED] * len(asked) + own}

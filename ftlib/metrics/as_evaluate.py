@@ -27,6 +27,7 @@ INPUTS: Mapping[str, Mapping[str, str]] = {
     "versions": {"before": "numbers", "after": "numbers"},
     "frames": {"scores": "numbers"},
     "pairs": {"more": "number", "less": "number"},
+    "used": {"used": "number"},
     "texts": {"references": "text", "predictions": "text"},
 }
 """What a metric takes (`Metric.takes`) -> the inputs of its module in the order of the function's arguments, and what

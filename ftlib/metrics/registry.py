@@ -164,7 +164,8 @@ class Metric:
     `f(nats, sizes)`; "accuracies": `f(accuracies)`; "matrix": `f(R)`, or `f(R, base)` (`ftlib.metrics.continual`);
     "ranks": `f(ranks, candidates)` and "matches": `f(matched, length)` (`ftlib.metrics.memorization`);
     "versions": `f(before, after)`, "frames": `f(scores, term)` (`ftlib.metrics.bias`) and "pairs":
-    `f(more, less)` (`ftlib.metrics.bias`); "texts": `f(references, hypotheses)` (`ftlib.metrics.text`)."""
+    `f(more, less)` (`ftlib.metrics.bias`); "texts": `f(references, hypotheses)` and
+    "used": `f(used)` (`ftlib.metrics.text`)."""
     kind: str = CLASSIFICATION
     """The kind of task it is of."""
     terms: Callable[..., np.ndarray] | None = None
@@ -337,6 +338,11 @@ _ROWS = (
         "empty_share", "share of segments for which nothing was written",
         text.empty_share, False, "share", (0, 1), "counted", takes="texts", kind=TEXT_TO_TEXT,
         not_primary="it says how often nothing was written, not how good the rest is",
+    ),
+    Metric(
+        "term_use", "share of a list's terms in source texts whose translation was used",
+        text.term_use, True, "share", (0, 1), "counted", takes="used", kind=TEXT_TO_TEXT,
+        not_primary="it is about the terms of one list, and not every run measures that",
     ),
     *(
         Metric(

@@ -41,6 +41,12 @@ def counts_of(metric: str, references: Texts, hypotheses: Texts) -> Array:
     Raises:
         FtlibError: Two lists of different length, or an empty reference.
     """
+    for name, texts in (("references", references), ("hypotheses", hypotheses)):
+        if odd := [place for place, one in enumerate(texts) if not isinstance(one, str)]:
+            raise FtlibError(
+                f"{name}: number {odd[0] + 1} is a {type(texts[odd[0]]).__name__}; each is one text, in the order of "
+                "the segments (sacrebleu's lists of references hold one list of such texts for each)"
+            )
     if len(references) != len(hypotheses):
         raise FtlibError(f"{len(references)} references and {len(hypotheses)} hypotheses: one of each per segment")
     if empty := [place for place, text in enumerate(references) if not text.strip()]:
@@ -148,6 +154,15 @@ def rougeL(references: Texts, hypotheses: Texts) -> float:
     0.5714285714285715
     """
     return score("rougeL", references, hypotheses)
+
+
+def term_use(used: Sequence[bool]) -> float:
+    """The share of a list's terms in source texts whose translation stands in what was written for them.
+
+    >>> term_use([True, True, False, True])
+    0.75
+    """
+    return float(np.mean(used)) if len(used) else math.nan
 
 
 def segment_scores(metric: str, references: Texts, hypotheses: Texts) -> Array:

@@ -40,6 +40,7 @@ from ftlib.report.sections import (
     runs,
     training,
     transfer,
+    translation,
     tuning,
 )
 from ftlib.report.sections.comparison import TaskComparison, main_figure, task_comparisons, unheard
@@ -150,6 +151,7 @@ SECTIONS: tuple[Section, ...] = (
     tuning.SECTION,
     training.SECTION,
     error_analysis.SECTION,
+    translation.SECTION,
     fairness.SECTION,
     mitigation.SECTION,
     bias_summary.SECTION,

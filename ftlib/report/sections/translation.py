@@ -1,0 +1,302 @@
+"""What models wrote: how a score comes about, what is wrong with the texts, and texts beside each other."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ftlib.core import format
+from ftlib.data.kinds import KINDS
+from ftlib.metrics import text, units
+from ftlib.metrics.registry import metric_row
+from ftlib.metrics.text_faults import FAULTS
+from ftlib.records.predictions import Part
+from ftlib.report.blocks import Block, Example, Examples, Fold, Heading, Note, OfTask, Section, by_task
+from ftlib.report.metric_rows import group_interval
+from ftlib.report.sections.comparison import MethodScores, TaskComparison
+from ftlib.report.tables import Table, plain_table
+from ftlib.stats.intervals import Interval, interval
+
+if TYPE_CHECKING:
+    from ftlib.report.build import Reading
+
+CUT = "cut"
+"""The fault that the run itself has noticed: the text was still being written at its longest."""
+
+BINS = 4
+"""Classes of segments by length, of about the same size."""
+
+LEAST = 8
+"""Segments of a class of lengths at least."""
+
+MOST_WORST, MOST_BEST, MOST_APART, MOST_SAID, MOST_LETTERS = 10, 4, 6, 8, 400
+"""Segments that are shown, methods beside each other, and letters of a text."""
+
+SIGNED = ("chrf", "bleu", "ter")
+
+
+class Written(NamedTuple):
+    """One task's texts."""
+
+    contest: TaskComparison
+    chosen: MethodScores
+    """Whose worst and best segments are shown."""
+    sources: tuple[str, ...]
+    """(n,) in the order of the ids; empty where the study does not hold them."""
+    faults: tuple[dict[str, Any], ...]
+    """One row per method and fault, as report.json holds them."""
+    lengths: tuple[dict[str, Any], ...]
+    """One row per method and class of lengths."""
+    terms: tuple[dict[str, Any], ...]
+    """One row per method and list of terms."""
+
+
+def _first(one: MethodScores) -> Part:
+    return next(iter(one.parts.values()))
+
+
+def _read(reading: "Reading") -> list[OfTask]:
+    def read(contest: TaskComparison) -> Written | None:
+        if not KINDS[metric_row(contest.metric).kind].writes:
+            return None
+        chosen = contest.find(reading.advice_on(contest).chosen)
+        texts = next(
+            (
+                reading.study.examples[data].texts
+                for one in contest.contestants
+                if one.group
+                for run in one.group.ok
+                if (data := run.record.provenance.get("data_sha256")) in reading.study.examples
+            ),
+            {},
+        )
+        ids = [str(one) for one in _first(chosen).ids]
+        sources = tuple(texts[one] for one in ids) if all(one in texts for one in ids) else ()
+        faults = tuple(row for one in contest.contestants for row in _faults(contest, one, sources))
+        terms = tuple(row for row in reading.rows if row["task"] == contest.task and row["metric"] == "term_use")
+        return Written(contest, chosen, sources, faults, tuple(_by_length(contest)), terms)
+
+    return reading.of_tasks(read)
+
+
+def _faults(contest: TaskComparison, one: MethodScores, sources: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """How often each fault is there, over segments and seeds; those that need the sources only where they are."""
+    parts = list(one.parts.values())
+    flags = {}
+    for name, (_, function) in FAULTS.items():
+        if sources or name in ("empty", "repeated", "short"):
+            known = sources or [""] * len(parts[0].ids)
+            flags[name] = np.stack([function(known, *part.texts) for part in parts])
+    if all(part.cut is not None for part in parts):
+        flags[CUT] = np.stack([part.cut for part in parts])
+    for name, found in flags.items():
+        level = Interval(float(found.mean()), np.nan, np.nan)
+        if found.shape[1] > 1 and (parts[0].clusters is None or len(set(parts[0].clusters)) > 1):
+            level = interval(found.astype(float), bounds=(0, 1), clusters=parts[0].clusters)
+        yield {
+            "task": contest.task, "method": one.name, "fault": name, "share": level.value,
+            "low": _known(level.low), "high": _known(level.high), "n": found.shape[1], "seeds": len(parts),
+        }  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _by_length(contest: TaskComparison) -> Iterator[dict[str, Any]]:
+    """The primary metric among segments whose references are of similar length."""
+    references = _first(contest.contestants[0]).texts[0]
+    sizes = np.array([len(one.split()) for one in references])
+    bins = min(BINS, len(sizes) // LEAST)
+    if bins < 2:
+        return
+    edges = np.unique(np.quantile(sizes, np.arange(1, bins) / bins))
+    where = np.searchsorted(edges, sizes, side="left")
+    for code in np.unique(where):
+        rows = where == code
+        for one in contest.contestants:
+            parts = [_only(part, rows) for part in one.parts.values()]
+            level = group_interval(parts, contest.metric)
+            yield {
+                "task": contest.task, "method": one.name, "metric": contest.metric,
+                "shortest": int(sizes[rows].min()), "longest": int(sizes[rows].max()),
+                "value": _known(level.value), "low": _known(level.low), "high": _known(level.high),
+                "n": int(rows.sum()), "seeds": len(parts),
+            }  # fmt: skip
+
+
+def _only(part: Part, rows: np.ndarray) -> Part:
+    """Some segments of a part, with what was counted of them."""
+    counted = {name: counts[rows] for name, counts in part.counted.items()}
+    clusters = None if part.clusters is None else part.clusters[rows]
+    texts = tuple(side[rows] for side in part.texts)
+    return part._replace(ids=part.ids[rows], texts=texts, clusters=clusters, counted=counted)
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    if row["low"] is None:
+        return f"{100 * row['share']:.1f} %"
+    return f"{100 * row['share']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+
+
+def faults_table(found: Written) -> Table:
+    """Every fault of every method, a row each."""
+    said = {name: title for name, (title, _) in FAULTS.items()} | {CUT: "still writing at max_new_tokens"}
+    names = [name for name in said if any(row["fault"] == name for row in found.faults)]
+    rows = []
+    for one in found.contest.contestants:
+        own = {row["fault"]: row for row in found.faults if row["method"] == one.name}
+        first = next(iter(own.values()))
+        cells = (_share(own[name]) if name in own else "not known" for name in names)
+        rows.append((one.short, *cells, f"{first['n']} x {first['seeds']}"))
+    header = ("method", *(said[name] for name in names), "segments x seeds")
+    return plain_table(f"What is wrong with what was written, {found.contest.where}", header, rows)
+
+
+def lengths_table(found: Written) -> Table:
+    """The primary metric by the length of the references, a row per method."""
+    classes = list(dict.fromkeys((row["shortest"], row["longest"], row["n"]) for row in found.lengths))
+    metric, rows = found.contest.metric, []
+    for one in found.contest.contestants:
+        own = [row for row in found.lengths if row["method"] == one.name]
+        cells = [(units.level(metric, row["value"]), units.span(metric, row["low"], row["high"])) for row in own]
+        rows.append((one.short, *cells))
+    header = ("method", *((f"{low} to {high} words", f"n = {n}") for low, high, n in classes))
+    return plain_table(f"{units.heading(metric)} by the length of the reference", header, rows)
+
+
+def marked(reference: str, hypothesis: str) -> str:
+    """What was written, with what the reference has not in brackets.
+
+    >>> marked("Die Katze sieht den Hund.", "Die Maus sieht Hund.")
+    'Die [Maus] sieht Hund.'
+    """
+    wanted, given = reference.split(), hypothesis.split()
+    said: list[str] = []
+    for how, _, _, start, end in difflib.SequenceMatcher(None, wanted, given, autojunk=False).get_opcodes():
+        if how != "delete":
+            words = " ".join(given[start:end])
+            said.append(words if how == "equal" else f"[{words}]")
+    return " ".join(said) or "(nothing)"
+
+
+def _example(found: Written, place: int, alike: Mapping[str, np.ndarray]) -> Example:
+    references = _first(found.chosen).texts[0]
+    said = [("reference", _shortened(references[place]))]
+    for one in found.contest.contestants[:MOST_SAID]:
+        hypothesis = _first(one).texts[1][place]
+        score = units.level("chrf", alike[one.name][place])
+        said.append((f"{one.short} ({score})", _shortened(marked(references[place], hypothesis))))
+    rest = len(found.contest.contestants) - MOST_SAID
+    source = found.sources[place] if found.sources else ""
+    more = f"and {rest} more methods" if rest > 0 else ""
+    return Example(str(_first(found.chosen).ids[place]), _shortened(source), tuple(said), more)
+
+
+def _shortened(said: str) -> str:
+    said = " ".join(said.split())
+    return said if len(said) <= MOST_LETTERS else said[: MOST_LETTERS - 1].rstrip() + "…"
+
+
+def _segments(found: Written) -> dict[str, np.ndarray]:
+    """Method -> (n,) chrF of each segment of its first seed."""
+    return {one.name: text.SUMS["chrf"].value(_first(one).counts("chrf")) for one in found.contest.contestants}
+
+
+def _blocks(found: Written) -> Iterator[Block]:
+    contest, n = found.contest, found.contest.n
+    signatures = [f"{units.name(metric)}: {text.signature(metric)}" for metric in SIGNED]
+    yield Note(
+        f"{format.plural(n, 'segment')}, one reference each. A corpus score is a function of sums over segments, as "
+        f"sacrebleu computes it, and no mean of segments' scores. Signatures: {'; '.join(signatures)}."
+    )
+    yield Heading("What is wrong with the texts", 4)
+    yield Note(
+        "Shares of the segments with 95 % intervals, all seeds together. Each is a sign, and none is a judgement: a "
+        "name may have to be copied, and a short text may be right. The language is judged by the words that stand "
+        "among the test's sources and references."
+    )
+    yield faults_table(found)
+    if found.lengths:
+        yield Heading("Short and long segments", 4)
+        yield lengths_table(found)
+    if found.terms:
+        yield Heading("Terms", 4)
+        yield Note("Of the source texts that hold a term of the list, the share whose text holds its translation.")
+        yield _terms_table(found)
+    yield Heading("Texts beside each other", 4)
+    yield Note(
+        "In brackets: words that the reference has not at that place. Behind a method's name: chrF of this segment, of "
+        f"its first seed.{'' if found.sources else ' The study does not hold the sources, so only ids are shown.'}"
+    )
+    alike = _segments(found)
+    mine = alike[found.chosen.name]
+    worst, best = np.argsort(mine, kind="stable"), np.argsort(-mine, kind="stable")
+    yield Note(f"Where {found.chosen.short} is least like the reference:", quiet=False)
+    yield Examples(tuple(_example(found, int(place), alike) for place in worst[:MOST_WORST]))
+    if n >= MOST_WORST + MOST_BEST:
+        shown = tuple(_example(found, int(place), alike) for place in best[:MOST_BEST])
+        yield Fold(f"where {found.chosen.short} is most like the reference", (Examples(shown),))
+    able = [one for one in contest.contestants if not one.baseline]
+    if len(able) > 1 and n >= MOST_WORST + MOST_BEST:
+        spread = np.ptp([alike[one.name] for one in able], axis=0)
+        places = np.argsort(-spread, kind="stable")[:MOST_APART]
+        shown = tuple(_example(found, int(place), alike) for place in places)
+        yield Fold("where models differ most", (Examples(shown),))
+
+
+def _terms_table(found: Written) -> Table:
+    rows = [
+        (row["method"], row["part"].partition(":")[2], row["stage"], units.level("term_use", row["value"]),
+         units.span("term_use", row["low"], row["high"]), str(row["n"]))
+        for row in found.terms
+    ]  # fmt: skip
+    header = ("method", "list", "stage", units.heading("term_use"), "95 % interval", "sources with a term")
+    return plain_table(f"Terms used, {found.contest.where}", header, rows, texts=3)
+
+
+def _segment_rows(items: Sequence[OfTask]) -> list[dict[str, Any]]:
+    rows = []
+    for item in items:
+        found: Written = item.found
+        for one in found.contest.contestants:
+            part = _first(one)
+            scores = text.SUMS["chrf"].value(part.counts("chrf"))
+            for place, name in enumerate(part.ids):
+                rows.append(
+                    {
+                        "task": found.contest.task, "id": str(name), "method": one.name,
+                        "source": found.sources[place] if found.sources else "",
+                        "reference": part.texts[0][place], "text_out": part.texts[1][place],
+                        "chrf": float(scores[place]),
+                    }
+                )  # fmt: skip
+    return rows
+
+
+_FAULT_COLUMNS = ("task", "method", "fault", "share", "low", "high", "n", "seeds")
+
+_LENGTH_COLUMNS = ("task", "method", "metric", "shortest", "longest", "value", "low", "high", "n", "seeds")
+
+
+def _rows(items: Sequence[OfTask]) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "written_faults": [row for item in items for row in item.found.faults],
+        "written_lengths": [row for item in items for row in item.found.lengths],
+    }
+
+
+SECTION = Section(
+    name="written",
+    title="What was written",
+    read=lambda reading: _read(reading) or None,
+    columns={
+        "written_faults": _FAULT_COLUMNS,
+        "written_lengths": _LENGTH_COLUMNS,
+        "segments": ("task", "id", "method", "source", "reference", "text_out", "chrf"),
+    },
+    rows=_rows,
+    blocks=lambda items: by_task(items, _blocks),
+    csv=lambda items: _rows(items) | {"segments": _segment_rows(items)},
+)
