@@ -295,7 +295,7 @@ def test_what_is_written_is_what_generate_writes(writer, beams, penalty):
     theirs = by_transformers(writer, inputs, beams, penalty, 16, ENDS)
     assert mine == theirs
     if writer.config.model_type in ("bart", "llama"):
-        assert len({len(row) for row in mine}) > 2, "some texts end before others, and leave their batch"
+        assert len({len(row) for row in mine}) > 1, "some texts end before others, and leave their batch"
 
 
 def test_a_model_that_reads_its_source_again_is_left_to_generate(home):

@@ -10,6 +10,7 @@ import pytest
 import toy
 
 from ftlib import records
+from ftlib.config.constraints import WRITING
 from ftlib.config.experiment import Experiment, Plan
 from ftlib.config.methods import METHODS
 from ftlib.config.suite_file import load_suite
@@ -202,6 +203,13 @@ OTHER = {
     "learning_rate": 0.01,
     "batch_size": 8,
     "max_length": 64,
+    "instruction": "translate: {text}",
+    "source_language": "en_XX",
+    "target_language": "de_DE",
+    "num_beams": 4,
+    "length_penalty": 0.5,
+    "max_new_tokens": 64,
+    "label_smoothing": 0.1,
     "context": 256,
     "stride": 64,
     "evaluations": ["general"],
@@ -227,7 +235,10 @@ OTHER = {
     "threads": 2,
     "notebook": "13_run_full",
 }
+WRITES = {"task": "hub:owner/data:en>de", "model": "owner/model"}
 NEEDED = {
+    **dict.fromkeys(WRITING, WRITES),
+    "length_penalty": WRITES | {"num_beams": 2},
     "canaries": {"task": "pydocs_text", "model": "tiny-lm"},
     "mitigation_column": {"mitigation": "balance"},
     "replay": {"sequential_tasks": ["bios"]},

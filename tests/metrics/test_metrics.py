@@ -138,6 +138,8 @@ GIVEN = {
     "versions": (PROBABILITIES, PROBABILITIES[::-1]),
     "frames": ([[0.5, 0.25], [1.0, 0.5]],),
     "pairs": ([-10.2, -9.5], [-11.0, -9.0]),
+    "texts": (["die Katze sieht den Hund", "ein Satz"], ["die Katze sieht einen Hund", "ein Satz"]),
+    "used": ([1.0, 0.0, 1.0],),
 }
 BESIDE = {"ranks": {"candidates": 16}, "matches": {"length": 4}, "frames": {"term": 0}}
 
