@@ -179,4 +179,3 @@ def evaluate_terms(state: State, part: str, terms: list[tuple[str, str]]) -> Par
     bounds = interval(used, clusters=np.array([row for row, _ in held]), bounds=(0, 1)) if several else None
     found = bounds or (text.term_use(used), float("nan"), float("nan"))
     return {part: ({"term_use": metric_value(*found, len(held), "")}, None)}
-

@@ -1,11 +1,10 @@
 """What every method yields, and what training is given."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ftlib.core.atomic import saved_seconds
+from ftlib.core.atomic import clock
 from ftlib.metrics.language import Likelihood
 
 if TYPE_CHECKING:
@@ -66,9 +65,9 @@ class Writer:
 
     def __call__(self, texts: Sequence[str]) -> list[Written]:
         """What is written for each text, in their order."""
-        start = time.perf_counter() + saved_seconds()
+        start = clock()
         found = list(self.write(texts))
-        self.seconds += time.perf_counter() + saved_seconds() - start
+        self.seconds += clock() - start
         self.tokens += sum(one.tokens for one in found)
         return found
 

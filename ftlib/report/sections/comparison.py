@@ -572,12 +572,15 @@ def detectable(members: Sequence[MethodScores], metric: str) -> tuple[str, str, 
         return None
     a, b = trained[:2]
     tables = (scores(one.only(set(common)), metric) for one in (a, b))
-    least = least_detectable(*tables, next(iter(a.parts.values())).clusters)
+    most = 100.0 if metric_row(metric).range == (0, 100) else 1.0
+    least = least_detectable(*tables, next(iter(a.parts.values())).clusters, most)
     return None if least is None else (a.name, b.name, least)
 
 
-def least_detectable(a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None) -> float | None:
-    """The smallest true difference that is found 4 times of 5 between two that vary as these; None above 1.
+def least_detectable(
+    a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None, most: float = 1.0
+) -> float | None:
+    """The smallest true difference that is found 4 times of 5 between two that vary as these; None above the most.
 
     Args:
         a: (n_seeds, n_examples) scores.
@@ -586,7 +589,7 @@ def least_detectable(a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None =
     first, second = paired(a, b)
     chance = DifferenceVariance.measured(variance_components(first - second, clusters))
     n_seeds, n = first.shape
-    low, high = 0.0, 100.0 if metric_row(metric).range == (0, 100) else 1.0
+    low, high = 0.0, most
     if power_of(high, n, n_seeds, chance).different < 0.8:
         return None
     for _ in range(24):
