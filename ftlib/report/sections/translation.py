@@ -290,7 +290,7 @@ def _rows(items: Sequence[OfTask]) -> dict[str, list[dict[str, Any]]]:
 SECTION = Section(
     name="written",
     title="What was written",
-    read=lambda reading: _read(reading) or None,
+    read=_read,
     columns={
         "written_faults": _FAULT_COLUMNS,
         "written_lengths": _LENGTH_COLUMNS,
