@@ -75,12 +75,11 @@ LEFT_OUT = {
     "notes",
 }  # fmt: skip
 """Keys that hold prose."""
-ADDED = {"report_card"}
-"""Tables that reports have and that are not stored: the card of page one says again what stored tables say."""
+ADDED = {"report_card", "written_faults", "written_lengths", "segments"}
+"""Tables that reports have and that are not stored: the card of page one says again what stored tables say, and no
+stored study has a task for which a text is written."""
 GONE = {"winners_in_order"}
 """Keys that are stored and that reports no longer have: who would have won with the settings in the order tried."""
-ADDED = {"written_faults", "written_lengths", "segments"}
-"""Tables that reports have since, of tasks for which a text is written; the stored studies have no such task."""
 VARYING = {"provenance", "run_id"}
 """Keys that hold versions, paths, or hashes that the names of fields are part of."""
 SORTED = {"sequences"}
@@ -193,7 +192,6 @@ def built(name: str, folder: Path) -> dict[str, str]:
             path.read_text(encoding="utf-8").replace(f"{folder.parent}/", ""), path, {}, name in SORTED
         )
         for path in files
-        if path.stem not in ADDED
     }
 
 
