@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ftlib.models.loading import Model
 
 PACKAGES = (
-    "accelerate", "datasets", "fairlearn", "numpy", "pandas", "papermill", "peft", "scikit-learn", "scipy",
+    "accelerate", "datasets", "fairlearn", "model2vec", "numpy", "pandas", "papermill", "peft", "scikit-learn", "scipy",
     "tokenizers", "torch", "transformers",
 )  # fmt: skip
 """Packages whose version can change a number."""

@@ -28,7 +28,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
-from ftlib.evaluation.examples import of_examples
+from ftlib.evaluation.examples import clock, of_examples
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.planning.compatibility import Refused, in_words
 from ftlib.execution.planning.memory_model import FLOAT
@@ -420,10 +420,12 @@ def _fitting(
     some = train.iloc[np.unique(np.linspace(0, len(train) - 1, min(most, len(train))).astype(int))]
     some = train.loc[train.index.isin(some.index) | train.index.isin(few.index)]
     _prepared(spec, task, model, few)
-    at_least = timed(partial(_prepared, spec, task, model, few))
-    start = time.perf_counter()
+    # What the first time left in the cache counts, as it does in a record.
+    start = clock()
+    _prepared(spec, task, model, few)
+    between = clock()
     predictor = _prepared(spec, task, model, some)
-    took = time.perf_counter() - start
+    at_least, took = between - start, clock() - between
     small, large = tokens(few), tokens(some)
     per_token = max(0.0, (took - at_least) / (large - small)) if large > small else 0.0
     variants = [{"train_seconds": max(at_least, took + per_token * (tokens(drawn) - large))} for drawn in draws]
