@@ -132,7 +132,7 @@ _TEST = ("after", "test")
 
 def _of_study(side: str, path: Path) -> Source:
     study = read_study(path)
-    found = tuple(one for group in study.groups if (one := _of_group(study.examples, group)))
+    found = tuple(one for group in study.groups if (one := _of_group(study.texts, group)))
     if not found:
         raise FtlibError(f"{path}: no run has finished with predictions of the test set")
     return Source(side, f"{path}: study of {format.plural(len(study.runs), 'run')}", found, study.plan)

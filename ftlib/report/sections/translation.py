@@ -63,11 +63,11 @@ def _read(reading: "Reading") -> list[OfTask]:
         chosen = contest.find(reading.advice_on(contest).chosen)
         texts = next(
             (
-                reading.study.examples[data].texts
+                reading.study.texts[data].texts
                 for one in contest.contestants
                 if one.group
                 for run in one.group.ok
-                if (data := run.record.provenance.get("data_sha256")) in reading.study.examples
+                if (data := run.record.provenance.get("data_sha256")) in reading.study.texts
             ),
             {},
         )
