@@ -75,9 +75,9 @@ LEFT_OUT = {
     "notes",
 }  # fmt: skip
 """Keys that hold prose."""
-ADDED = {"report_card", "written_faults", "written_lengths", "segments"}
-"""Tables that reports have and that are not stored: the card of page one says again what stored tables say, and no
-stored study has a task for which a text is written."""
+ADDED = {"report_card", "fronts", "coverage", "thresholds", "written_faults", "written_lengths", "segments"}
+"""Tables that reports have and that are not stored: the card of page one, quality against forgetting and bias, what
+probabilities are worth, and what is said of texts that are written, of which no stored study has any."""
 GONE = {"winners_in_order"}
 """Keys that are stored and that reports no longer have: who would have won with the settings in the order tried."""
 VARYING = {"provenance", "run_id"}

@@ -81,6 +81,8 @@ class Part(NamedTuple):
     """Whether they are a masked model's."""
     groups: Mapping[str, NDArray[np.object_]] = {}
     """Column -> (n,) names of groups, for the columns that this part has."""
+    sure: NDArray[np.float32] | None = None
+    """(n,) probability that the predicted label was given; None where there are no probabilities."""
 
     texts: tuple[NDArray[np.object_], NDArray[np.object_]] | None = None
     """(n,) references and (n,) what was written for them; None where no text is."""
@@ -205,18 +207,30 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     if truth is not None and chosen is None:
         raise FtlibError(f"{where} has labelled examples without a prediction")
     truth, chosen = (None if codes is None else codes[order] for codes in (truth, chosen))
-    terms = {}
+    terms, sure = {}, None
     if truth is not None and scored and len(scored) == len(labels):
         scores = np.column_stack([table[name].to_numpy() for name in scored])[order]
+<<<<<<< HEAD
         terms = terms_of(truth, chosen, scores) if np.isfinite(scores).all() else {}
     numbers, clusters = _numbers_of(table, order), _clusters_of(table, order)
+=======
+        if np.isfinite(scores).all():
+            terms, sure = terms_of(truth, chosen, scores), scores[np.arange(len(scores)), chosen].astype(np.float32)
+    numbers = {}
+    for name in _NUMBERS:
+        if name in table.column_names and not table[name].null_count:
+            numbers[name] = table[name].to_numpy().astype(float)[order]
+    clusters = None
+    if "cluster" in table.column_names and not table["cluster"].null_count:
+        clusters = np.asarray(table["cluster"].to_pylist(), dtype=object)[order]
+>>>>>>> fdf085a (Examples to search, accuracy against coverage, thresholds by what errors cost, and fronts of forgetting and bias)
     same = hashlib.sha256("\x1f".join([*labels, "\x1e", *ids]).encode("utf-8", "surrogatepass"))
     same.update(b"" if truth is None else truth.tobytes())
     ids, truth, clusters = cache.setdefault(same.digest(), (ids, truth, clusters))
     answers = hashlib.sha256(same.digest() + (b"" if chosen is None else chosen.tobytes())).digest()
     chosen = cache.setdefault(answers, chosen)
     groups = _groups(table, order, cache)
-    return Part(ids, labels, truth, chosen, terms, numbers, clusters, same.digest(), answers, groups=groups)
+    return Part(ids, labels, truth, chosen, terms, numbers, clusters, same.digest(), answers, groups=groups, sure=sure)
 
 
 def _numbers_of(table: "pyarrow.Table", order: NDArray[np.intp]) -> dict[str, NDArray[np.float64]]:

@@ -101,6 +101,18 @@ class Examples(NamedTuple):
     kind: str = "examples"
 
 
+class Finder(NamedTuple):
+    """Search and filter of examples; the one part of the page that takes a script."""
+
+    data: str
+    """Methods, labels and rows, as JSON that ends no element of HTML."""
+    n: int
+    """Examples it holds."""
+    total: int
+    """Examples there are."""
+    kind: str = "finder"
+
+
 class Fold(NamedTuple):
     """Blocks that are shown on demand."""
 
@@ -110,7 +122,7 @@ class Fold(NamedTuple):
     kind: str = "fold"
 
 
-Block = Heading | Note | Sentences | Examples | Facts | Figures | Fold | Table | Figure
+Block = Heading | Note | Sentences | Examples | Finder | Facts | Figures | Fold | Table | Figure
 
 
 class Section(NamedTuple):

@@ -25,9 +25,11 @@ from ftlib.report.sections import (
     across_tasks,
     bias_summary,
     comparison,
+    confidence,
     continual,
     costs,
     error_analysis,
+    examples,
     fairness,
     forgetting,
     learning_curve,
@@ -38,6 +40,7 @@ from ftlib.report.sections import (
     recommendation,
     report_card,
     runs,
+    tradeoffs,
     training,
     transfer,
     translation,
@@ -54,7 +57,13 @@ class Reading:
 
     study: Study
     items: dict[str, Any] = field(default_factory=dict)
-    """What earlier sections read, by their names."""
+    """What sections have read, by their names."""
+
+    def of(self, name: str) -> Any:
+        """What the section of that name reads; read once, by whichever section needs it first."""
+        if name not in self.items:
+            self.items[name] = next(section for section in SECTIONS if section.name == name).read(self)
+        return self.items[name]
 
     @cached_property
     def comparisons(self) -> list[TaskComparison]:
@@ -142,7 +151,7 @@ SECTIONS: tuple[Section, ...] = (
     comparison.METHODS_SECTION,
     runs.ABSENT_SECTION,
     comparison.COMPARISONS_SECTION,
-    comparison.COSTS_SECTION,
+    tradeoffs.SECTION,
     costs.SECTION,
     forgetting.SECTION,
     other_evaluations.SECTION,
@@ -151,7 +160,12 @@ SECTIONS: tuple[Section, ...] = (
     tuning.SECTION,
     training.SECTION,
     error_analysis.SECTION,
+<<<<<<< HEAD
     translation.SECTION,
+=======
+    confidence.SECTION,
+    examples.SECTION,
+>>>>>>> fdf085a (Examples to search, accuracy against coverage, thresholds by what errors cost, and fronts of forgetting and bias)
     fairness.SECTION,
     mitigation.SECTION,
     bias_summary.SECTION,
@@ -196,7 +210,7 @@ def _build(folder: Path, study: Study, reading: Reading) -> Path:
     listed: dict[str, list[dict[str, Any]]] = {}
     shown = []
     for section in SECTIONS:
-        items = reading.items[section.name] = section.read(reading)
+        items = reading.of(section.name)
         found = {name: [] for name in section.columns} if items is None else section.rows(items)
         # Two sections may fill one table.
         for name, rows in found.items():
@@ -245,6 +259,11 @@ def _write(path: Path, content: str) -> None:
     atomic.write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
+def _hashed(said: str) -> str:
+    """How a policy names a style or a script by its content."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(said.encode()).digest()).decode()}'"
+
+
 def _page(
     reading: Reading,
     wrong: Sequence[metric_rows.Disagreement],
@@ -257,7 +276,9 @@ def _page(
 
     study = reading.study
     css = (_HERE / "style.css").read_text(encoding="utf-8")
-    style_hash = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    finds = any(block.kind == "finder" for _, blocks in shown for block in blocks)
+    script = (_HERE / "finder.js").read_text(encoding="utf-8") if finds else ""
+    allowed = "default-src 'none'; " + (f"script-src {_hashed(script)}; " if script else "")
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -268,21 +289,23 @@ def _page(
     )
     environment.filters["picture"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
     environment.filters |= {
+        "raw": Markup,
         "card_table": report_card.card_table,
         "glosses": report_card.glosses,
     }
-    cards = reading.items["report_card"]
+    cards = reading.of("report_card")
     pages = [page_one.page_one(reading, *some) for some in zip(reading.tops, reading.advice, cards, strict=True)]
     return environment.get_template("template.html").render(
         css=Markup(css),
-        csp=f"default-src 'none'; style-src 'sha256-{style_hash}'; img-src data:; base-uri 'none'; form-action 'none'",
+        script=Markup(script),
+        csp=f"{allowed}style-src {_hashed(css)}; img-src data:; base-uri 'none'; form-action 'none'",
         title=study.question or f"Study {study.folder.resolve().name}",
         disagreements=runs.disagreement_table(wrong) if wrong else None,
         n_wrong_runs=len({one.run_id for one in wrong}),
-        absent=reading.items["absent"],
+        absent=reading.of("absent"),
         notes=_notes(reading),
         some_finished=any(run.ok for run in study.runs),
-        glance=reading.items["tasks"].glance,
+        glance=reading.of("tasks").glance,
         verdicts=list(zip(reading.tops, reading.advice, first, charts, cards, pages, strict=True)),
         plan_line=runs.plan_line(study),
         plan_stood=runs.plan_stood(study),

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from pages import CHECK, OUTPUTS, ROOT, Page, digests, read
 from sklearn import metrics as sklearn_metrics
-from synthetic import HOSTILE, LADDER, Made, write_study
+from synthetic import HOSTILE, LADDER, TEXTS, Made, write_study
 
 from ftlib import records
 from ftlib.core.errors import FtlibError
@@ -298,7 +298,7 @@ def test_hostile_text_is_inert_on_the_page(attacked):
     path = attacked / "report.html"
     page = Page(path)
     tags = {tag for tag, _ in page.tags}
-    assert tags.isdisjoint({"script", "iframe", "object", "embed", "link", "form", "base", "svg", "b", "input"})
+    assert tags.isdisjoint({"iframe", "object", "embed", "link", "form", "base", "svg", "b"})
     for tag, attributes in page.tags:
         assert not any(name.startswith("on") or name == "style" for name in attributes), (tag, attributes)
         if tag == "img":
@@ -318,7 +318,34 @@ def test_the_policy_allows_this_style_sheet_and_nothing_else(attacked):
     style = re.search(r"<style>(.*?)</style>", html, flags=re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy.startswith("default-src 'none';") and f"style-src 'sha256-{digest}';" in policy
-    assert "script-src" not in policy and "unsafe" not in policy and html.count("<style>") == 1
+    assert "unsafe" not in policy and html.count("<style>") == 1
+
+
+def test_the_policy_allows_the_one_script_and_data_stays_data(attacked, tmp_path):
+    html = (attacked / "report.html").read_text(encoding="utf-8")
+    policy = next(a["content"] for t, a in Page(attacked / "report.html").tags if "Content-Security" in str(a))
+    scripts = re.findall(r"<script([^>]*)>(.*?)</script>", html, flags=re.DOTALL)
+    code = [said for kind, said in scripts if not kind]
+    data = [json.loads(said) for kind, said in scripts if kind == ' type="application/json"']
+    assert len(code) + len(data) == len(scripts) and len(code) == 1
+    digest = base64.b64encode(hashlib.sha256(code[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy and "innerHTML" not in code[0]
+    assert any("alert('text')" in row[1] for row in data[0]["rows"]), "texts are there, and no markup"
+    texts = write_study(tmp_path / "study", (), texts=TEXTS)
+    build.build(texts)
+    html = (texts / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in html and "script-src" not in html, "without examples there is no script"
+
+
+def test_every_example_is_on_the_page_and_those_the_best_two_disagree_on_come_first(ladder):
+    html = (ladder / "report.html").read_text(encoding="utf-8")
+    found = json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, flags=re.DOTALL)[1])
+    assert len(found["rows"]) == 300 and len(found["methods"]) == 5
+    first = [said[0] == truth for _, _, truth, said, _ in found["rows"]]
+    second = [said[1] == truth for _, _, truth, said, _ in found["rows"]]
+    differ = [a != b for a, b in zip(first, second, strict=True)]
+    assert differ == sorted(differ, reverse=True) and any(differ)
+    assert all(0 <= p <= 100 for *_, sure in found["rows"] for p in sure)
 
 
 def test_tables_open_in_a_spreadsheet_without_running_anything(attacked):

@@ -95,6 +95,62 @@ def draws(axes: "Sequence[Axes]", runs: Mapping[str, Mapping[int, Sequence[float
     return axes
 
 
+def coverage(
+    ax: "Axes",
+    series: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    shares: Sequence[float],
+    *,
+    label: str,
+) -> "Axes":
+    """Quality of the answers a method is surest of, a line with its band per method.
+
+    `series`: Name -> (values, lower bounds, upper bounds), one for each share.
+    `shares`: Of the examples that are answered, in per cent.
+    """
+    import seaborn as sns
+
+    look = looks(series)
+    for name, (values, lows, highs) in series.items():
+        colour, marker = look[name]
+        ax.fill_between(shares, lows, highs, color=colour, alpha=0.12, linewidth=0)
+        sns.lineplot(
+            x=list(shares), y=list(values), ax=ax, estimator=None, color=colour, marker=marker, markersize=5,
+            markevery=4, markeredgecolor=PAPER, markeredgewidth=0.4, label=shorten(name), legend=False,
+        )  # fmt: skip
+    ax.set_xlabel("answered: the surest share of the examples, %")
+    ax.set_ylabel(label)
+    legend_below(ax)
+    ends = "; ".join(
+        f"{name}: {values[0]:.1f} of the surest {shares[0]:g} %, {values[-1]:.1f} of all"
+        for name, (values, _, _) in series.items()
+    )
+    return described(ax, f"{label} against the share that is answered. {ends}.")
+
+
+def trade_of_errors(ax: "Axes", series: Mapping[str, tuple[Sequence[float], Sequence[float]]], positive: str) -> "Axes":
+    """Which share of a label is found against false alarms, for every threshold, a line per method.
+
+    `series`: Name -> (false alarms, found), in per cent, from no threshold passed to all.
+    """
+    import seaborn as sns
+
+    look = looks(series)
+    for name, (alarms, found) in series.items():
+        sns.lineplot(
+            x=list(alarms), y=list(found), ax=ax, estimator=None, sort=False, color=look[name][0],
+            label=shorten(name), legend=False, drawstyle="steps-post",
+        )  # fmt: skip
+    ax.plot([0, 100], [0, 100], color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
+    ax.set_xlabel(f"false alarms: others that are called {shorten(positive)}, %")
+    ax.set_ylabel(f"{shorten(positive)} that is found, %")
+    legend_below(ax)
+    said = "; ".join(
+        f"{name}: {max(f for a, f in zip(alarms, found, strict=True) if a <= 10):.0f} % found at 10 % alarms"
+        for name, (alarms, found) in series.items()
+    )
+    return described(ax, f"Share of {positive} found against false alarms, for every threshold. {said}.")
+
+
 def curves(ax: "Axes", runs: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> "Axes":
     """Loss against step; lines of one name share colour and dashes.
 

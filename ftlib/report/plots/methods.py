@@ -96,15 +96,19 @@ def cost_quality(
     on_front: Sequence[bool],
     cost_label: str = "training time, seconds",
     least: float = 0.1,
+    legend: bool = True,
+    measured: bool = True,
 ) -> "Axes":
     """Quality against cost, each method a point; filled points may be on the front of best trade-offs.
 
     `seconds`: (n,) cost; values below `least` are drawn there, since the axis is logarithmic where costs differ
     20-fold.
     `on_front`: (n,) whether nothing cheaper is as good, with costs as they are drawn.
+    `measured`: False for what can be below 0, such as a change: a plain axis with a line at 0.
     """
     values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
-    cost = np.maximum(np.asarray(seconds, dtype=float), least)
+    cost = np.asarray(seconds, dtype=float)
+    cost = np.maximum(cost, least) if measured else cost
     order, look = np.argsort(cost, kind="stable"), looks(names)
     front = [i for i in order if on_front[i]]
     if len(front) > 1:
@@ -125,7 +129,9 @@ def cost_quality(
             zorder=3,
             label=shorten(names[i]),
         )
-    if not cost.min() and cost.max() > 0:
+    if not measured:
+        ax.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
+    elif not cost.min() and cost.max() > 0:
         # Nothing has no place on a logarithmic axis: it stands left of the least that is something.
         ax.set_xscale("symlog", linthresh=cost[cost > 0].min())
         ax.xaxis.set_major_formatter(lambda tick, _: f"{tick:g}")
@@ -135,7 +141,8 @@ def cost_quality(
     ax.set_xlabel(cost_label)
     ax.set_ylabel(label)
     ax.margins(x=0.12, y=0.12)
-    legend_below(ax)
+    if legend:
+        legend_below(ax)
     points = "; ".join(f"{names[i]} {values[i]:.3f} at {cost[i]:.3g}{' (front)' if on_front[i] else ''}" for i in order)
     return described(ax, f"{label} against {cost_label}: {points}.")
 

@@ -503,7 +503,7 @@ _NOTE = (
 
 
 def _read(reading: "Reading") -> dict[str, list[BiasChange]] | None:
-    return bias_changes(reading.study, reading.items["groups"] or []) or None
+    return bias_changes(reading.study, reading.of("groups") or []) or None
 
 
 def _blocks(found: Mapping[str, list[BiasChange]]) -> Iterator[Block]:

@@ -524,7 +524,7 @@ def pareto(chance: Sequence[str], metric: str, members: Sequence[MethodScores]) 
             able = able if len({one.cost(cost) for one in able} - {0.0}) > 1 else []
         if len(able) < 2:
             continue
-        quality = _tables(able, metric)
+        quality = score_tables(able, metric)
         prices = {one.name: one.cost(cost) for one in able}
         clusters = next(iter(able[0].parts.values())).clusters
         rng = np.random.default_rng(seed_of(*chance, cost))
@@ -550,7 +550,7 @@ def shown_cost(one: MethodScores, cost: str) -> float:
     return max(one.cost(cost), LEAST_SECONDS) if cost == "train_seconds" else one.cost(cost)
 
 
-def _tables(able: Sequence[MethodScores], metric: str) -> dict[str, np.ndarray]:
+def score_tables(able: Sequence[MethodScores], metric: str) -> dict[str, np.ndarray]:
     """Each method's values per run and example, over the seeds that all methods have; over none, each method's mean."""
     drawing = [set(one.parts) for one in able if one.draws]
     shared = set.intersection(*drawing) if drawing else set()
@@ -737,69 +737,6 @@ def main_figures(contest: TaskComparison) -> Iterator[Figure]:
         yield _seeds(contest)
 
 
-class _Cost(NamedTuple):
-    """How a cost is drawn and said."""
-
-    kind: str
-    label: str
-    scale: float
-    said: Callable[[float], str]
-
-
-_COSTS = {
-    "train_seconds": _Cost("cost-time", "training time, seconds", 1.0, format.seconds),
-    "peak_memory_bytes": _Cost("cost-memory", "peak memory, GB", 1e-9, format.size),
-    "trainable_parameters": _Cost("cost-parameters", "trainable parameters, thousands", 1e-3, format.count),
-}
-
-
-def cost_figures(contest: TaskComparison) -> Iterator[Figure]:
-    """Quality against what it takes: time, memory, what moves; each only where there is something to see."""
-    for cost, how in _COSTS.items():
-        if figure := _cost(contest, cost, how):
-            yield figure
-
-
-def _cost(contest: TaskComparison, cost: str, how: _Cost) -> Figure | None:
-    rows = [row for row in contest.pareto if row["cost"] == cost][:MOST_ROWS]
-    if len(rows) < 2:
-        return None
-    metric, by = contest.metric, units.scale(contest.metric)
-    found = [contest.find(row["name"]) for row in rows]
-    named = how.label.partition(",")[0]
-    with drawing(3.4 + 0.16 * math.ceil(len(rows) / 2)) as ax:
-        methods.cost_quality(
-            ax,
-            [row["name"] for row in rows],
-            [how.scale * row["cost_value"] for row in rows],
-            [by * one.level.value for one in found],
-            [by * one.level.low for one in found],
-            [by * one.level.high for one in found],
-            label=units.heading(metric),
-            on_front=[row["on_front"] for row in rows],
-            cost_label=how.label,
-            least=LEAST_SECONDS if cost == "train_seconds" else 0.0,
-        )
-        return figure_of(
-            ax,
-            how.kind,
-            f"{title(units.name(metric))} against {named}",
-            "Filled points: nothing that is shown to cost less, or as much, is better. The table says how often each "
-            f"would be on the front of costs as measured, were the test {units.noun(metric)}s and seeds drawn again; "
-            "with few seeds such probabilities are rough.",
-            ("method", named, units.heading(metric), "on the front"),
-            [
-                (
-                    row["name"],
-                    how.said(row["cost_value"]),
-                    units.level(metric, row["value"]),
-                    format.likelihood(row["probability"]),
-                )
-                for row in rows
-            ],
-        )
-
-
 def _seeds(contest: TaskComparison) -> Figure:
     metric, by = contest.metric, units.scale(contest.metric)
     shown = [one for one in contest.contestants if one.draws][:MOST_ROWS]
@@ -917,23 +854,3 @@ COMPARISONS_SECTION = Section(
     rows=lambda items: {"verdicts": [row for contest in items[0].comparisons for row in _verdicts(contest)]},
     blocks=lambda items: by_task(items[1], _comparisons_blocks),
 )  # fmt: skip
-
-
-def _read_costs(reading: "Reading") -> tuple["Reading", list[OfTask]]:
-    return reading, reading.of_tasks(lambda contest: contest if contest.pareto else None, few_shot=False)
-
-
-def _costs_blocks(contest: TaskComparison) -> Iterator[Block]:
-    if contest.of_text:
-        yield Note(f"Fewer bits per byte are better.{_protocols(contest)}")
-    yield Figures(tuple(cost_figures(contest)))
-
-
-COSTS_SECTION = Section(
-    name="quality_and_cost",
-    title="Quality against cost",
-    read=_read_costs,
-    columns={"pareto": (*WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability")},
-    rows=lambda items: {"pareto": [row for contest in items[0].comparisons for row in contest.pareto]},
-    blocks=lambda items: by_task(items[1], _costs_blocks),
-)

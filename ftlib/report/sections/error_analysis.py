@@ -1,4 +1,4 @@
-"""Label by label and example by example: F1 of each label, and the examples that every method got wrong."""
+"""Label by label: F1, precision and recall, confusions; and which examples every method got wrong."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def hard_examples(study: Study, contest: TaskComparison) -> list[Hard]:
     first = next(iter(able[0].parts.values()))
     parts = [part for one in able for part in one.parts.values()]
     wrong = np.all([part.chosen != part.truth for part in parts], axis=0)
-    texts = _texts(study, contest)
+    texts = texts_of(study, contest)
     found = []
     for row in np.flatnonzero(wrong):
         said = []
@@ -105,7 +105,8 @@ def words_of(contest: TaskComparison) -> Callable[[str], str]:
     return lambda label: f"{label} ({words[label]})" if words.get(label, label) != label else label
 
 
-def _texts(study: Study, contest: TaskComparison) -> dict[str, str]:
+def texts_of(study: Study, contest: TaskComparison) -> dict[str, str]:
+    """Texts of a task's test examples by their ids; empty where the study does not hold them."""
     group = next((one.group for one in contest.contestants if one.group), None)
     data = group.ok[0].record.provenance.get("data_sha256") if group else None
     examples = study.texts.get(data)
@@ -157,11 +158,10 @@ def _blocks(found: Errors) -> Iterator[Block]:
     few = len(next(iter(chosen.parts.values())).labels) <= 12
     most = found.most_confusions if few else 1
     yield Figures(tuple(comparison.confusion_figure(one, words_of(contest)) for one in shown[:most]))
-    yield Heading("What every method got wrong", 4)
-    yield from _hard_blocks(found)
 
 
-def _hard_blocks(found: Errors) -> Iterator[Block]:
+def hard_blocks(found: Errors) -> Iterator[Block]:
+    """What every run of every method got wrong."""
     able = [one.short for one in judges(found.contest)]
     if len(able) < 2:
         yield Note("Fewer than two methods that look at the text, so there is nothing that all of them got wrong.")
@@ -182,7 +182,7 @@ def _hard_blocks(found: Errors) -> Iterator[Block]:
         tuple(
             Example(
                 one.id,
-                _shortened(one.text),
+                shortened(one.text),
                 (("label", words(one.label)), *((method, words(said)) for method, said in one.said[:MOST_SAID])),
                 f"and {len(one.said) - MOST_SAID} more methods, all wrong" if len(one.said) > MOST_SAID else "",
             )
@@ -191,14 +191,19 @@ def _hard_blocks(found: Errors) -> Iterator[Block]:
     )
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str, most: int = MOST_LETTERS) -> str:
+    """A text's first letters, on one line.
+
+    >>> shortened("one two three", 8)
+    'one two…'
+    """
     text = " ".join(text.split())
-    return text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1].rstrip() + "…"
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 SECTION = Section(
     name="errors",
-    title="Label by label and example by example",
+    title="Label by label",
     read=_read,
     columns={"hard_examples": ("task", "id", "label", "text", "method", "said")},
     rows=lambda _: {},

@@ -364,7 +364,7 @@ Costs = list[tuple[GroupFairness, list[MitigationCost]]]
 
 
 def _read(reading: "Reading") -> Costs | None:
-    groups = reading.items["groups"] or []
+    groups = reading.of("groups") or []
     return [(of, found) for of in groups if (found := mitigation_costs(reading.study, of))] or None
 
 

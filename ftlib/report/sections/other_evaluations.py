@@ -62,6 +62,8 @@ def other_table(contest: TaskComparison, forgot: Sequence[Forgot], rows: Sequenc
         )
         for (name, part, metric), stages in found.items()
     ]
+    # Where a model gives no such value at all, before nor after, there is nothing to show.
+    body = [row for row in body if any(cell.text != "not available" for cell in row[3:])]
     header = ("method", "measured on", "metric", "before", "after")
     return plain_table(f"Other evaluations, {contest.task}", header, body, texts=3) if body else None
 

@@ -156,7 +156,7 @@ def _against_base(study: Study, contest: TaskComparison, metric: str) -> dict[st
 
 def _forgotten(reading: "Reading", contest: TaskComparison) -> Iterator[CardColumn]:
     """What adapting did to general text, and to what the features tell of other tasks."""
-    read = reading.items["forgetting"]
+    read = reading.of("forgetting")
     features = [one for some in read.features for one in some if one.group.task == contest.task] if read else []
     general = list(reading.general.get(contest.task, []))
     if general and features:
@@ -215,7 +215,7 @@ def _changed(contestant: MethodScores, one: Forgot) -> str:
 
 def _bias(reading: "Reading", contest: TaskComparison) -> Iterator[CardColumn]:
     """The largest gap between groups in how often a label is found; where there are no groups, the first measure."""
-    for of in reading.items["groups"] or []:
+    for of in reading.of("groups") or []:
         if of.task == contest.task and of.part == "test":
             unit = "largest gap, points ↓"
             gloss = (
@@ -224,7 +224,7 @@ def _bias(reading: "Reading", contest: TaskComparison) -> Iterator[CardColumn]:
             )
             yield _measured(contest, largest_gaps(reading.study, of), f"bias by {of.column}", unit, gloss)
             return
-    lines = (reading.items["bias_summary"] or {}).get(contest.task, [])
+    lines = (reading.of("bias_summary") or {}).get(contest.task, [])
     if lines:
         key = (lines[0].part, lines[0].metric, lines[0].about)
         unit, gloss = units.heading(lines[0].metric), metric_row(lines[0].metric).summary
@@ -282,12 +282,12 @@ def card_table(found: Card) -> Table:
     header = (Cell("method"), *(Cell(one.title, one.unit, number=True) for one in found.columns))
     body = []
     for one in contest.contestants[:MOST_ROWS]:
-        base = "the base model, before adapting" if one.untouched else "baseline without a model" * one.baseline
+        base = "base model" if one.untouched else "baseline" * one.baseline
         cells = [Cell(one.short, base, strong=True)]
         for column in found.columns:
             entry = column.entries.get(one.name)
             if entry is None:
-                cells.append(Cell("–", "not measured", number=True))
+                cells.append(Cell("–", number=True))
             else:
                 cells.append(Cell(entry.shown, entry.span, number=True, mark=entry.verdict))
         body.append(tuple(cells))
@@ -328,4 +328,4 @@ SECTION = Section(
     rows=lambda cards: {"report_card": list(_rows(cards))},
     blocks=lambda _: (),
 )  # fmt: skip
-"""It is read last, from what the other sections read, and stands on page one."""
+"""It stands on page one."""
