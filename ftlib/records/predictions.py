@@ -210,20 +210,9 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     terms, sure = {}, None
     if truth is not None and scored and len(scored) == len(labels):
         scores = np.column_stack([table[name].to_numpy() for name in scored])[order]
-<<<<<<< HEAD
-        terms = terms_of(truth, chosen, scores) if np.isfinite(scores).all() else {}
-    numbers, clusters = _numbers_of(table, order), _clusters_of(table, order)
-=======
         if np.isfinite(scores).all():
             terms, sure = terms_of(truth, chosen, scores), scores[np.arange(len(scores)), chosen].astype(np.float32)
-    numbers = {}
-    for name in _NUMBERS:
-        if name in table.column_names and not table[name].null_count:
-            numbers[name] = table[name].to_numpy().astype(float)[order]
-    clusters = None
-    if "cluster" in table.column_names and not table["cluster"].null_count:
-        clusters = np.asarray(table["cluster"].to_pylist(), dtype=object)[order]
->>>>>>> fdf085a (Examples to search, accuracy against coverage, thresholds by what errors cost, and fronts of forgetting and bias)
+    numbers, clusters = _numbers_of(table, order), _clusters_of(table, order)
     same = hashlib.sha256("\x1f".join([*labels, "\x1e", *ids]).encode("utf-8", "surrogatepass"))
     same.update(b"" if truth is None else truth.tobytes())
     ids, truth, clusters = cache.setdefault(same.digest(), (ids, truth, clusters))

@@ -160,12 +160,9 @@ SECTIONS: tuple[Section, ...] = (
     tuning.SECTION,
     training.SECTION,
     error_analysis.SECTION,
-<<<<<<< HEAD
     translation.SECTION,
-=======
     confidence.SECTION,
     examples.SECTION,
->>>>>>> fdf085a (Examples to search, accuracy against coverage, thresholds by what errors cost, and fronts of forgetting and bias)
     fairness.SECTION,
     mitigation.SECTION,
     bias_summary.SECTION,

@@ -17,7 +17,7 @@ from ftlib.metrics import units
 from ftlib.records import study as records_study
 from ftlib.report.build import Reading, build
 from ftlib.report.figures import Figure
-from ftlib.report.sections import comparison
+from ftlib.report.sections import comparison, tradeoffs
 from ftlib.report.sections.comparison import MethodScores, TaskComparison
 from ftlib.report.sections.error_analysis import words_of
 from ftlib.report.sections.recommendation import Advice
@@ -117,7 +117,7 @@ class Plots:
 
     def methods(self, task: str = "") -> Figure:
         """The primary metric of every method, with its interval."""
-        return next(iter(comparison.main_figures(self._study.comparison_of(task))))
+        return comparison.main_figure(self._study.comparison_of(task))
 
     def seeds(self, task: str = "") -> Figure:
         """Every run as a dot.
@@ -136,7 +136,7 @@ class Plots:
         Raises:
             FtlibError: Fewer than two methods have that cost.
         """
-        return self._of_kind(comparison.cost_figures(self._study.comparison_of(task)), f"cost-{cost}")
+        return tradeoffs.front(self._study.comparison_of(task), cost)
 
     def confusion(self, method: str, task: str = "") -> Figure:
         """Which labels a method took for which."""

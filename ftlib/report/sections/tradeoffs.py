@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ftlib.core import format
+from ftlib.core.errors import unknown
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Study, seed_of
@@ -132,13 +133,36 @@ def _figure(found: Prices) -> Figure:
         return figure_of(
             axes[0],
             "prices",
-            f"{title(units.name(contest.metric))} against what it takes",
+            f"{title(units.name(contest.metric))} against "
+            + ("what it takes" if len(found.panels) > 1 else found.panels[0].label.partition(",")[0]),
             "Filled points are Pareto-optimal: nothing that costs less, or as much, is better. The table says how "
             f"often each would be so, were the test {units.noun(contest.metric)}s and seeds drawn again, with costs, "
             "forgetting and bias as measured; with few seeds such probabilities are rough.",
             ("method", *(panel.label for panel in found.panels)),
             list(_table(found)),
         )
+
+
+FRONTS = {"time": "train_seconds", "memory": "peak_memory_bytes", "parameters": "trainable_parameters"}
+"""What a person calls a cost."""
+
+
+def front(contest: TaskComparison, cost: str) -> Figure:
+    """Quality against one cost.
+
+    Args:
+        contest: The comparison of a task's methods.
+        cost: A name of `FRONTS`.
+
+    Raises:
+        FtlibError: No such cost, or fewer than two methods have it.
+    """
+    rows = [row for row in contest.pareto if row["cost"] == FRONTS.get(cost)][:MOST_ROWS]
+    if len(rows) < 2:
+        able = [name for name, key in FRONTS.items() if sum(row["cost"] == key for row in contest.pareto) > 1]
+        raise unknown("cost", cost, able)
+    label, scale = _COSTS.get(FRONTS[cost], ("trainable parameters, thousands", 1e-3))
+    return _figure(Prices(contest, (Panel(label, tuple(rows), scale),), ()))
 
 
 def _key(axes: Sequence[Any], shown: Sequence[Panel]) -> None:
