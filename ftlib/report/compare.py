@@ -601,18 +601,20 @@ def check(conditions: Iterable[Condition], a: Source, b: Source, found: Sequence
             continue
         able = [(side, x) for side in (a, b) if one.side in ("", side.side) for x in side.results]
         named = [(side, x) for side, x in able if x.name == one.name]
+        # A method's name alone stands for every setting of it.
+        named = named or [(side, x) for side, x in able if x.name.startswith(f"{one.name} ")]
         if not named:
             raise unknown("--fail-if", one.name, {x.name for _, x in able})
         # Whose is not said: of A, which is what is judged, where A has it.
-        side, x = named[0]
-        if one.metric not in offered(x):
-            raise unknown("--fail-if", one.metric, offered(x))
-        value = level(x, one.metric).value
-        shown = f"{side.named(x)} has {units.name(one.metric)} {value:.4g}"
-        if math.isnan(value):
-            failed.append(f"{one.said}: {units.name(one.metric)} of {side.named(x)} is not available")
-        elif _TESTS[one.test](value, one.number):
-            failed.append(f"{one.said}: {shown}")
+        for side, x in ((side, x) for side, x in named if side is named[0][0]):
+            if one.metric not in offered(x):
+                raise unknown("--fail-if", one.metric, offered(x))
+            value = level(x, one.metric).value
+            shown = f"{side.named(x)} has {units.name(one.metric)} {value:.4g}"
+            if math.isnan(value):
+                failed.append(f"{one.said}: {units.name(one.metric)} of {side.named(x)} is not available")
+            elif _TESTS[one.test](value, one.number):
+                failed.append(f"{one.said}: {shown}")
     return failed
 
 

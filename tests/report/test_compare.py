@@ -199,6 +199,14 @@ def test_the_command_lists_flips_and_keeps_the_gate(studies, capsys, tmp_path):
         assert "--fail-if" in capsys.readouterr().err
 
 
+def test_a_name_alone_stands_for_every_setting_of_the_method(tmp_path, capsys):
+    made = [Made("lora", skill, (0, 1), {"l2_sp": rank}) for skill, rank in ((3.0, 0.1), (0.2, 0.5))]
+    study = str(synthetic.write_study(tmp_path / "ranks", made))
+    assert cli.main(["compare", study, study, "--fail-if", "lora.accuracy < 0.7"]) == 1
+    gate = [line for line in capsys.readouterr().out.splitlines() if line.startswith("gate")]
+    assert len(gate) == 1 and "0.5" in gate[0]
+
+
 def test_what_the_data_says_stays_inert(tmp_path):
     hostile = ['=HYPERLINK("http://evil","x")', "<script>alert(1)</script>\x1b[31m"]
     for name, said in (("a", ["good", "bad"]), ("b", ["bad", "good"])):
