@@ -61,12 +61,12 @@ class RunRecord:
     schema: int = SCHEMA
 
     def value(self, path: str) -> float:
-        """The value at "stage.part.metric"; NaN where it is undefined.
+        """The value at "stage.part.metric"; NaN where it is undefined. A name with a point in it stands in "".
 
         Raises:
             FtlibError: There is nothing at that path.
         """
-        found = flat(self.metrics)
+        found = flat(self.metrics, quoted=True)
         if path not in found:
             raise FtlibError(f"{self.run_id}: no metric {path!r}; there is {sorted(found)}")
         return math.nan if found[path]["value"] is None else float(found[path]["value"])
@@ -282,7 +282,8 @@ def read_runs(folder: str | Path) -> "pd.DataFrame":
     """One row per run of a study.
 
     Columns: `run_id`, `status`, `reason`, every field of the resolved spec, every metric as `after.test.accuracy` (with
-    `.low`, `.high` and `.n`), every cost as `cost.train_seconds`, and `plan_hash`.
+    `.low`, `.high` and `.n`; a name with a point in it, such as a label, stands in ""), every cost as
+    `cost.train_seconds`, and `plan_hash`.
     """
     import pandas as pd
 
@@ -290,7 +291,7 @@ def read_runs(folder: str | Path) -> "pd.DataFrame":
     for _, record in records_of(folder):
         row = {"run_id": record.run_id, "status": record.status, "reason": record.reason}
         row |= dict(record.spec["resolved"]) | {"plan_hash": record.plan_hash}
-        for path, leaf in flat(record.metrics).items():
+        for path, leaf in flat(record.metrics, quoted=True).items():
             row[path] = math.nan if leaf["value"] is None else leaf["value"]
             row |= {f"{path}.{name}": leaf.get(name) for name in ("low", "high", "n")}
         rows.append(row | {f"cost.{name}": value for name, value in record.cost.items()})

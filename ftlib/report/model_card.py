@@ -151,11 +151,12 @@ def levels(record: RunRecord, others: Sequence[RunRecord]) -> list[str]:
     for part, found in record.metrics.get("after", {}).items():
         if part.startswith((PREFIX, "extraction:")):
             continue
-        before = record.metrics.get("before", {}).get(part, {})
+        before = dict(leaves(record.metrics.get("before", {}).get(part, {})))
+        again = [dict(leaves(one.metrics["after"].get(part, {}))) for one in others]
         for name, leaf in leaves(found):
-            again = [one.metrics["after"].get(part, {}).get(name, {}).get("value") for one in others]
-            seeds = [value for value in again if value is not None]
-            span = f"{min(seeds):.3f} to {max(seeds):.3f} ({len(seeds)} runs)" if seeds else "no other run"
+            seeds = [one[name]["value"] for one in again if one.get(name, {}).get("value") is not None]
+            span = f"{min(seeds):.3f} to {max(seeds):.3f} ({len(seeds)} runs)" if seeds else "not available"
+            span = span if others else "no other run"
             counts = str(leaf.get("n", ""))
             rows.append((inert(part), inert(name), _shown(before.get(name)), _shown(leaf), counts, span))
     header = ("measured on", "metric", "base model", "this model", "n", "the same with other seeds")

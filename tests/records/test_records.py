@@ -120,3 +120,16 @@ def test_a_value_is_found_by_its_path_or_the_error_lists_what_is_there():
     assert record().value("after.test.accuracy") == 0.5
     with pytest.raises(FtlibError, match=r"after\.test\.accuracy"):
         record().value("after.test.f2")
+
+
+def test_labels_with_points_have_columns_and_paths_of_their_own(tmp_path):
+    leaf = {"value": 0.75, "low": 0.5, "high": 0.9, "n": 8}
+    labels = {"x": leaf, "x.low": leaf | {"value": 0.25}, 'x"': leaf | {"value": 0.5}}
+    groups = {"a.b": {"c": {"accuracy": leaf}}, "a": {"b.c": {"accuracy": leaf | {"value": 0.125}}}}
+    metrics = {"after": {"test": {"f1": labels, "groups": groups}}}
+    made = records.RunRecord("r", "failed", {"resolved": {}}, reason="made up", metrics=metrics)
+    records.write(tmp_path / "runs" / "r", made)
+    row = records.read_runs(tmp_path).iloc[0]
+    assert (row["after.test.f1.x"], row["after.test.f1.x.low"], row['after.test.f1."x.low"']) == (0.75, 0.5, 0.25)
+    assert row['after.test.groups."a.b".c.accuracy'] == 0.75 and row['after.test.groups.a."b.c".accuracy'] == 0.125
+    assert made.value('after.test.f1."x.low"') == 0.25 and made.value('after.test.f1.x"') == 0.5

@@ -13,7 +13,7 @@ from synthetic import Made, write_study
 from ftlib import records
 from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
-from ftlib.report import build
+from ftlib.report import build, model_card
 from ftlib.report.sections import comparison, learning_curve, recommendation, runs
 from ftlib.report.sections.comparison import called
 from ftlib.report.sections.learning_curve import LearningCurves
@@ -291,3 +291,32 @@ def test_the_command_that_makes_it_again_works_where_the_page_lies(tmp_path, mon
     assert "no suite.toml" in runs.command(read_study(study))
     with pytest.raises(FtlibError):
         load_suite(".")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_model_card_claims_more_than_its_record(seed, tmp_path):
+    made, how = made_up(seed)
+    study = write_study(tmp_path / "study", [*made, Made("lora", 0.5, (7,))], labels=("no", "yes", "so"), **how)
+    every = [record for _, record in records.records_of(study)]
+    for path, record in records.records_of(study):
+        method = record.spec["resolved"]["method"]
+        if method in ("majority", "tfidf"):
+            with pytest.raises(FtlibError, match="adapted no model"):
+                model_card.card(path)
+            continue
+        text = model_card.card(path).text
+        # Data cards are written by people; the rest has no comparison behind it and may not sound like one.
+        ours = re.sub(r"^## Data\n.*?(?=^## )", "", text, flags=re.MULTILINE | re.DOTALL)
+        assert not re.search(r"\b(better|best|beats?|wins?|outperforms?|significant(ly)?|equivalent)\b", ours), ours
+        others = [one for one in every if one is not record and one.spec["resolved"]["method"] == method]
+        others = [one for one in others if one.run_id != record.run_id]
+        levels = re.search(r"^## How well it does\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)[1]
+        rows = {
+            cells[1]: cells for cells in (line.strip("| ").split(" | ") for line in levels.splitlines()) if cells[1:]
+        }
+        for name, leaf in model_card.of_test(record):
+            _, _, _, said, n, spread = rows[model_card.inert(name)]
+            assert (float(said.split()[0]), n) == (round(leaf["value"], 3), str(leaf["n"])) if leaf["value"] else True
+            assert (spread == "no other run") == (not others)
+        assert ("no run differs from it in the seed only" in text) == (not others)
+        assert "no column of the data names groups" in text and "whom it treats worse" in text
