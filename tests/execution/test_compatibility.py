@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import safetensors.numpy
 import tiny_models
 import torch
 import toy
@@ -184,3 +185,23 @@ def test_a_trial_refuses_what_preparing_refuses_and_the_run_knows_it(at_home, ca
     assert cli.main(["plan", str(study), "--jobs", "2"]) == 2
     assert "file:opinions (2 runs): method: bitfit does not fit writer: " in capsys.readouterr().err
     assert cli.main(["run", str(study)]) == 2 and not (study / "runs").exists()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
+def test_a_model_stored_without_its_output_layer_is_refused_before_anything_loads(family, at_home, capsys, tmp_path):
+    module, tokenizer = tiny_models.build(family, tie_word_embeddings=False)
+    for name in ("whole", "half"):
+        module.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    path = tmp_path / "half" / "model.safetensors"
+    kept = safetensors.numpy.load_file(path)
+    (output,) = {"lm_head.weight", "embed_out.weight"} & set(kept)
+    del kept[output]
+    safetensors.numpy.save_file(kept, path, {"format": "pt"})
+    for name in ("whole", "half"):
+        runs = f'[[runs]]\nmethod = "zero_shot"\nmodel = "{tmp_path / name}"\nmax_length = 16\n'
+        code = cli.main(["run", str(written(at_home, runs, f"{family}_{name}")), "--dry-run"])
+        said = capsys.readouterr().err
+        assert (code, "was stored without its output layer" in said) == ((2, True) if name == "half" else (0, False)), (
+            said
+        )

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ftlib.config.experiment import Experiment, digest
 from ftlib.config.methods import (
     CLASSIFICATION,
+    DECODER,
     ENCODER,
     ENCODER_DECODER,
     METHODS,
@@ -248,14 +249,36 @@ def _ask(questions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _without_lm_head(spec: Experiment, task: Task) -> str:
-    """Text can be modelled only by what was stored with the layer that predicts tokens."""
-    config = read_config(weights.find(spec.model).folder)
+    """Text can be modelled, and a question put to what continues it, only with the layer that predicts tokens."""
+    folder = weights.find(spec.model).folder
+    config = read_config(folder)
+    if family_of(config) == DECODER and not _output_stored(folder, config):
+        return (
+            f"model: {spec.model} was stored without its output layer, the one that predicts tokens, and its "
+            "configuration says that the embedding does not stand for it (tie_word_embeddings = false); choose a model "
+            "stored with it (a bundled one: tiny-lm)"
+        )
     if task.has_labels or has_lm_head(config):
         return ""
     return (
         f"model: {spec.method} on text needs the layer that predicts tokens, and {spec.model} was stored without it; "
         "choose a model stored with it (a bundled one: tiny-lm)"
     )
+
+
+def _output_stored(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a decoder has an output layer, by the headers of its files; only loading tells where its configuration is
+    silent about that.
+    """
+    size = config.get("vocab_size")
+    if config.get("tie_word_embeddings") is not False or not size:
+        return True
+    rows = [name for name, (_, shape) in weights.tensors(folder).items() if len(shape) == 2 and shape[0] == size]
+    return any("embed" not in name.replace("embed_out", "") and name not in _EMBEDDINGS for name in rows)
+
+
+_EMBEDDINGS = ("wte.weight", "transformer.wte.weight")
+"""What the embedding of tokens is called where not by that word."""
 
 
 def has_lm_head(config: Mapping[str, Any]) -> bool:
