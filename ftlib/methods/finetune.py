@@ -237,7 +237,7 @@ def label_predictor(module: torch.nn.Module, model: Model, spec: Experiment, tas
         # What the model has learned it says outright: dividing by what it says to nothing would undo a learned prior.
         prompted(module, model, spec, prompt, calibration="none", normalisation="none"),
         likelihood_of(module, model, spec),
-        _of_words(module, model, spec, task, prompt),
+        trainable=_of_words(module, model, spec, task, prompt),
         prompt=prompt.template,
         features=features,
     )

@@ -63,10 +63,12 @@ def test_a_new_head_is_new_whatever_was_stored(at_home, tmp_path, name):
 METHODS = ("probe", "zero_shot", "full", "lora", "bitfit", "last_layers", "setfit", "distill")
 
 
-def answers(folder, method):
+def answers(folder, method, shots=0):
     arguments = {"layers": 1} if method == "distill" else {"k": 1} if method == "last_layers" else {}
-    trains = {} if method in ("probe", "zero_shot") else {"epochs": 1, "batch_size": 8, "learning_rate": 0.003}
-    limit = {} if method == "zero_shot" else {"train_limit": 16}
+    trains = (
+        {} if method in ("probe", "zero_shot", "in_context") else {"epochs": 1, "batch_size": 8, "learning_rate": 0.003}
+    )
+    limit = {"shots": shots} if shots else {} if method == "zero_shot" else {"train_limit": 16}
     words = {"bad": "negative", "good": "positive"}
     spec = Experiment(
         task="file:opinions", model=str(folder), method=method, method_args=arguments, dtype="float32",
@@ -111,6 +113,45 @@ def test_an_altered_tokenizer_changes_no_answer(at_home, tmp_path, name, method,
             kept = {key: value for key, value in (said | TOKENIZERS[name]).items() if value is not None}
             path.write_text(json.dumps(kept), encoding="utf-8")
     assert np.allclose(answers(at_home / "tiny", method), answers(folder, method), atol=1e-5)
+
+
+WRITERS = {
+    "llama": ("zero_shot", "in_context", "lora", "ia3", "prompt_tuning", "full"),
+    "t5": ("zero_shot", "lora", "full"),
+}
+BESIDE = TOKENIZERS | {
+    "pad is the end": {"pad_token": "<eos>"},
+    "cache off, tuples": {"config.json": {"use_cache": False, "return_dict": False, "output_hidden_states": True}},
+    "another way to generate": {"generation_config.json": {"max_length": 3, "do_sample": True, "num_beams": 4}},
+}
+
+
+@pytest.fixture(scope="module")
+def untouched():
+    """(family, method) -> what the unaltered model answers, computed once."""
+    return {}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize(("family", "method"), [(family, one) for family, some in WRITERS.items() for one in some])
+def test_nothing_stored_beside_a_decoders_weights_changes_an_answer(
+    at_home, tmp_path, family, method, name, untouched, capsys
+):
+    tiny_models.tiny(family, tmp_path / "model")
+    shots = int(method == "in_context")
+    if (family, method) not in untouched:
+        untouched[family, method] = answers(tmp_path / "model", method, shots)
+        if method != "zero_shot":
+            # Otherwise nothing was altered by the method itself, and there would be nothing to compare.
+            assert not np.allclose(untouched[family, method], answers(tmp_path / "model", "zero_shot"), atol=1e-4)
+    given = BESIDE[name]
+    files = {key: value for key, value in given.items() if key.endswith(".json")} or {"tokenizer_config.json": given}
+    for file, fields in files.items():
+        path = tmp_path / "model" / file
+        said = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        kept = {key: value for key, value in (said | fields).items() if value is not None}
+        path.write_text(json.dumps(kept), encoding="utf-8")
+    assert np.allclose(untouched[family, method], answers(tmp_path / "model", method, shots), atol=1e-5)
 
 
 def test_a_tokenizer_of_another_model_is_refused(at_home, tmp_path):
