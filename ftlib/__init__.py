@@ -52,6 +52,7 @@ _HOME = {
     "scores": "ftlib.report.sections.comparison",
     "states": "ftlib.report.sections.continual",
     "surprises": "ftlib.models.inference",
+    "taken_apart": "ftlib.metrics.text",
 }
 
 _ALIASES = {"build_report": "build", "contests": "task_comparisons", "read_ladder": "read_learning_curves"}

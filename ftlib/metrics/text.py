@@ -12,7 +12,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,9 @@ from ftlib.core.atomic import remembered
 from ftlib.core.errors import FtlibError
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.linearize import sum_values
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = NDArray[np.float64]
 Texts = Sequence[str]
@@ -163,6 +166,36 @@ def term_use(used: Sequence[bool]) -> float:
     0.75
     """
     return float(np.mean(used)) if len(used) else math.nan
+
+
+def taken_apart(reference: str, hypotheses: Texts) -> "pd.DataFrame":
+    """What BLEU and chrF of single sentences are made of, a row for each.
+
+    Returns:
+        text, bleu, chrf, ter; the words that the reference has too, alone and in runs of 2, 3 and 4, and the penalty
+        for being short, which BLEU is the geometric mean and the product of; precision and recall of characters, which
+        chrF is made of. All but ter in per cent.
+
+    >>> found = taken_apart("a b c d", ["a b c d e"]).iloc[0]
+    >>> [round(float(found[name]), 1) for name in ("1 word", "2 words", "4 words", "penalty", "bleu")]
+    [80.0, 75.0, 50.0, 100.0, 66.9]
+    """
+    import pandas as pd
+
+    references = [reference] * len(hypotheses)
+    found = pd.DataFrame({"text": list(hypotheses)})
+    for metric in ("bleu", "chrf", "ter"):
+        found[metric] = segment_scores(metric, references, hypotheses)
+    counts = counts_of("bleu", references, hypotheses)
+    for order in range(1, 5):
+        name = "1 word" if order == 1 else f"{order} words"
+        found[name] = 100 * _share(counts[:, 1 + order], counts[:, 5 + order])
+    ratio = np.divide(counts[:, 1], counts[:, 0], out=np.full(len(counts), np.inf), where=counts[:, 0] > 0)
+    found["penalty"] = 100 * np.exp(np.minimum(0.0, 1 - ratio))
+    given, wanted, right = (counts_of("chrf", references, hypotheses)[:, place::3] for place in range(3))
+    found["characters right"] = 100 * _share(right.sum(axis=1), given.sum(axis=1))
+    found["characters found"] = 100 * _share(right.sum(axis=1), wanted.sum(axis=1))
+    return found
 
 
 def segment_scores(metric: str, references: Texts, hypotheses: Texts) -> Array:

@@ -106,7 +106,7 @@ def words_of(contest: TaskComparison) -> Callable[[str], str]:
 
 
 def texts_of(study: Study, contest: TaskComparison) -> dict[str, str]:
-    """Texts of a task's test examples by their ids; empty where the study does not hold them."""
+    """The test texts of a comparison by their ids; none where the study does not hold them."""
     group = next((one.group for one in contest.contestants if one.group), None)
     data = group.ok[0].record.provenance.get("data_sha256") if group else None
     examples = study.texts.get(data)

@@ -432,10 +432,24 @@ def feature_losses(group: Group, stage: str) -> Loss | None:
     return Loss("accuracy", seeds, alike(changes), clusters_of(firsts), same)
 
 
+def domain_losses(group: Group, stage: str) -> Loss | None:
+    """ChrF lost on texts of other domains: the task's other test sets, and earlier tasks; domains count alike."""
+    domains = dict.fromkeys(part for run in group.ok for (_, part), one in run.parts.items() if one.texts is not None)
+    found = {name: _before_and(group, stage, name) for name in domains if name not in ("test", "validation")}
+    found = {name: one for name, one in found.items() if one[2]}
+    if not found or len({seeds for _, _, seeds in found.values()}) > 1:
+        return None
+    changes = [table_of(before, "chrf") - table_of(after, "chrf") for before, after, _ in found.values()]
+    firsts = [after[0] for _, after, _ in found.values()]
+    same = tuple((name, examples_of(first)) for name, first in zip(found, firsts, strict=True))
+    return Loss("chrf", next(iter(found.values()))[2], alike(changes), clusters_of(firsts), same)
+
+
 MEASURES: Mapping[str, Callable[[Group, str], Loss | None]] = {
     GENERAL: general_losses,
     "sequence": sequence_losses,
     "features": feature_losses,
+    "domains": domain_losses,
 }
 """Name -> what a configuration's models had forgotten at a stage, None where it was not measured; the first that serves
 is taken."""
@@ -581,6 +595,7 @@ _FORGOT = {
     GENERAL: "{} that general text costs more than before",
     "sequence": "points of accuracy lost on the earlier tasks",
     "features": "points of accuracy that linear probes of the features lost",
+    "domains": "{} points lost on other domains",
 }
 
 

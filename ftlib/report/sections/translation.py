@@ -15,6 +15,7 @@ from ftlib.records.predictions import Part
 from ftlib.report.blocks import Block, Example, Examples, Fold, Heading, Note, OfTask, Section, by_task
 from ftlib.report.metric_rows import group_interval
 from ftlib.report.sections.comparison import MethodScores, TaskComparison
+from ftlib.report.sections.error_analysis import texts_of
 from ftlib.report.tables import Table, plain_table
 from ftlib.stats.intervals import Interval, interval
 
@@ -61,20 +62,11 @@ def _read(reading: "Reading") -> list[OfTask]:
         if not KINDS[metric_row(contest.metric).kind].writes:
             return None
         chosen = contest.find(reading.advice_on(contest).chosen)
-        texts = next(
-            (
-                reading.study.texts[data].texts
-                for one in contest.contestants
-                if one.group
-                for run in one.group.ok
-                if (data := run.record.provenance.get("data_sha256")) in reading.study.texts
-            ),
-            {},
-        )
+        texts = texts_of(reading.study, contest)
         ids = [str(one) for one in _first(chosen).ids]
         sources = tuple(texts[one] for one in ids) if all(one in texts for one in ids) else ()
         faults = tuple(row for one in contest.contestants for row in _faults(contest, one, sources))
-        terms = tuple(row for row in reading.rows if row["task"] == contest.task and row["metric"] == "term_use")
+        terms = tuple(row for one in contest.contestants if one.group for row in _terms(contest, one))
         return Written(contest, chosen, sources, faults, tuple(_by_length(contest)), terms)
 
     return reading.of_tasks(read)
@@ -113,6 +105,8 @@ def _by_length(contest: TaskComparison) -> Iterator[dict[str, Any]]:
         return
     edges = np.unique(np.quantile(sizes, np.arange(1, bins) / bins))
     where = np.searchsorted(edges, sizes, side="left")
+    if len(np.unique(where)) < 2:
+        return
     for code in np.unique(where):
         rows = where == code
         for one in contest.contestants:
@@ -134,24 +128,29 @@ def _only(part: Part, rows: np.ndarray) -> Part:
     return part._replace(ids=part.ids[rows], texts=texts, clusters=clusters, counted=counted)
 
 
-def _share(row: Mapping[str, Any]) -> str:
-    if row["low"] is None:
-        return f"{100 * row['share']:.1f} %"
-    return f"{100 * row['share']:.1f} % ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
-
-
 def faults_table(found: Written) -> Table:
-    """Every fault of every method, a row each."""
+    """Every fault, a row each, of every method."""
     said = {name: title for name, (title, _) in FAULTS.items()} | {CUT: "still writing at max_new_tokens"}
-    names = [name for name in said if any(row["fault"] == name for row in found.faults)]
+    shown = found.contest.contestants[:MOST_SAID]
+    by = {(row["method"], row["fault"]): row for row in found.faults}
     rows = []
-    for one in found.contest.contestants:
-        own = {row["fault"]: row for row in found.faults if row["method"] == one.name}
-        first = next(iter(own.values()))
-        cells = (_share(own[name]) if name in own else "not known" for name in names)
-        rows.append((one.short, *cells, f"{first['n']} x {first['seeds']}"))
-    header = ("method", *(said[name] for name in names), "segments x seeds")
+    for name, title in said.items():
+        own = [by.get((one.name, name)) for one in shown]
+        if any(own):
+            cells = (
+                ("not known", "") if row is None else _percent(row["share"], row["low"], row["high"]) for row in own
+            )
+            rows.append((title, *cells))
+    n = found.faults[0]["n"]
+    header = (
+        "% of the segments",
+        *((one.short, f"n = {n} x {format.plural(len(one.parts), 'seed')}") for one in shown),
+    )
     return plain_table(f"What is wrong with what was written, {found.contest.where}", header, rows)
+
+
+def _percent(share: float, low: float | None, high: float | None) -> tuple[str, str]:
+    return f"{100 * share:.1f}", "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def lengths_table(found: Written) -> Table:
@@ -223,7 +222,10 @@ def _blocks(found: Written) -> Iterator[Block]:
         yield lengths_table(found)
     if found.terms:
         yield Heading("Terms", 4)
-        yield Note("Of the source texts that hold a term of the list, the share whose text holds its translation.")
+        yield Note(
+            "Of the terms of a list that stand in the test's sources, the share whose translation stands in what was "
+            "written. Below: from the lowest to the highest end of the single runs' 95 % intervals."
+        )
         yield _terms_table(found)
     yield Heading("Texts beside each other", 4)
     yield Note(
@@ -246,14 +248,36 @@ def _blocks(found: Written) -> Iterator[Block]:
         yield Fold("where models differ most", (Examples(shown),))
 
 
+def _terms(contest: TaskComparison, one: MethodScores) -> Iterator[dict[str, Any]]:
+    """Of every list of terms, how often they were used before and after; with the single runs' intervals together."""
+    runs = [run for run in one.group.ok if run.seed in one.parts]
+    for stage in ("before", "after"):
+        for part in dict.fromkeys(part for run in runs for part in run.record.metrics.get(stage, {})):
+            leaves = [run.record.metrics[stage].get(part, {}).get("term_use") for run in runs]
+            if not all(leaves) or any(leaf["value"] is None for leaf in leaves):
+                continue
+            lows, highs = ([leaf[end] for leaf in leaves] for end in ("low", "high"))
+            yield {
+                "method": one.short, "stage": stage, "list": part.partition(":")[2],
+                "value": float(np.mean([leaf["value"] for leaf in leaves])),
+                "low": None if None in lows else min(lows), "high": None if None in highs else max(highs),
+                "n": leaves[0]["n"], "seeds": len(leaves),
+            }  # fmt: skip
+
+
 def _terms_table(found: Written) -> Table:
-    rows = [
-        (row["method"], row["part"].partition(":")[2], row["stage"], units.level("term_use", row["value"]),
-         units.span("term_use", row["low"], row["high"]), str(row["n"]))
-        for row in found.terms
-    ]  # fmt: skip
-    header = ("method", "list", "stage", units.heading("term_use"), "95 % interval", "sources with a term")
-    return plain_table(f"Terms used, {found.contest.where}", header, rows, texts=3)
+    lists = list(dict.fromkeys(row["list"] for row in found.terms))
+    rows = []
+    for name in dict.fromkeys(row["method"] for row in found.terms):
+        for which in lists:
+            own = {row["stage"]: row for row in found.terms if (row["method"], row["list"]) == (name, which)}
+            cells = (
+                _percent(row["value"], row["low"], row["high"]) for row in (own.get("before"), own.get("after")) if row
+            )
+            n = next(iter(own.values()))
+            rows.append((name, which, *cells, f"{n['n']} x {n['seeds']}"))
+    header = ("method", "list", "before, %", "after, %", "terms x seeds")
+    return plain_table(f"Terms used, {found.contest.where}", header, rows, texts=2)
 
 
 def _segment_rows(items: Sequence[OfTask]) -> list[dict[str, Any]]:
