@@ -104,7 +104,7 @@ def _tasks() -> list[dict[str, Any]]:
         *({"name": name, "summary": task.question} for name, task in TASKS.items()),
         {
             "name": "file:PATH",
-            "summary": "a CSV, TSV, JSONL, Parquet or text file, or a folder of train/validation/test",
+            "summary": "a CSV, TSV, JSONL, Parquet, text or TMX file, or a folder of train/validation/test",
         },
         {"name": "hub:ID[@revision]", "summary": "a dataset of the Hugging Face Hub"},
     ]

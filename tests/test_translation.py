@@ -216,6 +216,23 @@ def test_what_does_not_go_together_is_said_before_anything_runs(at):
     assert "at most 128, as many tokens as bart has positions for" in said(method="full", model="bart", max_length=256)
 
 
+def test_the_audit_finds_what_is_wrong_with_pairs(tmp_path):
+    from ftlib.data.audit import audit
+
+    rows = [
+        {"source": f"the cat number {n} sleeps here", "target": f"die Katze Nummer {n} schläft da"} for n in range(60)
+    ]
+    swapped = [{"source": one["target"], "target": one["source"]} for one in rows[:20]]
+    rows[3]["target"], rows[4]["target"] = rows[3]["source"], "ja"
+    for split, some in (("train", rows), ("test", swapped)):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, some)), encoding="utf-8")
+    found = {one.code: one for one in audit(load_task(f"file:{tmp_path}"))}
+    assert found["swapped"].level == "problem" and "are source and target swapped?" in str(found["swapped"])
+    assert found["same_pairs"].n == 1 and found["odd_pairs"].n == 1
+    write = tiny_translators.write_pairs(tmp_path / "pairs")
+    assert "swapped" not in {one.code for one in audit(load_task(f"file:{write}"))}
+
+
 # Models.
 
 

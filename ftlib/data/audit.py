@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ftlib.data.files import normal
+from ftlib.data.kinds import KINDS
 from ftlib.data.registry import TASKS, load_task
 from ftlib.data.task import SPLITS, Task
 from ftlib.data.words import MOST_READ, UNSPACED, unknown_share, unspaced
@@ -146,7 +148,7 @@ def check_data(path: str | Path, **columns: Any) -> Findings:
 def audit(task: Task) -> Findings:
     """Audit a task that has been read."""
     if not task.has_labels:
-        return _audit_text(task)
+        return _audit_text(task) if KINDS[task.kind].of_text else _audit_pairs(task)
     table = _everything(task)
     script = unspaced(table["text"])
     found = [
@@ -343,6 +345,60 @@ def _audit_text(task: Task) -> Findings:
         *empty,
     ]
     return Findings(task.name, tuple(_text_facts(task)), _sorted(found))
+
+
+def _audit_pairs(task: Task) -> Findings:
+    """Audit source texts and what is to be written for them."""
+    table = _everything(task)
+    facts = [f"segments: {', '.join(f'{split} {len(task.splits[split])}' for split in SPLITS)}", *_stated(task)]
+    found = [
+        *_shared(table),
+        *_shared_clusters(task),
+        *_near_copies(table, unspaced(table["text"])),
+        *broken(table),
+        *_swapped(task),
+        *_repeats(table),
+        *_odd_pairs(task),
+    ]
+    return Findings(task.name, tuple(facts), _sorted(found))
+
+
+def _swapped(task: Task) -> Iterator[Finding]:
+    """Splits whose sources are in the language of the training references."""
+    train = task.splits["train"]
+    known = [{word for text in train[side] for word in normal(text).split()} for side in ("text", "label")]
+    for split in SPLITS[1:]:
+        words = [word for text in task.splits[split]["text"] for word in normal(text).split()]
+        of_source, of_target = (sum(word in side for word in words) for side in known)
+        if of_target > of_source + len(words) / 4:
+            yield problem(
+                "swapped",
+                f"the sources of {split} look like the references of train: of {len(words)} words {of_target} are "
+                f"among those, {of_source} among train's sources; are source and target swapped?",
+                len(task.splits[split]),
+            )
+
+
+ODD_RATIO, ODD_LEAST = 4.0, 20
+"""A pair is odd where one side is so many times as long as the other, in characters, and has so many at least."""
+
+
+def _odd_pairs(task: Task) -> Iterator[Finding]:
+    """Pairs that may be none: both sides alike, or one much longer than the other."""
+    for split in SPLITS:
+        table = task.splits[split]
+        same = int((table["text"].map(normal) == table["label"].map(normal)).sum())
+        if same:
+            yield note("same_pairs", f"{split} pairs whose two sides are the same text: {same} of {len(table)}", same)
+        one, other = table["text"].str.len(), table["label"].str.len()
+        longer, shorter = np.maximum(one, other), np.minimum(one, other)
+        odd = table[(longer >= ODD_LEAST) & (longer > ODD_RATIO * shorter)]
+        if len(odd):
+            text = (
+                f"{split} pairs of which one side is over {ODD_RATIO:g} times as long as the other: {len(odd)} of "
+                f"{len(table)}, e.g. {example(odd['text'].iloc[0])}: {example(odd['label'].iloc[0])}"
+            )
+            yield note("odd_pairs", text, len(odd))
 
 
 def _one_document(task: Task) -> Iterator[Finding]:

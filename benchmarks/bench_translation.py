@@ -1,0 +1,115 @@
+"""Translation with tiny-mt: what adapting to a domain gains there and loses elsewhere; writes docs/translation.md.
+
+    python benchmarks/bench_translation.py [--folder build/translation] [--pairs N] [--seeds N] [--out docs] [--model M]
+
+Two studies. `captions`: Multi30k English-German (`../shared/data`, 29 000 pairs, for benchmarks only), by full
+fine-tuning and LoRA from tiny-mt, and by full fine-tuning of the same model from random weights; with the untouched
+model and the copied source beside them. `strings`: the study `reports/translation` on uistrings. A study that is
+finished in FOLDER is not run again: its report is read.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import transformers
+from _studies import SHARED, ran, suite_of, write
+
+from ftlib.models import weights
+
+DATA = SHARED / "multi30k_en_de"
+
+CAPTIONS = """
+[study]
+question = "Captions: LoRA or full fine-tuning, and what is the base model worth?"
+[plan]
+primary = "chrf"
+margin = 1.0
+seeds = {seeds}
+[defaults]
+task = "file:{data}:en>de"
+model = "{model}"
+train_limit = {pairs}
+epochs = {epochs}
+[[runs]]
+method = ["full", "lora"]
+[[runs]]
+method = "full"
+model = "{random}"
+"""
+
+
+def from_nothing(model, folder):
+    """The same model with random weights: what a study without a base model begins with."""
+    found = weights.find(model).folder
+    if not (folder / "config.json").exists():
+        config = transformers.AutoConfig.from_pretrained(found)
+        torch.manual_seed(0)
+        transformers.AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
+        for path in found.iterdir():
+            if path.suffix in (".json", ".spm", ".txt", ".model") and not (folder / path.name).exists():
+                shutil.copy(path, folder / path.name)
+    return folder
+
+
+def table(study, report):
+    """One line per method: chrF and BLEU with intervals, and how long training took."""
+    rows = [row for row in report["rows"] if row["part"] == "test" and row["metric"] in ("chrf", "bleu")]
+    lines = ["| method | chrF | BLEU | training |", "| --- | --- | --- | --- |"]
+    seconds = {}
+    for path in (Path(study) / "runs").glob("*/record.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        own = record["spec"]["resolved"]
+        seconds.setdefault((own["method"], own["model"]), []).append(record["cost"].get("train_seconds") or 0.0)
+    names = {}
+    for row in rows:
+        if row["stage"] == "after" or (row["stage"] == "before" and row["method"] == "full"):
+            key = (row["stage"], row["model"], row["method"], row["settings"])
+            names.setdefault(key, {})[row["metric"]] = row
+    for (stage, model, method, settings), found in names.items():
+        who = f"{Path(model).name} {method} {settings}".strip() if stage == "after" else f"{Path(model).name} untouched"
+        cells = (f"{found[m]['value']:.1f} ({found[m]['low']:.1f} to {found[m]['high']:.1f})" for m in ("chrf", "bleu"))
+        took = seconds.get((method, model), [0.0])
+        lines.append(f"| {who} | {' | '.join(cells)} | {sum(took) / len(took) / 60:.1f} min |")
+    return [*lines, "", *(f"- {row['sentence']}" for row in report["verdicts"])]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("build/translation"))
+    parser.add_argument("--model", default="tiny-mt")
+    parser.add_argument("--pairs", type=int, default=0)
+    parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only", choices=("captions", "strings"))
+    asked = parser.parse_args()
+    lines = ["# Translation", ""]
+    if asked.only != "strings" and DATA.is_dir():
+        random = from_nothing(asked.model, (asked.folder / "random").resolve())
+        text = CAPTIONS.format(
+            seeds=list(range(asked.seeds)), data=DATA, model=asked.model, pairs=asked.pairs, epochs=asked.epochs,
+            random=random,
+        )  # fmt: skip
+        report, took = ran(asked.folder / "captions", text)
+        pairs = asked.pairs or 29_000
+        lines += [f"## Captions (Multi30k, {pairs} pairs, {asked.epochs:g} passes; {took / 60:.0f} minutes in all)", ""]
+        lines += [*table(asked.folder / "captions", report), ""]
+    if asked.only != "captions":
+        report, took = ran(asked.folder / "strings", suite_of("translation"))
+        lines += [f"## Interface strings (reports/translation; {took / 60:.0f} minutes in all)", ""]
+        lines += [*table(asked.folder / "strings", report), ""]
+        lines += [
+            f"- {row['name']}: chrF {row['value']:.1f}, {row['forgotten']:+.1f} points lost on the other domain "
+            f"({row['forgotten_low']:.1f} to {row['forgotten_high']:.1f})"
+            for row in report["tradeoff"]
+        ]
+    print("\n".join(lines))
+    if asked.out:
+        write(asked.out / "translation.md", "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
