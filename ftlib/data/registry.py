@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ftlib.core.errors import FtlibError, unknown
-from ftlib.data.kinds import CLASSIFICATION, KINDS, LANGUAGE_MODELING, directed
+from ftlib.data.kinds import CLASSIFICATION, KINDS, LANGUAGE_MODELING, TEXT_TO_TEXT, directed
 from ftlib.data.task import Task
 
 
@@ -35,6 +35,11 @@ TASKS: Mapping[str, Bundled] = MappingProxyType(
             "documentation text of Python libraries, to be modelled (real text from the installed packages)",
             "ftlib.data.pydocs:load_text",
             LANGUAGE_MODELING,
+        ),
+        "uistrings": Bundled(
+            "German for the English strings of an interface (real catalogs of the installed packages)",
+            "ftlib.data.uistrings:load",
+            TEXT_TO_TEXT,
         ),
     }
 )

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ftlib.core.errors import FtlibError
 from ftlib.data.installed import NearDuplicates, library_versions, package_folder
+from ftlib.data.kinds import TEXT_TO_TEXT
 from ftlib.data.labels import content_ids
 from ftlib.data.task import SPLITS, Task, make_task, read_card
 
@@ -74,7 +75,7 @@ def load(name: str = "uistrings", **asked: object) -> Task:
     return make_task(
         name,
         {split: whole[parts == split].reset_index(drop=True) for split in SPLITS},
-        kind="text-to-text",
+        kind=TEXT_TO_TEXT,
         tests={domain: frame(domains[domain]) for domain in others},
         licence=LICENCE,
         source="message catalogs of " + ", ".join(f"{package} {version}" for package, version in versions.items()),

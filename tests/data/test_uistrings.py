@@ -10,6 +10,7 @@ from babel.messages.mofile import write_mo
 from ftlib.core.errors import FtlibError
 from ftlib.data import uistrings
 from ftlib.data.installed import NearDuplicates
+from ftlib.data.registry import load_task
 from ftlib.data.task import SPLITS
 from ftlib.data.uistrings import PLACEHOLDER, Pair, catalogs, fit, messages, pairs, unmarked
 
@@ -139,7 +140,7 @@ def test_pairs_that_do_not_fit_are_left_out():
 
 @pytest.fixture(scope="module")
 def task():
-    return uistrings.load()
+    return load_task("uistrings")
 
 
 def test_two_domains_of_enough_strings(task):
