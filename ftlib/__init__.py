@@ -28,6 +28,7 @@ _HOME = {
     "crossing": "ftlib.stats.learning_curve",
     "label_budget": "ftlib.stats.learning_curve",
     "label_descriptions": "ftlib.models.prompts",
+    "load_adapted": "ftlib.models.export",
     "load_model": "ftlib.models.loading",
     "load_suite": "ftlib.config.suite_file",
     "load_task": "ftlib.data.registry",

@@ -147,6 +147,7 @@ class Fields(BaseModel):
         "auto", description="arithmetic of matrix products; auto: bfloat16 autocast where the processor has it"
     )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads; part of the result, so fixed by the spec")
+    save: bool = Field(False, description="keep the adapted model, as anybody can load it, in the run's folder model/")
     notebook: str = Field("", description="run_ notebook that executes it; empty: the method's own")
 
 
@@ -314,7 +315,9 @@ class Experiment(Fields):
         overrides = namespace.get("overrides", {})
         if not isinstance(overrides, dict):
             raise FtlibError(f'overrides: found {overrides!r}; allowed: fields by name, for example {{"epochs": 3}}')
-        return cls(**{name: namespace[name] for name in cls.model_fields if name in namespace} | overrides)
+        # A function may be called as a field is, such as `save`.
+        given = {name: namespace[name] for name in cls.model_fields if not callable(namespace.get(name, print))}
+        return cls(**given | overrides)
 
     @classmethod
     def of(cls, checked: Fields) -> "Experiment":
@@ -363,7 +366,8 @@ class Experiment(Fields):
         changes is a change of meaning and bumps SCHEMA.
         """
         default = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
-        asked = {name: value for name, value in self.resolved().items() if value != default[name]}
+        # Whether the model is kept changes nothing about it.
+        asked = {name: value for name, value in self.resolved().items() if value != default[name] and name != "save"}
         return digest({"schema": SCHEMA, "spec": asked})[:16]
 
     def __repr__(self) -> str:

@@ -136,7 +136,8 @@ class Method:
     quantised: bool = False
     """Whether the frozen weights are kept in four bits."""
     saves: str = ""
-    """The library that reads what it would save: "transformers", "peft", "sklearn"; empty: there is nothing to save."""
+    """The library that reads what it saves: "transformers" (an adapter is in the weights, then), "peft", "sklearn"
+    (arrays and JSON); empty: there is nothing to save."""
     peft: str = ""
     """For an adapter: the class of peft that configures it."""
     peft_arguments: Mapping[str, object] = field(default_factory=dict)
@@ -356,6 +357,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 serves=_ANY,
                 constant=True,
                 mitigates=True,
+                saves="sklearn",
             ),
             Method(
                 name="tfidf",
@@ -410,6 +412,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                     TEXT_TO_TEXT: (DECODER, ENCODER_DECODER),
                 },
                 untouched=True,
+                saves="transformers",
             ),
             Method(
                 name="probe",
@@ -486,6 +489,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 | {"orders": (4, "orders of the same shots that are measured; the first one's answers are the run's")},
                 # An encoder-decoder learns to answer one text, not to go on with a list of them.
                 serves={CLASSIFICATION: (DECODER, ENCODER_DECODER), TEXT_TO_TEXT: (DECODER,)},
+                saves="transformers",
             ),
             _trains(
                 "full",
@@ -610,6 +614,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 _LORA,
                 notebook="40_run_sequence",
                 stacks=True,
+                saves="transformers",
             ),
             _adapter(
                 "merged",
@@ -620,6 +625,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="40_run_sequence",
                 serves=_ANY,
                 merges=True,
+                saves="transformers",
             ),
             _trains(
                 "distill",

@@ -18,6 +18,15 @@ ENCODER, DECODER, ENCODER_DECODER = "encoder", "decoder", "encoder-decoder"
 FAMILIES = (ENCODER, DECODER, ENCODER_DECODER)
 """BERT-like: reads both ways; GPT-like: continues text; T5-like: reads a text and writes another."""
 
+LOADERS: Mapping[str, str] = MappingProxyType(
+    {
+        ENCODER: "AutoModelForSequenceClassification",
+        DECODER: "AutoModelForCausalLM",
+        ENCODER_DECODER: "AutoModelForSeq2SeqLM",
+    }
+)
+"""Family -> the class of transformers that loads an adapted model of it."""
+
 
 @dataclass(frozen=True)
 class TaskKind:

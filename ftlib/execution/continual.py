@@ -133,6 +133,7 @@ def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events)
         writer=answers.writer,
         prompt=answers.prompt,
         members=members,
+        saved=shared.saveable(own),
     )
     unique = sum(len(frame) for frame in drawn.values())
     return TrainedSequence(predictor, _together(trainings), unique, between, line)

@@ -24,6 +24,7 @@ from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.evaluation.evaluate import evaluate, evaluate_others
 from ftlib.evaluation.examples import Evaluated, joined, stacked
+from ftlib.execution.saved import FOLDER, cost_of_use, keep
 from ftlib.metrics import continual, metric_value
 from ftlib.metrics.registry import METRICS
 from ftlib.models.catalog import licence_of
@@ -392,7 +393,8 @@ def save(
     The run's folder is `reports/exploration/runs/<run_id>` if empty; None: nothing is written.
 
     Raises:
-        FtlibError: The folder belongs to another spec, or has a complete record already.
+        FtlibError: The folder belongs to another spec, or has a complete record already; or the saved model answers
+            otherwise than the run's.
     """
     if run_dir == "":
         run_dir = Path("reports/exploration/runs") / spec.run_id
@@ -408,12 +410,18 @@ def save(
         "eval_seconds": after.seconds,
         "shared_seconds": before.spared + adapted.cost["shared_seconds"] + after.spared,
         **_peak_memory(adapted.others),
+        **cost_of_use(spec, task, predictor),
         "trainable_parameters": predictor.trainable_parameters,
         "total_parameters": predictor.total_parameters,
         "checkpoint_bytes": predictor.checkpoint_bytes,
     }
     if predictor.writer is not None and predictor.writer.tokens:
         cost["written_tokens_per_second"] = predictor.writer.tokens / predictor.writer.seconds
+    kept: dict[str, object] = {}
+    if spec.save and run_dir and predictor.saved and METHODS[spec.method].saves:
+        recorded = table[(table["stage"] == "after") & (table["part"] == "test")]
+        kept = keep(Path(run_dir) / FOLDER, spec, task, model, predictor, recorded)
+        cost["predict_memory_bytes"] = kept["predict_memory_bytes"]
     record = RunRecord(
         run_id=spec.run_id,
         status="ok",
@@ -429,6 +437,7 @@ def save(
                 ("prompt", predictor.prompt),
                 ("groups", METHODS[spec.method].groups),
                 ("model_licence", licence_of(model.folder) if model else ""),
+                ("saved", kept),
             )
             if value
         },

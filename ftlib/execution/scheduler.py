@@ -1,6 +1,7 @@
 """A study from plan to records: check everything, skip what is done, run the rest, survive being killed."""
 
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ftlib.data.task import Task
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.engines import base
 from ftlib.execution.planning import compatibility, estimate
+from ftlib.execution.saved import FOLDER
 from ftlib.models import weights
 from ftlib.models.prompts import no_words, same_words
 from ftlib.records import RunRecord, provenance
@@ -156,6 +158,8 @@ def why_again(run_dir: Path, spec: Experiment, task: Task) -> str | None:
     if record is None:
         return ""
     made = record.provenance
+    if spec.save and METHODS[spec.method].saves and not (run_dir / FOLDER).is_dir():
+        return "its model was not kept"
     if made.get("data_sha256") != task.sha256:
         return "made with other data"
     # Read only where a run has other tasks beside its own; records from before this was kept do not say.
@@ -201,7 +205,7 @@ def execute(planned: Planned, jobs: int, show: Any, start: base.Start, timeout: 
 
 
 # The record is moved last, so that a move that was cut short goes on where it stopped.
-_MADE = ("events.jsonl", "notebook.ipynb", "predictions.parquet", "record.json")
+_MADE = ("events.jsonl", "notebook.ipynb", FOLDER, "predictions.parquet", "record.json")
 
 
 def prepare_folder(job: Job, planned: Planned, audits: dict[str, Findings] | None = None) -> None:
@@ -223,7 +227,7 @@ def prepare_folder(job: Job, planned: Planned, audits: dict[str, Findings] | Non
     else:
         # What a run left that was killed: beside the next attempt's record it would be taken for that attempt's.
         for path in made:
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     notebook = notebook_exec.find(job.spec.resolved()["notebook"])
     said = estimate.read(planned.suite.folder).get(job.spec.run_id)
     atomic.write_json(

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
+from ftlib.core.format import short_name
 from ftlib.data.task import Task
 from ftlib.data.words import unspaced, word_pattern
 from ftlib.metrics.language import Likelihood
+from ftlib.models.export import Question, Saveable
+from ftlib.models.heads import Head, of_regression
 from ftlib.training.contract import Predictor, Writer, Written
 
 if TYPE_CHECKING:
@@ -27,7 +30,13 @@ def prepare_majority(model: None, spec: Experiment, task: Task, train: "pd.DataF
     def probabilities(texts: Sequence[str]) -> np.ndarray:
         return np.tile(shares, (len(texts), 1))
 
-    return Predictor(len(shares), len(shares), 8 * len(shares), probabilities)
+    made = Predictor(len(shares), len(shares), 8 * len(shares), probabilities)
+    made.saved = _saved(spec, task, Head("constant", {"shares": shares}))
+    return made
+
+
+def _saved(spec: Experiment, task: Task, head: Head) -> Saveable:
+    return Saveable(head=lambda: head, questions={short_name(spec.task): Question(task.labels)})
 
 
 def prepare_copy(model: None, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
@@ -60,8 +69,13 @@ def prepare_tfidf(model: None, spec: Experiment, task: Task, train: "pd.DataFram
         return found
 
     learned = fitted.coef_.size + fitted.intercept_.size + words.idf_.size
-    names = sum(len(word.encode()) + 1 for word in words.vocabulary_)
-    return Predictor(learned, learned, 8 * learned + names, probabilities)
+    terms = words.get_feature_names_out().tolist()
+    names = sum(len(word.encode()) + 1 for word in terms)
+    reads = {name: getattr(words, name) for name in ("analyzer", "ngram_range", "token_pattern")}
+    head = Head("tfidf", {"idf": words.idf_, **of_regression(fitted, task.labels)}, {"terms": terms, **reads})
+    made = Predictor(learned, learned, 8 * learned + names, probabilities)
+    made.saved = _saved(spec, task, head)
+    return made
 
 
 MOST = 8

@@ -13,9 +13,11 @@ import transformers
 
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
+from ftlib.core.format import short_name
 from ftlib.data.task import Task
 from ftlib.methods.finetune import body
 from ftlib.methods.finetune import prepare as teacher_of
+from ftlib.models.export import Question, Saveable
 from ftlib.models.inference import module_probabilities
 from ftlib.models.loading import Model, encoded, parameters
 from ftlib.records.events import Events
@@ -42,6 +44,7 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     trainable = _of_answers(module, model, spec, task, train, answers)
     features = body(module)
     made = Predictor(*parameters(module), module_probabilities(module, model, spec.max_length), trainable=trainable)
+    made.saved = Saveable(model, module, questions={short_name(spec.task): Question(task.labels)})
     made.features = lambda asked: encoded(features, model, asked, spec.max_length)
     return made
 

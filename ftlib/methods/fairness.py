@@ -23,7 +23,10 @@ import numpy as np
 
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
+from ftlib.core.format import short_name
 from ftlib.data.task import Task
+from ftlib.models.export import Question, Saveable
+from ftlib.models.heads import Head
 from ftlib.models.inference import untouched_likelihood
 from ftlib.models.loading import Model, count, features
 from ftlib.training.contract import Predictor
@@ -42,6 +45,8 @@ class OneLabel(NamedTuple):
     """(n, width) -> (n,) how likely the regressions behind the answer find the label."""
     learned: int
     """Numbers that answering needs."""
+    arrays: Mapping[str, np.ndarray]
+    """The same, of every regression: as `ftlib.models.heads` reads them, the label left out."""
 
 
 class FairHead(NamedTuple):
@@ -51,6 +56,8 @@ class FairHead(NamedTuple):
     """(n, width) features, (n,) groups (None for `exponentiated`) -> (n, n_labels); rows sum to 1."""
     learned: int
     """Numbers that answering needs."""
+    saved: Head
+    """The same as arrays."""
 
 
 def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
@@ -70,7 +77,10 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
         return head.probabilities(features(model, texts, spec.max_length), groups)
 
     likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.evaluations and model.speaks else None
-    return Predictor(head.learned, count(model) + head.learned, 8 * head.learned, probabilities, likelihood)
+    saved = Saveable(model, model.encoder, lambda: head.saved, {short_name(spec.task): Question(task.labels)})
+    return Predictor(
+        head.learned, count(model) + head.learned, 8 * head.learned, probabilities, likelihood, saved=saved
+    )
 
 
 def fair_head(
@@ -136,7 +146,16 @@ def fair_head(
             return np.column_stack([1 - accepted[:, 1], accepted[:, 1]])
         return shared_out(accepted, scores)
 
-    return FairHead(probabilities, sum(one.learned for one in fitted.values()))
+    arrays = {
+        name: np.concatenate([one.arrays[name] for one in fitted.values()])
+        for name in next(iter(fitted.values())).arrays
+    }
+    arrays["label"] = np.repeat(
+        [known.index(label) for label in fitted], [len(one.arrays["bias"]) for one in fitted.values()]
+    )
+    kind, facts = ("thresholds", {"groups": names}) if method == "threshold" else ("mixture", {})
+    saved = Head(kind, arrays, facts | {"n_labels": len(known)})
+    return FairHead(probabilities, sum(one.learned for one in fitted.values()), saved)
 
 
 def shared_out(accepted: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -180,7 +199,27 @@ def _threshold(inputs: np.ndarray, truth: np.ndarray, codes: np.ndarray, argumen
         return fitted.estimator_.predict_proba(asked)[:, 1]
 
     # Of each group two thresholds and how often each is taken.
-    return OneLabel(accepts, scores, inputs.shape[1] + 1 + 4 * len(set(codes)))
+    return OneLabel(accepts, scores, inputs.shape[1] + 1 + 4 * len(set(codes)), _rules(fitted))
+
+
+def _rules(fitted: Any) -> dict[str, np.ndarray]:
+    """The regression under the thresholds; of each group two thresholds, and what is answered in spite of them."""
+    groups = [one for _, one in sorted(fitted.interpolated_thresholder_.interpolation_dict.items())]
+    rule = [
+        [
+            (chance, 1.0 if operation.operator == ">" else -1.0, operation.threshold)
+            for chance, operation in ((one.p0, one.operation0), (one.p1, one.operation1))
+        ]
+        for one in groups
+    ]
+    regression = fitted.estimator_
+    return {
+        "weight": regression.coef_,
+        "bias": regression.intercept_,
+        "rule": np.array([rule], np.float64),
+        "ignored": np.array([[one.get("p_ignore", 0.0) for one in groups]]),
+        "constant": np.array([[one.get("prediction_constant", 0.0) for one in groups]], np.float64),
+    }
 
 
 def _exponentiated(inputs: np.ndarray, truth: np.ndarray, codes: np.ndarray, arguments: Mapping[str, Any]) -> OneLabel:
@@ -211,7 +250,19 @@ def _exponentiated(inputs: np.ndarray, truth: np.ndarray, codes: np.ndarray, arg
         # A member may know one class only; the classes are 0 and 1, so this is the share of 1 either way.
         return sum(weight * (one.predict_proba(asked) @ one.classes_) for weight, one in members)
 
-    return OneLabel(accepts, scores, len(members) * (inputs.shape[1] + 2))
+    # A member that knows one class only is a line that all are on one side of.
+    lines = [
+        (one.coef_[0], one.intercept_[0])
+        if hasattr(one, "coef_")
+        else (np.zeros(inputs.shape[1]), np.inf if one.predict(inputs[:1])[0] else -np.inf)
+        for _, one in members
+    ]
+    arrays = {
+        "weight": np.array([slope for slope, _ in lines]),
+        "bias": np.array([offset for _, offset in lines]),
+        "share": np.array([weight for weight, _ in members]),
+    }
+    return OneLabel(accepts, scores, len(members) * (inputs.shape[1] + 2), arrays)
 
 
 def _groups(task: Task, column: str) -> Callable[[Sequence[str]], list[str]]:

@@ -17,8 +17,10 @@ import transformers
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import ENCODER, ENCODER_DECODER
 from ftlib.core.errors import FtlibError
+from ftlib.core.format import short_name
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
+from ftlib.models.export import Question, Saveable, in_words
 from ftlib.models.inference import likelihood_of, module_probabilities, prompted, window
 from ftlib.models.loading import Model, encoded, parameters, read_alike, rows_kept
 from ftlib.models.prompts import Prompt, clipped, prompt_of
@@ -221,7 +223,8 @@ def text_predictor(module: torch.nn.Module, model: Model, spec: Experiment, task
     """The module as a predictor of how likely a text is."""
     likelihood, trainable = likelihood_of(module, model, spec), _of_text(module, model, spec)
     features = _features(module, model, spec)
-    return Predictor(*parameters(module), likelihood=likelihood, trainable=trainable, features=features)
+    saved = Saveable(model, module, questions={short_name(spec.task): Question()})
+    return Predictor(*parameters(module), likelihood=likelihood, trainable=trainable, features=features, saved=saved)
 
 
 def label_predictor(module: torch.nn.Module, model: Model, spec: Experiment, task: Task) -> Predictor:
@@ -230,7 +233,9 @@ def label_predictor(module: torch.nn.Module, model: Model, spec: Experiment, tas
     features = _features(module, model, spec)
     if model.family == ENCODER:
         answers = module_probabilities(module, model, spec.max_length)
-        return Predictor(*sizes, answers, trainable=_of_codes(module, model, spec, task), features=features)
+        saved = Saveable(model, module, questions={short_name(spec.task): Question(task.labels)})
+        trainable = _of_codes(module, model, spec, task)
+        return Predictor(*sizes, answers, trainable=trainable, features=features, saved=saved)
     prompt = prompt_of(task)
     return Predictor(
         *sizes,
@@ -240,6 +245,7 @@ def label_predictor(module: torch.nn.Module, model: Model, spec: Experiment, tas
         trainable=_of_words(module, model, spec, task, prompt),
         prompt=prompt.template,
         features=features,
+        saved=Saveable(model, module, questions={short_name(spec.task): in_words(task, prompt)}),
     )
 
 

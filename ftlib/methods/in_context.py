@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
+from ftlib.core.format import short_name
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
+from ftlib.models.export import Saveable, in_words
 from ftlib.models.inference import prompted, untouched_likelihood
 from ftlib.models.loading import Model, count
 from ftlib.models.prompts import Prompt, clipped, orders, prompt_of, tokens_at_most
@@ -40,7 +42,10 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     first, *others = [prompted(module, model, spec, prompt, prefix, **options) for prefix in prefixes]
     likelihood = untouched_likelihood(module, model, spec)
     shown = prefixes[0] + prompt.template
-    return Predictor(0, count(model), 0, first, likelihood, orders=tuple(others), prompt=shown)
+    questions = {short_name(spec.task): in_words(task, prompt, prefixes[0], **options)}
+    made = Predictor(0, count(model), 0, first, likelihood, orders=tuple(others), prompt=shown)
+    made.saved = Saveable(model, module, questions=questions)
+    return made
 
 
 def _fits(model: Model, spec: Experiment, prompt: Prompt, prefix: str, shots: int) -> None:

@@ -1,12 +1,15 @@
 """Few labelled examples, a frozen model: the linear probe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ftlib.config.experiment import Experiment
+from ftlib.core.format import short_name
 from ftlib.data.task import Task
+from ftlib.models.export import Question, Saveable
+from ftlib.models.heads import Head, of_regression
 from ftlib.models.inference import untouched_likelihood
 from ftlib.models.loading import Model, count, features
 from ftlib.training.contract import Predictor
@@ -27,12 +30,13 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     learned = train["label"].nunique() * (inputs.shape[1] + 1)
     # The model itself is left as it was, so its likelihood of text is too; it is loaded only where a probe asks.
     likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.evaluations and model.speaks else None
-    return Predictor(learned, count(model) + learned, 8 * learned, probabilities, likelihood)
+    saved = Saveable(model, model.encoder, lambda: head, {short_name(spec.task): Question(task.labels)})
+    return Predictor(learned, count(model) + learned, 8 * learned, probabilities, likelihood, saved=saved)
 
 
 def linear_head(
     inputs: np.ndarray, labels: Sequence[str], known: Sequence[str], C: float, weights: Sequence[float] | None = None
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Head:
     """Fit logistic regression to features of labelled examples.
 
     Args:
@@ -43,16 +47,9 @@ def linear_head(
         weights: (n,) of the examples; None: all alike.
 
     Returns:
-        The function features -> (n, n_known) probabilities; a label without an example gets 0.
+        Of features it makes (n, n_known) probabilities; a label without an example gets 0.
     """
     from sklearn.linear_model import LogisticRegression
 
     fitted = LogisticRegression(C=C, max_iter=2000).fit(inputs, labels, sample_weight=weights)
-    place = [known.index(label) for label in fitted.classes_]
-
-    def probabilities(asked: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(asked), len(known)))
-        found[:, place] = fitted.predict_proba(asked)
-        return found
-
-    return probabilities
+    return Head("linear", of_regression(fitted, known))

@@ -19,6 +19,7 @@ from ftlib.config.methods import CLASSIFICATION, ENCODER, METHODS
 from ftlib.data.task import Task
 from ftlib.methods.finetune import body, build_predictor, new_parameters
 from ftlib.methods.zero_shot import by_similarity
+from ftlib.models.export import Question, Saveable, in_words
 from ftlib.models.inference import prompted
 from ftlib.models.loading import Model, encoded, pooled
 from ftlib.models.prompts import prompt_of
@@ -118,6 +119,17 @@ class Shared:
             return rows / rows.sum(axis=1, keepdims=True)
 
         return Predictor(0, 0, 0, probabilities)
+
+    def saveable(self, own: str) -> Saveable:
+        """All tasks in one: a head with rows for each, or a prompt of its own."""
+        encoder, asked = self.model.family == ENCODER, {}
+        for name in (own, *(one for one in self.tasks if one != own)):
+            task = self.tasks[name]
+            if task.has_labels:
+                asked[name] = Question(task.labels, self._rows(name)) if encoder else in_words(task, prompt_of(task))
+            elif not encoder:
+                asked[name] = Question()
+        return Saveable(self.model, self.module, questions=asked)
 
     def guesses(self, name: str) -> Predictor | None:
         """What the model says of a task that it was not trained on yet, by the zero-shot of its family; None where the

@@ -12,8 +12,10 @@ import torch
 import transformers
 
 from ftlib.config.experiment import Experiment
+from ftlib.core.format import short_name
 from ftlib.data.task import Task
 from ftlib.methods.linear_probe import linear_head
+from ftlib.models.export import Question, Saveable
 from ftlib.models.loading import Model, encoded, parameters, pooled
 from ftlib.training.contract import Predictor, Trainable
 
@@ -60,6 +62,8 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     collate = transformers.DataCollatorWithPadding(model.tokenizer)
     trainable = Trainable(module, encode, collate, batches=batches, separable=False, enough=CONVERGED, finish=finish)
     made = Predictor(trained + learned, total + learned, stored + 8 * learned, probabilities, trainable=trainable)
+    questions = {short_name(spec.task): Question(task.labels)}
+    made.saved = Saveable(model, module.encoder, lambda: heads[-1], questions)
     made.features = lambda asked: encoded(module.encoder, model, asked, spec.max_length)
     return made
 

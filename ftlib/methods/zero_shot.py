@@ -8,8 +8,11 @@ import numpy as np
 
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import ENCODER, METHODS
+from ftlib.core.format import short_name
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
+from ftlib.models.export import Question, Saveable, in_words
+from ftlib.models.heads import Head
 from ftlib.models.inference import untouched_likelihood, untouched_probabilities
 from ftlib.models.loading import Model, count, features
 from ftlib.models.prompts import label_descriptions, prompt_of
@@ -37,7 +40,9 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | N
 
 def of_text(model: Model, spec: Experiment, task: Task) -> Predictor:
     """How likely the model as it is finds texts."""
-    return Predictor(0, count(model), 0, likelihood=untouched_likelihood(model.speaker(), model, spec))
+    module = model.speaker()
+    saved = Saveable(model, module, questions={short_name(spec.task): Question()})
+    return Predictor(0, count(model), 0, likelihood=untouched_likelihood(module, model, spec), saved=saved)
 
 
 def of_labels(model: Model, spec: Experiment, task: Task) -> Predictor:
@@ -45,16 +50,22 @@ def of_labels(model: Model, spec: Experiment, task: Task) -> Predictor:
     defaults = {name: default for name, (default, _) in METHODS["zero_shot"].arguments.items()}
     chosen = defaults | (spec.method_args if METHODS[spec.method].untouched else {})
     if model.family == ENCODER:
-        answers = by_similarity(
-            partial(features, model, max_length=spec.max_length), task, chosen["template"], chosen["scale"]
-        )
-        return Predictor(0, count(model), 0, answers)
+        encode = partial(features, model, max_length=spec.max_length)
+        answers = by_similarity(encode, task, chosen["template"], chosen["scale"])
+
+        def head() -> Head:
+            described = encode(label_descriptions(task, chosen["template"])).astype(np.float64)
+            return Head("linear", {"weight": chosen["scale"] * described, "bias": np.zeros(len(described))})
+
+        saved = Saveable(model, model.encoder, head, {short_name(spec.task): Question(task.labels)})
+        return Predictor(0, count(model), 0, answers, saved=saved)
     module = model.speaker()
     likelihood = untouched_likelihood(module, model, spec)
     prompt = prompt_of(task, chosen["template"])
     options = {name: chosen[name] for name in ("calibration", "normalisation")}
     answers = untouched_probabilities(module, model, spec, prompt, **options)
-    return Predictor(0, count(model), 0, answers, likelihood, prompt=prompt.template)
+    saved = Saveable(model, module, questions={short_name(spec.task): in_words(task, prompt, **options)})
+    return Predictor(0, count(model), 0, answers, likelihood, prompt=prompt.template, saved=saved)
 
 
 def by_similarity(

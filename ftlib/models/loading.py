@@ -81,8 +81,11 @@ class Model:
 
     def encoder(self) -> torch.nn.Module:
         """The untouched model without a head, in evaluation mode, on its device; of two halves, the one that reads."""
-        module = _load(transformers.AutoModel, self.folder, _config(self.folder)).eval().to(self.device)
-        return module.get_encoder() if self.family == ENCODER_DECODER else module
+        return self.body().get_encoder() if self.family == ENCODER_DECODER else self.body()
+
+    def body(self) -> torch.nn.Module:
+        """The untouched model without a head, both of its halves where it has two."""
+        return _load(transformers.AutoModel, self.folder, _config(self.folder)).eval().to(self.device)
 
     def speaker(self) -> torch.nn.Module:
         """The model with the layer that predicts tokens, in evaluation mode, on its device.

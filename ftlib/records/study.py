@@ -24,7 +24,7 @@ from ftlib.records import RunRecord
 from ftlib.records.events import read_events
 from ftlib.records.predictions import Examples, Part, read_parts
 
-_OWN_COLUMNS = ("task", "model", "method", "seed", "notebook")
+_OWN_COLUMNS = ("task", "model", "method", "seed", "notebook", "save")
 """Fields that are no settings: they have a column of their own, or do not change what is asked."""
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")
 
@@ -266,7 +266,7 @@ def _groups(runs: list[Run]) -> Iterable[Group]:
     cells: dict[str, list[Run]] = {}
     origins = _origins(runs)
     for run in runs:
-        fields = {k: v for k, v in run.resolved.items() if k not in ("seed", "notebook")}
+        fields = {k: v for k, v in run.resolved.items() if k not in ("seed", "notebook", "save")}
         fields |= origins.get(run.folder, {})
         cells.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(run)
     columns: dict[tuple[str, str, str], list[str]] = {}

@@ -337,7 +337,7 @@ def _chosen(folder: Path, run: str) -> tuple[RunRecord, list[RunRecord], Path]:
 
 def _adapts(record: RunRecord) -> bool:
     method = METHODS.get(record.spec["resolved"]["method"])
-    return method is not None and method.model and bool(method.saves)
+    return method is not None and (method.trains or method.frozen)
 
 
 def _terms(record: RunRecord) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from ftlib.data.task import Task
+    from ftlib.models.export import Saveable
 
 
 class Trainable(NamedTuple):
@@ -99,3 +100,5 @@ class Predictor:
     or has none."""
     members: "Mapping[str, tuple[Task, Predictor]]" = field(default_factory=dict)
     """What the same model answers on other tasks, by the tasks' short names."""
+    saved: "Saveable | None" = None
+    """What of it is saved; None: there is nothing that anybody could load."""

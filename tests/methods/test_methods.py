@@ -151,6 +151,8 @@ def test_the_frozen_features_are_computed_once(at_home, monkeypatch):
         raise AssertionError("computed again")
 
     monkeypatch.setattr(loading, "encoded", again)
+    # What using it costs is measured anew, without the cache.
+    monkeypatch.setattr("ftlib.execution.run.cost_of_use", lambda *_: {})
     second = ftlib.run(spec)
     assert second.metrics == first.metrics
     # The cost is what the work takes, not what the cache left to do.

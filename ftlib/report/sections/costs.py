@@ -30,6 +30,7 @@ def costs(study: Study) -> Table:
         "training examples": _examples,
         "training time": _training,
         "evaluation time": lambda group: _plain(format.seconds(mean(group, "eval_seconds"))),
+        "prediction": _prediction,
         "peak memory": lambda group: _plain(format.size(mean(group, "peak_memory_bytes"))),
         "trainable parameters": _trainable,
         "stored": lambda group: _plain(format.size(mean(group, "checkpoint_bytes"))),
@@ -117,6 +118,17 @@ def _training(group: Group) -> Cell:
     said = [f"{format.count(round(speed))} examples/s"] if speed is not None else []
     said += [f"{format.seconds(watching)} validation"] if watching else []
     return _plain(format.seconds(mean(group, "train_seconds")), *said)
+
+
+def _prediction(group: Group) -> Cell:
+    """How many texts a second, how long one alone takes, and the memory of a process that does nothing else."""
+    speed, memory = mean(group, "predict_examples_per_second"), mean(group, "predict_memory_bytes")
+    if speed is None:
+        return _plain("")
+    one, slow = (mean(group, f"predict_latency_{name}_seconds") for name in ("median", "p99"))
+    said = [] if one is None else [f"one text {1000 * one:.3g} ms", f"99 % within {1000 * slow:.3g} ms"]
+    said += [f"{format.size(memory)} of memory"] if memory is not None else []
+    return _plain(f"{speed:.3g} texts/s" if speed < 100 else f"{format.count(round(speed))} texts/s", *said)
 
 
 def _trainable(group: Group) -> Cell:

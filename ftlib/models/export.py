@@ -1,0 +1,533 @@
+"""Adapted models as folders that anybody loads without ftlib: saved, checked in a process of its own, and read again.
+
+A folder holds what transformers, peft or scikit-learn read (safetensors and JSON, never a pickle), the tokenizer as it
+was used, `prediction.json` (labels in order, prompt, cut, temperature), and README.md, whose code is all that a user
+needs. The check runs just that code, in a fresh process without ftlib, so that what is documented is what was tested.
+"""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ftlib.config.methods import ENCODER, ENCODER_DECODER, METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.data.kinds import LOADERS
+from ftlib.models import use
+from ftlib.models.heads import Head
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from ftlib.config.experiment import Experiment
+    from ftlib.data.task import Task
+    from ftlib.models.loading import Model
+    from ftlib.models.prompts import Prompt
+
+FACTS, HEAD = "prediction.json", "head.safetensors"
+
+TOLERANCE = 1e-5
+"""The largest difference between the answers of a saved model and those of the run, in float32."""
+
+CHECKED = 32
+"""Test examples, at most, that a saved model is asked in a process of its own."""
+
+
+class Question(NamedTuple):
+    """How a model is asked about one task."""
+
+    labels: Sequence[str] = ()
+    """None: the task is text to be modelled."""
+    rows: Sequence[int] | None = None
+    """Which of the head's outputs are this task's; None: all."""
+    template: str = ""
+    """With {text} and {label}, for a model that answers in words."""
+    words: Sequence[str] = ()
+    """What each label means."""
+    prefix: str = ""
+    """What stands before every question."""
+    calibration: str = "none"
+    normalisation: str = "none"
+
+
+def in_words(task: "Task", prompt: "Prompt", prefix: str = "", **options: str) -> Question:
+    """The question of a model that answers in words."""
+    return Question(task.labels, None, prompt.template, prompt.words, prefix, **options)
+
+
+@dataclass
+class Saveable:
+    """What of an adapted model is saved, and how it is asked."""
+
+    model: "Model | None" = None
+    module: "torch.nn.Module | Callable[[], torch.nn.Module] | None" = None
+    """The adapted one, or what loads the untouched one."""
+    head: Callable[[], Head] | None = None
+    """What was fitted to features or words, once training is finished."""
+    questions: Mapping[str, Question] = field(default_factory=dict)
+    """By the task's short name; the run's own first."""
+
+    def ready(self, spec: "Experiment", precise: bool = False) -> "SavedModel":
+        """The model as it would be read from its folder, without writing it.
+
+        Args:
+            spec: max_length and method are read.
+            precise: Whether it multiplies in float32 whatever the run does.
+        """
+        module = self.module if self.module is None or hasattr(self.module, "parameters") else self.module()
+        model = replace(self.model, dtype="float32") if precise and self.model else self.model
+        tasks = {name: question._asdict() for name, question in self.questions.items()}
+        facts = {
+            "method": spec.method,
+            "base_model": self.model.name if self.model else None,
+            "family": self.model.family if self.model else None,
+            "max_length": spec.max_length,
+            "task": next(iter(tasks)),
+            "tasks": tasks,
+        }
+        return SavedModel(model, module, self.head() if self.head else None, facts)
+
+
+class Answers(NamedTuple):
+    """What a model says of texts, in their order."""
+
+    labels: "np.ndarray"
+    """(n,) the likeliest label of each."""
+    probability: "np.ndarray"
+    """(n,) of that label, calibrated where validation allowed."""
+    cut: "np.ndarray"
+    """(n,) whether the text was longer than the model reads, so that its end was not seen."""
+
+
+class SavedModel:
+    """A model that answers texts, as it was saved."""
+
+    def __init__(self, model: "Model | None", module: Any, head: Head | None, facts: Mapping[str, Any]) -> None:
+        self.model, self.module, self.head, self.facts = model, module, head, facts
+
+    def __repr__(self) -> str:
+        asked = "; ".join(f"{name}: {', '.join(one.labels) or 'text'}" for name, one in self.questions.items())
+        return f"SavedModel({self.facts.get('method', '')} of {self.facts.get('base_model') or 'no model'}; {asked})"
+
+    @property
+    def questions(self) -> dict[str, Question]:
+        """By the task's short name."""
+        return {name: Question(**said) for name, said in self.facts["tasks"].items()}
+
+    def question(self, task: str = "") -> Question:
+        """How it is asked about a task; about its own where none is named.
+
+        Raises:
+            FtlibError: It was not adapted to that task.
+        """
+        known = self.questions
+        if (name := task or self.facts["task"]) not in known:
+            raise FtlibError(f"task: found {task!r}; this model was adapted to {', '.join(known)}")
+        return known[name]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of its own task, in order."""
+        return tuple(self.question().labels)
+
+    def probabilities(
+        self, texts: Sequence[str], task: str = "", groups: Sequence[str] | None = None, batch_size: int = 64
+    ) -> np.ndarray:
+        """(n_texts, n_labels); rows sum to 1, columns in the order of the task's labels; as the run has them.
+
+        Args:
+            texts: Any number.
+            task: Short name; empty: the run's own.
+            groups: (n_texts,) for a model that goes by them.
+            batch_size: Texts at once; changes speed and memory, not results.
+
+        Raises:
+            FtlibError: The task has no labels, or the model must be told the groups.
+        """
+        question = self.question(task)
+        if not question.labels:
+            raise FtlibError("this model was adapted to text without labels; it has likelihoods, no labels to give")
+        if not len(texts):
+            return np.zeros((0, len(question.labels)))
+        if self.head is not None:
+            return self.head(self._inputs(texts, batch_size), groups)
+        from ftlib.config.experiment import Experiment
+        from ftlib.models import inference, prompts
+
+        most = self.facts["max_length"]
+        if self.model.family == ENCODER:
+            found = inference.module_probabilities(self.module, self.model, most, batch_size)(texts)
+            if question.rows is None:
+                return found
+            found = found[:, slice(*question.rows)]
+            return found / found.sum(axis=1, keepdims=True)
+        # Likelihoods are sums over many tokens: in float32.
+        spec, prompt = Experiment(max_length=most, dtype="float32"), prompts.Prompt(question.template, question.words)
+        options = {"calibration": question.calibration, "normalisation": question.normalisation}
+        return inference.prompted(self.module, self.model, spec, prompt, question.prefix, **options)(texts)
+
+    def _inputs(self, texts: Sequence[str], batch_size: int) -> Any:
+        if self.model is None:
+            return texts
+        from ftlib.models.loading import encoded
+
+        return encoded(self.module, self.model, texts, self.facts["max_length"], batch_size)
+
+    def predict(self, texts: Sequence[str], task: str = "", groups: Sequence[str] | None = None) -> Answers:
+        """The label of every text, its probability, and whether the text was cut."""
+        found = self.calibrated(self.probabilities(texts, task, groups))
+        best = found.argmax(axis=1) if len(texts) else np.zeros(0, int)
+        labels = np.asarray(self.question(task).labels, dtype=object)
+        return Answers(labels[best], found[np.arange(len(best)), best], self.cut(texts))
+
+    def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
+        """The probabilities at the temperature that validation chose; as they are where it chose none."""
+        from ftlib.metrics.calibration import at_temperature
+
+        chosen = self.facts.get("temperature") or {}
+        return at_temperature(probabilities, chosen["value"]) if chosen.get("value") else probabilities
+
+    def cut(self, texts: Sequence[str]) -> np.ndarray:
+        """(n,) whether a text is longer than `max_length` tokens, so that its end is not read."""
+        if self.model is None:
+            return np.zeros(len(texts), bool)
+        special = self.head is not None or self.model.family == ENCODER
+        ids = self.model.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"] if texts else []
+        return np.array([len(one) > self.facts["max_length"] for one in ids], bool)
+
+    def likelihood(self, texts: Sequence[str]) -> "pd.DataFrame":
+        """How likely a language model finds whole texts: nats, n_tokens, n_bytes; BOS stands before each."""
+        from ftlib.models.inference import CONTEXT
+        from ftlib.models.score import score_text
+
+        context = min(CONTEXT, self.model.context or CONTEXT)
+        return score_text(self.module, self.model.tokenizer, texts, context=context, stride=context // 2)
+
+
+# Written.
+
+
+def write(folder: Path, saved: SavedModel, *, merge: bool = False, card: Sequence[str] = ()) -> None:
+    """Write a model into an empty folder, for transformers, peft or scikit-learn to read.
+
+    Args:
+        folder: Made where it is not there.
+        saved: What is written.
+        merge: Whether an adapter is added to the weights, so that the folder needs no other.
+        card: More lines of README.md, in Markdown.
+
+    Raises:
+        FtlibError: An adapter that stands before the text cannot be merged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model, module = saved.model, saved.module
+    facts, adapter = dict(saved.facts), False
+    if saved.head is not None:
+        from safetensors.numpy import save_file
+
+        facts |= {"kind": saved.head.kind, "head": dict(saved.head.facts)}
+        save_file({name: np.ascontiguousarray(value) for name, value in saved.head.arrays.items()}, folder / HEAD)
+        if model is not None:
+            facts["pooling"] = model.pooling
+            # Of two halves both are stored, since that is what transformers reads.
+            (model.body() if model.family == ENCODER_DECODER else module).save_pretrained(folder)
+    else:
+        outputs = _outputs(saved.questions)
+        facts["outputs"] = outputs
+        adapter = hasattr(module, "peft_config") and METHODS[facts["method"]].saves == "peft" and not merge
+        if adapter:
+            _write_adapter(folder, module, model)
+        else:
+            whole = _whole(module, facts["method"])
+            if model.family == ENCODER:
+                whole.config.id2label = dict(enumerate(outputs))
+                whole.config.label2id = {label: code for code, label in enumerate(outputs)}
+            whole.save_pretrained(folder)
+        if model.family != ENCODER:
+            _generation(module, model, saved).save_pretrained(folder)
+    if model is not None:
+        tokenizer = copy.deepcopy(model.tokenizer)
+        if saved.head is not None or model.family == ENCODER:
+            # Where nobody says otherwise, texts are cut where the run cut them.
+            tokenizer.model_max_length = facts["max_length"]
+        tokenizer.save_pretrained(folder)
+    facts["adapter"] = adapter
+    (folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    code = use.code(
+        facts["family"] or "",
+        adapter=adapter,
+        pooling=facts.get("pooling", ""),
+        head=saved.head.code() if saved.head else None,
+        has_labels=bool(saved.labels),
+        several=any(one.rows for one in saved.questions.values()),
+        half=bool(model) and model.family == ENCODER_DECODER,
+    )
+    title = f"# {facts['method']} of {facts['base_model'] or 'words'}"
+    lines = [title, "", "## How to use it", "", f"```python\n{code}```", "", *card]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _outputs(questions: Mapping[str, Question]) -> list[str]:
+    """The names of a head's outputs: the labels, with their task's name where there are several."""
+    several = any(one.rows for one in questions.values())
+    ordered = sorted(questions.items(), key=lambda one: one[1].rows or (0, 0))
+    return [f"{name}: {label}" if several else label for name, one in ordered for label in one.labels]
+
+
+def _whole(module: Any, method: str) -> Any:
+    """A model without an adapter: what was in one is in the weights."""
+    if not hasattr(module, "peft_config"):
+        return module
+    active = module.peft_config[module.active_adapter]
+    if active.is_prompt_learning:
+        raise FtlibError(f"--merge: {method} stands before the text and is in no weight; export it without --merge")
+    return copy.deepcopy(module).merge_and_unload()
+
+
+def _write_adapter(folder: Path, module: Any, model: "Model") -> None:
+    """The adapter and the head, with the name of its base model where others find it too."""
+    name, revision = hub_name(model.folder)
+    config = module.peft_config[module.active_adapter]
+    config.base_model_name_or_path, config.revision = name or str(model.folder), revision or None
+    module.save_pretrained(folder, selected_adapters=[module.active_adapter])
+    # peft's own card says nothing.
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def hub_name(folder: Path) -> tuple[str, str]:
+    """The Hub id and the commit of a model that lies in the Hub's cache; two empty strings for another.
+
+    >>> hub_name(Path("/cache/models--org--name/snapshots/0a1b"))
+    ('org/name', '0a1b')
+    """
+    found = folder.parts[-3] if len(folder.parts) > 2 and folder.parts[-2] == "snapshots" else ""
+    if not found.startswith("models--"):
+        return "", ""
+    return found.removeprefix("models--").replace("--", "/"), folder.name
+
+
+def _generation(module: Any, model: "Model", saved: SavedModel) -> Any:
+    """How it writes: the likeliest token each time, as many as the longest answer has."""
+    import transformers
+
+    tokenizer, question = model.tokenizer, saved.question()
+    answers = [len(tokenizer(f" {one}", add_special_tokens=False)["input_ids"]) for one in question.words]
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    if model.family == ENCODER_DECODER:
+        ids["decoder_start_token_id"] = module.config.decoder_start_token_id
+    most = max(answers, default=126) + 2
+    return transformers.GenerationConfig(do_sample=False, max_new_tokens=most, **ids)
+
+
+# Checked.
+
+_CHECK = r"""
+import json, os, re, sys, warnings
+from pathlib import Path
+asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+home, found = Path.cwd(), []
+for one in asked["models"]:
+    os.chdir(one["folder"])
+    code = re.search(r"```python\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), re.S)[1]
+    space = {}
+    exec(compile(code, "README.md", "exec"), space)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(asked["threads"])
+    answers = {}
+    for task, given in one["texts"].items():
+        named = {"task": task} if len(one["texts"]) > 1 else {}
+        if one["groups"]:
+            named["groups"] = one["groups"]
+        answers[task] = space["probabilities"](given, **named) if "probabilities" in space else space["nats"](given)
+    found.append(answers)
+    os.chdir(home)
+strangers = [name for name in sys.modules if name.partition(".")[0] == "ftlib"]
+status = Path("/proc/self/status")
+lines = status.read_text().splitlines() if status.exists() else []
+peak = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+said = {"answers": found, "strangers": strangers, "peak": peak}
+Path(sys.argv[2]).write_text(json.dumps(said), encoding="utf-8")
+"""
+
+
+class Asked(NamedTuple):
+    """A saved model and what it is asked in a process of its own."""
+
+    folder: Path
+    texts: Mapping[str, Sequence[str]]
+    """By task, its own first."""
+    groups: Sequence[str] | None = None
+
+
+def ask_alone(models: Sequence[Asked], threads: int = 1) -> tuple[list[dict[str, np.ndarray]], int | None]:
+    """What saved models answer in a fresh process that knows no ftlib, by the code in their README.
+
+    Returns:
+        For each model, by task, (n_texts, n_labels) probabilities, or (n_texts, 2) nats and tokens of a model of text
+        without labels; and the peak memory of that process in bytes, None where the system does not say.
+
+    Raises:
+        FtlibError: Some model does not load, or its code fails.
+    """
+    # Nothing is looked for on the Hub: what the folder needs is here, or the check fails.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    with TemporaryDirectory(prefix="ftlib-") as folder:
+        given, told = Path(folder, "asked.json"), Path(folder, "told.json")
+        listed = [one._asdict() | {"folder": str(one.folder.resolve())} for one in models]
+        given.write_text(json.dumps({"models": listed, "threads": threads}), encoding="utf-8")
+        command = [sys.executable, "-c", _CHECK, str(given), str(told)]
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=1800)
+        if not told.exists():
+            last = [line for line in done.stderr.strip().splitlines() if line][-1:] or [f"exit code {done.returncode}"]
+            named = ", ".join(str(one.folder) for one in models)
+            raise FtlibError(f"{named}: does not answer in a process without ftlib: {last[0]}")
+        said = json.loads(told.read_text(encoding="utf-8"))
+    if said["strangers"]:
+        raise FtlibError(f"{models[0].folder}: its code imported {said['strangers'][0]}; it must do without")
+    return [{task: np.array(rows) for task, rows in one.items()} for one in said["answers"]], said["peak"]
+
+
+def asked_of(saved: SavedModel, folder: Path, examples: "Mapping[str, pd.DataFrame]", column: str = "") -> Asked:
+    """Some examples of each task, evenly spread; of text without labels so much as is seen at once.
+
+    Args:
+        saved: The model.
+        folder: Where it was written.
+        examples: Test examples by task, its own first.
+        column: The column of groups, for a model that goes by them.
+    """
+    texts, groups = {}, None
+    for name, rows in examples.items():
+        some = rows.iloc[spread(len(rows))]
+        texts[name] = some["text"].tolist()
+        if not saved.question(name).labels:
+            from ftlib.models.inference import CONTEXT
+            from ftlib.models.prompts import clipped
+
+            texts[name] = clipped(saved.model.tokenizer, texts[name], min(CONTEXT, saved.model.context or CONTEXT) // 4)
+        if column and groups is None:
+            groups = some[column].tolist()
+    return Asked(folder, texts, groups)
+
+
+def spread(n: int) -> np.ndarray:
+    """Up to CHECKED places of n, evenly spread, both ends among them.
+
+    >>> spread(3).tolist(), len(spread(1000)), spread(1000)[-1].item()
+    ([0, 1, 2], 32, 999)
+    """
+    return np.unique(np.linspace(0, n - 1, min(CHECKED, n)).astype(int))
+
+
+def difference(saved: SavedModel, asked: Asked, answers: Mapping[str, np.ndarray]) -> float:
+    """The largest difference between two models' answers: of a probability, or of the nats of a token."""
+    most = 0.0
+    for name, texts in asked.texts.items():
+        found = answers[name]
+        if saved.question(name).labels:
+            apart = np.abs(found - saved.probabilities(texts, name, asked.groups))
+        else:
+            own = saved.likelihood(texts)
+            apart = np.abs(found[:, 0] - own["nats"].to_numpy()) / np.maximum(found[:, 1], 1)
+        most = max(most, float(apart.max()) if np.isfinite(apart).all() else float("inf"))
+    return most
+
+
+# Read again.
+
+
+def folder_of(path: str | Path) -> Path:
+    """The folder of a saved model: it, or `model` in a run's folder.
+
+    Raises:
+        FtlibError: There is none.
+    """
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if (folder / FACTS).is_file():
+            return folder
+    kept = "this run kept no model: `ftlib export` makes it" if (path / "spec.json").exists() else "no saved model here"
+    raise FtlibError(f"{path}: {kept}; allowed: a folder with {FACTS}, or the folder of a run with save = true")
+
+
+def load_adapted(path: str | Path, *, device: str = "auto", dtype: str = "auto", threads: int = 0) -> SavedModel:
+    """Read a saved model: `load_adapted("reports/demo/runs/0123456789abcdef").predict(["A text."])`.
+
+    Args:
+        path: A run's folder, or a folder that `ftlib export` wrote.
+        device: As of an experiment.
+        dtype: As of an experiment.
+        threads: CPU threads; 0: as many as there are cores.
+
+    Raises:
+        FtlibError: There is no saved model, or a file of it is damaged.
+    """
+    folder = folder_of(path)
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        head = None
+        if (folder / HEAD).is_file():
+            from safetensors.numpy import load_file
+
+            head = Head(facts["kind"], load_file(folder / HEAD), facts["head"])
+        if not facts["family"]:
+            return SavedModel(None, None, head, facts)
+        return _with_model(folder, facts, head, device, dtype, threads)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if isinstance(error, FtlibError):
+            raise
+        raise FtlibError(f"{folder}: cannot be read as a saved model ({type(error).__name__}: {error})") from None
+
+
+def _with_model(
+    folder: Path, facts: Mapping[str, Any], head: Head | None, device: str, dtype: str, threads: int
+) -> SavedModel:
+    import torch
+    import transformers
+
+    from ftlib.config.methods import context_of
+    from ftlib.core.surroundings import cores
+    from ftlib.models.loading import Model, pick_device, pick_dtype
+
+    transformers.utils.logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    torch.set_num_threads(threads or cores())
+    device, only = pick_device(device), {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **only)
+    loader, family = LOADERS[facts["family"]], facts["family"]
+    level = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        if facts["adapter"]:
+            import peft
+
+            more = {}
+            if family == ENCODER:
+                labels = dict(enumerate(facts["outputs"]))
+                more = {"num_labels": len(labels), "id2label": labels, "ignore_mismatched_sizes": True}
+                more["pad_token_id"] = tokenizer.pad_token_id
+            kind = getattr(peft, f"AutoPeft{loader.removeprefix('Auto')}")
+            module = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **more)
+        else:
+            kind = transformers.AutoModel if head else getattr(transformers, loader)
+            module = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **only)
+    finally:
+        transformers.utils.logging.set_verbosity(level)
+    if head and family == ENCODER_DECODER:
+        module = module.get_encoder()
+    context = context_of(module.config.to_dict())
+    run_as = (device, pick_dtype(dtype, device), threads or cores())
+    pooling = facts.get("pooling", "mean")
+    model = Model(facts["base_model"], folder, "", "", "", *run_as, tokenizer, family, context, pooling)
+    return SavedModel(model, module.eval().to(device), head, facts)
