@@ -94,6 +94,26 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     compare.set_defaults(do=_compare)
 
+    export = commands.add_parser("export", help="a study's model as a folder that loads without ftlib")
+    export.add_argument("folder", metavar="STUDY|RUN_DIR")
+    export.add_argument("out", metavar="OUT", help="a folder that is not there yet")
+    export.add_argument("--run", default="", metavar="RUN_ID", help="which run (default: the method that is advised)")
+    export.add_argument("--method", default="", metavar="NAME", help="which method, by its name in the report")
+    export.add_argument("--task", default="", metavar="TASK", help="which task, where a study has several")
+    export.add_argument("--seeds", choices=("median", "all"), default="median", help="by validation (default: median)")
+    export.add_argument("--merge", action="store_true", help="add an adapter to the weights: one folder, no base model")
+    export.set_defaults(do=_export)
+
+    predict = commands.add_parser("predict", help="label every row of a file with a saved model")
+    predict.add_argument("model", metavar="RUN_DIR|MODEL_DIR")
+    predict.add_argument("file", metavar="FILE", help="CSV, TSV, JSONL or Parquet; - for standard input")
+    predict.add_argument("--out", default="", metavar="FILE", help="default: CSV on standard output")
+    predict.add_argument("--task", default="", metavar="TASK", help="of a model of several tasks")
+    predict.add_argument("--text-column", default="", metavar="NAME", help="default: guessed from the usual names")
+    predict.add_argument("--group-column", default="", metavar="NAME", help="for a model that goes by groups")
+    predict.add_argument("--threads", type=int, default=0, metavar="N", help="default: all cores")
+    predict.set_defaults(do=_predict)
+
     check = commands.add_parser("check", help="audit a dataset before money is spent on it")
     check.add_argument("data", metavar="DATA", help="a task's name, as in a suite, or a path")
     check.add_argument("--text-column", default="", metavar="NAME", help='column of the text; "title+body" joins two')
@@ -173,9 +193,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _finish(study: Any, failed: list, open_runs: int) -> int:
-    from ftlib.report import build
+    from ftlib.execution.saved import FOLDER
+    from ftlib.records import records_of
+    from ftlib.report import build, model_card
 
     path = build.build(study)
+    for run_dir, record in records_of(study):
+        if record.provenance.get("saved"):
+            model_card.complete(run_dir, run_dir / FOLDER)
     for record in failed:
         resolved = record.spec["resolved"]
         print(f"{record.status}: {resolved['method']} seed={resolved['seed']} ({record.run_id}): {record.reason}")
@@ -240,6 +265,75 @@ def _report(options: argparse.Namespace) -> int:
     from ftlib.report import build
 
     print(build.build(options.study))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from ftlib.execution.export import export_runs
+    from ftlib.report import model_card
+
+    found, said = _chosen_runs(options)
+    lines = export_runs(found, Path(options.out), seeds=options.seeds, merge=options.merge)
+    print("\n".join([*said, *lines]))
+    for path, record in found:
+        for folder in (Path(options.out), Path(options.out) / f"seed{record.spec['resolved']['seed']}"):
+            model_card.complete(path, folder)
+    return 0
+
+
+def _chosen_runs(options: argparse.Namespace) -> tuple[list, list[str]]:
+    """The runs that are exported, and a sentence that says why where nobody named them."""
+    from pathlib import Path
+
+    from ftlib.records import read_record
+    from ftlib.records.study import read_study
+    from ftlib.report.sections.comparison import task_comparisons
+    from ftlib.report.sections.recommendation import advise
+
+    folder = Path(options.folder)
+    if (folder / "record.json").is_file():
+        return [(folder, read_record(folder))], []
+    study = read_study(folder)
+    groups = [group for group in study.groups if group.ok and options.task in ("", group.task)]
+    if options.run:
+        found = [run for group in groups for run in group.ok if run.record.run_id == options.run]
+        if not found:
+            raise FtlibError(f"--run {options.run}: no such run that finished in {folder}")
+        return [(found[0].folder, found[0].record)], []
+    said, name = [], options.method
+    if not name:
+        told = {one.task: advise(one) for one in task_comparisons(study)}
+        tasks = [task for task in told if options.task in ("", task)]
+        if len(tasks) != 1:
+            listed = ", ".join(tasks or told) or "none is compared"
+            raise FtlibError(f"--task: found {options.task!r}; say which: {listed}")
+        groups, name = [group for group in groups if group.task == tasks[0]], told[tasks[0]].chosen
+        said = [f"{name}: what the report advises for {tasks[0]}; another with --method"]
+    found = [group for group in groups if name in (group.name, group.method)]
+    if len(found) != 1:
+        listed = ", ".join(f"{group.name!r} on {group.task}" for group in found or groups)
+        raise FtlibError(f"--method {name}: found {len(found)} settings; allowed, by name and --task: {listed}")
+    return [(run.folder, run.record) for run in found[0].ok], said
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from ftlib.execution.predict import predict
+
+    if options.threads < 0:
+        raise FtlibError("--threads: allowed: 0 or more")
+    said = predict(
+        options.model,
+        options.file,
+        options.out,
+        task=options.task,
+        text_column=options.text_column,
+        group_column=options.group_column,
+        threads=options.threads,
+    )
+    # Labels may go to standard output.
+    print(said, file=sys.stderr)
     return 0
 
 

@@ -304,7 +304,7 @@ def choose(
     first = next(iter(tables.values()))
     common = [name for name in first.columns if all(name in table.columns for table in tables.values())]
     problems: list[str] = []
-    text = text_column or _guess(tables, common, "text_column", _text_candidates(common, label_column), problems)
+    text = text_column or _guess(tables, common, "text_column", text_candidates(common, label_column), problems)
     usual = [name for name in common if _plain(name) in LABEL_NAMES]
     if label_column or usual:
         label = label_column or _guess(tables, common, "label_column", usual, problems)
@@ -361,7 +361,8 @@ def _plain(name: str) -> str:
     return name.strip().casefold()
 
 
-def _text_candidates(columns: Sequence[str], label: str) -> list[str]:
+def text_candidates(columns: Sequence[str], label: str) -> list[str]:
+    """The columns whose names say that they hold the text; none, or several, where names do not decide."""
     plain = {_plain(name): name for name in columns if name != label}
     found = [plain[name] for name in TEXT_NAMES if name in plain]
     if len(found) == 1 and _plain(found[0]) in ("question", "query") and (beside := _BESIDE & plain.keys()):
@@ -479,7 +480,7 @@ def _texts(table: Table, parts: Sequence[str]) -> tuple[list[str], list[str]]:
             for part, value in zip(parts, found, strict=True)
             if not isinstance(value, str)
         ]
-        joined = "" if wrong else _joined(found)
+        joined = "" if wrong else joined_text(found)
         if not wrong and not joined.strip():
             wrong = [f"{table.at(row)}: the text ({'+'.join(parts)}) is blank"]
         problems += wrong
@@ -487,10 +488,10 @@ def _texts(table: Table, parts: Sequence[str]) -> tuple[list[str], list[str]]:
     return texts, problems
 
 
-def _joined(parts: Sequence[str]) -> str:
+def joined_text(parts: Sequence[str]) -> str:
     """Parts one after the other, a full stop between them where a part does not end in a mark of its own.
 
-    >>> _joined(("Is it?", "Yes", "", "It is.")), _joined((" as it is ",))
+    >>> joined_text(("Is it?", "Yes", "", "It is.")), joined_text((" as it is ",))
     ('Is it? Yes. It is.', ' as it is ')
     """
     if len(parts) == 1:

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -518,7 +519,10 @@ def _with_model(
                 more = {"num_labels": len(labels), "id2label": labels, "ignore_mismatched_sizes": True}
                 more["pad_token_id"] = tokenizer.pad_token_id
             kind = getattr(peft, f"AutoPeft{loader.removeprefix('Auto')}")
-            module = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **more)
+            with warnings.catch_warnings():
+                # peft 0.21 reads an attribute that transformers 5.23 has renamed.
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+                module = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **more)
         else:
             kind = transformers.AutoModel if head else getattr(transformers, loader)
             module = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **only)

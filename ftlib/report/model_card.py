@@ -264,6 +264,17 @@ def write(folder: str | Path, run: str = "", out: str | Path = "") -> Path:
     return path
 
 
+def complete(run_dir: Path, folder: Path) -> None:
+    """Put a run's card around the code in the README of its saved model, once; nothing where either is missing."""
+    path = folder / "README.md"
+    record = read_record(run_dir)
+    if not path.is_file() or not _adapts(record) or "## Intended use" in (had := path.read_text(encoding="utf-8")):
+        return
+    head, mark, rest = str(card(run_dir)).partition("\n## ")
+    content = f"{head}\n{had[had.index('## How to use it') :]}{mark}{rest}\n"
+    write_atomically(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+
+
 def card(folder: str | Path, run: str = "") -> "ModelCard":
     """The model card of one run, as the Hub reads it: metadata with every test metric, and sections in Markdown.
 

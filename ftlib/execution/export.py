@@ -1,0 +1,121 @@
+"""`ftlib export`: a study's model as a folder that needs no ftlib; one that was not kept is trained again.
+
+Trained again means the same spec, seed, data and model files; whether it answers as was recorded is checked.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
+from ftlib.core.errors import FtlibError
+from ftlib.evaluation.examples import of_examples
+from ftlib.execution import run, scheduler
+from ftlib.execution.saved import FOLDER, keep
+from ftlib.models import export
+from ftlib.records import RunRecord, read_predictions
+from ftlib.records.events import read_curve
+from ftlib.records.provenance import device_name
+
+
+def export_runs(
+    found: Sequence[tuple[Path, RunRecord]], out: Path, *, seeds: str = "median", merge: bool = False
+) -> list[str]:
+    """Write the models of runs that differ in their seed only; a model that was not kept is trained again.
+
+    Args:
+        found: Run folders and records of one method with one setting.
+        out: A folder that is not there yet: the model itself, or one folder a seed where there are several.
+        seeds: "median": the seed in the middle on validation, never the best on test; "all".
+        merge: Whether an adapter is added to the weights, so that the folder needs no other.
+
+    Returns:
+        Sentences that say what was written, and which seed it is.
+
+    Raises:
+        FtlibError: The folder is there; the data, the model or the machine give another model than was recorded.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FtlibError(f"{out}: is there already; name a folder that is not")
+    ordered = sorted(found, key=lambda one: one[1].spec["resolved"].get("seed", 0))
+    said = []
+    if seeds == "median" and len(ordered) > 1:
+        figures = [_on_validation(path, record) for path, record in ordered]
+        if len({name for name, _ in figures}) != 1 or not figures[0][0]:
+            raise FtlibError(
+                "--seeds median: nothing was measured on validation for every seed of these runs; choose one with "
+                "--run, take --seeds all, or run them with save = true"
+            )
+        middle = sorted(range(len(ordered)), key=lambda place: figures[place][1])[(len(ordered) - 1) // 2]
+        name, value = figures[middle]
+        seed = ordered[middle][1].spec["resolved"]["seed"]
+        said.append(
+            f"seed {seed} of {len(ordered)}: the median of {name} on validation ({value:.4g}); not the best on test, "
+            "which would promise more than it keeps"
+        )
+        ordered = [ordered[middle]]
+    elif len(ordered) > 1:
+        said.append(f"all {len(ordered)} seeds, a folder each")
+    for path, record in ordered:
+        folder = out if len(ordered) == 1 else out / f"seed{record.spec['resolved']['seed']}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        said.append(f"{folder}: {_export(path, record, folder, merge)}")
+    return said
+
+
+def _on_validation(path: Path, record: RunRecord) -> tuple[str, float]:
+    """What a run shows on validation, lower is better last: its metric, else the loss of its last training."""
+    came = record.provenance
+    if figure := (came.get("saved") or {}).get("validation"):
+        name = next(one for one in figure if one != "n")
+        return name, figure[name]
+    for tried in (came.get("tuned") or {}).get("tried", ()):
+        name = next((one for one in tried if one.startswith("validation_")), "")
+        if tried["learning_rate"] == came["tuned"]["learning_rate"] and tried.get(name) is not None:
+            return name.removeprefix("validation_"), tried[name]
+    if (path / "events.jsonl").is_file():
+        curve = read_curve(path)
+        curve = curve[(curve["part"] == "validation") & (curve["fit"] == curve["fit"].max())]
+        if len(curve):
+            return "loss", float(
+                curve["loss"].min() if record.spec["resolved"].get("patience") else curve["loss"].iloc[-1]
+            )
+    return "", float("nan")
+
+
+def _export(path: Path, record: RunRecord, folder: Path, merge: bool) -> str:
+    """Write one run's model, copied where it was kept, else trained again and compared with the record."""
+    kept = path / FOLDER
+    if (kept / export.FACTS).is_file() and not merge:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        return f"the model that run {record.run_id} kept"
+    spec = Experiment(**record.spec["passed"])
+    if not METHODS[spec.method].saves:
+        raise FtlibError(f"{path}: {spec.method} has nothing that could be loaded elsewhere")
+    task = run.open_task(spec)
+    if other := scheduler.why_again(path, spec.model_copy(update={"save": False}), task):
+        raise FtlibError(f"{path}: {other}; the model that was recorded cannot be made again. Run the study again")
+    recorded = read_predictions(path)
+    recorded = recorded[(recorded["stage"] == "after") & (recorded["part"] == "test")].reset_index(drop=True)
+    model = run.open_model(spec)
+    predictor = run.adapt(spec, task, model).predictor
+    again = of_examples("after", "test", task, task.test_set(spec.eval_limit), predictor)[1]
+    names = [name for name in again if name.startswith("score_")] or ["nats"]
+    apart = float(np.abs(again[names].to_numpy(dtype=float) - recorded[names].to_numpy(dtype=float)).max())
+    if apart > (export.TOLERANCE if names != ["nats"] else export.TOLERANCE * float(recorded["nats"].max())):
+        here, there = (
+            device_name(model.device if model else "cpu"),
+            record.provenance.get("device", "an unknown machine"),
+        )
+        raise FtlibError(
+            f"{path}: trained again, it answers otherwise than was recorded, by up to {apart:.2g}. The record is of "
+            f"{there}, this is {here}; run the study here with save = true, and export that"
+        )
+    said = keep(folder, spec, task, model, predictor, recorded, merge=merge)
+    return (
+        f"run {record.run_id}, trained again with its seed: as recorded within {apart:.2g}, and in a process without "
+        f"ftlib within {said['largest_difference']:.2g} on {said['n']} test examples"
+    )
