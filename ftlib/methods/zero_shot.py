@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ftlib.config.experiment import Experiment
-from ftlib.config.methods import ENCODER, METHODS
+from ftlib.config.methods import DECODER, ENCODER, METHODS
 from ftlib.core.format import short_name
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
@@ -41,7 +41,8 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | N
 def of_text(model: Model, spec: Experiment, task: Task) -> Predictor:
     """How likely the model as it is finds texts."""
     module = model.speaker()
-    saved = Saveable(model, module, questions={short_name(spec.task): Question()})
+    # A masked model's pseudo-likelihood is no answer that anybody would ask for.
+    saved = Saveable(model, module, questions={short_name(spec.task): Question()}) if model.family == DECODER else None
     return Predictor(0, count(model), 0, likelihood=untouched_likelihood(module, model, spec), saved=saved)
 
 

@@ -179,9 +179,9 @@ class SavedModel:
     def _inputs(self, texts: Sequence[str], batch_size: int) -> Any:
         if self.model is None:
             return texts
-        from ftlib.models.loading import encoded
+        from ftlib.models.loading import features_in_use
 
-        return encoded(self.module, self.model, texts, self.facts["max_length"], batch_size)
+        return features_in_use(self.module, self.model, texts, self.facts["max_length"], batch_size)
 
     def predict(self, texts: Sequence[str], task: str = "", groups: Sequence[str] | None = None) -> Answers:
         """The label of every text, its probability, and whether the text was cut."""

@@ -367,6 +367,26 @@ def encoded(encoder: torch.nn.Module, model: Model, texts: Sequence[str], max_le
     return timed_features(encoder, model, texts, max_length)[0]
 
 
+@torch.inference_mode()
+def features_in_use(
+    encoder: torch.nn.Module, model: Model, texts: Sequence[str], max_length: int, batch_size: int
+) -> np.ndarray:
+    """The same but for the last bits, at what it costs a user: one text alone is read alone."""
+    encoder.eval()
+    tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
+    rows: list[np.ndarray] = [np.zeros(0)] * len(texts)
+    for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
+        chosen = {name: [values[place] for place in batch] for name, values in tokens.items()}
+        inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)
+        with model.autocast():
+            hidden = encoder(**inputs).last_hidden_state
+        for place, row in zip(
+            batch, pooled(hidden, inputs["attention_mask"], model.pooling).cpu().numpy(), strict=True
+        ):
+            rows[place] = row
+    return np.stack(rows)
+
+
 def timed_features(
     encoder: torch.nn.Module, model: Model, texts: Sequence[str], max_length: int
 ) -> tuple[np.ndarray, np.ndarray]:
