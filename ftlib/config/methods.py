@@ -137,7 +137,7 @@ class Method:
     """Whether the frozen weights are kept in four bits."""
     saves: str = ""
     """The library that reads what it saves: "transformers" (an adapter is in the weights, then), "peft", "sklearn"
-    (arrays and JSON); empty: there is nothing to save."""
+    (arrays and JSON), "model2vec"; empty: there is nothing to save."""
     peft: str = ""
     """For an adapter: the class of peft that configures it."""
     peft_arguments: Mapping[str, object] = field(default_factory=dict)
@@ -435,6 +435,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 serves=_ANY,
                 mitigates=True,
                 reference=4,
+                saves="model2vec",
             ),
             Method(
                 name="threshold",

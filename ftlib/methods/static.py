@@ -13,8 +13,10 @@ import torch
 
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
+from ftlib.core.format import short_name
 from ftlib.data.task import Task
 from ftlib.methods.linear_probe import linear_head
+from ftlib.models.export import Question, Saveable
 from ftlib.models.loading import Model, kept
 from ftlib.training.contract import Predictor
 
@@ -44,7 +46,8 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     head = linear_head(features(train["text"]), train["label"], task.labels, chosen["C"], train.get("weight"))
     learned = train["label"].nunique() * (reader.dim + 1)
     total, stored = reader.embedding.size + learned, reader.embedding.nbytes + 8 * learned
-    return Predictor(learned, total, stored, lambda texts: head(features(texts)), features=features)
+    saved = Saveable(None, reader, lambda: head, {short_name(spec.task): Question(task.labels)}, model.name)
+    return Predictor(learned, total, stored, lambda texts: head(features(texts)), features=features, saved=saved)
 
 
 def static_model(model: Model, dims: int, max_length: int) -> "StaticModel":

@@ -76,6 +76,8 @@ class Saveable:
     """What was fitted to features or words, once training is finished."""
     questions: Mapping[str, Question] = field(default_factory=dict)
     """By the task's short name; the run's own first."""
+    base: str = ""
+    """The base model's name, where what is saved does not hold it."""
 
     def ready(self, spec: "Experiment", precise: bool = False) -> "SavedModel":
         """The model as it would be read from its folder, without writing it.
@@ -84,12 +86,15 @@ class Saveable:
             spec: max_length and method are read.
             precise: Whether it multiplies in float32 whatever the run does.
         """
-        module = self.module if self.module is None or hasattr(self.module, "parameters") else self.module()
+        module = self.module
+        if callable(module) and not hasattr(module, "save_pretrained"):
+            module = module()
         model = replace(self.model, dtype="float32") if precise and self.model else self.model
         tasks = {name: question._asdict() for name, question in self.questions.items()}
         facts = {
             "method": spec.method,
-            "base_model": self.model.name if self.model else None,
+            "library": METHODS[spec.method].saves,
+            "base_model": self.model.name if self.model else self.base or None,
             "family": self.model.family if self.model else None,
             "max_length": spec.max_length,
             "task": next(iter(tasks)),
@@ -178,7 +183,7 @@ class SavedModel:
 
     def _inputs(self, texts: Sequence[str], batch_size: int) -> Any:
         if self.model is None:
-            return texts
+            return texts if self.module is None else self.module.encode(list(texts), use_multiprocessing=False)
         from ftlib.models.loading import features_in_use
 
         return features_in_use(self.module, self.model, texts, self.facts["max_length"], batch_size)
@@ -199,6 +204,9 @@ class SavedModel:
 
     def cut(self, texts: Sequence[str]) -> np.ndarray:
         """(n,) whether a text is longer than `max_length` tokens, so that its end is not read."""
+        if self.model is None and self.module is not None:
+            read = self.module.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+            return np.array([len(one) > self.facts["max_length"] for one in read], bool)
         if self.model is None:
             return np.zeros(len(texts), bool)
         special = self.head is not None or self.model.family == ENCODER
@@ -237,6 +245,8 @@ def write(folder: Path, saved: SavedModel, *, merge: bool = False, card: Sequenc
 
         facts |= {"kind": saved.head.kind, "head": dict(saved.head.facts)}
         save_file({name: np.ascontiguousarray(value) for name, value in saved.head.arrays.items()}, folder / HEAD)
+        if model is None and module is not None:
+            module.save_pretrained(folder)
         if model is not None:
             facts["pooling"] = model.pooling
             # Of two halves both are stored, since that is what transformers reads.
@@ -271,6 +281,7 @@ def write(folder: Path, saved: SavedModel, *, merge: bool = False, card: Sequenc
         has_labels=bool(saved.labels),
         several=any(one.rows for one in saved.questions.values()),
         half=bool(model) and model.family == ENCODER_DECODER,
+        static=model is None and module is not None,
     )
     title = f"# {facts['method']} of {facts['base_model'] or 'words'}"
     lines = [title, "", "## How to use it", "", f"```python\n{code}```", "", *card]
@@ -483,7 +494,12 @@ def load_adapted(path: str | Path, *, device: str = "auto", dtype: str = "auto",
 
             head = Head(facts["kind"], load_file(folder / HEAD), facts["head"])
         if not facts["family"]:
-            return SavedModel(None, None, head, facts)
+            module = None
+            if facts["library"] == "model2vec":
+                from model2vec import StaticModel
+
+                module = StaticModel.from_pretrained(folder)
+            return SavedModel(None, module, head, facts)
         return _with_model(folder, facts, head, device, dtype, threads)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if isinstance(error, FtlibError):

@@ -95,6 +95,16 @@ def probabilities(texts, groups=None):
     return {called}.tolist()
 """
 
+_STATIC = """from model2vec import StaticModel
+
+model = StaticModel.from_pretrained(folder)
+
+
+def features(texts):
+    return model.encode(list(texts), use_multiprocessing=False)
+
+"""
+
 _TOKENS = """
 
 def ids_of(text, special=False):
@@ -170,7 +180,7 @@ def nats(texts):
 
 def code(
     family: str = "", *, adapter: bool = False, pooling: str = "", head: tuple[str, str] | None = None,
-    has_labels: bool = True, several: bool = False, half: bool = False,
+    has_labels: bool = True, several: bool = False, half: bool = False, static: bool = False,
 ) -> str:  # fmt: skip
     """The code for one kind of saved model.
 
@@ -181,6 +191,7 @@ def code(
         head: Its functions and how they are called (`ftlib.models.heads.Head.code`).
         has_labels: Whether it gives labels; else likelihoods of text.
         several: Whether the head's outputs are of several tasks.
+        static: Whether features are means of static vectors (model2vec).
         half: Whether features are those of the reading half of an encoder-decoder.
     """
     loader = LOADERS.get(family, "")
@@ -188,6 +199,7 @@ def code(
     if head:
         functions, called = head
         words = "" if family or "words" not in called else 'words = words_of(idf=head["idf"], **said["head"])\n\n'
+        words = _STATIC if static else words
         made = _HEAD.format(functions=functions, called=called, words=words)
         if not family:
             return where + made

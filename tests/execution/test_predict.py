@@ -1,0 +1,173 @@
+"""`ftlib export` takes a study's model home, and `ftlib predict` answers every row of a file, in order."""
+
+import io
+import json
+import sys
+
+import pandas as pd
+import pytest
+import toy
+
+import ftlib
+from ftlib.cli import main
+from ftlib.config.experiment import Experiment
+from ftlib.core.errors import FtlibError
+from ftlib.data import streaming
+from ftlib.execution import predict as predicting
+from ftlib.execution.export import export_runs
+from ftlib.execution.predict import predict
+from ftlib.models.export import load_adapted
+from ftlib.records import read_record
+
+
+@pytest.fixture(scope="module")
+def study(toy_home, tmp_path_factory):
+    """TF-IDF once, and three seeds of a tiny LoRA, run where nothing is kept."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(toy_home)
+        patch.setenv("FTLIB_CACHE", str(toy_home / "cache"))
+        given = {"task": "file:opinions", "model": "tiny", "dtype": "float32", "max_length": 12, "train_limit": 40}
+        trains = {"epochs": 1.0, "min_steps": 0, "batch_size": 8, "learning_rate": 0.003}
+        for spec in [
+            Experiment(method="tfidf", **given),
+            *(Experiment(method="lora", seed=seed, **given | trains) for seed in (0, 1, 2)),
+        ]:
+            ftlib.run(spec, folder / "runs" / spec.run_id)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def model(study, toy_home):
+    """The exported TF-IDF."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(toy_home)
+        patch.setenv("FTLIB_CACHE", str(toy_home / "cache"))
+        assert main(["export", str(study), str(study / "words"), "--method", "tfidf"]) == 0
+    return study / "words"
+
+
+TEXTS = ["the soup was a joy from start to end", "never again, the app let us down", " ", "the coat is simply awful"]
+
+
+def written(path, texts):
+    table = pd.DataFrame({"id": range(len(texts)), "text": texts})
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    elif path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return str(path)
+
+
+def read(path):
+    readers = {".parquet": pd.read_parquet, ".jsonl": lambda path: pd.read_json(path, lines=True)}
+    return readers.get(path.suffix, lambda path: pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ","))(path)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_rows_in_are_rows_out_in_order(model, tmp_path, monkeypatch, ending):
+    monkeypatch.setattr(predicting, "ROWS", 3)
+    source, out = tmp_path / f"in{ending}", tmp_path / f"out{ending}"
+    said = predict(model, written(source, TEXTS * 5), str(out))
+    assert (said.rows, said.blank, said.cut) == (20, 5, 0) and "not calibrated (16 examples" in str(said)
+    found = read(out)
+    assert list(found) == ["label", "probability", "cut"] and len(found) == 20
+    wanted = load_adapted(model).predict([text for text in TEXTS if text.strip()])
+    assert found["label"].dropna().tolist() == wanted.labels.tolist() * 5
+    assert found["probability"].dropna().tolist() == pytest.approx(wanted.probability.tolist() * 5, abs=1e-6)
+    assert found["label"].isna().tolist() == [False, False, True, False] * 5
+
+
+@pytest.mark.parametrize(
+    ("given", "n"),
+    [
+        ("text\na joy\nawful\n", 2),
+        ('{"text": "a joy"}\n{"text": "awful"}\n', 2),
+        ("a joy\nsimply awful, all of it\n", 2),
+    ],
+)
+def test_standard_input_is_a_table_or_a_text_a_line(model, monkeypatch, capsys, given, n):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+    assert main(["predict", str(model), "-"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0] == "label,probability,cut" and len(said.out.splitlines()) == n + 1
+    assert f"{n} rows in" in said.err and "texts a second" in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("in.csv", "text\na,b\n", "line 2 has 2 fields"),
+        (
+            "in.csv",
+            "words,more\na,b\n",
+            "no column has a usual name; columns: words, more; say which with --text-column",
+        ),
+        ("in.csv", "text,review\na,b\n", "could be 'text' or 'review'"),
+        ("in.csv", "text\n", "no rows"),
+        ("in.jsonl", '{"text": "a"}\n{"text": \n', "line 2: not valid JSON"),
+        ("in.xlsx", "text\na\n", "found '.xlsx'; allowed"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_nothing_is_written(model, tmp_path, monkeypatch, name, content, said):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(FtlibError, match=said):
+        predict(model, str(tmp_path / name), str(tmp_path / "out.csv"))
+    # What is too large to be read as a whole is checked row by row.
+    monkeypatch.setattr(streaming, "WHOLE", 0)
+    with pytest.raises(FtlibError, match=said):
+        predict(model, str(tmp_path / name), str(tmp_path / "out.csv"))
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_label_that_a_spreadsheet_would_run_gets_an_apostrophe():
+    file = io.StringIO()
+    streaming.writer(file, ".csv", ["label"])([("=1+1",), (None,), (True,)])
+    assert file.getvalue().splitlines() == ["label", "'=1+1", "", "true"]
+
+
+def test_a_study_is_exported_by_its_median_on_validation_and_trained_again(study, at_home, tmp_path, capsys):
+    assert main(["export", str(study), str(tmp_path / "out"), "--method", "lora", "--merge"]) == 0
+    said = capsys.readouterr().out
+    assert "of 3: the median of loss on validation" in said and "not the best on test" in said
+    assert "trained again with its seed: as recorded within" in said
+    facts = json.loads((tmp_path / "out" / "prediction.json").read_text(encoding="utf-8"))
+    record = read_record(study / "runs" / facts["run_id"])
+    losses = {}
+    for path in (study / "runs").iterdir():
+        curve = ftlib.read_curve(path) if read_record(path).spec["resolved"]["method"] == "lora" else []
+        if len(curve):
+            losses[path.name] = curve[curve["part"] == "validation"]["loss"].iloc[-1]
+    assert sorted(losses, key=losses.get)[1] == record.run_id
+    found = load_adapted(tmp_path / "out", dtype="float32", threads=1)
+    table = ftlib.read_predictions(study / "runs" / record.run_id)
+    test = table[(table["stage"] == "after") & (table["part"] == "test")]
+    texts = ftlib.load_task("file:opinions").splits["test"]["text"].tolist()
+    assert found.probabilities(texts)[:, 0] == pytest.approx(test["score_bad"].to_numpy(float), abs=1e-5)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "## How to use it" in card and "## Limits" in card and card.startswith("---\n")
+
+
+def test_the_method_that_the_report_advises_is_exported_where_none_is_named(study, at_home, tmp_path, capsys):
+    assert main(["export", str(study), str(tmp_path / "out")]) == 0
+    assert "what the report advises for file:opinions; another with --method" in capsys.readouterr().out
+    assert main(["export", str(study), str(tmp_path / "out")]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main(["export", str(study), str(tmp_path / "other"), "--method", "dora"]) == 2
+    assert "--method dora: found 0 settings; allowed" in capsys.readouterr().err
+
+
+def test_a_training_that_does_not_give_what_was_recorded_is_refused(study, at_home, tmp_path):
+    path = next(p for p in (study / "runs").iterdir() if read_record(p).spec["resolved"]["method"] == "tfidf")
+    kept = (path / "predictions.parquet").read_bytes()
+    table = pd.read_parquet(path / "predictions.parquet")
+    table["score_bad"] = table["score_bad"] + 0.01
+    table.to_parquet(path / "predictions.parquet", index=False)
+    try:
+        with pytest.raises(FtlibError, match="trained again, it answers otherwise than was recorded, by up to 0.01"):
+            export_runs([(path, read_record(path))], tmp_path / "out")
+    finally:
+        (path / "predictions.parquet").write_bytes(kept)
+    assert not (tmp_path / "out").exists() and toy.SIZES["test"] == 24
