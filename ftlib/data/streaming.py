@@ -109,7 +109,7 @@ def _delimited(lines: Any, where: str, delimiter: str, wanted: Wanted) -> Iterat
                 continue
             if len(row) != len(header):
                 said = f"has {len(row)} fields, the header has {len(header)}"
-                raise FtlibError(f"{where} line {reader.line_num}: {said}")
+                raise FtlibError(f"{where} line {reader.line_num} {said}")
             yield take(dict(zip(header, row, strict=True)))
     except csv.Error as error:
         raise FtlibError(f"{where} line {reader.line_num}: {error}; a quote inside a field is doubled") from None

@@ -216,9 +216,10 @@ class SavedModel:
     def likelihood(self, texts: Sequence[str]) -> "pd.DataFrame":
         """How likely a language model finds whole texts: nats, n_tokens, n_bytes; BOS stands before each."""
         from ftlib.models.inference import CONTEXT
-        from ftlib.models.score import score_text
+        from ftlib.models.score import facts, score_text
 
-        context = min(CONTEXT, self.model.context or CONTEXT)
+        # Learned tokens in front take some of the places.
+        context = min(CONTEXT, facts.limit(self.module) or CONTEXT)
         return score_text(self.module, self.model.tokenizer, texts, context=context, stride=context // 2)
 
 

@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_said_and_nothing_is_written(model, tmp_path, mon
 def test_a_label_that_a_spreadsheet_would_run_gets_an_apostrophe():
     file = io.StringIO()
     streaming.writer(file, ".csv", ["label"])([("=1+1",), (None,), (True,)])
-    assert file.getvalue().splitlines() == ["label", "'=1+1", "", "true"]
+    assert file.getvalue().splitlines() == ["label", "'=1+1", '""', "true"]
 
 
 def test_a_study_is_exported_by_its_median_on_validation_and_trained_again(study, at_home, tmp_path, capsys):
