@@ -32,6 +32,20 @@ def ran(study, text):
     return report, float(took.read_text(encoding="utf-8")) if took.exists() else 0.0
 
 
+def processor(device="cpu"):
+    """What was measured on: the device, cores, what torch takes the processor for, the flags that decide its speed."""
+    import torch
+
+    from ftlib.core.surroundings import cores
+    from ftlib.records.provenance import device_name
+
+    flags = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    listed = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    mine = ", ".join(flag for flag in flags if f" {flag}" in listed)
+    taken = torch.backends.cpu.get_cpu_capability()
+    return f"{device_name(device)}, {cores()} cores ({mine}), taken for {taken} by torch {torch.__version__}"
+
+
 def suite_of(name):
     """The text of a suite that is in `reports`."""
     return (ROOT / "reports" / name / "suite.toml").read_text(encoding="utf-8")

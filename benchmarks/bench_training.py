@@ -26,7 +26,7 @@ import numpy as np
 import peft
 import torch
 import transformers
-from _studies import SHARED, write
+from _studies import SHARED, processor, write
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -149,11 +149,19 @@ def alone(seen, seconds=0.01):
     return flops / took
 
 
+def over_seeds(values, said):
+    """A mean with its interval over seeds; of one seed, which has none, the value alone."""
+    if len(values) < 2:
+        return f"{said(values[0])} (one seed)"
+    value, low, high = paired.t_interval(values)
+    return f"{said(value)} ({said(low)} to {said(high)} over seeds)"
+
+
 def kept_from_peak(tasks, model, n):
-    """Lines: for methods, texts and sizes of batches, the share of the peak in a step, and of its products alone."""
+    """Yield lines: for methods, texts and batches, the share of the peak in a step, and of its products alone."""
     peak = matmul_peak("cpu", model.dtype, model.threads)
-    lines = ["| method | texts | batch | share of the peak, step | its matrix products alone |"]
-    lines += ["| --- | --- | --- | --- | --- |"]
+    yield "| method | texts | batch | share of the peak, step | its matrix products alone |"
+    yield "| --- | --- | --- | --- | --- |"
     for method in WANTED:
         for name, (task, given) in tasks.items():
             for size in (16, 64):
@@ -161,27 +169,24 @@ def kept_from_peak(tasks, model, n):
                     ours(task, model, method, 0, n, batch_size=size, **given)
                 flops = np.mean([ours(task, model, method, seed, n, batch_size=size, **given)[1] for seed in (1, 2)])
                 shares = flops / peak, alone(products.seen) / peak
-                lines.append(f"| {method} | {name} | {size} | {shares[0]:.0%} | {shares[1]:.0%} |")
-                print(lines[-1], flush=True)
-    return lines
+                yield f"| {method} | {name} | {size} | {shares[0]:.0%} | {shares[1]:.0%} |"
 
 
 def paid_off(task, model, n, repeats=2):
-    """Lines: examples a second of training with an option and without it, seed after seed."""
+    """Yield lines: examples a second of training with an option and without it, seed after seed."""
     without = {"frozen": patch("ftlib.training.cpu.remembering", lambda module: contextlib.nullcontext(0))}
     cases = {
         "last_layers k=1, three passes: lower layers computed once": ("last_layers", {"epochs": 3.0}, "frozen", {}),
     }
-    lines = ["| option | without, examples/s, seed after seed | with |", "| --- | --- | --- |"]
+    yield "| option | without, examples/s, seed after seed | with |"
+    yield "| --- | --- | --- |"
     for name, (method, given, off, on) in cases.items():
         speeds = [[], []]
         for seed in range(repeats):
             with without.get(off, contextlib.nullcontext()):
                 speeds[0].append(ours(task, model, method, seed, n, **given)[0])
             speeds[1].append(ours(task, model, method, seed, n, **given, **on)[0])
-        lines.append(f"| {name} | {' | '.join(', '.join(f'{one:.0f}' for one in some) for some in speeds)} |")
-        print(lines[-1], flush=True)
-    return lines
+        yield f"| {name} | {' | '.join(', '.join(f'{one:.0f}' for one in some) for some in speeds)} |"
 
 
 def beside(task, model, method, options):
@@ -211,8 +216,8 @@ def beside(task, model, method, options):
                 shares.append((found["flops"], found["peak"]))
                 said += f", {shares[-1][0] / 1e9:.0f} GFLOP/s of {shares[-1][1] / 1e9:.0f}"
             print(said, flush=True)
-    ratio, low, high = (np.exp(x) for x in paired.t_interval(np.log(np.divide(speeds["ftlib"], speeds["Trainer"]))))
-    part, part_low, part_high = paired.t_interval([flops / peak for flops, peak in shares])
+    ratios = np.log(np.divide(speeds["ftlib"], speeds["Trainer"]))
+    ratio, part = np.exp(np.mean(ratios)), np.mean([flops / peak for flops, peak in shares])
     mean = np.mean(shares, axis=0) / 1e9
     names = {"name_a": "ftlib", "name_b": "the Trainer", "rng": np.random.default_rng(0)}
     pair = [np.array(right[name], dtype=float) for name in ("ftlib", "Trainer")]
@@ -229,13 +234,13 @@ def beside(task, model, method, options):
         lines.append(f"| {seed} | {speed} | {level} |")
     lines += [
         "",
-        f"{ratio:.2f} times the examples a second ({low:.2f} to {high:.2f} over seeds; wanted: {WANTED[method]:g}).",
+        f"{over_seeds(ratios, lambda x: f'{np.exp(x):.2f}')} times the examples a second (wanted: {WANTED[method]:g}).",
         *(
             f"Accuracy on {len(test)} test texts, margin {margin:.0%}: {one.sentence}.  "
             for margin, one in found.items()
         ),
-        f"{mean[0]:.0f} GFLOP/s, {part:.0%} ({part_low:.0%} to {part_high:.0%}) of the measured {mean[1]:.0f} (wanted: "
-        f"{SHARE:.0%}). Time of the step goes to:",
+        f"{mean[0]:.0f} GFLOP/s, {over_seeds([a / b for a, b in shares], lambda x: f'{x:.0%}')} of the measured "
+        f"{mean[1]:.0f} (wanted: {SHARE:.0%}). Time of the step goes to:",
         "",
         *(f"- {share:.0%} {kind}" for kind, share in spent(task, model, method, options.examples // 4).items()),
         "",
@@ -258,34 +263,33 @@ if __name__ == "__main__":
     if not DATA.exists():
         sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
     task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=options.threads)
-    lines, good = [], True
-    for method in WANTED:
-        more, well = beside(task, model, method, options)
-        lines, good = [*lines, *more], good and well
-    tasks = {"SST-2": (task, {}), "pydocs": (ft.load_task("pydocs"), {"task": "pydocs", "label_words": {}})}
-    near = [
-        "## What keeps a step from the peak",
-        "",
-        "The peak is that of square products of 512 to 2048 rows. The model's own are narrower: beside the share that",
-        "a step reaches stands the one that its products reach alone, each again and again, with nothing between them.",
-        "",
-        *kept_from_peak(tasks, model, options.examples // 2),
-        "",
-        "## What options give",
-        "",
-        *paid_off(task, model, options.examples // 2),
-    ]
-    version = torch.__version__.split("+")[0]
-    text = [
+    text, good = [], True
+
+    def add(*lines):
+        """Print lines and keep them at once: what comes after them may be stopped."""
+        print("\n".join(lines), flush=True)
+        text.extend(lines)
+        write(Path(options.out) / "training.md", "\n".join(text) + "\n")
+
+    add(
         "# Training, compared with transformers' Trainer and with the processor's peak",
         "",
-        f"SST-2, all-MiniLM-L6-v2, {options.examples} texts once, threads {options.threads}, torch {version}, "
-        f"{model.dtype}; made by `python benchmarks/bench_training.py`.",
+        f"SST-2, all-MiniLM-L6-v2, {options.examples} texts once, threads {options.threads}, {model.dtype}; "
+        f"{processor()}; made by `python benchmarks/bench_training.py`.",
         "",
-        *lines,
-        *near,
-        "",
-    ]
-    print("\n".join(text))
-    write(Path(options.out) / "training.md", "\n".join(text))
+    )
+    for method in WANTED:
+        more, well = beside(task, model, method, options)
+        add(*more)
+        good = good and well
+    tasks = {"SST-2": (task, {}), "pydocs": (ft.load_task("pydocs"), {"task": "pydocs", "label_words": {}})}
+    add("## What keeps a step from the peak", "")
+    add("The peak is that of square products of 512 to 2048 rows. The model's own are narrower: beside the share that")
+    add("a step reaches stands the one that its products reach alone, each again and again, with nothing between them.")
+    add("")
+    for line in kept_from_peak(tasks, model, options.examples // 2):
+        add(line)
+    add("", "## What options give", "")
+    for line in paid_off(task, model, options.examples // 2):
+        add(line)
     sys.exit(not good)

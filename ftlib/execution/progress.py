@@ -32,21 +32,29 @@ def title(state: "State") -> str:
 
 
 def usual(states: "list[State]") -> dict[tuple, float]:
-    """Mean seconds of the finished runs: of each method with as many shots, of each method, and of those that train or
-    do not, all together.
+    """Mean seconds of the finished runs: of each method on a task with as many shots, of each method, and of those that
+    train or do not, all together; and, as `OFF`, how many times as long as was foretold they took.
     """
     found: dict[tuple, list[float]] = {}
     for state in states:
         if state.state == "ok":
             for kind in _kinds(state):
                 found.setdefault(kind, []).append(state.seconds)
-    return {kind: sum(seconds) / len(seconds) for kind, seconds in found.items()}
+    known = {kind: sum(seconds) / len(seconds) for kind, seconds in found.items()}
+    told = [(state.seconds, told) for state in states if state.state == "ok" and (told := predicted(state.run_dir))]
+    # What is short is mostly starting, which says nothing of the work of others.
+    long = [(took, told) for took, told in told if told >= LONG]
+    return known | ({OFF: sum(took for took, _ in long) / sum(told for _, told in long)} if long else {})
+
+
+LONG, OFF = 6.0, ("foretold",)
 
 
 def _kinds(state: "State") -> tuple[tuple, ...]:
     """What a run is like, the nearest likeness first."""
     spec = state.spec
-    return (spec.method, spec.shots), (spec.method,), (METHODS[spec.method].trains,)
+    alike = (spec.task, spec.model, spec.method, spec.shots)
+    return alike, alike[2:], (spec.method,), (METHODS[spec.method].trains,)
 
 
 def remaining(state: "State", known: dict[tuple, float]) -> float | None:
@@ -58,7 +66,12 @@ def remaining(state: "State", known: dict[tuple, float]) -> float | None:
     """
     if state.state == "running" and state.seconds_per_step and state.doing == "training":
         return state.seconds_per_step * (state.of - state.step)
-    guess = next((known[kind] for kind in _kinds(state) if kind in known), predicted(state.run_dir))
+    alike, *others = _kinds(state)
+    guess, told = known.get(alike), predicted(state.run_dir)
+    if guess is None and told is not None:
+        guess = told * known.get(OFF, 1.0)
+    if guess is None:
+        guess = next((known[kind] for kind in others if kind in known), None)
     if guess is None or state.state not in ("waiting", "running"):
         return None
     return max(0.0, guess - state.seconds)
@@ -66,8 +79,9 @@ def remaining(state: "State", known: dict[tuple, float]) -> float | None:
 
 @cache
 def predicted(run_dir: Path) -> float | None:
-    """Seconds that `ftlib plan` predicted for the run; None where it was not asked."""
-    return provenance.request(run_dir).get("predicted", {}).get("wall_seconds")
+    """Seconds that `ftlib plan` predicted for the run, or else that its work comes to; None where neither is known."""
+    asked = provenance.request(run_dir)
+    return (asked.get("predicted") or asked.get("counted") or {}).get("wall_seconds")
 
 
 def study_remaining(states: "list[State]", jobs: int) -> float | None:

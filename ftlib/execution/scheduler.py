@@ -229,7 +229,7 @@ def prepare_folder(job: Job, planned: Planned, audits: dict[str, Findings] | Non
         for path in made:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     notebook = notebook_exec.find(job.spec.resolved()["notebook"])
-    said = estimate.read(planned.suite.folder).get(job.spec.run_id)
+    said, task = estimate.read(planned.suite.folder).get(job.spec.run_id), planned.task_of(job.spec)
     atomic.write_json(
         job.run_dir / "spec.json",
         {
@@ -241,7 +241,7 @@ def prepare_folder(job: Job, planned: Planned, audits: dict[str, Findings] | Non
             "notebook_sha256": provenance.notebook_sha256(notebook),
             "data_findings": _findings(job.spec, planned, {} if audits is None else audits),
         }
-        | ({"predicted": said} if said else {}),
+        | ({"predicted": said} if said else {"counted": {"wall_seconds": estimate.at_a_glance(job.spec, task)}}),
     )
 
 

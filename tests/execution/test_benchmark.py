@@ -1,9 +1,13 @@
 """Speed: of matrix products, and of a model that reads and trains; measured once, then remembered."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
+from conftest import ROOT
 
 import ftlib
 from ftlib.core.errors import FtlibError
@@ -75,3 +79,16 @@ def test_a_model_that_writes_is_measured_on_text(at_home, fresh_cache):
 def test_what_does_not_train_and_a_single_repeat_are_refused(method, repeats, at_home):
     with pytest.raises(FtlibError, match="allowed"):
         benchmark.measure_speed(ftlib.Experiment(task="file:opinions", model="tiny", method=method), repeats=repeats)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_gpus_does_the_same_with_toys_where_there_is_none(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "bench_gpu.py"), "--toy", "--minutes", "20"]
+    command += ["--out", str(tmp_path), "--folder", str(tmp_path / "models")]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = (tmp_path / "gpu_toy.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| ")][1:]
+    measured = {(row[0].strip(), row[1].strip()) for row in rows if "TFLOP/s" in row[3] and float(row[2]) > 0}
+    assert {(model, method) for model in ("qwen3-toy", "minilm") for method in ("full", "lora")} <= measured
+    assert "say nothing of speed" in lines[0] and len(rows) == 6, "the line below the header, and five runs"

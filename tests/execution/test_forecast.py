@@ -192,7 +192,24 @@ def test_what_was_predicted_is_the_first_estimate_of_what_is_left(study, monkeyp
 def test_nothing_is_predicted_of_a_study_that_was_not_planned(study):
     planned = scheduler.plan(study)
     scheduler.prepare_folder(planned.jobs[0], planned)
-    assert "predicted" not in json.loads((planned.jobs[0].run_dir / "spec.json").read_text(encoding="utf-8"))
+    request = json.loads((planned.jobs[0].run_dir / "spec.json").read_text(encoding="utf-8"))
+    assert "predicted" not in request and request["counted"]["wall_seconds"] > 0
+
+
+def test_more_work_is_counted_as_more_seconds(at_home, monkeypatch):
+    monkeypatch.setattr(estimate, "_product_speed", lambda: 1e6)
+    task = ftlib.load_task("file:opinions")
+    asked = {"task": "file:opinions", "model": "tiny", "max_length": 24, "dtype": "float32"}
+
+    def counted(**more):
+        return estimate.at_a_glance(ftlib.Experiment(**asked | more), task)
+
+    once = counted(method="full", train_limit=40, epochs=1.0) - estimate.STARTING
+    test = counted(method="zero_shot") - estimate.STARTING
+    twice = counted(method="full", train_limit=40, epochs=2.0) - estimate.STARTING
+    assert counted(method="majority") < estimate.STARTING and twice - test == pytest.approx(2 * (once - test))
+    # An example that is trained on is three passes, one that is tested on is one: 48 of them in three batches of 16.
+    assert (once - test) / test == pytest.approx(3 * 48 / 24)
 
 
 def test_without_trials_memory_is_counted_and_time_is_not_guessed(study, capsys, no_trials):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ftlib.config.experiment import Experiment
+from ftlib.core.atomic import write_json
 from ftlib.execution import progress
 from ftlib.execution.engines.base import State
 
@@ -54,6 +55,25 @@ def test_nothing_is_promised_before_the_first_run_has_ended():
     assert progress.summary(states, 1, 3) == "3 of 5 runs done, about ? left"
     done = [state(now="ok", seconds=5)]
     assert progress.summary(done, 1, 0) == "1 of 1 runs done"
+
+
+def told(folder, seconds):
+    """A run's folder, whose work comes to so many seconds."""
+    write_json(folder / "spec.json", {"counted": {"wall_seconds": seconds}})
+    return folder
+
+
+def test_what_the_work_comes_to_is_said_at_once_and_then_held_against_runs_that_ended(tmp_path):
+    states = [state("majority", "ok", 0.5), state("zero_shot", "running", 5), state("full"), state("lora")]
+    for place, (one, seconds) in enumerate(zip(states, (2.0, 20.0, 100.0, 100.0), strict=True)):
+        one.run_dir = told(tmp_path / str(place), seconds)
+    assert progress.study_remaining(states, jobs=1) == pytest.approx(215, abs=1)
+    states[1].state, states[1].ended, states[1].started = "ok", 30.0, 0.1
+    # It took half as long again as its work came to.
+    assert progress.study_remaining(states, jobs=1) == pytest.approx(300, abs=3)
+    states[2].state, states[2].ended, states[2].started = "ok", 130.0, 0.1
+    # Another method on the same task, by its own work: (30 + 130) / 120 of it.
+    assert progress.study_remaining(states, jobs=1) == pytest.approx(133, abs=2)
 
 
 def test_what_went_wrong_says_why_instead_of_what_it_was_doing():

@@ -116,7 +116,7 @@ def _too_long(kind: Sequence[Experiment], task: Task) -> str:
     """Why runs that differ in their seeds and examples only cannot put their question; empty where they can."""
     first = kind[0]
     folder = weights.find(first.model).folder
-    context, tokenizer = context_of(read_config(folder)), _tokenizer(folder, first.model)
+    context, tokenizer = context_of(read_config(folder)), tokenizer_of(folder, first.model)
     prompt = prompt_of(task, str(first.method_args.get("template", "")))
     where = f"{first.task} {first.method} on {first.model}"
     around = tokens_at_most(tokenizer, prompt, "", 0)
@@ -196,7 +196,8 @@ def _as_stored(path: Path, config: Path) -> "_Stored | None":
 
 
 @cache
-def _tokenizer(folder: Path, model: str) -> Any:
+def tokenizer_of(folder: Path, model: str) -> Any:
+    """What puts a model's texts into tokens, called as transformers' own, which is loaded only where needed."""
     path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if path.is_file() and config.is_file() and (stored := _as_stored(path, config)):

@@ -1,9 +1,11 @@
 """What the runs of a plan will need: memory, time and disk; and what is done where that is more than there is.
 
-It is told from a trial of a few steps (`ftlib.execution.planning.dry_run`) or, without one, counted from files.
+It is told from a trial of a few steps (`ftlib.execution.planning.dry_run`) or, without one, counted from files: the
+time roughly, by the products that a run makes and the speed at which this processor multiplies.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,22 +13,25 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import psutil
 
 from ftlib.config.experiment import Experiment, digest
-from ftlib.config.methods import METHODS
+from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.core.atomic import cache_folder, keep_json, kept_json, write_json
-from ftlib.core.errors import several
+from ftlib.core.errors import FtlibError, several
 from ftlib.core.format import clock, seconds, size
 from ftlib.core.surroundings import memory
+from ftlib.data.evaluations import evaluation_of
 from ftlib.data.task import Task
 from ftlib.execution import worker
 from ftlib.execution.engines import prefork
 from ftlib.execution.planning import compatibility
-from ftlib.execution.planning.memory_model import Footprint, advice, count, distinct_costs, variant
+from ftlib.execution.planning.memory_model import Footprint, advice, count, distinct_costs, shape_of, variant
 from ftlib.models import weights
 from ftlib.models.catalog import machine_memory
 from ftlib.records import provenance
@@ -387,3 +392,71 @@ def _span(values: Sequence[float | None], say: Callable[[Any], str]) -> str:
         return "?"
     low, high = say(min(known)), say(max(known))
     return low if low == high else f"{low} to {high}"
+
+
+STARTING = 4.0
+"""Seconds that a run takes around its work."""
+
+REACHED = 0.5
+"""Of what square products reach on one thread, the share that a run's own work does (docs/training.md)."""
+
+IN_BFLOAT16 = 2.2
+"""Times the speed of float32 where a processor multiplies bfloat16 natively."""
+
+
+def at_a_glance(spec: Experiment, task: Task) -> float | None:
+    """Seconds that a run will take, roughly: by how much it multiplies, at the speed at which this processor does.
+
+    What a person is told until runs have ended, whose times then say better; nobody has to wait for a trial. None where
+    the model's files cannot be read, which the run itself says better.
+    """
+    method = METHODS[spec.method]
+    if not method.model:
+        return STARTING / 2
+    settings, folder = spec.resolved(), weights.find(spec.model).folder
+    some = task.splits["train"]["text"].sample(min(200, len(task.splits["train"])), random_state=0).tolist()
+    try:
+        shape, config = shape_of(folder), read_config(folder)
+        found = compatibility.tokenizer_of(folder, spec.model)(some)["input_ids"]
+    except FtlibError:
+        return None
+    says = 0 if family_of(config) == ENCODER else shape.hidden * int(config.get("vocab_size", 0))
+    n = spec.shots * len(task.labels) or spec.train_limit or len(task.splits["train"])
+    each = float(np.mean([min(len(ids), spec.max_length if task.has_labels else len(ids)) for ids in found]))
+    test = len(task.test_set(spec.eval_limit)) * each
+    # Reading is one product with every weight, training three.
+    learning = n * each if method.draws and not method.needs_shots else 0.0
+    if method.trains:
+        steps = max(math.ceil(n / settings["batch_size"]) * settings["epochs"], settings["min_steps"])
+        learning = 3 * steps * settings["batch_size"] * each * spec.tuning.get("learning_rate", 1)
+    beside = sum(evaluation_of(name).passes for name in spec.evaluations) * test
+    # The untouched model's answers are computed once for a study.
+    reading = test + (beside if method.trains or method.untouched else 0.0)
+    if method.needs_shots:
+        reading *= 1 + max(1, n) / 4
+    fast = IN_BFLOAT16 if _native_bfloat16() and spec.dtype != "float32" else 1.0
+    # How likely texts are is computed in float32.
+    work = 2 * (sum(a * b for a, b in shape.linear) + says) * (learning / fast + reading / (fast if not says else 1.0))
+    return STARTING + work / (REACHED * _product_speed() * spec.threads)
+
+
+@cache
+def _product_speed() -> float:
+    """Floating-point operations a second of one thread, in float32, by products that take a fifth of a second."""
+    square, best, end = np.random.default_rng(0).random((512, 512), np.float32), 0.0, time.perf_counter() + 0.2
+    while time.perf_counter() < end:
+        # Seconds of the processor: however many threads there are, and whatever else it does.
+        start = time.process_time()
+        for _ in range(8):
+            square @ square
+        best = max(best, 8 * 2 * 512**3 / max(time.process_time() - start, 1e-9))
+    return best
+
+
+def _native_bfloat16() -> bool:
+    """As `ftlib.models.loading.pick_dtype` finds out, without torch."""
+    path = Path("/proc/cpuinfo")
+    if os.environ.get("ATEN_CPU_CAPABILITY", "avx512") != "avx512" or not path.exists():
+        return False
+    listed = path.read_text(encoding="utf-8")
+    return " avx512_bf16" in listed or " amx_bf16" in listed
