@@ -197,12 +197,14 @@ def test_nothing_is_predicted_of_a_study_that_was_not_planned(study):
 
 
 def test_more_work_is_counted_as_more_seconds(at_home, monkeypatch):
+    from ftlib.data.registry import load_task
+
     monkeypatch.setattr(estimate, "_product_speed", lambda: 1e6)
-    task = ftlib.load_task("file:opinions")
+    task = load_task("file:opinions")
     asked = {"task": "file:opinions", "model": "tiny", "max_length": 24, "dtype": "float32"}
 
     def counted(**more):
-        return estimate.at_a_glance(ftlib.Experiment(**asked | more), task)
+        return estimate.at_a_glance(Experiment(**asked | more), task)
 
     once = counted(method="full", train_limit=40, epochs=1.0) - estimate.STARTING
     test = counted(method="zero_shot") - estimate.STARTING
