@@ -177,6 +177,10 @@ def _run(options: argparse.Namespace) -> int:
         raise several(problems)
     waiting = [job for job in planned.jobs if not job.done]
     print(_overview(planned), flush=True)
+    if waiting:
+        from ftlib.report.plan_power import cautions, data_cautions
+
+        print("".join(f"{line}\n" for line in [*cautions(planned), *data_cautions(planned)]), end="", flush=True)
     if options.dry_run:
         for job in waiting:
             print(f"  would run {job.spec.run_id}  {job.spec.task} {job.spec.method} seed={job.spec.seed}")

@@ -1,10 +1,11 @@
 """What one state of a model shows: on its task, and on everything that is measured beside it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftlib.config.experiment import Experiment
 from ftlib.core.atomic import clock, saved_seconds
 from ftlib.data.evaluations import EVALUATIONS, evaluation_of
+from ftlib.data.kinds import ENCODER
 from ftlib.data.task import Task, limited
 from ftlib.evaluation.examples import Evaluated, Parts, State, evaluate_text, joined, of_examples
 from ftlib.metrics import metric_value
@@ -33,13 +34,31 @@ def evaluate(
     examples = task.test_set(spec.eval_limit) if part == "test" else task.splits[part]
     found = {part: of_examples(stage, part, task, examples, predictor)}
     seconds = clock() - start
+    _say_cut(spec, task, model, examples, found[part])
     if part == "test":
         for name, rows in task.tests.items():
             other = f"tests.{name}"
-            found[other] = of_examples(stage, other, task, limited(rows, spec.eval_limit), predictor)
+            rows = limited(rows, spec.eval_limit)
+            found[other] = of_examples(stage, other, task, rows, predictor)
+            _say_cut(spec, task, model, rows, found[other])
         if model is not None:
             found |= evaluate_others(stage, spec, task, model, predictor)
     return joined(found, seconds, saved_seconds() - spared)
+
+
+def _say_cut(
+    spec: Experiment,
+    task: Task,
+    model: "Model | None",
+    examples: "pd.DataFrame",
+    found: "tuple[dict[str, Any], pd.DataFrame | None]",
+) -> None:
+    """Note with each answer whether its text was read to its end: by the run's own tokenizer and `max_length`."""
+    if model is not None and task.has_labels and found[1] is not None:
+        from ftlib.models.prompts import are_cut
+
+        special = model.family == ENCODER
+        found[1]["cut"] = are_cut(model.tokenizer, examples["text"].tolist(), spec.max_length, special)
 
 
 def evaluate_others(stage: str, spec: Experiment, task: Task, model: "Model", predictor: Predictor) -> Parts:

@@ -139,6 +139,16 @@ def tokens_at_most(tokenizer: Any, prompt: Prompt, prefix: str, text: int) -> in
     return (len(tokenizer(prefix)["input_ids"]) if prefix else 0) + text + around + longest
 
 
+def are_cut(tokenizer: Any, texts: Sequence[str], max_length: int, special: bool) -> np.ndarray:
+    """Whether each text has more than `max_length` tokens, so that its end is not read: (n_texts,).
+
+    Args:
+        special: Whether the tokens that an encoder adds count, too.
+    """
+    found = tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
+    return np.asarray([len(ids) > max_length for ids in found], dtype=bool)
+
+
 def clipped(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
     """The texts, each cut after its first `max_length` tokens; what follows them in a prompt is never cut."""
     found = []

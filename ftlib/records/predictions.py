@@ -87,7 +87,8 @@ class Part(NamedTuple):
     texts: tuple[NDArray[np.object_], NDArray[np.object_]] | None = None
     """(n,) references and (n,) what was written for them; None where no text is."""
     cut: NDArray[np.bool_] | None = None
-    """(n,) whether what was written was cut off at its longest."""
+    """(n,) whether the text was longer than `max_length` and its end was not read; of texts that are written, whether
+    what was written was cut off at its longest."""
     counted: "dict[str, NDArray[np.float64]]" = {}
     """What `counts` has counted; shared by all parts with the same texts."""
 
@@ -219,7 +220,10 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     answers = hashlib.sha256(same.digest() + (b"" if chosen is None else chosen.tobytes())).digest()
     chosen = cache.setdefault(answers, chosen)
     groups = _groups(table, order, cache)
-    return Part(ids, labels, truth, chosen, terms, numbers, clusters, same.digest(), answers, groups=groups, sure=sure)
+    return Part(
+        ids, labels, truth, chosen, terms, numbers, clusters, same.digest(), answers, groups=groups, sure=sure,
+        cut=_cut(table, order),
+    )  # fmt: skip
 
 
 def _numbers_of(table: "pyarrow.Table", order: NDArray[np.intp]) -> dict[str, NDArray[np.float64]]:
@@ -244,11 +248,16 @@ def _written(
     answers = hashlib.sha256(same + "\x1f".join(hypotheses).encode("utf-8", "surrogatepass")).digest()
     ids, references, clusters = cache.setdefault(same, (ids, references, _clusters_of(table, order)))
     hypotheses, counted = cache.setdefault(answers, (hypotheses, {}))
-    cut = table["cut"].to_numpy().astype(bool)[order] if "cut" in table.column_names else None
     return Part(
         ids, (), None, None, {}, _numbers_of(table, order), clusters, same, answers,
-        texts=(references, hypotheses), cut=cut, counted=counted,
+        texts=(references, hypotheses), cut=_cut(table, order), counted=counted,
     )  # fmt: skip
+
+
+def _cut(table: "pyarrow.Table", order: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+    if "cut" not in table.column_names or table["cut"].null_count:
+        return None
+    return table["cut"].to_numpy().astype(bool)[order]
 
 
 def _groups(table: "pyarrow.Table", order: NDArray[np.intp], cache: dict[bytes, Any]) -> dict[str, NDArray[np.object_]]:

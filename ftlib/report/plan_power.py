@@ -17,6 +17,8 @@ from ftlib.report.sections.comparison import labels, task_comparisons
 from ftlib.stats.power import planning_sentence
 
 if TYPE_CHECKING:
+    from ftlib.config.experiment import Experiment
+    from ftlib.data.task import Task
     from ftlib.execution.scheduler import Planned
 
 ASSUMED_DISCORDANCE = 0.15
@@ -112,6 +114,7 @@ def data_cautions(planned: "Planned") -> list[str]:
     audits: dict[str, Findings] = {}
     tokenizers: dict[str, Any] = {}
     unknown: set[tuple[str, str]] = set()
+    read: set[tuple[str, str, int, int]] = set()
     lines: dict[str, None] = {}
     for spec in (job.spec for job in planned.jobs):
         task = planned.task_of(spec)
@@ -129,10 +132,32 @@ def data_cautions(planned: "Planned") -> list[str]:
                 tokenizers[spec.model] = _tokenizer(spec.model)
             if tokenizers[spec.model] is not None:
                 found += unknown_tokens(task, spec.model, tokenizers[spec.model])
+        if METHODS[spec.method].model and task.has_labels:
+            if spec.model not in tokenizers:
+                tokenizers[spec.model] = _tokenizer(spec.model)
+            known = task.sha256, spec.model, spec.max_length, spec.eval_limit
+            if tokenizers[spec.model] is not None and known not in read:
+                read.add(known)
+                lines |= dict.fromkeys(_cut_texts(spec, task, tokenizers[spec.model]))
         for one in found:
             if one.level == "problem" or one.code == "unknown_tokens":
                 lines[f"caution: {task.name}: {one}"] = None
     return ["".join(mark if mark.isprintable() else " " for mark in line) for line in lines]
+
+
+def _cut_texts(spec: "Experiment", task: "Task", tokenizer: Any) -> list[str]:
+    """How many texts of the test a run would not read to their end, by its own tokenizer and max_length."""
+    tokenizer.no_truncation()
+    special = family_of(read_config(weights.find(spec.model).folder)) == ENCODER
+    texts = task.test_set(spec.eval_limit)["text"].tolist()
+    found = sum(len(one) > spec.max_length for one in tokenizer.encode_batch(texts, add_special_tokens=special))
+    if not found:
+        return []
+    are = "is" if found == 1 else "are"
+    return [
+        f"caution: {task.name}: {found} of {len(texts)} test texts {are} longer than max_length = {spec.max_length} "
+        f"tokens of {spec.model} and cut there"
+    ]
 
 
 def _tokenizer(model: str) -> Any:

@@ -320,3 +320,15 @@ def test_no_model_card_claims_more_than_its_record(seed, tmp_path):
             assert (spread == "no other run") == (not others)
         assert ("no run differs from it in the seed only" in text) == (not others)
         assert "no column of the data names groups" in text and "whom it treats worse" in text
+
+
+def test_texts_whose_end_was_not_read_are_counted_beside_the_verdict(tmp_path):
+    study = write_study(tmp_path / "study", [Made("tfidf", 0.0), Made("probe", 2.0)], labels=("a", "b"), n=100)
+    for path, record in records.records_of(study):
+        if record.spec["resolved"]["method"] == "probe":
+            table = records.read_predictions(path)
+            table["cut"] = table["id"].str[-5:].astype(int) < 3
+            table.to_parquet(path / "predictions.parquet", index=False)
+    build.build(study)
+    (said,) = json.loads((study / "report.json").read_text())["advice"][0]["caution"]
+    assert said == "3 test texts of 100 are longer than max_length: probe and base model did not read the end."

@@ -78,6 +78,7 @@ def cautions(study: Study, contest: TaskComparison) -> list[str]:
     part = next(iter(contest.contestants[0].parts.values()))
     if part.truth is not None and len(part.truth):
         lines += _of_labels(contest, part.labels, np.bincount(part.truth, minlength=len(part.labels)))
+        lines += _of_length(contest)
     return list(dict.fromkeys(lines))
 
 
@@ -104,6 +105,21 @@ def _of_labels(contest: TaskComparison, labels: Sequence[str], counts: np.ndarra
         yield (
             f"Shots draw each label equally; the test set holds {100 * least:.1f} % {rare!r}: "
             f"probabilities of {_names(drawn)} are not those of use."
+        )
+
+
+def _of_length(contest: TaskComparison) -> Iterator[str]:
+    """Whose texts were cut: how many, by the tokenizer and max_length of their own runs."""
+    found: dict[int, list[MethodScores]] = {}
+    for one in contest.contestants:
+        flags = [part.cut for part in one.parts.values() if part.cut is not None]
+        if flags and (n := max(int(flag.sum()) for flag in flags)):
+            found.setdefault(n, []).append(one)
+    for n, some in found.items():
+        are = "is" if n == 1 else "are"
+        yield (
+            f"{format.plural(n, 'test text')} of {format.count(contest.n)} {are} longer than max_length: "
+            f"{_names(some)} did not read the end."
         )
 
 
