@@ -188,6 +188,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.jobs < 0 or options.timeout < 0:
         raise FtlibError("--jobs and --timeout: allowed: 0 or more")
     jobs = options.jobs or estimate.jobs_that_fit(planned, scheduler.default_jobs(planned))
+    for said in scheduler.idle_cores(planned, jobs):
+        print(said, flush=True)
     already = len(planned.jobs) - len(waiting)
     specs = [job.spec for job in waiting]
     with open_engine(options.engine, jobs, options.scheduler, specs) as start, watching(jobs, already) as show:

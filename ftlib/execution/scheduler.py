@@ -297,6 +297,22 @@ def default_jobs(planned: Planned) -> int:
     return max(1, surroundings.cores() // threads)
 
 
+def idle_cores(planned: Planned, jobs: int) -> list[str]:
+    """What is said when fewer runs than cores are left to run at a time: more threads for each would be sooner.
+
+    They are not given by themselves: sums depend on the number of threads, so it is a part of what a run is.
+    """
+    waiting = [job.spec for job in planned.jobs if not job.done and METHODS[job.spec.method].model]
+    threads, there = max((spec.threads * spec.processes for spec in waiting), default=1), surroundings.cores()
+    at_once, elsewhere = min(len(waiting), jobs), ("cuda", "mps", *(["auto"] if shutil.which("nvidia-smi") else []))
+    if not at_once or (at_once + 1) * threads > there or any(spec.device in elsewhere for spec in waiting):
+        return []
+    return [
+        f"{at_once * threads} of {there} cores are used ({at_once} at a time, threads {threads}); --set "
+        f"threads={there // at_once} would use all, and makes other runs: sums differ in their last digits"
+    ]
+
+
 def plan_changes(planned: Planned) -> list[str]:
     """What is said when runs were recorded under another plan than the suite states now; empty when none were."""
     hashes = [records.read_record(job.run_dir).plan_hash for job in planned.jobs if job.done]

@@ -428,6 +428,16 @@ def test_runs_at_a_time_are_cores_over_threads(planned, tmp_path, monkeypatch):
     assert scheduler.default_jobs(planned._replace(jobs=tuple(many))) == 1
 
 
+def test_a_person_is_told_of_cores_that_nothing_runs_on(planned, monkeypatch):
+    monkeypatch.setattr(scheduler.surroundings, "cores", lambda: 8)
+    monkeypatch.setattr(scheduler.shutil, "which", lambda name: None)
+    trained = [planned.jobs[0]._replace(spec=Experiment(method="full", seed=seed), done=False) for seed in (0, 1)]
+    (said,) = scheduler.idle_cores(planned._replace(jobs=tuple(trained)), 8)
+    assert said.startswith("2 of 8 cores are used") and "--set threads=4 would use all" in said
+    assert not scheduler.idle_cores(planned._replace(jobs=tuple(trained * 4)), 8)
+    assert not scheduler.idle_cores(planned._replace(jobs=()), 8)
+
+
 def test_every_method_has_a_notebook_that_exists():
     for method in METHODS.values():
         assert notebook_exec.find(method.notebook).exists()
