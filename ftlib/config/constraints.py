@@ -113,6 +113,7 @@ def combination_problems(method: Method, values: Mapping[str, Any], given: Colle
         *_fit_problems(method, values),
         *_writing_problems(method, values, given),
         *_course_problems(method, values, given),
+        *_quantise_problems(method, values, given),
         *_canary_problems(method, values),
     ]
 
@@ -300,6 +301,20 @@ def _course_problems(method: Method, values: Mapping[str, Any], given: Collectio
             problems.append(f"{name}: there is nothing old; name earlier tasks of the same kind")
     apart = [name for name in ("tuning", "gradient_accumulation", "processes", "mitigation") if name in given]
     return problems + [f"{name}: not with {', '.join(asked)}; leave it out" for name in apart]
+
+
+def _quantise_problems(method: Method, values: Mapping[str, Any], given: Collection[str]) -> list[str]:
+    """Whether there is a trained model that can be put into bytes."""
+    if not values["quantise"]:
+        return []
+    said = f'quantise: found "{values["quantise"]}"; '
+    if not method.trains or method.quantised:
+        able = [m.name for m in METHODS.values() if m.trains and not m.quantised]
+        return [f"{said}{method.name} trains no model in float32; allowed with {', '.join(able)}"]
+    problems = [f"{said}not with {name}, which goes on from float32 weights" for name in CONTINUED if name in given]
+    if values["device"] not in ("auto", "cpu"):
+        problems.append(f'{said}a processor multiplies bytes here, not {values["device"]}; device = "cpu"')
+    return problems
 
 
 def _canary_problems(method: Method, values: Mapping[str, Any]) -> list[str]:

@@ -146,6 +146,10 @@ class Fields(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="arithmetic of matrix products; auto: bfloat16 autocast where the processor has it"
     )
+    quantise: Literal["", "int8"] = Field(
+        "",
+        description="int8: once trained, the model answers in bytes, smaller and faster on a processor; empty: as is",
+    )
     threads: int = Field(1, ge=1, le=1024, description="CPU threads; part of the result, so fixed by the spec")
     save: bool = Field(False, description="keep the adapted model, as anybody can load it, in the run's folder model/")
     notebook: str = Field("", description="run_ notebook that executes it; empty: the method's own")

@@ -222,7 +222,9 @@ def open_model(spec: Experiment, events: Events | None = None) -> "Model | None"
     # Not at the top: the baselines need no torch, which takes seconds to load.
     from ftlib.models.loading import load_model
 
-    return load_model(spec.model, device=spec.device, dtype=spec.dtype, threads=spec.threads)
+    # Bytes are multiplied on the processor, whatever else is there.
+    device = "cpu" if spec.quantise else spec.device
+    return load_model(spec.model, device=device, dtype=spec.dtype, threads=spec.threads)
 
 
 @stoppable
@@ -277,6 +279,7 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
         predictor, training, line, tuned = _tune(settings, task, train, model, events)
     else:
         predictor, training, line = _fit_once(spec, task, train, model, events)
+    quantised(spec, predictor)
     cost = {
         "train_seconds": clock() - start,
         "shared_seconds": saved_seconds() - spared,
@@ -287,6 +290,14 @@ def adapt(spec: Experiment, task: Task, model: "Model | None", events: Events | 
         "matmul_peak_flops_per_second": spec.processes * _peak(model) if training else None,
     }
     return Adapted(predictor, cost, tuned, training.others if training else (0, 0), between, line)
+
+
+def quantised(spec: Experiment, predictor: Predictor) -> None:
+    """Put what was trained into bytes where the experiment asks for it; it needs no base model beside it, then."""
+    if spec.quantise:
+        from ftlib.models.quantise import quantise
+
+        predictor.checkpoint_bytes = quantise(predictor.trainable.module)
 
 
 def drawn_examples(spec: Experiment, task: Task) -> "pd.DataFrame":

@@ -32,7 +32,7 @@ from ftlib.evaluation.examples import of_examples
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.planning.compatibility import Refused, in_words
 from ftlib.execution.planning.memory_model import FLOAT
-from ftlib.execution.run import drawn_examples, open_model, open_task
+from ftlib.execution.run import drawn_examples, open_model, open_task, quantised
 from ftlib.records import provenance
 from ftlib.records.events import Events
 from ftlib.training.contract import Predictor, Trainable
@@ -363,6 +363,7 @@ def _training(
     if trainable.finish:
         read = read_at(text_lengths(train["text"], model, spec.max_length), TOGETHER)
         finish_seconds_per_token = timed(trainable.finish) / read
+    quantised(spec, predictor)
     found = _reading(spec, task, model, predictor)
     beyond = provenance.peak_memory()["peak_memory_bytes"] - stepped.peaks[len(first) - 1]["peak_memory_bytes"]
     variants: list[dict[str, Any]] = [{} for _ in specs]

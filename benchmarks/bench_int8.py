@@ -1,0 +1,117 @@
+"""int8 against float32: speed, size, and what it costs in accuracy and in the gap between groups; writes docs/int8.md.
+
+    python benchmarks/bench_int8.py [sst2 bios] [--seeds 2] [--train 800] [--rounds 3] [--out docs]
+
+MiniLM, fully fine-tuned in float32 on so many examples; what was trained answers the test texts as it is and in bytes
+(`quantise = "int8"`). SST-2 is read from `../shared/data`.
+"""
+
+import argparse
+import copy
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from _studies import SHARED, write
+
+import ftlib
+from ftlib.config.experiment import Experiment
+from ftlib.models.inference import module_probabilities
+from ftlib.models.quantise import quantise
+from ftlib.records.provenance import device_name
+from ftlib.report.sections.fairness import Answers, gap_changes
+from ftlib.stats.verdict import compare
+
+MARGIN, LENGTH, TEST = 0.01, 64, 1000
+ALIKE = {"same": f"equivalent within {100 * MARGIN:g} point"}
+
+
+def chosen(probabilities, texts):
+    """The label that is most probable for each text, as a number; and the seconds that took."""
+    start = time.perf_counter()
+    return probabilities(texts).argmax(axis=1), time.perf_counter() - start
+
+
+def measured(name, seeds, train, rounds):
+    """Labels chosen in float32 and in int8, (n_seeds, n_test) each; best seconds and bytes of both; the test part."""
+    read = name if name == "bios" else f"file:{SHARED / name}"
+    answers, seconds, sizes = ([], []), [np.inf, np.inf], [0, 0]
+    for seed in range(seeds):
+        spec = Experiment(
+            task=read, method="full", seed=seed, train_limit=train, epochs=1.0, max_length=LENGTH, dtype="float32"
+        )
+        task, model = ftlib.open_task(spec), ftlib.open_model(spec)
+        test = task.test_set(TEST)
+        texts = test["text"].tolist()
+        plain = ftlib.adapt(spec, task, model).predictor.trainable.module
+        small = copy.deepcopy(plain)
+        sizes = [sum(p.numel() * p.element_size() for p in plain.parameters()), quantise(small)]
+        asked = [module_probabilities(module, model, LENGTH) for module in (plain, small)]
+        for _ in range(rounds):
+            found = [chosen(one, texts) for one in asked]
+            seconds = [min(best, took) for best, (_, took) in zip(seconds, found, strict=True)]
+        for kept, (labels, _) in zip(answers, found, strict=True):
+            kept.append(labels)
+        print(name, f"seed {seed}", seconds, sizes, flush=True)
+    return [np.array(one) for one in answers], seconds, sizes, test, task.labels
+
+
+def lines_of(name, seeds, train, rounds):
+    """What a task shows, as Markdown."""
+    (plain, small), seconds, sizes, test, labels = measured(name, seeds, train, rounds)
+    truth = test["label"].map({label: number for number, label in enumerate(labels)}).to_numpy()
+    right = [(one == truth).astype(float) for one in (plain, small)]
+    found = compare(right[1], right[0], margin=MARGIN, name_a="int8", name_b="float32")
+    lines = [f"## {name}", "", "| | float32 | int8 | |", "| --- | --- | --- | --- |"]
+    speeds = [len(test) / one for one in seconds]
+    lines.append(f"| texts a second | {speeds[0]:.0f} | {speeds[1]:.0f} | {speeds[1] / speeds[0]:.2f} times |")
+    lines.append(
+        f"| size, MB | {sizes[0] / 1e6:.1f} | {sizes[1] / 1e6:.1f} | {sizes[0] / sizes[1]:.2f} times smaller |"
+    )
+    means = [f"{100 * one.mean():.1f}" for one in right]
+    lines.append(f"| accuracy, % | {means[0]} | {means[1]} | {ALIKE.get(found.verdict, found.verdict)} |")
+    lines.append(f"| same answer, % | | {100 * (plain == small).mean():.2f} | |")
+    said = [f"Accuracy: {found.sentence}"]
+    if columns := [column for column in test if column.startswith("group_")]:
+        names, code = np.unique(test[columns[0]].astype(str), return_inverse=True)
+        part = SimpleNamespace(labels=tuple(labels), truth=truth, clusters=None)
+        method = SimpleNamespace(name="int8")
+        for gap in gap_changes([Answers(method, plain, small, part, code, tuple(names))]):
+            what = "accuracy" if gap.metric == "accuracy" else f"{gap.metric} of {gap.label}"
+            row = (
+                f"| gap in {what} between groups, points | {100 * gap.before.value:.1f} | {100 * gap.after.value:.1f} |"
+            )
+            lines.append(f"{row} {gap.verdict} |")
+            if gap.change is not None:
+                change = [100 * bound for bound in (gap.change.value, gap.change.low, gap.change.high)]
+                said.append(
+                    f"Gap in {what} ({columns[0].removeprefix('group_')}), int8 minus float32: {change[0]:+.1f} points "
+                    f"({change[1]:.1f} to {change[2]:.1f}): {gap.verdict}."
+                )
+    return [*lines, "", f"{seeds} seeds, {train:,} training examples, {len(test):,} test texts.", "", *said, ""]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=["sst2", "bios"])
+    for option, default in (("seeds", 2), ("train", 800), ("rounds", 3)):
+        parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--out", default="docs")
+    options = parser.parse_args()
+    vnni = torch.cpu.get_capabilities().get("avx512_vnni", False)
+    text = ["# int8 against float32", "", "Made by `python benchmarks/bench_int8.py`.", ""]
+    text += [
+        f"MiniLM, {LENGTH} tokens, batches of 64, 1 thread, torch {torch.__version__}, {device_name('cpu')} "
+        f"({'with' if vnni else 'without'} AVX512-VNNI). Best of {options.rounds} rounds, both in turn. Margin "
+        f"{100 * MARGIN:g} point, 95 % intervals over seeds and texts, paired.",
+        "",
+    ]
+    for name in options.tasks:
+        if name != "bios" and not SHARED.exists():
+            print(f"{name}: skipped, since ../shared/data is not beside the checkout")
+            continue
+        text += lines_of(name, options.seeds, options.train, options.rounds)
+    print("\n".join(text))
+    write(Path(options.out) / "int8.md", "\n".join(text))
