@@ -268,6 +268,22 @@ _VERA = {
     "vera_dropout": (0.0, "share of the adapter's inputs dropped while training, 0 to below 1"),
 }
 
+# As many parameters as LoRA of rank 8, where a rank can be chosen; else peft's default.
+_MISS = {"r": (16, "rows of the matrix that each output shares among its inputs (Kang & Yin 2024, section 3)")}
+_HIRA = {"r": (8, "rank of the matrices whose product the weights are multiplied by (Huang et al. 2025, section 3)")}
+_OFT = {"oft_block_size": (32, "inputs that are rotated together; divides the layers' inputs (peft's default)")}
+_DELORA = {
+    "r": (8, _R),
+    "delora_lambda": (
+        15,
+        "how far the weights can move at most, no unit (Bini et al. 2025, section 3; peft's default)",
+    ),
+}
+_RANDLORA = {
+    "r": (32, "rank of each random matrix, which are not trained; a lower one means more of them (peft's default)"),
+    "randlora_alpha": (640, "scale of the update, which is multiplied by randlora_alpha / r (peft: 20 times r)"),
+}
+
 _LAYERS = {"k": (2, "layers that train, counted from the top; of an encoder-decoder, the decoder's")}
 
 _MERGED = {
@@ -544,6 +560,44 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 3e-2,
                 _VERA,
                 peft="VeraConfig",
+            ),
+            # Five from the top of peft's own comparison; they start at LoRA's rate, which no trial has chosen.
+            _adapter(
+                "miss",
+                "one matrix of few rows that blocks of inputs share (Kang & Yin 2024)",
+                1e-3,
+                _MISS,
+                peft="MissConfig",
+            ),
+            _adapter(
+                "hira",
+                "weights multiplied, number by number, by a low-rank matrix (Huang et al. 2025)",
+                1e-3,
+                _HIRA,
+                peft="HiraConfig",
+            ),
+            _adapter(
+                "oft",
+                "blocks of inputs rotated (Qiu et al. 2023)",
+                1e-3,
+                _OFT,
+                peft="OFTConfig",
+                # A block and a rank: one of them says the other.
+                peft_arguments=_ALL_LINEAR | {"r": 0},
+            ),
+            _adapter(
+                "delora",
+                "low-rank updates of a direction and, apart from it, a bounded size (Bini et al. 2025)",
+                1e-3,
+                _DELORA,
+                peft="DeloraConfig",
+            ),
+            _adapter(
+                "randlora",
+                "learned scales of many random low-rank matrices, full rank together (Albert et al. 2025)",
+                1e-3,
+                _RANDLORA,
+                peft="RandLoraConfig",
             ),
             _trains(
                 "bitfit",

@@ -34,8 +34,8 @@ KINDS = {
     "gpt2": (transformers.AutoModelForCausalLM, {}),
     "t5": (transformers.AutoModelForSeq2SeqLM, {}),
 }
-# They have no bias at all.
-UNFIT = {("bitfit", "writer"), ("bitfit", "t5")}
+# They have no bias at all; GPT-2's layers are none of torch's.
+UNFIT = {("bitfit", "writer"), ("bitfit", "t5"), ("miss", "gpt2"), ("oft", "gpt2"), ("delora", "gpt2")}
 
 
 def pairs(methods, *models):
