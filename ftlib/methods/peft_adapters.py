@@ -94,8 +94,8 @@ def config_of(spec: Experiment, family: str, untouched: torch.nn.Module) -> peft
         # GPT-2 stores its linear layers' weights the other way round, and peft wants to be told.
         chosen["fan_in_fan_out"] = any(isinstance(layer, Conv1D) for layer in untouched.modules())
     if "projection_prng_key" in known:
-        # VeRA's and RandLora's random matrices, which peft would draw alike for every seed. They are stored with what is
-        # trained: that the same numbers come out of another version of torch is not promised.
+        # VeRA's and RandLora's random matrices, which peft would draw alike for every seed. They are stored with what
+        # is trained: that the same numbers come out of another version of torch is not promised.
         chosen["projection_prng_key"] = spec.seed
     return kind(**chosen)
 
