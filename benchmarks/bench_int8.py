@@ -1,6 +1,6 @@
 """int8 against float32: speed, size, and what it costs in accuracy and in the gap between groups; writes docs/int8.md.
 
-    python benchmarks/bench_int8.py [sst2 bios] [--seeds 2] [--train 800] [--rounds 3] [--out docs]
+    python benchmarks/bench_int8.py [sst2 bios] [--seeds 2] [--train 800] [--test 1000] [--rounds 3] [--out docs]
 
 MiniLM, fully fine-tuned in float32 on so many examples; what was trained answers the test texts as it is and in bytes
 (`quantise = "int8"`). SST-2 is read from `../shared/data`.
@@ -24,7 +24,7 @@ from ftlib.records.provenance import device_name
 from ftlib.report.sections.fairness import Answers, gap_changes
 from ftlib.stats.verdict import compare
 
-MARGIN, LENGTH, TEST = 0.01, 64, 1000
+MARGIN, LENGTH = 0.01, 64
 ALIKE = {"same": f"equivalent within {100 * MARGIN:g} point"}
 
 
@@ -34,7 +34,7 @@ def chosen(probabilities, texts):
     return probabilities(texts).argmax(axis=1), time.perf_counter() - start
 
 
-def measured(name, seeds, train, rounds):
+def measured(name, seeds, train, n_test, rounds):
     """Labels chosen in float32 and in int8, (n_seeds, n_test) each; best seconds and bytes of both; the test part."""
     read = name if name == "bios" else f"file:{SHARED / name}"
     answers, seconds, sizes = ([], []), [np.inf, np.inf], [0, 0]
@@ -43,7 +43,7 @@ def measured(name, seeds, train, rounds):
             task=read, method="full", seed=seed, train_limit=train, epochs=1.0, max_length=LENGTH, dtype="float32"
         )
         task, model = ftlib.open_task(spec), ftlib.open_model(spec)
-        test = task.test_set(TEST)
+        test = task.test_set(n_test)
         texts = test["text"].tolist()
         plain = ftlib.adapt(spec, task, model).predictor.trainable.module
         small = copy.deepcopy(plain)
@@ -58,9 +58,9 @@ def measured(name, seeds, train, rounds):
     return [np.array(one) for one in answers], seconds, sizes, test, task.labels
 
 
-def lines_of(name, seeds, train, rounds):
+def lines_of(name, seeds, train, n_test, rounds):
     """What a task shows, as Markdown."""
-    (plain, small), seconds, sizes, test, labels = measured(name, seeds, train, rounds)
+    (plain, small), seconds, sizes, test, labels = measured(name, seeds, train, n_test, rounds)
     truth = test["label"].map({label: number for number, label in enumerate(labels)}).to_numpy()
     right = [(one == truth).astype(float) for one in (plain, small)]
     found = compare(right[1], right[0], margin=MARGIN, name_a="int8", name_b="float32")
@@ -90,13 +90,20 @@ def lines_of(name, seeds, train, rounds):
                     f"Gap in {what} ({columns[0].removeprefix('group_')}), int8 minus float32: {change[0]:+.1f} points "
                     f"({change[1]:.1f} to {change[2]:.1f}): {gap.verdict}."
                 )
-    return [*lines, "", f"{seeds} seeds, {train:,} training examples, {len(test):,} test texts.", "", *said, ""]
+    return [
+        *lines,
+        "",
+        f"{seeds} seed{'s' * (seeds > 1)}, {train:,} training examples, {len(test):,} test texts.",
+        "",
+        *said,
+        "",
+    ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=["sst2", "bios"])
-    for option, default in (("seeds", 2), ("train", 800), ("rounds", 3)):
+    for option, default in (("seeds", 2), ("train", 800), ("test", 1000), ("rounds", 3)):
         parser.add_argument(f"--{option}", type=int, default=default)
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
@@ -112,6 +119,6 @@ if __name__ == "__main__":
         if name != "bios" and not SHARED.exists():
             print(f"{name}: skipped, since ../shared/data is not beside the checkout")
             continue
-        text += lines_of(name, options.seeds, options.train, options.rounds)
+        text += lines_of(name, options.seeds, options.train, options.test, options.rounds)
     print("\n".join(text))
     write(Path(options.out) / "int8.md", "\n".join(text))
