@@ -109,7 +109,7 @@ if __name__ == "__main__":
     verdicts = dict(zip(asked, (pair.comparison for pair in pairs), strict=True))
     text = ["# Do I need a transformer at all?", "", "Made by `python benchmarks/bench_static.py`.", ""]
     text += [
-        f"Accuracy in %, {options.samples} samples of the labels, at most {TEST:,} test texts, MiniLM at {LENGTH} tokens,",
+        f"Accuracy in %, {options.samples} samples of labels, at most {TEST:,} test texts, MiniLM, {LENGTH} tokens,",
         f"{device_name('cpu')}, 1 thread. Differences in points, 95 % intervals over samples and texts; verdicts at a",
         f"margin of {100 * MARGIN:g} point, corrected (Holm) over all {len(asked)} comparisons. What the cache spared",
         "counts.",
