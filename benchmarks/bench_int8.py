@@ -1,6 +1,7 @@
 """int8 against float32: speed, size, and what it costs in accuracy and in the gap between groups; writes docs/int8.md.
 
-    python benchmarks/bench_int8.py [sst2 bios] [--seeds 2] [--train 800] [--test 1000] [--rounds 3] [--out docs]
+    python benchmarks/bench_int8.py [sst2 bios] [--seeds 2] [--train 800] [--test 1000] [--rounds 3]
+        [--head linear_probe] [--out docs]
 
 MiniLM, fully fine-tuned in float32 on so many examples; what was trained answers the test texts as it is and in bytes
 (`quantise = "int8"`). SST-2 is read from `../shared/data`.
@@ -34,13 +35,20 @@ def chosen(probabilities, texts):
     return probabilities(texts).argmax(axis=1), time.perf_counter() - start
 
 
-def measured(name, seeds, train, n_test, rounds):
+def measured(name, seeds, train, n_test, rounds, head):
     """Labels chosen in float32 and in int8, (n_seeds, n_test) each; best seconds and bytes of both; the test part."""
     read = name if name == "bios" else f"file:{SHARED / name}"
     answers, seconds, sizes = ([], []), [np.inf, np.inf], [0, 0]
     for seed in range(seeds):
         spec = Experiment(
-            task=read, method="full", seed=seed, train_limit=train, epochs=1.0, max_length=LENGTH, dtype="float32"
+            task=read,
+            method="full",
+            seed=seed,
+            train_limit=train,
+            epochs=1.0,
+            max_length=LENGTH,
+            head_init=head,
+            dtype="float32",
         )
         task, model = ftlib.open_task(spec), ftlib.open_model(spec)
         test = task.test_set(n_test)
@@ -58,9 +66,9 @@ def measured(name, seeds, train, n_test, rounds):
     return [np.array(one) for one in answers], seconds, sizes, test, task.labels
 
 
-def lines_of(name, seeds, train, n_test, rounds):
+def lines_of(name, seeds, train, n_test, rounds, head):
     """What a task shows, as Markdown."""
-    (plain, small), seconds, sizes, test, labels = measured(name, seeds, train, n_test, rounds)
+    (plain, small), seconds, sizes, test, labels = measured(name, seeds, train, n_test, rounds, head)
     truth = test["label"].map({label: number for number, label in enumerate(labels)}).to_numpy()
     right = [(one == truth).astype(float) for one in (plain, small)]
     found = compare(right[1], right[0], margin=MARGIN, name_a="int8", name_b="float32")
@@ -105,6 +113,7 @@ if __name__ == "__main__":
     parser.add_argument("tasks", nargs="*", default=["sst2", "bios"])
     for option, default in (("seeds", 2), ("train", 800), ("test", 1000), ("rounds", 3)):
         parser.add_argument(f"--{option}", type=int, default=default)
+    parser.add_argument("--head", choices=["new", "linear_probe"], default="new", help="where the new head starts")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
     vnni = torch.cpu.get_capabilities().get("avx512_vnni", False)
@@ -119,6 +128,6 @@ if __name__ == "__main__":
         if name != "bios" and not SHARED.exists():
             print(f"{name}: skipped, since ../shared/data is not beside the checkout")
             continue
-        text += lines_of(name, options.seeds, options.train, options.test, options.rounds)
+        text += lines_of(name, options.seeds, options.train, options.test, options.rounds, options.head)
     print("\n".join(text))
     write(Path(options.out) / "int8.md", "\n".join(text))

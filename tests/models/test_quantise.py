@@ -53,11 +53,12 @@ def test_it_answers_nearly_as_the_model_it_was_made_of(method, model, at_home):
 
 
 def test_a_run_in_bytes_is_another_configuration_and_measures_all_that_others_do(at_home):
-    plain, small = (spec_of("full", "writer", evaluations=["general"], quantise=how) for how in ("", "int8"))
+    how = {"task": "file:notes.txt", "label_words": {}, "eval_limit": 3}
+    plain, small = (spec_of("full", "writer", quantise=said, **how) for said in ("", "int8"))
     first, second = ftlib.run(plain), ftlib.run(small)
     assert plain.run_id != small.run_id and second.status == "ok"
     assert second.cost["checkpoint_bytes"] < first.cost["checkpoint_bytes"]
-    bits = [one.metrics["after"]["general"]["bits_per_byte"]["value"] for one in (first, second)]
+    bits = [one.metrics["after"]["test"]["bits_per_byte"]["value"] for one in (first, second)]
     assert bits[0] != bits[1] and bits[1] == pytest.approx(bits[0], rel=0.02)
 
 
