@@ -26,10 +26,13 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from ftlib.data import uistrings
 from ftlib.data.uistrings import PLACEHOLDER
+from ftlib.models.generation import Decoding, generate
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT.parent / "shared" / "corpus" / "en_de"
 DRAWS = 1000
+LONGEST = 128
+"""Tokens that are written at most."""
 WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 
 Translate = Callable[[list[str]], list[str]]
@@ -81,22 +84,14 @@ def by_words(texts: list[str], german: Mapping[str, str]) -> list[str]:
 
 
 def by_model(folder: str, beams: int) -> Translate:
-    """The model as `transformers` loads and runs it, float32, texts in batches of like length."""
+    """The model in float32, as `ftlib.models.generation` runs it: the outputs of transformers' `generate`, sooner."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    how = Decoding(num_beams=beams, max_new_tokens=LONGEST)
 
     def translate(texts: list[str]) -> list[str]:
-        order = sorted(range(len(texts)), key=lambda n: len(texts[n]))
-        found = [""] * len(texts)
-        for first in range(0, len(order), 32):
-            some = order[first : first + 32]
-            inputs = tokenizer([texts[n] for n in some], return_tensors="pt", padding=True, truncation=True)
-            most = min(255, 2 * inputs["input_ids"].shape[1] + 10)
-            with torch.inference_mode():
-                out = model.generate(**inputs, num_beams=beams, do_sample=False, max_new_tokens=most, max_length=None)
-            for n, said in zip(some, tokenizer.batch_decode(out, skip_special_tokens=True), strict=True):
-                found[n] = said
-        return found
+        inputs = tokenizer(texts, truncation=True)["input_ids"]
+        return tokenizer.batch_decode(generate(model, inputs, how, "float32"), skip_special_tokens=True)
 
     return translate
 

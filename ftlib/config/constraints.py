@@ -25,12 +25,14 @@ from ftlib.data.registry import TASKS, kind_of
 BUNDLED_MODELS: Mapping[str, str] = {
     "minilm": "all-MiniLM-L6-v2: an encoder of 22.7 M parameters for English sentences, Apache-2.0",
     "tiny-lm": "a decoder of 7.2 M parameters for English text, trained by this project (see its card)",
+    "tiny-mt": "an encoder-decoder of 5.3 M parameters, English to German, trained by this project (see its card)",
 }
 """Models that need no network: name -> what it is."""
 
 _CONFIGS: Mapping[str, Mapping[str, Any]] = {
     "minilm": {"architectures": ["BertModel"], "max_position_embeddings": 512},
     "tiny-lm": {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 1024},
+    "tiny-mt": {"architectures": ["MarianMTModel"], "is_encoder_decoder": True, "max_position_embeddings": 256},
 }
 """What of a bundled model's configuration is asked before its files are looked for."""
 
@@ -243,7 +245,7 @@ def family_problem(method: Method, kind: str, model: str, family: str) -> str:
         return ""
     return (
         f"model: {method.name} on a {kind} task needs a model of the family {' or '.join(method.serves[kind])}; "
-        f"{model} is of the family {family} (a bundled decoder: tiny-lm)"
+        f"{model} is of the family {family} (bundled: a decoder, tiny-lm, and an encoder-decoder, tiny-mt)"
     )
 
 

@@ -22,6 +22,7 @@ from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError, several, unknown
 from ftlib.data.evaluations import evaluation_problems
 from ftlib.data.kinds import KINDS
+from ftlib.data.registry import kind_of
 
 CHECKED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 """Of every table of fields: exact types, no others, and no number that is infinite or none."""
@@ -33,7 +34,9 @@ class Fields(BaseModel):
     model_config = ConfigDict(**CHECKED, protected_namespaces=())
 
     task: str = Field("pydocs", description="bundled name, file:PATH or hub:ID[@revision]")
-    model: str = Field("minilm", description="bundled name, local folder, or Hub id[@revision]")
+    model: str = Field(
+        "minilm", description="bundled name, local folder, or Hub id[@revision]; text-to-text tasks: tiny-mt"
+    )
     method: str = Field("zero_shot", description="a name from `ftlib list methods`")
     method_args: dict[str, Any] = Field(
         default_factory=dict, description="settings of the method, e.g. {'r': 16}; see `ftlib list methods`"
@@ -193,6 +196,21 @@ def _range_of(schema: type[BaseModel], name: str) -> str:
     return f"above {low:g}, finite" if "exclusiveMinimum" in stated else f"{low:g} or more, finite"
 
 
+def with_model(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields, with the bundled model that the task's kind means where the method needs one and none is named.
+
+    >>> with_model({"task": "uistrings", "method": "full"})["model"]
+    'tiny-mt'
+    >>> with_model({"task": "uistrings", "method": "copy"}), with_model({"method": "full"})
+    ({'task': 'uistrings', 'method': 'copy'}, {'method': 'full'})
+    """
+    task, method = fields.get("task"), METHODS.get(str(fields.get("method")))
+    if "model" in fields or not isinstance(task, str) or method is None or not method.model:
+        return dict(fields)
+    meant = KINDS[kind_of(task)].model
+    return {**fields, "model": meant} if meant else dict(fields)
+
+
 def field_problems(fields: Mapping[str, Any], *, check_files: bool = True) -> list[str]:
     """Everything that is wrong with an experiment's fields, in words; empty when nothing is.
 
@@ -290,6 +308,7 @@ class Experiment(Fields):
             said = ", ".join(f"{name} is {RENAMED[name]}" for name in old)
             print(f"ftlib: Experiment: names of schema 1 are read under those of schema 2: {said}", file=sys.stderr)
             fields = renamed(fields)
+        fields = with_model(fields)
         if found := field_problems(fields):
             raise several(f"Experiment: {problem}" for problem in found)
         super().__init__(**fields)

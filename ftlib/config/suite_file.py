@@ -21,6 +21,7 @@ from ftlib.config.experiment import (
     hash_of,
     model_problems,
     renamed,
+    with_model,
 )
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError, several, unknown
@@ -207,6 +208,7 @@ def _experiments(cells: list[Cell], plan: Plan, check_files: bool) -> tuple[tupl
         method = METHODS.get(str(cell.get("method")))
         if method and not method.trains:
             cell["tuning"] = {}
+        cell = with_model(cell)
         if found := field_problems(cell, check_files=check_files):
             for problem in found:
                 wrong.setdefault(problem, []).append(where)

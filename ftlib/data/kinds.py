@@ -64,6 +64,8 @@ class TaskKind:
     the same of other columns, and of two aligned files."""
     untouched: str = "ftlib.methods.zero_shot:of_labels"
     """The function (model, spec, task) -> Predictor: the model as it is, which zero-shot measures."""
+    model: str = ""
+    """The bundled model that is meant where none is named; empty: whatever the field's default is."""
     library_task: str = "text-classification"
     """What the Hub calls such a task."""
 
@@ -171,6 +173,7 @@ KINDS: Mapping[str, TaskKind] = MappingProxyType(
                 files=(".tmx",),
                 pair=("source", "target"),
                 untouched="ftlib.methods.text_to_text:untouched",
+                model="tiny-mt",
                 library_task="translation",
             ),
         )

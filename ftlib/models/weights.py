@@ -18,6 +18,7 @@ MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 SHA256 = {
     "minilm": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tiny-lm": "865b7604a1820c27d5735b3b09388b5dd0386ae1c2f57ce74eb110c0144f25c2",
+    "tiny-mt": "7283bc3c8579a67576f5c6d9dffb67f51f27c7df15cc2e0b54b3cb33f2dc4a4a",
 }
 """Of a bundled model's model.safetensors (minilm: upstream's); any other file under that name is refused."""
 
@@ -76,8 +77,8 @@ def _conversion(name: str, folder: Path) -> str:
 def _folder(name: str) -> tuple[Path, str]:
     if name == "minilm":
         return _minilm_folder(), ""
-    if name == "tiny-lm":
-        return _tiny_lm_folder(), ""
+    if name in BUNDLED_MODELS:
+        return _in_repository(name), ""
     if Path(name).is_dir():
         return Path(name).resolve(), ""
     return _hub_folder(name)
@@ -113,10 +114,10 @@ def _as_published(folder: Path) -> Path:
     return folder
 
 
-def _tiny_lm_folder() -> Path:
-    folder = Path(__file__).resolve().parents[2] / "data" / "tiny-lm"
+def _in_repository(name: str) -> Path:
+    folder = Path(__file__).resolve().parents[2] / "data" / name
     if not (folder / "config.json").is_file():
-        raise FtlibError(f"model 'tiny-lm': {folder} is not there; run ftlib from a checkout of its repository")
+        raise FtlibError(f"model {name!r}: {folder} is not there; run ftlib from a checkout of its repository")
     return folder
 
 

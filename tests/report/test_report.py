@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from ftlib import records
 from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
 from ftlib.report import build, tables
-from ftlib.report.sections import comparison, recommendation
+from ftlib.report.sections import comparison, examples, recommendation
 from ftlib.stats.verdict import compare
 
 REASON = "</td><script>alert('reason')</script>"
@@ -440,3 +441,9 @@ def test_the_middle_half_and_the_chances_need_the_same_runs_on_every_task(tmp_pa
     # Six runs of full, six of lora, far apart: every run of one beats every run of the other.
     assert "full beats lora" in words and "1.00" in words
     assert "lora beats full" not in words
+
+
+def test_examples_to_search_are_of_labels_only():
+    one = SimpleNamespace(group=None)
+    contest = SimpleNamespace(of_text=False, has_labels=False, contestants=(one, one))
+    assert examples.answers(None, contest, None) is None

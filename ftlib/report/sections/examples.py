@@ -50,7 +50,7 @@ class Answers(NamedTuple):
 def answers(study: Study, contest: TaskComparison, errors: Errors | None) -> Answers | None:
     """The answers of one task's methods; None where there are no labels or fewer than two methods look at the text."""
     able = [one for one in contest.contestants if one.group is None or not one.group.constant][:MOST_METHODS]
-    if contest.of_text or len(able) < 2:
+    if not contest.has_labels or len(able) < 2:
         return None
     told = [_voted(one) for one in able]
     names = tuple(one.short for one in able)
