@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -11,9 +13,6 @@ import pytest
 import threadpoolctl
 import toy
 from conftest import ROOT
-from groups import LABELS, MITIGATED, give_skew
-from learning_curves import rising, swept
-from synthetic import write_study
 
 import ftlib
 from ftlib import records
@@ -373,20 +372,46 @@ def test_a_lesson_that_runs_a_method_leaves_its_record(lesson, at_home, tmp_path
 def test_every_other_notebook_is_executed(path, toy_study, at_home, tmp_path):
     """Those that read get the toy study; one that runs something by itself gets a folder of its own to do it in."""
     study, task = "reports/ladder" if "_read_" in path.stem else str(tmp_path / "study"), "file:opinions"
-    if "crossover" in path.stem:
-        # The toy study has no two numbers of shots.
-        made = rising(("setfit", "full"), (1, 4, 16), draws=5)
-        study, task = str(write_study(tmp_path / "few", made, n=120)), ""
-    if "learning_rate" in path.stem:
-        study, task = str(write_study(tmp_path / "rates", swept(), n=120)), ""
-    if "bias" in path.stem:
-        # Nor has its task groups.
-        study, task = str(give_skew(write_study(tmp_path / "bias", MITIGATED, labels=LABELS, n=120))), ""
+    own = ROOT / str(parameters(path).get("study", "")) if tagged(path) else ROOT
+    # Where it reads speeds, too, it needs the toy models; the others read what a fresh clone has.
+    if "recorded" in own.parts and "base_model" not in own.parts:
+        study, task = str(shutil.copytree(own, tmp_path / "recorded")), ""
     offered = {"study": study, "task": task, "model": "tiny", "eval_limit": 20}
     takes = papermill.inspect_notebook(str(path)) if tagged(path) else {}
     notebook_exec.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
     assert errors(tmp_path / path.name) == []
     assert any(cell.get("outputs") for cell in nbformat.read(tmp_path / path.name, as_version=4).cells)
+
+
+def test_the_notebook_on_adapters_by_itself_trains_both_and_compares_them(at_home, tmp_path):
+    """As a person runs it: no study, so it looks inside, trains the rival, too, and ends with an answer."""
+    path = ROOT / "notebooks" / "12_run_adapter.ipynb"
+    given = {"task": "file:opinions", "model": "tiny", "train_limit": 20, "eval_limit": 20, "epochs": 1.0}
+    others = {"overrides": {"label_words": toy.LABEL_WORDS}}
+    notebook_exec.execute(path, tmp_path / path.name, given | others)
+    assert errors(tmp_path / path.name) == []
+    last = [cell for cell in nbformat.read(tmp_path / path.name, as_version=4).cells if cell.cell_type == "code"][-1]
+    shown = "".join(one.get("data", {}).get("text/html", "") for one in last.outputs)
+    assert "lora against full" in shown or "than full" in shown or "lora and full" in shown
+    assert "<svg" in shown, "an answer has a picture"
+
+
+RECORDED = sorted((ROOT / "reports" / "recorded").glob("*/suite.toml"))
+
+
+@pytest.mark.parametrize("suite", RECORDED, ids=lambda path: path.parent.name)
+def test_a_recorded_study_is_whole(suite):
+    found = ftlib.read_study(suite.parent)
+    assert not found.missing and not found.exploratory and not found.notes and all(run.ok for run in found.runs)
+
+
+def test_recorded_studies_are_small_and_hold_no_weights():
+    listed = subprocess.run(
+        ["git", "ls-files", "reports/recorded"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert sum((ROOT / name).stat().st_size for name in listed) < 3_000_000
+    kept = {Path(name).name for name in listed if "/runs/" in name}
+    assert kept <= {"record.json", "predictions.parquet", "events.jsonl"}
 
 
 def test_a_kernel_that_jupyter_starts_among_the_notebooks_works_from_the_repository(monkeypatch, tmp_path):

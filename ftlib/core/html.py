@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NUMBER = frozenset("0123456789.,-−+ %<≈±")
 
@@ -59,6 +63,21 @@ class Shown:
 
     def __repr__(self) -> str:
         return self.plain or object.__repr__(self)
+
+
+def full_text(frame: "pd.DataFrame") -> Shown:
+    """A table with its texts in whole, which a DataFrame cuts off."""
+    return Shown(table([str(name) for name in frame.columns], frame.itertuples(index=False)), str(frame))
+
+
+def sentences(said: Iterable[str]) -> Shown:
+    """Sentences for a notebook, a line each.
+
+    >>> sentences(["a < b"]).content
+    '<ul><li>a &lt; b</li></ul>'
+    """
+    lines = list(said)
+    return Shown(f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>", "\n".join(lines))
 
 
 def _cell(value: object) -> str:

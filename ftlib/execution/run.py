@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftlib import records
+from ftlib.config.constraints import TRAINING
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core import format
@@ -132,6 +133,49 @@ def run_each(specs: Sequence[Experiment], study: str | Path) -> list[RunRecord]:
             print(f"\r{name}: done in {format.seconds(time.monotonic() - start)}{'':<40}")
         found.append(record)
     return found
+
+
+class Rival(NamedTuple):
+    """Another method on the same examples, beside the one that a notebook is about; it leaves no record."""
+
+    name: str
+    spec: Experiment
+    adapted: Adapted
+    after: Evaluated
+
+    def _repr_html_(self) -> str:
+        return self.adapted._repr_html_() + self.after._repr_html_()
+
+
+_OWN = ("learning_rate", "method_args", "notebook", "interpolation", "patience")
+"""Fields of one method that are not handed to another."""
+
+
+def rival(
+    spec: Experiment, task: Task, model: "Model", events: Events, called: str = "", **changes: Any
+) -> Rival | None:
+    """The same experiment with something else, such as `method="full"`: trained, measured, and not recorded.
+
+    Another method has its own learning rate and settings. None within a study, which compares by itself.
+
+    Args:
+        called: What it is called in sentences; its method and what was changed, if empty.
+        changes: Fields of the experiment.
+    """
+    if events.path is not None:
+        return None
+    row = METHODS[changes.get("method", spec.method)]
+    left = _OWN if row.name != spec.method else ("notebook",)
+    kept = {name: value for name, value in spec.passed().items() if name not in left}
+    if not row.trains:
+        kept = {name: value for name, value in kept.items() if name not in TRAINING and name != "head_init"}
+    other = Experiment(**kept | changes)
+    own = model if row.model else None
+    adapted = adapt(other, task, own, events)
+    said = " ".join(f"{name}={value}" for name, value in changes.items() if name != "method")
+    return Rival(
+        called or f"{other.method} {said}".strip(), other, adapted, measure_after(other, task, own, adapted, events)
+    )
 
 
 class _Told(Events):

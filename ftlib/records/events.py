@@ -80,7 +80,9 @@ class Events:
 
     def ended(self) -> None:
         """End the line of a stage that somebody is watching, with the seconds it took."""
-        if self._stage:
+        if self._stage and time.monotonic() - self._started < 1:
+            print(f"\r{'':<40}\r", end="", flush=True)
+        elif self._stage:
             print(
                 f"\r{STAGES.get(self._stage, self._stage)}: {time.monotonic() - self._started:.1f} s{'':<40}",
                 flush=True,

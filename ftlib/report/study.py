@@ -73,7 +73,9 @@ class Study(records_study.Study):
     def verdict(self, task: str = "") -> Shown:
         """What to use, in words, and how sure that is; of every task, where none is named."""
         wanted = self.comparison_of(task).task if task else ""
-        return Shown("".join(_verdict(one) for one in self.reading.advice if wanted in ("", one.task)))
+        found = [one for one in self.reading.advice if wanted in ("", one.task)]
+        plain = "\n".join(f"{format.short_name(one.task)}: {one.headline}" for one in found)
+        return Shown("".join(map(_verdict, found)), plain)
 
     def examples(self, a: str, b: str, task: str = "", most: int = 10) -> Shown:
         """The test texts that only one of two methods got right, those on which they are furthest apart first.
@@ -92,10 +94,11 @@ class Study(records_study.Study):
         return Shown("".join(_only_one_right(self, contest, *(_method(contest, name) for name in (a, b)), most)))
 
     def report(self) -> Shown:
-        """The report, written: its verdicts, and a link that opens it."""
+        """The report, written: its verdicts, the picture of its methods, and a link that opens it."""
         path = build(self.folder)
         link = f'<a href="{text(from_notebook(path))}" target="_blank">Open the report</a>'
-        return Shown(f"{self.verdict().content}<p>{link} ({text(path.as_posix())})</p>", path.as_posix())
+        drawn = self.plot.methods().svg if self.reading.tops else ""
+        return Shown(f"{self.verdict().content}{drawn}<p>{link} ({text(path.as_posix())})</p>", path.as_posix())
 
     def __repr__(self) -> str:
         missing = f", {len(self.missing)} missing" if self.missing else ""

@@ -15,7 +15,7 @@ import numpy as np
 
 from ftlib.core import format
 from ftlib.core.format import short_name
-from ftlib.core.html import Shown
+from ftlib.core.html import Shown, paragraph
 from ftlib.core.html import table as html_table
 from ftlib.metrics import units
 from ftlib.metrics.continual import matrix, tasks_of, why_undefined
@@ -48,6 +48,22 @@ def pictured(record: RunRecord, metric: str = "accuracy") -> Picture:
     names = [own if part == "test" else part for part in tasks_of(record.metrics, record.spec["resolved"], metric)]
     found = matrix(record.metrics, record.spec["resolved"], metric)
     return picture(heat, found, names, names, label=metric, down="after training on", across="measured on")
+
+
+def what_was_forgotten(record: RunRecord) -> Shown:
+    """What a run of several tasks forgot, for a notebook: in words, as a picture, and every state in a table."""
+    own = record.spec["resolved"]
+    metric = (
+        "accuracy" if "accuracy" in record.metrics["after"]["test"] else next(iter(record.metrics["after"]["test"]))
+    )
+    lost = record.metrics["after"].get("sequence", {}).get("forgetting_max", {"value": None})
+    said = "Fewer than two tasks with labels were trained on in sequence, so nothing is counted as forgotten."
+    if lost["value"] is not None:
+        size = units.difference(metric, lost["value"], signed=False)
+        span = " to ".join(units.difference(metric, lost[bound], signed=False) for bound in ("low", "high"))
+        said = f"Forgotten at the end, on average over the earlier tasks: {size} points of {metric} ({span})."
+    drawn = pictured(record, metric)._repr_html_() if len(tasks_of(record.metrics, own, metric)) > 1 else ""
+    return Shown(paragraph(said, strong=True) + drawn + states(record, metric).content, said)
 
 
 def states(record: RunRecord, metric: str) -> Shown:
