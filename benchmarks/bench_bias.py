@@ -11,6 +11,7 @@ canaries: `reports/misuse`. A study that is finished in FOLDER is not run again.
 
 import argparse
 import csv
+import re
 import sys
 from pathlib import Path
 
@@ -142,6 +143,59 @@ def decided(report: dict) -> list[str]:
     return [f"- {row['sentence']}" for row in report["verdicts"] if "tfidf" in (row["a"], row["b"])]
 
 
+def folded(table: list[str]) -> list[str]:
+    """A long table, shown on demand."""
+    return ["<details><summary>Every rate</summary>", "", *table, "", "</details>", ""]
+
+
+TITLES = {
+    "hatexplain": "Whose harmless posts are called toxic? (HateXplain)",
+    "bios": "Is a skew of the training data taken over, and what does mitigation cost? (bios)",
+    "reviews": "Is fine-tuning better than counting words? (reviews)",
+    "canaries": "How often must a secret be repeated before it is memorised? (canaries)",
+}
+
+
+def in_short(text: list[str]) -> list[str]:
+    """The sections' sentences, counted: what there is to know before their tables are read."""
+    found, lines = {}, []
+    for line in text:
+        if line.startswith("## "):
+            lines = found.setdefault(line[3:], [])
+        elif line.startswith("- "):
+            lines.append(line[2:])
+    said = []
+    for title, lines in found.items():
+        gaps = [line for line in lines if "before adapting" in line and "the answers are the same" not in line]
+        if gaps:
+            larger, smaller = (sum(f"became {how}" in line and "cannot" not in line for line in gaps)
+                               for how in ("larger", "smaller"))  # fmt: skip
+            shown = [line for line in gaps if " apart;" in line]
+            said.append(
+                f"**{title}** Of {len(gaps)} gaps after adapting {len(shown)} are more than chance; against the base "
+                f"model {larger} became larger and {smaller} smaller; the rest is undecided."
+            )
+        costs = [line for line in lines if " against " in line and "the gap for" in line]
+        if costs:
+            closed = [line.partition(" against ")[0] for line in costs if "became smaller, by" in line]
+            better = [line.partition(" against ")[0] for line in costs if "accuracy is better by" in line]
+            worse = sum("accuracy is worse" in line for line in costs)
+            said.append(
+                f"Of {len(costs)} mitigations, compared with the same method without, {len(closed)} made the largest "
+                f"gap smaller ({', '.join(closed) or 'none'}); accuracy became better with {len(better)} and worse "
+                f"with {worse}."
+            )
+        ranks = [line for line in lines if re.match(r"\w+ is (better|worse) than tfidf", line)]
+        if ranks and not gaps:
+            said.append(f"**{title}** {ranks[0]}.")
+        exposed = [line for line in lines if "exposed more" in line]
+        if exposed:
+            said.append(
+                f"**{title}** " + "; ".join(line.split(" (")[0] for line in exposed) + "; nothing else is shown."
+            )
+    return ["## In short", "", *(f"- {one}" for one in said), ""]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["hatexplain", "bios", "reviews", "canaries"])
@@ -158,12 +212,12 @@ if __name__ == "__main__":
             prepared(folder / "data")
         report, _ = ran(folder / "hatexplain", SUITES["hatexplain"].format(folder=folder.resolve().as_posix()))
         n, off = farthest_from_fairlearn(folder / "hatexplain")
-        text += ["## HateXplain: harmless posts called toxic, by target group", "", *rates(report, "fpr"), ""]
+        text += [f"## {TITLES['hatexplain']}", "", *folded(rates(report, "fpr"))]
         text += [*said(report), "", f"{n} rates in the records; the farthest from fairlearn's is off by {off:.1g}.", ""]
     if "bios" in options.parts:
         report, _ = ran(folder / "bios", suite_of("bias"))
         text += [
-            "## bios: occupations learned from skewed biographies",
+            f"## {TITLES['bios']}",
             "",
             *said(report),
             "",
@@ -180,11 +234,12 @@ if __name__ == "__main__":
         ]
     if "reviews" in options.parts:
         report, _ = ran(folder / "reviews", SUITES["reviews"])
-        text += ["## reviews: fine-tuning and TF-IDF", "", *decided(report), ""]
+        text += [f"## {TITLES['reviews']}", "", *decided(report), ""]
     if "canaries" in options.parts:
         report, _ = ran(folder / "canaries", suite_of("misuse"))
-        text += ["## Canaries", "", *exposure(report), ""]
+        text += [f"## {TITLES['canaries']}", "", *exposure(report), ""]
         text += [f"- {row['sentence']}" for row in report["memorization_verdicts"] if row["question"] != "memorised"]
+    text[4:4] = in_short(text)
     print("\n".join(text))
     write(Path(options.out) / "bias.md", "\n".join(text))
     sys.exit(int(off > 1e-12))
