@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tiny_models
+import tiny_translators
 import toy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +38,8 @@ def toy_home(tmp_path_factory) -> Path:
     toy.save_model(home / "tiny")
     toy.write_notes(home / "notes.txt")
     tiny_models.tiny("llama", home / "writer")
+    tiny_translators.write_pairs(home / "pairs")
+    tiny_translators.tiny("bart", home / "translator")
     (home / "reports").mkdir()
     return home
 

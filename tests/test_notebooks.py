@@ -345,6 +345,13 @@ LESSONS = {
         "epochs": 1.0,
     },
     "42_run_multitask": SMALL | {"joint_tasks": ["file:topics"]},
+    "44_run_translation": {
+        "task": "file:pairs",
+        "model": "translator",
+        "train_limit": 20,
+        "epochs": 1.0,
+        "max_new_tokens": 8,
+    },
 }
 """What each lesson whose method is another notebook's own is given here."""
 

@@ -340,7 +340,7 @@ NO_FIT = {("bitfit", "t5"), ("ia3", "marian")}
 def test_every_method_that_trains_serves_every_family(family, method, at):
     known = METHODS[method].arguments
     small = {"r": 2} if "r" in known else {"k": 1} if "k" in known else {}
-    spec = Experiment(**SHORT, **QUICK, model=family, method=method, method_args=small)
+    spec = Experiment(**SHORT, **QUICK, model=family, method=method, method_args=small, max_new_tokens=6)
     if (method, family) in NO_FIT:
         with pytest.raises(FtlibError, match=f"{method} does not fit {family}"):
             ftlib.run(spec)
