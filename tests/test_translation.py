@@ -24,6 +24,7 @@ from ftlib.data.registry import kind_of, load_task
 from ftlib.metrics import text
 from ftlib.metrics.registry import METRICS
 from ftlib.models.generation import Decoding, generate
+from ftlib.report import build
 from ftlib.stats.verdict import compare
 
 FAMILIES = ("t5", "bart", "marian")
@@ -464,3 +465,49 @@ def test_an_earlier_domain_is_trained_on_and_measured_again(at, home):
     assert record.value("after.caps.chrf") >= 0 and record.value("before.caps.chrf") >= 0
     assert {"after_1", "alpha_50"} <= set(record.metrics) or len(record.metrics) >= 4
     assert record.metrics["after"]["test"]["chrf"]["n"] == 5
+
+
+@pytest.fixture(scope="module")
+def page(home):
+    """A study of two methods and an earlier domain, with its report: the page, report.json and the segments."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("FTLIB_CACHE", str(home / "cache"))
+    tiny_translators.write_pairs(home / "marked")
+    test = home / "marked" / "test.csv"
+    test.write_text(test.read_text().replace("the cat sees a red cat", "<script>alert(1)</script> =1+1"))
+    (home / "terms.csv").write_text("source,target\ncat,Katze\nlamp,Lampe\n")
+    study = home / "reports" / "marked"
+    same = SHORT | QUICK | {"task": "file:marked", "eval_limit": 0, "model": "bart", "max_new_tokens": 8}
+    for spec in (
+        Experiment(**SHORT | {"task": "file:marked", "eval_limit": 0, "method": "copy"}),
+        Experiment(**same, method="full", interpolation=[0.5], sequential_tasks=["file:pairs"]),
+        Experiment(**same, method="lora", evaluations=["terms:terms.csv"]),
+    ):
+        ftlib.run(spec, study / "runs" / spec.run_id)
+    build.build(study)
+    yield study
+    monkeypatch.undo()
+
+
+def test_the_report_shows_what_was_written(page):
+    said = json.loads((page / "report.json").read_text(encoding="utf-8"))
+    assert not said["disagreements"], "every figure is had again from the predictions"
+    faults = {(row["method"], row["fault"]): row for row in said["written_faults"]}
+    assert faults["copy", "copied"]["share"] == 1.0 and faults["copy", "source_language"]["share"] > 0.9
+    assert all(row["low"] <= row["share"] <= row["high"] and row["n"] == 25 for row in faults.values())
+    html = (page / "report.html").read_text(encoding="utf-8")
+    assert text.signature("chrf") in html and "What was written" in html and "Terms used" in html
+    assert "<script" not in html, "what the data says is text"
+    segments = pd.read_csv(page / "tables" / "segments.csv", keep_default_na=False)
+    assert len(segments) == 25 * segments["method"].nunique() and set(segments) >= {"source", "reference", "text_out"}
+    copied = segments[segments["method"] == "copy"]
+    assert (copied["source"] == copied["text_out"]).all()
+
+
+def test_the_report_shows_what_was_lost_on_the_earlier_domain(page):
+    said = json.loads((page / "report.json").read_text(encoding="utf-8"))
+    points = said["tradeoff"]
+    assert len(points) == 2 and {row["measure"] for row in points} == {"domains"}
+    assert {row["alpha"] for row in points} == {None, 0.5}
+    assert all(row["forgotten_low"] <= row["forgotten"] <= row["forgotten_high"] for row in points)

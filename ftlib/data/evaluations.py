@@ -209,9 +209,11 @@ def is_bias(name: str) -> bool:
 
     >>> [is_bias(name) for name in ("swaps:gender", "templates", "pairs:a.csv", "general", "test")]
     [True, True, True, False, False]
+    >>> is_bias("pairs")  # a task may be called so
+    False
     """
     row = evaluation_of(name)
-    return row is not None and row.is_bias
+    return row is not None and row.is_bias and bool(row.offered) == (":" in name)
 
 
 def made_up(name: str) -> bool:
