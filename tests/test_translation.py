@@ -46,6 +46,8 @@ def home(tmp_path_factory):
 def at(home, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setenv("FTLIB_CACHE", str(home / "cache"))
+    # What using a model costs is measured for two seconds after each training.
+    monkeypatch.setattr("ftlib.execution.saved.SECONDS", 0.0)
     return home
 
 
@@ -473,6 +475,7 @@ def page(home):
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.chdir(home)
     monkeypatch.setenv("FTLIB_CACHE", str(home / "cache"))
+    monkeypatch.setattr("ftlib.execution.saved.SECONDS", 0.0)
     tiny_translators.write_pairs(home / "marked")
     test = home / "marked" / "test.csv"
     test.write_text(test.read_text().replace("the cat sees a red cat", "<script>alert(1)</script> =1+1"))

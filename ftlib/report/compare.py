@@ -23,7 +23,7 @@ from ftlib.records import read_record
 from ftlib.records.foreign import ALIASES, COLUMNS, Results, read, whole_numbers
 from ftlib.records.predictions import Examples, Part
 from ftlib.records.study import Group, Run, example_file, read_plan, read_run, read_study, seed_of
-from ftlib.report.metric_rows import OF_LABELS, group_interval, values_of
+from ftlib.report.metric_rows import OF_LABELS, group_interval, metrics_of, values_of
 from ftlib.report.pairing import common_examples
 from ftlib.report.sections.comparison import least_detectable, unit_of
 from ftlib.report.tables import as_csv
@@ -162,6 +162,8 @@ def offered(one: Results) -> list[str]:
     if not one.parts:
         return list(one.totals)
     part = _any(one)
+    if part.texts is not None:
+        return list(metrics_of(part))
     if part.of_text:
         return [f"{language.PREFIX * part.pseudo}{name}" for name in language.SIZES]
     labels = part.truth is not None and part.chosen is not None

@@ -86,11 +86,11 @@ class Study(records_study.Study):
             most: Texts to show of each kind.
 
         Raises:
-            FtlibError: No such method, or the task is text to be modelled, where nothing is right or wrong.
+            FtlibError: No such method, or the task has no labels, so that nothing is right or wrong.
         """
         contest = self.comparison_of(task)
-        if contest.of_text:
-            raise FtlibError(f"{contest.task}: text to be modelled has no right and wrong answers; see plot.methods()")
+        if not contest.has_labels:
+            raise FtlibError(f"{contest.task}: has no labels, so nothing is right or wrong; see plot.methods()")
         return Shown("".join(_only_one_right(self, contest, *(_method(contest, name) for name in (a, b)), most)))
 
     def report(self) -> Shown:

@@ -190,7 +190,7 @@ def _blocks(found: Sure) -> Iterator[Block]:
 
 
 def _read(reading: "Reading") -> list[OfTask]:
-    return reading.of_tasks(lambda contest: None if contest.of_text else read_sure(reading.study, contest))
+    return reading.of_tasks(lambda contest: None if not contest.has_labels else read_sure(reading.study, contest))
 
 
 SECTION = Section(

@@ -101,12 +101,12 @@ def _entry(metric: str, value: Interval, n: int, seeds: int, verdict: str) -> En
 
 
 def _quality(study: Study, contest: TaskComparison) -> Iterator[CardColumn]:
-    """The primary metric, and beside it F1 or accuracy; of text the perplexity."""
+    """The primary metric, and beside it F1 or accuracy; BLEU or chrF; of text to be modelled the perplexity."""
     metric, first = contest.metric, _part(contest.contestants[0])
     verdicts = {one.name: _verdict(contest, one) for one in contest.contestants}
     levels = {one.name: one.level for one in contest.contestants}
     yield _of_metric("quality", metric, contest, levels, verdicts)
-    for other in ("perplexity",) if contest.of_text else ("f1_macro", "accuracy"):
+    for other in ("perplexity",) if contest.of_text else ("f1_macro", "accuracy", "bleu", "chrf"):
         if other == metric or other not in metrics_of(first):
             continue
         levels = {one.name: group_interval(list(one.parts.values()), other) for one in contest.contestants}
