@@ -373,7 +373,7 @@ def test_copying_writes_the_source(at, tmp_path):
     sources = load_task("file:pairs").test_set(5)["text"].tolist()
     assert table["text_out"].tolist() == sources and record.metrics["before"] == {}
     assert table["n_bytes"].tolist() == [len(one.encode()) for one in table["label"]]
-    assert table["nats"].isna().all() and not table["cut"].any()
+    assert table["nats"].isna().all() and not table["unfinished"].any()
 
 
 def test_the_sacrebleu_command_line_gives_the_records_figures(at, tmp_path):

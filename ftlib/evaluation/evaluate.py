@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from ftlib.config.experiment import Experiment
 from ftlib.core.atomic import clock, saved_seconds
 from ftlib.data.evaluations import EVALUATIONS, evaluation_of
-from ftlib.data.kinds import ENCODER
+from ftlib.data.kinds import ENCODER, ENCODER_DECODER, KINDS
 from ftlib.data.task import Task, limited
 from ftlib.evaluation.examples import Evaluated, Parts, State, evaluate_text, joined, of_examples
 from ftlib.metrics import metric_value
@@ -54,10 +54,11 @@ def _say_cut(
     found: "tuple[dict[str, Any], pd.DataFrame | None]",
 ) -> None:
     """Note with each answer whether its text was read to its end: by the run's own tokenizer and `max_length`."""
-    if model is not None and task.has_labels and found[1] is not None:
+    kind = KINDS[task.kind]
+    if model is not None and not kind.of_text and found[1] is not None:
         from ftlib.models.prompts import are_cut
 
-        special = model.family == ENCODER
+        special = model.family == ENCODER or (kind.writes and model.family == ENCODER_DECODER)
         found[1]["cut"] = are_cut(model.tokenizer, examples["text"].tolist(), spec.max_length, special)
 
 

@@ -152,7 +152,7 @@ def written_table(
 
     Args:
         examples: Segments, in the order of `written`.
-        written: A text for each, and whether it was cut off.
+        written: A text for each, and whether it was still being written when it was as long as it may be.
         rated: (n, 2) nats and tokens of the references; None where the method gives no likelihood.
 
     Raises:
@@ -167,7 +167,7 @@ def written_table(
     table = pd.DataFrame({"stage": stage, "part": part, "id": examples["id"].to_numpy()})
     table["label"] = examples["label"].to_numpy()
     table["text_out"] = [one.text for one in written]
-    table["cut"] = [one.cut for one in written]
+    table["unfinished"] = [one.unfinished for one in written]
     table["n_bytes"] = [len(text.encode()) for text in examples["label"]]
     if rated is not None:
         table["nats"], table["n_tokens"] = rated[:, 0], rated[:, 1].astype(int)

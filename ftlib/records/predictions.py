@@ -87,8 +87,9 @@ class Part(NamedTuple):
     texts: tuple[NDArray[np.object_], NDArray[np.object_]] | None = None
     """(n,) references and (n,) what was written for them; None where no text is."""
     cut: NDArray[np.bool_] | None = None
-    """(n,) whether the text was longer than `max_length` and its end was not read; of texts that are written, whether
-    what was written was cut off at its longest."""
+    """(n,) whether the text was longer than `max_length` and its end was not read."""
+    unfinished: NDArray[np.bool_] | None = None
+    """(n,) whether what was written for it was as long as it may be, and not at its end."""
     counted: "dict[str, NDArray[np.float64]]" = {}
     """What `counts` has counted; shared by all parts with the same texts."""
 
@@ -173,7 +174,7 @@ def _with_protocol(part: Part, leaves: Mapping[str, Any], cache: dict[bytes, Any
 
 
 def _wanted(name: str) -> bool:
-    return name in ("id", "cluster", "text_out", "cut", *_CODED, *_NUMBERS) or name.startswith(
+    return name in ("id", "cluster", "text_out", "cut", "unfinished", *_CODED, *_NUMBERS) or name.startswith(
         ("score_", PREFIX_OF_GROUPS)
     )
 
@@ -222,7 +223,7 @@ def _part(table: "pyarrow.Table", where: str, cache: dict[bytes, Any]) -> Part:
     groups = _groups(table, order, cache)
     return Part(
         ids, labels, truth, chosen, terms, numbers, clusters, same.digest(), answers, groups=groups, sure=sure,
-        cut=_cut(table, order),
+        cut=_flags(table, "cut", order),
     )  # fmt: skip
 
 
@@ -250,14 +251,16 @@ def _written(
     hypotheses, counted = cache.setdefault(answers, (hypotheses, {}))
     return Part(
         ids, (), None, None, {}, _numbers_of(table, order), clusters, same, answers,
-        texts=(references, hypotheses), cut=_cut(table, order), counted=counted,
+        texts=(references, hypotheses), cut=_flags(table, "cut", order), counted=counted,
+        unfinished=_flags(table, "unfinished", order),
     )  # fmt: skip
 
 
-def _cut(table: "pyarrow.Table", order: NDArray[np.intp]) -> NDArray[np.bool_] | None:
-    if "cut" not in table.column_names or table["cut"].null_count:
+def _flags(table: "pyarrow.Table", name: str, order: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+    """A column of yes and no; None where it is not there, or not filled."""
+    if name not in table.column_names or table[name].null_count:
         return None
-    return table["cut"].to_numpy().astype(bool)[order]
+    return table[name].to_numpy().astype(bool)[order]
 
 
 def _groups(table: "pyarrow.Table", order: NDArray[np.intp], cache: dict[bytes, Any]) -> dict[str, NDArray[np.object_]]:

@@ -48,7 +48,7 @@ class Written(NamedTuple):
     text: str
     tokens: int = 0
     """Of the model's tokenizer."""
-    cut: bool = False
+    unfinished: bool = False
     """Whether it was still writing when it had written as much as it may."""
 
 

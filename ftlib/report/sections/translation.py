@@ -22,7 +22,7 @@ from ftlib.stats.intervals import Interval, interval
 if TYPE_CHECKING:
     from ftlib.report.build import Reading
 
-CUT = "cut"
+CUT = "unfinished"
 """The fault that the run itself has noticed: the text was still being written at its longest."""
 
 BINS = 4
@@ -80,8 +80,8 @@ def _faults(contest: TaskComparison, one: MethodScores, sources: Sequence[str]) 
         if sources or name in ("empty", "repeated", "short"):
             known = sources or [""] * len(parts[0].ids)
             flags[name] = np.stack([function(known, *part.texts) for part in parts])
-    if all(part.cut is not None for part in parts):
-        flags[CUT] = np.stack([part.cut for part in parts])
+    if all(part.unfinished is not None for part in parts):
+        flags[CUT] = np.stack([part.unfinished for part in parts])
     for name, found in flags.items():
         level = Interval(float(found.mean()), np.nan, np.nan)
         if found.shape[1] > 1 and (parts[0].clusters is None or len(set(parts[0].clusters)) > 1):
