@@ -86,6 +86,7 @@ def test_what_cannot_be_in_bytes_is_said_before_anything_runs(at_home):
     for fields, said in (
         ({"method": "probe"}, "probe trains no model in float32; allowed with setfit, full"),
         ({"method": "full", "interpolation": [0.5]}, "not with interpolation, which goes on from float32 weights"),
+        ({"method": "full", "save": True}, "transformers reads no model in bytes; save the run without quantise"),
         ({"method": "full", "device": "cuda"}, 'not cuda; device = "cpu"'),
     ):
         with pytest.raises(FtlibError, match=said):
