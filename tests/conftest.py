@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import tiny_models
 import tiny_translators
@@ -50,6 +52,21 @@ def at_home(toy_home, monkeypatch) -> Path:
     monkeypatch.chdir(toy_home)
     monkeypatch.setenv("FTLIB_CACHE", str(toy_home / "cache"))
     return toy_home
+
+
+@pytest.fixture
+def grouped(at_home):
+    """The opinions with a group that goes with the label in train."""
+    folder = at_home / "grouped"
+    if not folder.exists():
+        toy.write_task(folder)
+        for split in ("train", "validation", "test"):
+            rows = pd.read_csv(folder / f"{split}.csv")
+            chance = np.random.default_rng(len(rows)).random(len(rows))
+            share = 0.5 if split == "test" else rows["label"].map({"good": 0.8, "bad": 0.2})
+            rows["who"] = np.where(chance < share, "w", "m")
+            rows.to_csv(folder / f"{split}.csv", index=False)
+    return "file:grouped"
 
 
 LADDER = """

@@ -53,7 +53,7 @@ def cases() -> dict[str, Case]:
                 if {"layers", "k"} & set(row.arguments):
                     more["method_args"] = dict.fromkeys({"layers", "k"} & set(row.arguments), 1)
                 if row.groups:
-                    more |= {"task": "file:grouped", "group_columns": ["who"]}
+                    more |= {"task": "file:sided", "group_columns": ["who"]}
                 if kind == WRITTEN or (kind == TEXT and (family == "encoder" or row.merges or row.stacks)):
                     continue
                 found[f"{name}-{family}-{kind}"] = Case(name, MODELS[family], more)
@@ -79,7 +79,7 @@ def cases() -> dict[str, Case]:
         "joint tasks of a decoder": Case("lora", "small", topics),
         "in sequence": Case("full", "tiny", sequence),
         "in sequence, adapter": Case("lora", "tiny", sequence),
-        "weighted": Case("full", "tiny", {"task": "file:grouped", "group_columns": ["who"], "mitigation": "reweight"}),
+        "weighted": Case("full", "tiny", {"task": "file:sided", "group_columns": ["who"], "mitigation": "reweight"}),
     }
     return found
 
@@ -126,9 +126,9 @@ def more_models(home):
     rows = [(text, label, "w" if place % 2 else "m") for place, (text, label) in enumerate(toy.opinions())]
     start = 0
     for split, size in toy.SIZES.items():
-        toy.write_rows(home / "grouped" / f"{split}.csv", rows[start : start + size])
+        toy.write_rows(home / "sided" / f"{split}.csv", rows[start : start + size])
         start += size
-        path = home / "grouped" / f"{split}.csv"
+        path = home / "sided" / f"{split}.csv"
         path.write_text("text,label,who\n" + path.read_text(encoding="utf-8").partition("\n")[2], encoding="utf-8")
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import toy
 from toy import grouped_spec
 
 import ftlib
@@ -12,21 +11,6 @@ from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
 from ftlib.methods.finetune import Weighted
 from ftlib.training.mitigation import balanced, independent, mitigated
-
-
-@pytest.fixture
-def grouped(at_home):
-    """The opinions with a group that goes with the label in train."""
-    folder = at_home / "grouped"
-    if not folder.exists():
-        toy.write_task(folder)
-        for split in ("train", "validation", "test"):
-            rows = pd.read_csv(folder / f"{split}.csv")
-            chance = np.random.default_rng(len(rows)).random(len(rows))
-            share = 0.5 if split == "test" else rows["label"].map({"good": 0.8, "bad": 0.2})
-            rows["who"] = np.where(chance < share, "w", "m")
-            rows.to_csv(folder / f"{split}.csv", index=False)
-    return "file:grouped"
 
 
 def test_with_weights_label_and_group_are_independent(grouped):
