@@ -96,6 +96,13 @@ def test_unfinished_studies_say_first_to_finish_them(tmp_path):
     assert "Finish the study: 3 runs are missing" in words
 
 
+def test_groups_too_small_for_a_gap_leave_no_column_and_no_error(tmp_path):
+    folder = write_study(tmp_path / "study", LADDER[:3], labels=LABELS, n=10)
+    give_groups(folder, few=0, unnamed=0)
+    build.build(folder)
+    assert not [row for row in read(folder)["report_card"] if row["family"] == "bias"]
+
+
 def test_of_gaps_sizes_are_compared_wherever_they_are(people):
     gap = {row["name"]: row for row in read(people)["report_card"] if row["family"] == "bias"}
     rows = [row for row in read(people)["groups"] if row["stage"] == "after"]

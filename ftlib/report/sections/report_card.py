@@ -222,8 +222,10 @@ def _bias(reading: "Reading", contest: TaskComparison) -> Iterator[CardColumn]:
                 f"the largest difference between groups by {of.column} in how often a label is found where it is right "
                 "(equal opportunity), whichever label that is; 0 is even"
             )
-            yield _measured(contest, largest_gaps(reading.study, of), f"bias by {of.column}", unit, gloss)
-            return
+            # No gap where no group has enough examples: then another measure of bias, where there is one.
+            if gaps := largest_gaps(reading.study, of):
+                yield _measured(contest, gaps, f"bias by {of.column}", unit, gloss)
+                return
     lines = (reading.of("bias_summary") or {}).get(contest.task, [])
     if lines:
         key = (lines[0].part, lines[0].metric, lines[0].about)
