@@ -172,8 +172,10 @@ def _run(options: argparse.Namespace) -> int:
     from ftlib.execution.planning import estimate
     from ftlib.execution.progress import watching
 
-    planned = scheduler.plan(options.suite, overrides(options.set))
-    if problems := estimate.runs_that_do_not_fit(planned, ask=options.dry_run):
+    # What a running scheduler's workers have is not what this machine has: memory, devices, cores.
+    elsewhere = bool(options.scheduler)
+    planned = scheduler.plan(options.suite, overrides(options.set), elsewhere)
+    if not elsewhere and (problems := estimate.runs_that_do_not_fit(planned, ask=options.dry_run)):
         raise several(problems)
     waiting = [job for job in planned.jobs if not job.done]
     print(_overview(planned), flush=True)
@@ -187,9 +189,13 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.jobs < 0 or options.timeout < 0:
         raise FtlibError("--jobs and --timeout: allowed: 0 or more")
-    jobs = options.jobs or estimate.jobs_that_fit(planned, scheduler.default_jobs(planned))
-    for said in scheduler.idle_cores(planned, jobs):
-        print(said, flush=True)
+    # With a scheduler, as many as its workers take: those that wait there do not count towards --timeout.
+    jobs = options.jobs or (
+        len(planned.jobs) if elsewhere else estimate.jobs_that_fit(planned, scheduler.default_jobs(planned))
+    )
+    if not elsewhere:
+        for said in scheduler.idle_cores(planned, jobs):
+            print(said, flush=True)
     already = len(planned.jobs) - len(waiting)
     specs = [job.spec for job in waiting]
     with open_engine(options.engine, jobs, options.scheduler, specs) as start, watching(jobs, already) as show:

@@ -58,8 +58,11 @@ def _data_key(spec: Experiment) -> str:
     return digest([spec.task, spec.columns()])
 
 
-def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planned:
+def plan(path: str | Path, overrides: Mapping[str, Any] | None = None, elsewhere: bool = False) -> Planned:
     """Read a suite and its data, check every run against its data and the surroundings, and find out what is done.
+
+    Args:
+        elsewhere: Whether the runs will be on other machines, whose devices and packages this one does not know.
 
     Raises:
         FtlibError: All that is wrong, before any kernel starts.
@@ -80,7 +83,7 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Planne
             tasks[key], said = _read(spec.task, spec.columns())
             problems += [one for one in said if one not in problems]
         if tasks[key] is not None and spec.model not in missing:
-            problems += [problem for problem in run_problems(spec, tasks[key]) if problem not in problems]
+            problems += [problem for problem in run_problems(spec, tasks[key], elsewhere) if problem not in problems]
     usable = [spec for spec in looked_at if spec.model not in missing and tasks[_data_key(spec)] is not None]
     problems += surroundings.study_problems(suite.folder)
     problems += compatibility.prompts_that_do_not_fit(usable, lambda spec: tasks[_data_key(spec)])
@@ -110,7 +113,7 @@ def _read(name: str, columns: Mapping[str, Any]) -> tuple[Task | None, list[str]
         return None, [f"{name}: {surroundings.in_words(error)}"]
 
 
-def run_problems(spec: Experiment, task: Task) -> list[str]:
+def run_problems(spec: Experiment, task: Task, elsewhere: bool = False) -> list[str]:
     """What makes a run impossible on its data, in words."""
     problems, method = [], METHODS[spec.method]
     family = family_of(read_config(weights.find(spec.model).folder)) if method.model else ENCODER
@@ -119,7 +122,7 @@ def run_problems(spec: Experiment, task: Task) -> list[str]:
     config = read_config(weights.find(spec.model).folder) if method.model else {}
     if problem := length_problem(task.kind, spec.model, config, spec.max_length):
         problems.append(problem)
-    if problem := method.lacks(spec.device):
+    if not elsewhere and (problem := method.lacks(spec.device)):
         problems.append(problem)
     # A model that writes answers with words, whatever the method.
     needs_words = method.needs_label_words or (family != ENCODER and method.trains)

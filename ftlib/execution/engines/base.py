@@ -25,6 +25,10 @@ class Handle(Protocol):
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
 
+    def waits(self) -> bool:
+        """Whether it has not begun yet, as where no worker is free."""
+        return False
+
     def stop(self) -> None:
         """End it and everything it started; returns when it is gone, or as good as gone."""
 
@@ -106,6 +110,9 @@ def _look(state: State, timeout: float) -> None:
         # From the first step on: what came before, loading and measuring, says nothing about a step.
         state.seconds_per_step = (steps[-1]["time"] - steps[0]["time"]) / (steps[-1]["step"] - steps[0]["step"])
     code = state.handle.poll()
+    if code is None and getattr(state.handle, "waits", bool)():
+        # The time for which a run queues is not the run's.
+        state.started, state.doing = time.monotonic(), "waiting for a worker"
     if code is None and timeout and state.seconds > timeout:
         state.handle.stop()
         # It may have written its record in its last moment.

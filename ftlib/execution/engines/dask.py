@@ -36,6 +36,9 @@ class Task:
     def __init__(self, client: distributed.Client, run_dir: Path) -> None:
         self.stop_file = run_dir / "stop"
         self.stop_file.unlink(missing_ok=True)
+        # The worker opens it when it begins; one of an earlier try says nothing.
+        self.log = run_dir / "log.txt"
+        self.log.unlink(missing_ok=True)
         # Not pure: the same folder may have to run again. No retries: a run that ended badly is recorded as such.
         self.future = client.submit(work, str(run_dir.resolve()), os.getcwd(), pure=False, retries=0)
 
@@ -44,6 +47,10 @@ class Task:
         if not self.future.done():
             return None
         return self.future.result() if self.future.status == "finished" else -1
+
+    def waits(self) -> bool:
+        """Whether no worker has begun it."""
+        return not self.log.exists()
 
     def stop(self) -> None:
         """Ask the worker to end it, and wait until it has."""
