@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="make the report again from the records")
     report.add_argument("study", metavar="STUDY")
+    report.add_argument(
+        "--pdf", action="store_true", help="print the page to report.pdf too, with an installed browser"
+    )
+    report.add_argument(
+        "--export", nargs="+", default=[], metavar="KIND", help="tables for others: parquet, latex, markdown"
+    )
     report.set_defaults(do=_report)
 
     compare = commands.add_parser(
@@ -276,7 +282,17 @@ def _plan(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from ftlib.report import build
 
-    print(build.build(options.study))
+    path = build.build(options.study)
+    print(path)
+    if kinds := [*options.export, *(["pdf"] if options.pdf else [])]:
+        from ftlib.report.exports import export
+
+        written = export(path.parent, kinds)
+        print(
+            written[0]
+            if len(written) == 1
+            else f"{len(written)} files: {', '.join(sorted({str(one.parent) for one in written}))}"
+        )
     return 0
 
 
