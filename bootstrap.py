@@ -1,6 +1,6 @@
 """Set up a virtual environment from the lock file, then do one thing in it. Needs Python 3.11 and nothing else.
 
-usage: python bootstrap.py [setup | demo | test | test-all | bench | lint | recorded | lab] [ARGUMENT ...]
+usage: python bootstrap.py [setup | demo | test | test-all | bench | lint | pictures | recorded | lab] [ARGUMENT ...]
 """
 
 import ast
@@ -40,6 +40,7 @@ COMMANDS = {
     "test-all": [["-m", "pytest", "-n", "auto", "--dist", "worksteal"]],
     "bench": [["-m", "benchmarks"]],
     "lint": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]],
+    "pictures": [["tests/browser.py", "reports/demo", "docs"]],
     "recorded": [
         ["-m", "ftlib", "run", f"reports/recorded/{name}"]
         for name in ("methods", "fewshot", "learning_rate", "base_model", "bias")

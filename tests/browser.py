@@ -1,9 +1,15 @@
-"""A real browser, driven over its debugging port: what it says, what it asks for, and what axe-core finds on a page."""
+"""A real browser, driven over its debugging port: what it says, what it asks for, and what axe-core finds on a page.
 
+`python tests/browser.py STUDY FOLDER` (`make pictures`) takes the pictures of a report that README and docs show.
+"""
+
+import base64
 import importlib.util
+import io
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,6 +31,9 @@ def axe() -> str:
     spec = importlib.util.find_spec("axe_core_python")
     path = Path(spec.submodule_search_locations[0]) / "axe.min.js" if spec else None
     return path.read_text(encoding="utf-8") if path and path.is_file() else ""
+
+
+_FOUND = "document.querySelector('%s')"
 
 
 class Tab:
@@ -74,14 +83,16 @@ class Tab:
         given = {"expression": expression, "awaitPromise": True, "returnByValue": True}
         return self.do("Runtime.evaluate", **given)["result"].get("value")
 
-    def picture(self, path: Path, height: int = 0) -> None:
-        """A picture of the page, whole where no height is said."""
-        import base64
+    def picture(self, path: Path, of: str = "body", height: int = 0) -> None:
+        """A small picture of the first element that a selector names, or of its upper part."""
+        from PIL import Image
 
-        size = self.do("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": height or size["height"], "scale": 1}
+        rectangle = f"(({{x, y, width, height}}) => ({{x, y, width, height}}))({_FOUND % of}.getBoundingClientRect())"
+        clip = self.run(rectangle) | {"scale": 1}
+        clip["height"] = min(height or clip["height"], clip["height"])
         found = self.do("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
+        image = Image.open(io.BytesIO(base64.b64decode(found["data"]))).convert("RGB")
+        image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 @contextmanager
@@ -107,3 +118,30 @@ def tab(program: str) -> Iterator[Tab]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+PICTURES = {
+    "report.png": (1100, "body", 1500, ""),
+    "report-tablet.png": (768, "body", 1500, ""),
+    "report-phone.png": (390, "body", 1500, ""),
+    "report-card.png": (1100, ".card", 0, ""),
+    "report-front.png": (768, ".prices", 0, "quality_and_cost"),
+    "report-examples.png": (1100, "#examples", 900, "examples"),
+}
+"""File -> width of the page, what is taken and how much of it, and the section that is open."""
+
+
+def main(study: str, folder: str) -> None:
+    """Take the pictures."""
+    with tab(browser()) as one:
+        for name, (width, of, height, section) in PICTURES.items():
+            one.open(Path(study) / "report.html", width)
+            if section:
+                one.run(f"{_FOUND % f'#{section}'}.closest('details').open = true")
+            one.picture(Path(folder) / name, of, height)
+
+
+if __name__ == "__main__":
+    if not browser():
+        sys.exit("no Chromium or Chrome on PATH")
+    main(*sys.argv[1:])

@@ -8,6 +8,7 @@ from synthetic import LADDER, TEXTS, Made, write_study
 from ftlib.report import build
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not browser.browser(), reason="no Chromium or Chrome on PATH: apt-get install chromium"),
     pytest.mark.skipif(not browser.axe(), reason="axe-core is not installed: pip install axe-core-python"),
 ]
