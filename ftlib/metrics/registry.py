@@ -344,12 +344,17 @@ _ROWS = (
         text.term_use, True, "share", (0, 1), "counted", takes="used", kind=TEXT_TO_TEXT,
         not_primary="it is about the terms of one list, and not every run measures that",
     ),
-    *(
-        Metric(
-            name, f"mean F1 of {said} in a summary and its reference (needs the package rouge-score)",
-            getattr(text, name), True, "share", (0, 1), "Lin 2004; rouge-score", takes="texts", kind=TEXT_TO_TEXT,
-        )
-        for name, said in (("rouge1", "words"), ("rouge2", "word pairs"), ("rougeL", "the longest common subsequence"))
+    Metric(
+        "rouge1", "mean F1 of words of summary and reference (needs the package rouge-score)",
+        text.rouge1, True, "share", (0, 1), "Lin 2004; rouge-score", takes="texts", kind=TEXT_TO_TEXT,
+    ),
+    Metric(
+        "rouge2", "mean F1 of word pairs of summary and reference (needs the package rouge-score)",
+        text.rouge2, True, "share", (0, 1), "Lin 2004; rouge-score", takes="texts", kind=TEXT_TO_TEXT,
+    ),
+    Metric(
+        "rougeL", "mean F1 of the longest common subsequence of summary and reference (needs the package rouge-score)",
+        text.rougeL, True, "share", (0, 1), "Lin 2004; rouge-score", takes="texts", kind=TEXT_TO_TEXT,
     ),
 )  # fmt: skip
 
