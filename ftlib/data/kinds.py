@@ -90,7 +90,7 @@ class TaskKind:
 
     def owns(self, path: Path) -> bool:
         """Whether a file, or a folder by its `train` file, is a task of this kind: by its ending or its columns."""
-        inside = sorted(path.glob("train.*")) if path.is_dir() else [path]
+        inside = sorted(file for file in path.glob("train.*") if file.is_file()) if path.is_dir() else [path]
         if any(file.suffix.lower() in self.files for file in inside):
             return True
         if not self.pair:

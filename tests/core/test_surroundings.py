@@ -359,13 +359,13 @@ def test_prompts_that_do_not_fit_are_said_at_once_with_the_most_that_fits(long_t
 
 
 def test_the_plan_and_the_run_count_the_same_tokens(long_texts):
-    from ftlib.execution.planning.compatibility import _tokenizer
+    from ftlib.execution.planning.compatibility import tokenizer_of
     from ftlib.models.loading import load_model
     from ftlib.models.prompts import clipped, prompt_of, tokens_at_most
 
     write_study(Path("study"), IN_CONTEXT + "shots = 1\n")
     task = next(iter(scheduler.plan("study").tasks.values()))
-    stored, loaded = _tokenizer(weights.find("tiny-lm").folder, "tiny-lm"), load_model("tiny-lm").tokenizer
+    stored, loaded = tokenizer_of(weights.find("tiny-lm").folder, "tiny-lm"), load_model("tiny-lm").tokenizer
     prompt, texts = prompt_of(task), task.splits["train"]["text"].tolist()[:5]
     assert clipped(stored, texts, 40) == clipped(loaded, texts, 40)
     prefix = prompt.shots([(text, 0) for text in texts])
