@@ -103,7 +103,9 @@ def test_draws_are_seeded_nested_and_count_documents(tmp_path):
     assert len(task.draw(shots=0, train_limit=0, seed=1)) == 32
     with pytest.raises(FtlibError, match="train_limit = 33, but train has 32 documents"):
         task.draw(shots=0, train_limit=33, seed=1)
-    with pytest.raises(FtlibError, match="shots = 8 are examples per class, and language-modeling tasks have no classes"):
+    with pytest.raises(
+        FtlibError, match="shots = 8 are examples per class, and language-modeling tasks have no classes"
+    ):
         task.draw(shots=8, train_limit=0, seed=1)
     assert len(task.test_set(2)) == 2 and task.test_set(2)["id"].equals(task.test_set(2)["id"])
 

@@ -106,7 +106,7 @@ def test_nothing_is_said_of_labels_or_examples(texts):
         assert absent not in words, absent
     assert "test documents" in words and words.count("bits_per_byte") == 1, "only the plan is quoted as it is written"
     assert (texts / "tables" / "hard_examples.csv").read_text().count("\n") == 1
-    for section in ("Spread from seed to seed", "Bits per byte against training time", "Training loss", "Comparisons"):
+    for section in ("Spread from seed to seed", "Quality against cost", "Training loss", "Comparisons"):
         assert section in words, section
 
 

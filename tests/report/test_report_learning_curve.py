@@ -371,6 +371,8 @@ def test_hostile_names_stay_inert(tmp_path, quick):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (1, 8), 2), n=60, labels=("<script>", "=1+1"))
     collapse(run_of(folder, method="probe", shots=1, seed=1), "=1+1", labels=("<script>", "=1+1"))
     build.build(folder)
-    assert "script" not in {tag for tag, _ in Page(folder / "report.html").tags}
+    assert "<script>=1" not in (html := (folder / "report.html").read_text()) and "&lt;script&gt;" in html
+    scripts = [attributes for tag, attributes in Page(folder / "report.html").tags if tag == "script"]
+    assert all(attributes in ({}, {"type": "application/json"}) for attributes in scripts)
     assert "'=1+1" in (folder / "tables" / "collapsed.csv").read_text()
     assert json.loads((folder / "report.json").read_text())["collapsed"][0]["label"] == "=1+1"

@@ -8,6 +8,7 @@ import numpy as np
 
 from ftlib.core import format
 from ftlib.core.format import short_name
+from ftlib.data.evaluations import is_bias
 from ftlib.metrics import units
 from ftlib.records.study import Group, Run, Study
 from ftlib.report.sections import runs
@@ -121,13 +122,22 @@ def not_shown(reading: "Reading", contest: TaskComparison, card: Card) -> Iterat
     )
     if data:
         yield f"About the data: {data.rstrip('.')}."
-    if "bias" not in families:
+    without = _without_value(reading, contest)
+    yield from (f"{part}: no value for any method: {reason}" for part, reason in without.items())
+    if "bias" not in families and not any(map(is_bias, without)):
         yield "Whether groups of people are treated alike: no groups and no evaluation of bias were measured."
-    if not families & {"forgetting", "text"} and not contest.of_text:
+    if not families & {"forgetting", "text"} and not contest.of_text and not without:
         yield "Forgetting: nothing beside the task was measured (evaluations in the plan)."
     if undecided := sum(entry.verdict == "undecided" for column in card.columns for entry in column.entries.values()):
         cells = format.plural(undecided, "cell")
         yield f"{cells} of the card {'is' if undecided == 1 else 'are'} undecided, which is not the same as equivalent."
+
+
+def _without_value(reading: "Reading", contest: TaskComparison) -> dict[str, str]:
+    """Other evaluation sets of a task for which no method has a value -> why."""
+    rows = [row for row in reading.rows if row["task"] == contest.task and row["part"] not in ("test", "validation")]
+    valued = {row["part"] for row in rows if row["value"] is not None and not np.isnan(row["value"])}
+    return {row["part"]: row["reason"] for row in rows if row["part"] not in valued and row.get("reason")}
 
 
 class Step(NamedTuple):

@@ -57,6 +57,9 @@ def harm_rows(study: Study, card: Card) -> Iterator[tuple[CardColumn, list[dict[
         able = [one for one in contest.contestants if one.group and one.name in harm]
         if column.family not in ("forgetting", "bias", "text") or ":" not in column.name or len(able) < 2:
             continue
+        if contest.n < 2:
+            # One example has no spread, so there is no saying how sure a place is.
+            continue
         rng = np.random.default_rng(seed_of(study.plan_hash, contest.task, f"front {column.name}"))
         clusters = next(iter(able[0].parts.values())).clusters
         prices = {one.name: harm[one.name] for one in able}
