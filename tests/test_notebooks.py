@@ -224,7 +224,7 @@ def test_an_experiment_shows_first_what_differs_from_the_defaults():
     given = parameters(ROOT / "notebooks" / "12_run_adapter.ipynb") | {"learning_rate": 0.002}
     first, rest = Experiment.from_parameters(given)._repr_html_().split("<details>")
     changed, others = (re.findall(r"<tr><td[^>]*>(.*?)</td>", part) for part in (first, rest))
-    assert {"method", "learning_rate"} <= set(changed) and not {"task", "batch_size"} & set(changed)
+    assert {"method", "learning_rate"} <= set(changed) and not {"seed", "batch_size"} & set(changed)
     assert [*changed, *others].count("learning_rate") == 1 and len(changed) + len(others) == len(
         Experiment.model_fields
     )
@@ -383,7 +383,7 @@ def test_every_other_notebook_is_executed(path, toy_study, at_home, tmp_path):
     # Where it reads speeds, too, it needs the toy models; the others read what a fresh clone has.
     if "recorded" in own.parts and "base_model" not in own.parts:
         study, task = str(shutil.copytree(own, tmp_path / "recorded")), ""
-    offered = {"study": study, "task": task, "model": "tiny", "eval_limit": 20}
+    offered = {"study": study, "task": task, "model": "tiny", "eval_limit": 20, "shots": 8}
     takes = papermill.inspect_notebook(str(path)) if tagged(path) else {}
     notebook_exec.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
     assert errors(tmp_path / path.name) == []
