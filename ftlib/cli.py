@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--merge", action="store_true", help="add an adapter to the weights: one folder, no base model")
     export.set_defaults(do=_export)
 
-    predict = commands.add_parser("predict", help="label every row of a file with a saved model")
+    predict = commands.add_parser("predict", help="label, or translate, every row of a file with a saved model")
     predict.add_argument("model", metavar="RUN_DIR|MODEL_DIR")
     predict.add_argument("file", metavar="FILE", help="CSV, TSV, JSONL or Parquet; - for standard input")
     predict.add_argument("--out", default="", metavar="FILE", help="default: CSV on standard output")

@@ -97,9 +97,6 @@ WRITING = (
 )  # fmt: skip
 """Fields of tasks for which a model writes a text."""
 
-WRITES = "a model that writes texts is not kept by ftlib; train it with the settings that the study found best"
-"""Why a model of a text-to-text task is not saved."""
-
 CONTINUED = (*COURSE, "other_task_limit", "sampling", "ewc_samples", "interpolation")
 """Fields of methods whose training goes on, in the notebook of those runs alone."""
 
@@ -222,7 +219,7 @@ def _writing_problems(method: Method, values: Mapping[str, Any], given: Collecti
             f"{name}: {values['task']} is a {kind.name} task, of which no text is written; leave it out"
             for name in asked
         ]
-    problems = [f"save: {WRITES}; leave it out"] if values.get("save") else []
+    problems = []
     if values["instruction"] and values["instruction"].count("{text}") != 1:
         problems.append(f"instruction: found {values['instruction']!r}; it must contain {{text}} once")
     if values["length_penalty"] != 1 and values["num_beams"] == 1:

@@ -1,9 +1,9 @@
-"""`ftlib predict`: a saved model answers every row of a file, in order, a few thousand rows at a time."""
+"""`ftlib predict`: a saved model answers every row of a file, in order, many rows at a time."""
 
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +15,11 @@ from ftlib.data.streaming import Row, Wanted
 from ftlib.models.export import SavedModel, load_adapted
 from ftlib.records import provenance
 
-COLUMNS = ["label", "probability", "cut"]
+LABELS, TEXTS = {"label": "string", "probability": "float64", "cut": "bool_"}, {"text_out": "string", "cut": "bool_"}
+"""The columns that are written, and pyarrow's kind of each: of a model that gives labels, and of one that writes."""
 
 ROWS = 4096
-"""Read, answered and written at a time."""
+"""Read, answered and written at a time; of texts to be written one in sixteen."""
 
 EVERY = 2.0
 """Seconds between two lines that say how far it is."""
@@ -35,7 +36,7 @@ class Said(NamedTuple):
     seconds: float
     """Of reading, answering and writing."""
     probabilities: str
-    """Whether they are calibrated, in words."""
+    """Whether they are calibrated, in words; of a model that writes, how it does."""
 
     def __str__(self) -> str:
         speed = (self.rows - self.blank) / self.seconds if self.seconds else float("nan")
@@ -89,7 +90,9 @@ def predict(
     wanted = Wanted(text_column, group_column)
     total = streaming.checked(path, wanted)
     saved = load_adapted(model, dtype=dtype, threads=threads)
-    if not saved.question(task).labels:
+    writes = bool(saved.question(task).writing)
+    columns = TEXTS if writes else LABELS
+    if not writes and not saved.question(task).labels:
         raise FtlibError(f"{model}: was adapted to text without labels; README.md in its folder says how to use it")
     by_group = saved.head is not None and "groups" in saved.head.facts
     if group_column and not by_group:
@@ -97,53 +100,60 @@ def predict(
     if by_group and not group_column:
         raise FtlibError(f"{model}: must be told the group of every text; name its column with --group-column")
     # What is loaded at the first answer is no part of the speed.
-    saved.predict(["a text"], task, saved.head.facts["groups"][:1] if group_column and saved.head else None)
+    if writes:
+        saved.write(["a text"], task)
+    else:
+        saved.predict(["a text"], task, saved.head.facts["groups"][:1] if group_column and saved.head else None)
     start, counts = time.perf_counter(), {"rows": 0, "cut": 0, "blank": 0}
 
     def fill(write: Any) -> None:
         shown = start
-        for batch in _batches(streaming.rows(path, wanted)):
+        for batch in _batches(streaming.rows(path, wanted), max(1, ROWS // 16) if writes else ROWS):
             write(_answers(saved, batch, task, counts))
             if time.perf_counter() - shown > EVERY:
                 shown = time.perf_counter()
                 _show(counts["rows"], total, shown - start)
 
     if out:
-        write_atomically(Path(out), lambda temporary: _to_file(temporary, suffix, fill))
+        write_atomically(Path(out), lambda temporary: _to_file(temporary, suffix, columns, fill))
     else:
-        fill(streaming.writer(sys.stdout, suffix, COLUMNS))
+        fill(streaming.writer(sys.stdout, suffix, list(columns)))
         sys.stdout.flush()
     if sys.stderr.isatty():
         print(file=sys.stderr)
     return Said(**counts, seconds=time.perf_counter() - start, probabilities=_calibrated(saved))
 
 
-def _batches(found: Iterator[Row]) -> Iterator[list[Row]]:
-    while batch := list(itertools.islice(found, ROWS)):
+def _batches(found: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while batch := list(itertools.islice(found, size)):
         yield batch
 
 
 def _answers(saved: SavedModel, batch: Sequence[Row], task: str, counts: dict[str, int]) -> list[tuple]:
     there = [row for row in batch if row.text is not None]
+    texts = [str(row.text) for row in there]
     groups = [str(row.group) for row in there] if there and there[0].group is not None else None
-    labels, probability, cut = saved.predict([str(row.text) for row in there], task, groups)
+    if saved.question(task).writing:
+        cut, said = saved.cut(texts), [saved.write(texts, task)]
+    else:
+        labels, probability, cut = saved.predict(texts, task, groups)
+        said = [labels.tolist(), probability.round(6).tolist()]
     counts["rows"] += len(batch)
     counts["blank"] += len(batch) - len(there)
     counts["cut"] += int(cut.sum())
-    answers = zip(labels.tolist(), probability.round(6).tolist(), cut.tolist(), strict=True)
-    return [next(answers) if row.text is not None else (None, None, None) for row in batch]
+    answers = zip(*said, cut.tolist(), strict=True)
+    return [next(answers) if row.text is not None else (None,) * (len(said) + 1) for row in batch]
 
 
-def _to_file(path: Path, suffix: str, fill: Any) -> None:
+def _to_file(path: Path, suffix: str, columns: Mapping[str, str], fill: Any) -> None:
     if suffix != ".parquet":
         with path.open("w", encoding="utf-8", newline="") as file:
-            fill(streaming.writer(file, suffix, COLUMNS))
+            fill(streaming.writer(file, suffix, list(columns)))
         return
     import pyarrow
     import pyarrow.parquet
 
-    kinds = (pyarrow.string(), pyarrow.float64(), pyarrow.bool_())
-    schema = pyarrow.schema(list(zip(COLUMNS, kinds, strict=True)))
+    schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in columns.items()])
     with pyarrow.parquet.ParquetWriter(path, schema) as file:
         fill(
             lambda rows: file.write_table(pyarrow.table([list(one) for one in zip(*rows, strict=True)], schema=schema))
@@ -158,6 +168,8 @@ def _show(done: int, total: int | None, seconds: float) -> None:
 
 
 def _calibrated(saved: SavedModel) -> str:
+    if how := saved.question().writing:
+        return f"{how['num_beams']} beam{'s' * (how['num_beams'] > 1)}, at most {how['max_new_tokens']} tokens written"
     chosen = saved.facts.get("temperature") or {}
     if chosen.get("value"):
         return f"probabilities calibrated on {chosen['n']} examples of validation"

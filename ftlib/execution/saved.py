@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ftlib.config.constraints import WRITES
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
-from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task, limited
 from ftlib.metrics import calibration
 from ftlib.models import export
@@ -57,11 +55,7 @@ def cost_of_use(spec: Experiment, task: Task, predictor: Predictor) -> dict[str,
         return dict.fromkeys(names)
     rows = task.test_set(spec.eval_limit)
     rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))]
-    if predictor.writer is not None:
-        # What is kept of it writes with the same function; not counted as what the run itself has written.
-        ask = lambda some: predictor.writer.write(some["text"].tolist())  # noqa: E731
-    else:
-        ask = partial(_ask, predictor.saved.ready(spec), spec, task)
+    ask = partial(_ask, predictor.saved.ready(spec), spec, task)
     ask(rows[:1])
     taken, start = [], time.perf_counter()
     for place in range(ONE_BY_ONE[1]):
@@ -86,7 +80,7 @@ def cost_of_use(spec: Experiment, task: Task, predictor: Predictor) -> dict[str,
 def _ask(saved: SavedModel, spec: Experiment, task: Task, rows: "pd.DataFrame") -> Any:
     texts = rows["text"].tolist()
     if not saved.labels:
-        return saved.likelihood(texts)
+        return saved.write(texts) if saved.question().writing else saved.likelihood(texts)
     column = _column(spec, task)
     return saved.probabilities(texts, groups=rows[column].tolist() if column else None)
 
@@ -123,8 +117,6 @@ def keep(
     Raises:
         FtlibError: The saved model answers otherwise than the run's.
     """
-    if KINDS[task.kind].writes:
-        raise FtlibError(f"save: {WRITES}")
     saved = predictor.saved.ready(spec, precise=True)
     said = {"run_id": spec.run_id, **_facts(model, task), **validated(spec, task, saved)}
     saved.facts = {**saved.facts, **said}
@@ -143,7 +135,7 @@ def keep(
                 "save: the saved model, loaded in a process of its own, answers otherwise: by up to "
                 f"{said['largest_difference']:.2g} on {said['n']} test examples; allowed: {export.TOLERANCE:g}"
             )
-        said |= _against(saved, asked, recorded, spec, model)
+        said |= _against(saved, asked, answers, recorded, model)
         said["bytes"] = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
         said["predict_memory_bytes"] = peak
         shutil.rmtree(folder, ignore_errors=True)
@@ -154,22 +146,32 @@ def keep(
 
 
 def _against(
-    saved: SavedModel, asked: export.Asked, recorded: "pd.DataFrame", spec: Experiment, model: "Model | None"
+    saved: SavedModel,
+    asked: export.Asked,
+    answers: Mapping[str, np.ndarray],
+    recorded: "pd.DataFrame",
+    model: "Model | None",
 ) -> dict[str, Any]:
     """How far the saved model, in float32, is from what the run recorded, which may be in bfloat16."""
-    if not saved.labels:
-        return {}
     name, labels = saved.facts["task"], saved.labels
     rows = recorded.iloc[export.spread(len(recorded))]
-    found = saved.probabilities(asked.texts[name], name, asked.groups)
-    apart = float(np.abs(found - rows[[f"score_{label}" for label in labels]].to_numpy(dtype=float)).max())
+    if saved.question().writing:
+        nats, tokens = answers[name][:, :2].astype(float).T
+        apart = float((np.abs(nats - rows["nats"].to_numpy(dtype=float)) / np.maximum(tokens, 1)).max())
+        changed = {"texts_changed": int((answers[name][:, 2] != rows["text_out"].to_numpy()).sum())}
+    elif not labels:
+        return {}
+    else:
+        found = saved.probabilities(asked.texts[name], name, asked.groups)
+        apart = float(np.abs(found - rows[[f"score_{label}" for label in labels]].to_numpy(dtype=float)).max())
+        chosen = np.asarray(labels, dtype=object)[found.argmax(axis=1)]
+        changed = {"labels_changed": int((chosen != rows["prediction"].to_numpy()).sum())}
     if not (model is not None and model.bf16) and apart > export.TOLERANCE:
         raise FtlibError(
             f"save: the saved model differs from the recorded predictions by up to {apart:.2g}; allowed: "
             f"{export.TOLERANCE:g} in float32"
         )
-    changed = int((np.asarray(labels, dtype=object)[found.argmax(axis=1)] != rows["prediction"].to_numpy()).sum())
-    return {"difference_to_record": apart, "labels_changed": changed}
+    return {"difference_to_record": apart, **changed}
 
 
 def _facts(model: "Model | None", task: Task) -> dict[str, Any]:
@@ -187,6 +189,9 @@ def validated(spec: Experiment, task: Task, saved: SavedModel) -> dict[str, Any]
     if spec.shots:
         return {"validation": None, "temperature": {"value": None, "reason": "with shots, validation is not looked at"}}
     rows = limited(task.splits["validation"], VALIDATED)
+    if saved.question().writing:
+        nats, tokens = saved.rate(rows["text"].tolist(), rows["label"].tolist()).sum(axis=0)
+        return {"validation": {"nats_per_token": float(nats / tokens), "n": len(rows)}, "temperature": None}
     if not saved.labels:
         found = saved.likelihood(rows["text"].tolist())
         bits = float(found["nats"].sum() / found["n_bytes"].sum() / np.log(2))

@@ -19,7 +19,7 @@ from ftlib.config.methods import CLASSIFICATION, ENCODER, METHODS
 from ftlib.data.task import Task
 from ftlib.methods.finetune import body, build_predictor, new_parameters
 from ftlib.methods.zero_shot import by_similarity
-from ftlib.models.export import Question, Saveable, in_words
+from ftlib.models.export import Question, Saveable
 from ftlib.models.inference import prompted
 from ftlib.models.loading import Model, encoded, pooled
 from ftlib.models.prompts import prompt_of
@@ -124,11 +124,11 @@ class Shared:
         """All tasks in one: a head with rows for each, or a prompt of its own."""
         encoder, asked = self.model.family == ENCODER, {}
         for name in (own, *(one for one in self.tasks if one != own)):
-            task = self.tasks[name]
-            if task.has_labels:
-                asked[name] = Question(task.labels, self._rows(name)) if encoder else in_words(task, prompt_of(task))
-            elif not encoder:
-                asked[name] = Question()
+            if not encoder:
+                # Whatever it is called in there, it is this task's.
+                (asked[name],) = self.answers(name).saved.questions.values()
+            elif self.tasks[name].has_labels:
+                asked[name] = Question(self.tasks[name].labels, self._rows(name))
         return Saveable(self.model, self.module, questions=asked)
 
     def guesses(self, name: str) -> Predictor | None:

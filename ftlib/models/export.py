@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ftlib.data.task import Task
     from ftlib.models.loading import Model
     from ftlib.models.prompts import Prompt
+    from ftlib.models.writing import Reading
 
 FACTS, HEAD = "prediction.json", "head.safetensors"
 
@@ -58,6 +59,10 @@ class Question(NamedTuple):
     """What stands before every question."""
     calibration: str = "none"
     normalisation: str = "none"
+    writing: Mapping[str, Any] | None = None
+    """How texts are written, for a model that writes them: `num_beams`, `length_penalty`, `max_new_tokens`,
+    `source_language`, `target_language`, and `lines`, whether an answer ends with its line. `template` is the
+    instruction then, and texts stand before it in `prefix`."""
 
 
 def in_words(task: "Task", prompt: "Prompt", prefix: str = "", **options: str) -> Question:
@@ -119,6 +124,7 @@ class SavedModel:
 
     def __init__(self, model: "Model | None", module: Any, head: Head | None, facts: Mapping[str, Any]) -> None:
         self.model, self.module, self.head, self.facts = model, module, head, facts
+        self._readings: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         asked = "; ".join(f"{name}: {', '.join(one.labels) or 'text'}" for name, one in self.questions.items())
@@ -161,7 +167,8 @@ class SavedModel:
         """
         question = self.question(task)
         if not question.labels:
-            raise FtlibError("this model was adapted to text without labels; it has likelihoods, no labels to give")
+            has = "texts, by write()" if question.writing else "likelihoods"
+            raise FtlibError(f"this model was adapted to text without labels; it has {has}, no labels to give")
         if not len(texts):
             return np.zeros((0, len(question.labels)))
         if self.head is not None:
@@ -202,8 +209,33 @@ class SavedModel:
         chosen = self.facts.get("temperature") or {}
         return at_temperature(probabilities, chosen["value"]) if chosen.get("value") else probabilities
 
+    def write(self, texts: Sequence[str], task: str = "") -> list[str]:
+        """What it writes for each text, multiplying in float32."""
+        return [text for text, _ in self.reading(task).write(self.module, list(texts), "float32")]
+
+    def rate(self, texts: Sequence[str], references: Sequence[str], task: str = "") -> np.ndarray:
+        """(n, 2): the nats of each reference after its text, and its tokens."""
+        return self.reading(task).rate(self.module, list(texts), list(references), "float32")
+
+    def reading(self, task: str = "") -> "Reading":
+        """What it is given for a text, and how it answers.
+
+        Raises:
+            FtlibError: It writes no texts.
+        """
+        question = self.question(task)
+        if not question.writing:
+            raise FtlibError(f"this model writes no texts: it was adapted to {task or self.facts['task']}")
+        if task not in self._readings:
+            from ftlib.models.writing import Reading
+
+            self._readings[task] = Reading(self.model, question, self.facts["max_length"])
+        return self._readings[task]
+
     def cut(self, texts: Sequence[str]) -> np.ndarray:
         """(n,) whether a text is longer than `max_length` tokens, so that its end is not read."""
+        if self.question().writing:
+            return self.reading().cut(texts)
         if self.model is None and self.module is not None:
             read = self.module.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
             return np.array([len(one) > self.facts["max_length"] for one in read], bool)
@@ -267,11 +299,12 @@ def write(folder: Path, saved: SavedModel, *, merge: bool = False, card: Sequenc
         if model.family != ENCODER:
             _generation(module, model, saved).save_pretrained(folder)
     if model is not None:
-        tokenizer = copy.deepcopy(model.tokenizer)
+        tokenizer, most = model.tokenizer, model.tokenizer.model_max_length
         if saved.head is not None or model.family == ENCODER:
             # Where nobody says otherwise, texts are cut where the run cut them.
             tokenizer.model_max_length = facts["max_length"]
         tokenizer.save_pretrained(folder)
+        tokenizer.model_max_length = most
     facts["adapter"] = adapter
     (folder / FACTS).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     code = use.code(
@@ -283,6 +316,7 @@ def write(folder: Path, saved: SavedModel, *, merge: bool = False, card: Sequenc
         several=any(one.rows for one in saved.questions.values()),
         half=bool(model) and model.family == ENCODER_DECODER,
         static=model is None and module is not None,
+        writes=bool(saved.question().writing),
     )
     title = f"# {facts['method']} of {facts['base_model'] or 'words'}"
     lines = [title, "", "## How to use it", "", f"```python\n{code}```", "", *card]
@@ -329,10 +363,14 @@ def hub_name(folder: Path) -> tuple[str, str]:
 
 
 def _generation(module: Any, model: "Model", saved: SavedModel) -> Any:
-    """How it writes: the likeliest token each time, as many as the longest answer has."""
+    """How it writes: as its run did; else the likeliest token each time, as many as the longest answer has."""
     import transformers
 
     tokenizer, question = model.tokenizer, saved.question()
+    if question.writing:
+        from ftlib.models.generation import configuration
+
+        return configuration(module, saved.reading().decoding)
     answers = [len(tokenizer(f" {one}", add_special_tokens=False)["input_ids"]) for one in question.words]
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     if model.family == ENCODER_DECODER:
@@ -360,7 +398,11 @@ for one in asked["models"]:
         named = {"task": task} if len(one["texts"]) > 1 else {}
         if one["groups"]:
             named["groups"] = one["groups"]
-        answers[task] = space["probabilities"](given, **named) if "probabilities" in space else space["nats"](given)
+        if "write" in space:
+            written, rated = space["write"](given, **named), space["nats"](given, one["targets"][task], **named)
+            answers[task] = [[*pair, text] for pair, text in zip(rated, written)]
+        else:
+            answers[task] = space["probabilities"](given, **named) if "probabilities" in space else space["nats"](given)
     found.append(answers)
     os.chdir(home)
 strangers = [name for name in sys.modules if name.partition(".")[0] == "ftlib"]
@@ -379,14 +421,17 @@ class Asked(NamedTuple):
     texts: Mapping[str, Sequence[str]]
     """By task, its own first."""
     groups: Sequence[str] | None = None
+    targets: Mapping[str, Sequence[str]] | None = None
+    """References by task, of a model that writes texts."""
 
 
 def ask_alone(models: Sequence[Asked], threads: int = 1) -> tuple[list[dict[str, np.ndarray]], int | None]:
     """What saved models answer in a fresh process that knows no ftlib, by the code in their README.
 
     Returns:
-        For each model, by task, (n_texts, n_labels) probabilities, or (n_texts, 2) nats and tokens of a model of text
-        without labels; and the peak memory of that process in bytes, None where the system does not say.
+        For each model, by task, (n_texts, n_labels) probabilities; of a model of text without labels (n_texts, 2) nats
+        and tokens; of one that writes (n_texts, 3), those of the references and what it writes. And the peak memory of
+        that process in bytes, None where the system does not say.
 
     Raises:
         FtlibError: Some model does not load, or its code fails.
@@ -408,7 +453,11 @@ def ask_alone(models: Sequence[Asked], threads: int = 1) -> tuple[list[dict[str,
         said = json.loads(told.read_text(encoding="utf-8"))
     if said["strangers"]:
         raise FtlibError(f"{models[0].folder}: its code imported {said['strangers'][0]}; it must do without")
-    return [{task: np.array(rows) for task, rows in one.items()} for one in said["answers"]], said["peak"]
+    kind = {True: object, False: float}
+    return [
+        {task: np.array(rows, kind[asked.targets is not None]) for task, rows in one.items()}
+        for asked, one in zip(models, said["answers"], strict=True)
+    ], said["peak"]
 
 
 def asked_of(saved: SavedModel, folder: Path, examples: "Mapping[str, pd.DataFrame]", column: str = "") -> Asked:
@@ -420,18 +469,20 @@ def asked_of(saved: SavedModel, folder: Path, examples: "Mapping[str, pd.DataFra
         examples: Test examples by task, its own first.
         column: The column of groups, for a model that goes by them.
     """
-    texts, groups = {}, None
+    texts, groups, targets = {}, None, {}
     for name, rows in examples.items():
         some = rows.iloc[spread(len(rows))]
         texts[name] = some["text"].tolist()
-        if not saved.question(name).labels:
+        if saved.question(name).writing:
+            targets[name] = some["label"].tolist()
+        elif not saved.question(name).labels:
             from ftlib.models.inference import CONTEXT
             from ftlib.models.prompts import clipped
 
             texts[name] = clipped(saved.model.tokenizer, texts[name], min(CONTEXT, saved.model.context or CONTEXT) // 4)
         if column and groups is None:
             groups = some[column].tolist()
-    return Asked(folder, texts, groups)
+    return Asked(folder, texts, groups, targets or None)
 
 
 def spread(n: int) -> np.ndarray:
@@ -444,15 +495,20 @@ def spread(n: int) -> np.ndarray:
 
 
 def difference(saved: SavedModel, asked: Asked, answers: Mapping[str, np.ndarray]) -> float:
-    """The largest difference between two models' answers: of a probability, or of the nats of a token."""
+    """The largest difference between two models' answers: of a probability, or of the nats of a token.
+
+    What they write is not compared: of two tokens that are alike likely, rounding chooses.
+    """
     most = 0.0
     for name, texts in asked.texts.items():
         found = answers[name]
         if saved.question(name).labels:
             apart = np.abs(found - saved.probabilities(texts, name, asked.groups))
         else:
-            own = saved.likelihood(texts)
-            apart = np.abs(found[:, 0] - own["nats"].to_numpy()) / np.maximum(found[:, 1], 1)
+            written = asked.targets is not None
+            own = saved.rate(texts, asked.targets[name], name)[:, 0] if written else saved.likelihood(texts)["nats"]
+            nats, tokens = found[:, :2].astype(float).T
+            apart = np.abs(nats - np.asarray(own)) / np.maximum(tokens, 1)
         most = max(most, float(apart.max()) if np.isfinite(apart).all() else float("inf"))
     return most
 
@@ -516,13 +572,13 @@ def _with_model(
 
     from ftlib.config.methods import context_of
     from ftlib.core.surroundings import cores
-    from ftlib.models.loading import Model, pick_device, pick_dtype
+    from ftlib.models.loading import Model, pick_device, pick_dtype, tokenizer_in
 
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(threads or cores())
     device, only = pick_device(device), {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **only)
+    tokenizer = tokenizer_in(folder)
     loader, family = LOADERS[facts["family"]], facts["family"]
     level = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()

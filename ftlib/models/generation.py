@@ -9,6 +9,7 @@ repeated n-grams); one that reads the source again is left to `generate` itself.
 
 import copy
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,9 @@ LEAVE = 8
 
 NEVER = -1e9
 """The score of what cannot be chosen, as `generate` has it."""
+
+IGNORED = -100
+"""Label of a token whose loss does not count, as transformers has it."""
 
 
 class Decoding(NamedTuple):
@@ -70,16 +74,14 @@ def reference_nats(
     examples: Sequence[dict[str, Any]],
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     dtype: str,
-    ignored: int = -100,
 ) -> np.ndarray:
     """How likely a model finds the labels of training examples: (n, 2) nats, and tokens they are of.
 
     Args:
         module: A model whose logits are of its labels (encoder-decoder) or of the next token (decoder).
-        examples: `input_ids` and `labels`.
+        examples: `input_ids` and `labels`, IGNORED where tokens are given and not rated.
         collate: Several of them as one batch.
         dtype: As in `generate`.
-        ignored: The label of what is given, not rated.
     """
     found = np.zeros((len(examples), 2))
     shift = 0 if passes.core(module).config.is_encoder_decoder else 1
@@ -91,7 +93,7 @@ def reference_nats(
             # Learned tokens before a text have logits, too.
             logs = module(**inputs).logits[:, -labels.shape[1] :].float().log_softmax(dim=-1)
             labels, logs = labels[:, shift:], logs[:, : labels.shape[1] - shift]
-            counted = labels != ignored
+            counted = labels != IGNORED
             nats = -logs.gather(2, labels.clamp(min=0)[..., None])[..., 0].double() * counted
             found[batch] = torch.stack([nats.sum(dim=1), counted.sum(dim=1)], dim=1).cpu().numpy()
     return found
@@ -101,7 +103,7 @@ def _together(lengths: Sequence[int], beams: int) -> list[np.ndarray]:
     """Indices of similar length, longest first, within the budget of tokens.
 
     >>> [batch.tolist() for batch in _together([3000, 1, 2, 2], 1)]
-    [[0, 2, 3, 1]]
+    [[0], [2, 3, 1]]
     >>> [batch.tolist() for batch in _together([3000, 1000, 1], 2)]
     [[0], [1, 2]]
     """
@@ -113,6 +115,23 @@ def _together(lengths: Sequence[int], beams: int) -> list[np.ndarray]:
             found.append(order[start:end])
             start = end
     return found
+
+
+def configuration(module: torch.nn.Module, how: Decoding) -> Any:
+    """The settings in the model's own generation configuration, in which forced tokens and forbidden words stay."""
+    config = copy.deepcopy(passes.core(module).generation_config)
+    config.num_beams, config.length_penalty = how.num_beams, how.length_penalty
+    config.max_new_tokens, config.max_length, config.do_sample = how.max_new_tokens, None, False
+    config.num_return_sequences, config.top_k, config.top_p, config.temperature = 1, None, None, None
+    if how.forced_first is not None:
+        config.forced_bos_token_id = how.forced_first
+    if how.num_beams == 1:
+        config.early_stopping = False
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    config.eos_token_id = list(dict.fromkeys([*(end for end in ends if end is not None), *how.stops])) or None
+    if config.pad_token_id is None:
+        config.pad_token_id = config.eos_token_id[0] if config.eos_token_id else 0
+    return config
 
 
 class _Rules:
@@ -128,19 +147,7 @@ class _Rules:
         self.model = passes.core(module)
         self.device = passes.device_of(module)
         self.encodes = bool(self.model.config.is_encoder_decoder)
-        config = copy.deepcopy(self.model.generation_config)
-        config.num_beams, config.length_penalty = how.num_beams, how.length_penalty
-        config.max_new_tokens, config.max_length, config.do_sample = how.max_new_tokens, None, False
-        config.num_return_sequences, config.top_k, config.top_p, config.temperature = 1, None, None, None
-        if how.forced_first is not None:
-            config.forced_bos_token_id = how.forced_first
-        if how.num_beams == 1:
-            config.early_stopping = False
-        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-        config.eos_token_id = [*(end for end in ends if end is not None), *how.stops] or None
-        if config.pad_token_id is None:
-            config.pad_token_id = config.eos_token_id[0] if config.eos_token_id else 0
-        self.config = config
+        self.config = config = configuration(module, how)
         self.ends = torch.tensor(config.eos_token_id or [-1], device=self.device)
         self.pad = int(config.pad_token_id)
         learned = getattr(getattr(module, "active_peft_config", None), "is_prompt_learning", False)
@@ -323,9 +330,12 @@ def _beams(rules: _Rules, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
 
 def _by_transformers(rules: _Rules, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
     ids, mask = rules.padded(inputs)
-    made = rules.module.generate(input_ids=ids, attention_mask=mask, generation_config=rules.config)
+    with warnings.catch_warnings():
+        # peft says so of every learned prompt: places are counted anew behind it.
+        warnings.filterwarnings("ignore", "Position ids are not supported", UserWarning)
+        made = rules.module.generate(input_ids=ids, attention_mask=mask, generation_config=rules.config)
     begins = 1 if rules.encodes else ids.shape[1]
-    if made.shape[1] <= rules.how.max_new_tokens and not rules.encodes:
+    if not rules.encodes and not made[:, :begins].equal(ids):
         # Learned vectors in place of the prompt: what comes back is new.
         begins = 0
     found = []

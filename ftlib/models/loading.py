@@ -170,12 +170,8 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
     # Its threads would be beside those of the spec, and it warns when a process that used them forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     device = pick_device(device)
-    loader = transformers.AutoTokenizer
     try:
-        with warnings.catch_warnings():
-            # Marian's would normalise punctuation with it as its authors' scripts do, and reads without.
-            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
-            tokenizer = loader.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = tokenizer_in(found.folder)
     except (ImportError, OSError, ValueError) as error:
         raise FtlibError(f"model {name!r}: its tokenizer does not load from {found.folder}: {error}") from None
     config = read_config(found.folder)
@@ -200,6 +196,14 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
         )
     run_as = (device, pick_dtype(dtype, device), threads)
     return Model(name, *found, *run_as, tokenizer, family, context_of(config), weights.pooling_of(found.folder))
+
+
+def tokenizer_in(folder: Path) -> Any:
+    """The tokenizer that is stored in a folder."""
+    with warnings.catch_warnings():
+        # Marian's would normalise punctuation with it as its authors' scripts do, and reads without.
+        warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
+        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
 def pick_device(device: str = "auto") -> str:

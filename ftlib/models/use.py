@@ -1,6 +1,7 @@
 """The code in the README of a saved model: what a user needs to load it and ask it, without ftlib.
 
-It defines `probabilities(texts)`, or `nats(texts)` for a model of text without labels. A saved model is checked by
+It defines `probabilities(texts)`, or `nats(texts)` for a model of text without labels, or `write(texts)` and
+`nats(texts, targets)` for one that writes. A saved model is checked by
 running it, so it is never documentation alone.
 """
 
@@ -177,10 +178,86 @@ def nats(texts):
     return found
 """
 
+_READS = """
+side = "right"
+end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+
+def source(text, how):
+    asked = how["template"].replace("{text}", text)
+    return tokenizer(asked, truncation=True, max_length=said["max_length"])["input_ids"]
+
+
+def target(text):
+    ids = tokenizer(text_target=text, truncation=True, max_length=said["max_length"])["input_ids"]
+    return ids if not end or ids[-1:] == end else ids[: said["max_length"] - 1] + end
+
+
+def logits_of(asked, ids):
+    return model(input_ids=torch.tensor([asked]), labels=torch.tensor([ids])).logits[0, -len(ids) :]
+"""
+
+_GOES_ON = """
+side = "left"
+end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+
+def source(text, how):
+    ids = ids_of(text)
+    text = text if len(ids) <= said["max_length"] else tokenizer.decode(ids[: said["max_length"]])
+    ids = ids_of(how["prefix"] + how["template"].replace("{text}", text))
+    return ids if ids[:1] == [first] else [first, *ids]
+
+
+def target(text):
+    return ids_of(" " + text)[: said["max_length"] - len(end)] + end
+
+
+def logits_of(asked, ids):
+    return model(input_ids=torch.tensor([asked + ids])).logits[0, -len(ids) - 1 : -1]
+"""
+
+_WRITE = """
+
+how = said["tasks"][said["task"]]["writing"]
+for name, language in (("src_lang", how["source_language"]), ("tgt_lang", how["target_language"])):
+    if language:
+        setattr(tokenizer, name, language)
+{settings}.generation_config = GenerationConfig.from_pretrained(folder)
+
+
+@torch.inference_mode()
+def write(texts, task=said["task"], batch_size=16):
+    "What the model writes for each text."
+    found = []
+    for start in range(0, len(texts), batch_size):
+        ids = [source(text, said["tasks"][task]) for text in texts[start : start + batch_size]]
+        batch = tokenizer.pad({"input_ids": ids}, padding_side=side, return_tensors="pt")
+        made = model.generate(**batch)
+        given = batch["input_ids"] if side == "left" else made[:, :1]
+        begins = given.shape[1] if made[:, : given.shape[1]].equal(given) else 0
+        found += tokenizer.batch_decode(
+            made[:, begins:], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+    return [one.strip().partition("\\n")[0] if how["lines"] else one.strip() for one in found]
+
+
+@torch.inference_mode()
+def nats(texts, targets, task=said["task"]):
+    "Minus the log-probability of each target after its text, and its number of tokens."
+    found = []
+    for text, wanted in zip(texts, targets):
+        ids = target(wanted)
+        logs = logits_of(source(text, said["tasks"][task]), ids).log_softmax(dim=-1)
+        found.append([-logs[range(len(ids)), ids].double().sum().item(), len(ids)])
+    return found
+"""
+
 
 def code(
     family: str = "", *, adapter: bool = False, pooling: str = "", head: tuple[str, str] | None = None,
     has_labels: bool = True, several: bool = False, half: bool = False, static: bool = False,
+    writes: bool = False,
 ) -> str:  # fmt: skip
     """The code for one kind of saved model.
 
@@ -193,6 +270,7 @@ def code(
         several: Whether the head's outputs are of several tasks.
         static: Whether features are means of static vectors (model2vec).
         half: Whether features are those of the reading half of an encoder-decoder.
+        writes: Whether it writes a text for each that it is given.
     """
     loader = LOADERS.get(family, "")
     where = 'folder = "."  # this folder\n'
@@ -217,5 +295,11 @@ def code(
         load = _WHOLE.format(loader=loader)
     if family == ENCODER:
         return where + _START + load + _CLASSIFIER
+    if writes:
+        start = _START.replace("AutoTokenizer", "AutoTokenizer, GenerationConfig", 1)
+        # peft hands on its own wrapper's settings for a decoder, and none for an encoder-decoder.
+        settings = "model.get_base_model().generation_config = model" if adapter else "model"
+        asks = _READS if family == ENCODER_DECODER else _TOKENS + _GOES_ON
+        return where + start + load + asks + _WRITE.replace("{settings}", settings)
     asks = {DECODER: _CAUSAL, ENCODER_DECODER: _SEQ2SEQ}[family]
     return where + _START + load + _TOKENS + (asks + _WORDS if has_labels else _TEXT)

@@ -11,10 +11,8 @@ from typing import Any
 
 import torch
 
+from ftlib.models.generation import IGNORED
 from ftlib.models.score import facts, passes
-
-IGNORED = -100
-"""Label of a token whose loss does not count, as transformers has it."""
 
 
 def pieces(ids: Sequence[int], most: int) -> list[list[int]]:

@@ -171,3 +171,34 @@ def test_a_training_that_does_not_give_what_was_recorded_is_refused(study, at_ho
     finally:
         (path / "predictions.parquet").write_bytes(kept)
     assert not (tmp_path / "out").exists() and toy.SIZES["test"] == 24
+
+
+@pytest.mark.parametrize("save", [True, False])
+def test_a_model_that_writes_is_kept_or_exported_and_writes_every_row(at_home, tmp_path, save, monkeypatch, capsys):
+    monkeypatch.setattr(predicting, "ROWS", 32)
+    monkeypatch.setattr("ftlib.execution.saved.SECONDS", 0.0)
+    spec = Experiment(
+        task="file:pairs", model="translator", method="lora", dtype="float32", max_length=24, max_new_tokens=8,
+        num_beams=2, train_limit=16, eval_limit=6, epochs=1.0, min_steps=0, batch_size=8, save=save,
+    )  # fmt: skip
+    run_dir, out = tmp_path / spec.run_id, tmp_path / "out"
+    record = ftlib.run(spec, run_dir)
+    assert record.status == "ok" and ("saved" in record.provenance) == save
+    assert record.cost["predict_examples_per_second"] > 0
+    assert main(["export", str(run_dir), str(out)]) == 0
+    assert ("trained again" in capsys.readouterr().out) != save
+    if save:
+        said = record.provenance["saved"]
+        assert max(said["largest_difference"], said["difference_to_record"]) <= 1e-5
+        assert 0 <= said["texts_changed"] <= said["n"] == 6 and said["validation"]["nats_per_token"] > 0
+    texts = ["the cat sees a red mouse", " ", "the bird hears a big lamp", "word " * 40]
+    said = predict(out, written(tmp_path / "in.csv", texts), str(tmp_path / "said.csv"))
+    assert (said.rows, said.blank, said.cut) == (4, 1, 1) and "2 beams, at most 8 tokens written" in str(said)
+    found = read(tmp_path / "said.csv")
+    assert list(found) == ["text_out", "cut"] and found["text_out"].isna().tolist() == [False, True, False, False]
+    model = load_adapted(out, dtype="float32")
+    assert found["text_out"][0] == model.write(texts[:1])[0] and "writes" not in repr(model)
+    with pytest.raises(FtlibError, match=r"it has texts, by write\(\), no labels to give"):
+        model.predict(texts)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "def write(texts" in card and "## Limits" in card

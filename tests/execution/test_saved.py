@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tiny_models
+import tiny_translators
 import torch
 import toy
 import transformers
@@ -57,6 +58,15 @@ def cases() -> dict[str, Case]:
                 if kind == WRITTEN or (kind == TEXT and (family == "encoder" or row.merges or row.stacks)):
                     continue
                 found[f"{name}-{family}-{kind}"] = Case(name, MODELS[family], more)
+    for method, model, more in (
+        ("full", "t5s", {}), ("lora", "t5s", {"instruction": "to German: {text}"}), ("full", "small", {}),
+        ("full", "marian", {"num_beams": 2}), ("lora", "translator", {"num_beams": 3, "length_penalty": 2.0}),
+        ("lora", "small", {"num_beams": 2}), ("zero_shot", "small", {}), ("prompt_tuning", "small", {}),
+        ("prompt_tuning", "t5s", {}), ("in_context", "small", {"train_limit": 2}),
+        ("full", "writer_foreign", {"sequential_tasks": ["file:other"]}),
+    ):  # fmt: skip
+        pairs = {"task": "file:pairs", "label_words": {}, "max_length": 24, "max_new_tokens": 8}
+        found[f"{method}-{model}-{WRITTEN}"] = Case(method, model, pairs | more)
     topics, sequence = {"joint_tasks": ["file:topics"]}, {"sequential_tasks": ["file:topics"]}
     found |= {
         "merged into the weights": Case("lora", "tiny", {}, merge=True),
@@ -108,6 +118,8 @@ def more_models(home):
         module.save_pretrained(home / name)
         words.save_pretrained(home / name)
     assert transformers.AutoConfig.from_pretrained(home / "tied").tie_word_embeddings
+    tiny_translators.tiny("marian", home / "marian")
+    shutil.copytree(home / "pairs", home / "other")
     altered(home, "tiny", "left", padding_side="left")
     altered(home, "tiny", "foreign", pad_token="[SEP]")
     altered(home, "small", "writer_left", padding_side="left")
@@ -192,6 +204,11 @@ def test_a_saved_model_answers_alike_without_ftlib_and_when_it_is_read_again(mad
         # The run's own predictor, by whichever way it goes.
         assert np.abs(one.alone[task] - wanted).max() <= export.TOLERANCE
         assert wanted.shape[1] == len(back.question(task).labels)
+    for task, targets in (one.asked.targets or {}).items():
+        # Of two tokens that are alike likely, rounding chooses: not every text need be the same.
+        same = one.alone[task][:, 2] == np.array(one.saved.write(one.asked.texts[task], task), object)
+        assert same.mean() > 0.5 and len(same) == len(targets) and all(one.alone[task][:, 0] > 0)
+        assert back.write(one.asked.texts[task], task) == one.saved.write(one.asked.texts[task], task)
     files = {path.name for path in one.asked.folder.iterdir()}
     assert not {path for path in files if path.endswith((".bin", ".pkl", ".pt", ".pickle"))}
 
