@@ -153,11 +153,14 @@ def _against(
     model: "Model | None",
 ) -> dict[str, Any]:
     """How far the saved model, in float32, is from what the run recorded, which may be in bfloat16."""
-    name, labels = saved.facts["task"], saved.labels
+    name, labels, allowed = saved.facts["task"], saved.labels, export.TOLERANCE
     rows = recorded.iloc[export.spread(len(recorded))]
     if saved.question().writing:
         nats, tokens = answers[name][:, :2].astype(float).T
-        apart = float((np.abs(nats - rows["nats"].to_numpy(dtype=float)) / np.maximum(tokens, 1)).max())
+        there = rows["nats"].to_numpy(dtype=float)
+        apart = float((np.abs(nats - there) / np.maximum(tokens, 1)).max())
+        # The run rated them in batches, and what padding rounds grows with what is rounded.
+        allowed *= max(1.0, float((there / np.maximum(tokens, 1)).max()))
         changed = {"texts_changed": int((answers[name][:, 2] != rows["text_out"].to_numpy()).sum())}
     elif not labels:
         return {}
@@ -166,10 +169,10 @@ def _against(
         apart = float(np.abs(found - rows[[f"score_{label}" for label in labels]].to_numpy(dtype=float)).max())
         chosen = np.asarray(labels, dtype=object)[found.argmax(axis=1)]
         changed = {"labels_changed": int((chosen != rows["prediction"].to_numpy()).sum())}
-    if not (model is not None and model.bf16) and apart > export.TOLERANCE:
+    if not (model is not None and model.bf16) and apart > allowed:
         raise FtlibError(
             f"save: the saved model differs from the recorded predictions by up to {apart:.2g}; allowed: "
-            f"{export.TOLERANCE:g} in float32"
+            f"{allowed:g} in float32"
         )
     return {"difference_to_record": apart, **changed}
 

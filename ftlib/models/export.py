@@ -505,8 +505,12 @@ def difference(saved: SavedModel, asked: Asked, answers: Mapping[str, np.ndarray
         if saved.question(name).labels:
             apart = np.abs(found - saved.probabilities(texts, name, asked.groups))
         else:
-            written = asked.targets is not None
-            own = saved.rate(texts, asked.targets[name], name)[:, 0] if written else saved.likelihood(texts)["nats"]
+            if asked.targets is not None:
+                # One at a time, as README.md has it: padding would round otherwise.
+                pairs = zip(texts, asked.targets[name], strict=True)
+                own = [saved.rate([text], [target], name)[0, 0] for text, target in pairs]
+            else:
+                own = saved.likelihood(texts)["nats"]
             nats, tokens = found[:, :2].astype(float).T
             apart = np.abs(nats - np.asarray(own)) / np.maximum(tokens, 1)
         most = max(most, float(apart.max()) if np.isfinite(apart).all() else float("inf"))

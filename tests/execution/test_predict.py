@@ -189,7 +189,7 @@ def test_a_model_that_writes_is_kept_or_exported_and_writes_every_row(at_home, t
     assert ("trained again" in capsys.readouterr().out) != save
     if save:
         said = record.provenance["saved"]
-        assert max(said["largest_difference"], said["difference_to_record"]) <= 1e-5
+        assert said["largest_difference"] <= 1e-5 and said["difference_to_record"] <= 1e-4
         assert 0 <= said["texts_changed"] <= said["n"] == 6 and said["validation"]["nats_per_token"] > 0
     texts = ["the cat sees a red mouse", " ", "the bird hears a big lamp", "word " * 40]
     said = predict(out, written(tmp_path / "in.csv", texts), str(tmp_path / "said.csv"))
