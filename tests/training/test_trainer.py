@@ -400,8 +400,9 @@ def test_without_shots_there_are_five_validations_and_with_shots_none_unless_ask
 
 
 def test_setfit_has_a_loss_on_validation_and_no_parts():
-    _, task, entries, _ = fitted("encoder", method="setfit", batch_size=8, train_limit=12, min_steps=10)
-    assert {entry["n"] for entry in of(entries, "validation")} == {len(task.splits["validation"])}
+    _, _, entries, _ = fitted("encoder", method="setfit", batch_size=8, train_limit=12, min_steps=10)
+    # As many as 80 examples seen can afford in one look (`AFFORDABLE`).
+    assert {entry["n"] for entry in of(entries, "validation")} == {9}
     with pytest.raises(FtlibError, match="loss is over all pairs"):
         Experiment(task="file:opinions", method="setfit", gradient_accumulation=2)
 
