@@ -20,7 +20,7 @@ from ftlib.report import compare
 from ftlib.report.compare import compare_sources, read_source
 from ftlib.stats.paired import mcnemar_counts
 
-LOGS = Path(__file__).parents[1] / "records" / "lm_eval"
+LOGS = Path(__file__).parents[1] / "records" / "lm_eval_logs"
 TEXTS = [f"text number {n}" for n in range(40)]
 LABELS = ["no", "yes"] * 20
 
