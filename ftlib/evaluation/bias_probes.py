@@ -24,7 +24,7 @@ from ftlib.data.task import Task
 from ftlib.evaluation.examples import Parts, State
 from ftlib.metrics import metric_value
 from ftlib.metrics.bias import measure_pairs, measure_swaps, measure_templates
-from ftlib.models.score import facts, passes, score_text
+from ftlib.models.score import facts, passes
 from ftlib.models.score.masked import Piece, score_pieces
 
 if TYPE_CHECKING:
@@ -103,15 +103,6 @@ def score_masked_pairs(
         raise Diverged("the model's scores are not finite; a lower learning_rate usually helps")
     n_tokens = np.bincount([piece.text for piece in found], minlength=len(texts))
     return pd.DataFrame({"nats": 0.0 - totals, "n_tokens": n_tokens, "n_bytes": [len(text.encode()) for text in texts]})
-
-
-def score_causal_pairs(model: torch.nn.Module, tokenizer: Any, pairs: Pairs, *, context: int) -> "pd.DataFrame":
-    """Negative log-likelihood of both sentences of every pair; see `ftlib.models.score.score_text`.
-
-    Returns:
-        As `score_masked_pairs`, of the whole sentences.
-    """
-    return score_text(model, tokenizer, sentences(pairs), context=context, stride=context)
 
 
 def measure(pairs: Pairs, scores: "pd.DataFrame", protocol: str) -> dict[str, Any]:

@@ -95,6 +95,11 @@ def _export(path: Path, record: RunRecord, folder: Path, merge: bool) -> str:
     spec = Experiment(**record.spec["passed"])
     if not METHODS[spec.method].saves:
         raise FtlibError(f"{path}: {spec.method} has nothing that could be loaded elsewhere")
+    if spec.quantise:
+        raise FtlibError(
+            f'{path}: found quantise = "{spec.quantise}"; transformers reads no model in bytes. Export the run of the '
+            "same settings without quantise"
+        )
     task = run.open_task(spec)
     if other := scheduler.why_again(path, spec.model_copy(update={"save": False}), task):
         raise FtlibError(f"{path}: {other}; the model that was recorded cannot be made again. Run the study again")

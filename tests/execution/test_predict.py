@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -148,6 +149,14 @@ def test_a_study_is_exported_by_its_median_on_validation_and_trained_again(study
     assert found.probabilities(texts)[:, 0] == pytest.approx(test["score_bad"].to_numpy(float), abs=1e-5)
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "## How to use it" in card and "## Limits" in card and card.startswith("---\n")
+
+
+def test_a_run_in_bytes_is_refused_before_anything_is_trained(tmp_path):
+    record = SimpleNamespace(run_id="0" * 16, spec={"passed": {"method": "full", "quantise": "int8"}})
+    record.spec["resolved"] = {"seed": 0}
+    with pytest.raises(FtlibError, match="Export the run of the same settings without quantise"):
+        export_runs([(tmp_path, record)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_method_that_the_report_advises_is_exported_where_none_is_named(study, at_home, tmp_path, capsys):

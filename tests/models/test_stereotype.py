@@ -111,7 +111,7 @@ def test_only_shared_tokens_are_counted(crows):
 def test_causal_scores_are_those_of_whole_sentences(crows):
     model, tokenizer = tiny_models.build("gpt2")
     pairs = read_pairs(crows)
-    found = bias_probes.score_causal_pairs(model, tokenizer, pairs, context=128)
+    found = score_text(model, tokenizer, bias_probes.sentences(pairs), context=128, stride=128)
     expected = [whole(model, tokenizer, text) for text in bias_probes.sentences(pairs)]
     np.testing.assert_allclose(-found["nats"], expected, rtol=1e-5)
     share = np.mean(np.round(expected[::2], 3) > np.round(expected[1::2], 3))
