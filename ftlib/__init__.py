@@ -25,7 +25,7 @@ _HOME = {
     "check_data": "ftlib.data.audit",
     "compare": "ftlib.stats.verdict",
     "compare_unpaired": "ftlib.stats.unpaired",
-    "contests": "ftlib.report.sections.comparison",
+    "comparisons": "ftlib.report.sections.comparison",
     "crossing": "ftlib.stats.learning_curve",
     "full_text": "ftlib.core.html",
     "label_budget": "ftlib.stats.learning_curve",
@@ -43,7 +43,7 @@ _HOME = {
     "picture": "ftlib.report.figures",
     "pictured": "ftlib.report.sections.continual",
     "read_curve": "ftlib.records.events",
-    "read_ladder": "ftlib.report.sections.learning_curve",
+    "read_learning_curves": "ftlib.report.sections.learning_curve",
     "read_predictions": "ftlib.records",
     "read_record": "ftlib.records",
     "read_runs": "ftlib.records",
@@ -62,12 +62,16 @@ _HOME = {
     "what_was_forgotten": "ftlib.report.sections.continual",
 }
 
-_ALIASES = {"build_report": "build", "contests": "task_comparisons", "read_ladder": "read_learning_curves"}
+_ALIASES = {"build_report": "build", "comparisons": "task_comparisons"}
 
 __all__ = sorted(_HOME)
 
 _MOVED = {"suite": "ftlib.execution.scheduler", "weights": "ftlib.models.weights"}
 """Modules of 0.1 that scripts of users import, and where their names are now."""
+
+
+_RENAMED = {"contests": "comparisons", "read_ladder": "read_learning_curves"}
+"""Names of 0.1 that notebooks of users call, and what they are called now."""
 
 
 class _Moved(ModuleType):
@@ -84,6 +88,7 @@ for _old in _MOVED:
 def __getattr__(name: str) -> Any:
     if name in _MOVED:
         return sys.modules[f"ftlib.{name}"]
+    name = _RENAMED.get(name, name)
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), _ALIASES.get(name, name))
         globals()[name] = value

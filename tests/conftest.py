@@ -69,7 +69,7 @@ def grouped(at_home):
     return "file:grouped"
 
 
-LADDER = """
+SUITE = """
 [study]
 question = "Which way of adapting a tiny model tells good from bad?"
 [plan]
@@ -114,11 +114,11 @@ margin = 0.02
 @pytest.fixture(scope="session")
 def toy_study(toy_home) -> Finished:
     """Every method, run through the real command line, kernels and all; ftlib adds majority and tfidf."""
-    study = toy_home / "reports" / "ladder"
+    study = toy_home / "reports" / "curves"
     study.mkdir()
-    (study / "suite.toml").write_text(LADDER, encoding="utf-8")
+    (study / "suite.toml").write_text(SUITE, encoding="utf-8")
     done = subprocess.run(
-        ftlib_command("run", "reports/ladder"),
+        ftlib_command("run", "reports/curves"),
         cwd=toy_home,
         env=os.environ | {"FTLIB_CACHE": str(toy_home / "cache")},
         stdin=subprocess.DEVNULL,

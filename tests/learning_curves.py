@@ -1,6 +1,6 @@
 """Few-shot studies made up from code: methods x examples per class x draws, with skills that are known.
 
-`python tests/ladders.py FOLDER [TASKS]` makes one up and times the report over it.
+`python tests/curves.py FOLDER [TASKS]` makes one up and times the report over it.
 """
 
 import json

@@ -79,7 +79,7 @@ class MadeText:
     """The step whose weights were kept."""
 
 
-LADDER = (
+TYPICAL = (
     Made("majority", -2.0),
     Made("tfidf", 0.62),
     Made("zero_shot", -0.12, as_before=True),
@@ -100,7 +100,7 @@ TEXTS = (
 
 def write_study(
     folder: Path,
-    made: Sequence[Made] = LADDER,
+    made: Sequence[Made] = TYPICAL,
     *,
     labels: tuple[str, ...] = LIBRARIES,
     n: int = 300,

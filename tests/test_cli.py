@@ -275,7 +275,7 @@ def test_a_report_is_made_again_from_the_records(here, capsys):
 def test_a_study_that_is_done_runs_nothing_and_reports_again(toy_study, at_home, capsys, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **o: pytest.fail("a process was started"))
     page = (toy_study.study / "report.html").read_bytes()
-    assert cli.main(["run", "reports/ladder"]) == 0
+    assert cli.main(["run", "reports/curves"]) == 0
     assert "11 runs, 11 recorded already, 0 to do" in capsys.readouterr().out
     assert (toy_study.study / "report.html").read_bytes() == page, "the same records, the same bytes"
 
@@ -285,7 +285,7 @@ def test_while_it_runs_every_run_has_its_lines(toy_study):
     for method in ("majority", "tfidf", "zero_shot", "probe", "lora", "full"):
         mine = [line.split()[0] for line in lines if f" {method} " in line and line.startswith(("running", "ok"))]
         assert mine[0] == "running" and mine[-1] == "ok", toy_study.said
-    assert lines[-1] == "report: " + os.path.join("reports", "ladder", "report.html")
+    assert lines[-1] == "report: " + os.path.join("reports", "curves", "report.html")
 
 
 def test_a_run_that_is_recorded_is_not_run_again_by_a_scheduler(toy_study, capsys):
@@ -320,7 +320,7 @@ def test_the_listed_metrics_say_which_way_is_better(capsys):
 def test_studies_say_whether_they_were_run(toy_study, at_home, capsys):
     assert cli.main(["list", "studies", "--json"]) == 0
     rows = {row["name"]: row["records"] for row in json.loads(capsys.readouterr().out)}
-    assert rows[os.path.join("reports", "ladder")] == 11
+    assert rows[os.path.join("reports", "curves")] == 11
 
 
 def test_check_audits_data_and_names_what_it_found(here, capsys):

@@ -378,7 +378,7 @@ def test_a_lesson_that_runs_a_method_leaves_its_record(lesson, at_home, tmp_path
 @pytest.mark.parametrize("path", READ, ids=name)
 def test_every_other_notebook_is_executed(path, toy_study, at_home, tmp_path):
     """Those that read get the toy study; one that runs something by itself gets a folder of its own to do it in."""
-    study, task = "reports/ladder" if "_read_" in path.stem else str(tmp_path / "study"), "file:opinions"
+    study, task = "reports/curves" if "_read_" in path.stem else str(tmp_path / "study"), "file:opinions"
     own = ROOT / str(parameters(path).get("study", "")) if tagged(path) else ROOT
     # Where it reads speeds, too, it needs the toy models; the others read what a fresh clone has.
     if "recorded" in own.parts and "base_model" not in own.parts:

@@ -24,7 +24,6 @@ from ftlib.report.plots import one_look
 from ftlib.report.sections import (
     across_tasks,
     bias_summary,
-    comparison,
     confidence,
     continual,
     costs,
@@ -46,7 +45,14 @@ from ftlib.report.sections import (
     translation,
     tuning,
 )
-from ftlib.report.sections.comparison import TaskComparison, main_figure, task_comparisons, unheard
+from ftlib.report.sections.comparison import (
+    COMPARISONS_SECTION,
+    METHODS_SECTION,
+    TaskComparison,
+    main_figure,
+    task_comparisons,
+    unheard,
+)
 from ftlib.report.sections.learning_curve import FirstScreen, LearningCurves, first_screen, learning_curves
 from ftlib.report.sections.recommendation import Advice
 
@@ -106,7 +112,7 @@ class Reading:
     @cached_property
     def advice(self) -> list[Advice]:
         """One verdict for each of `tops`."""
-        tuned = {id(one.found.contest): one.found for one in self.tuning}
+        tuned = {id(one.found.comparison): one.found for one in self.tuning}
         found = []
         for one, top in zip(self.told, self.tops, strict=True):
             limits = runs.collapse_sentences(self.collapses, top.task, top.metric)
@@ -130,7 +136,7 @@ class Reading:
         """What a task's methods did to general text; it is said with the first comparison of the task only."""
         if top is not next(one for one in self.tops if one.task == top.task):
             return []
-        shown = {one.group.settings for one in top.contestants if one.group}
+        shown = {one.group.settings for one in top.methods if one.group}
         return [one for one in self.general[top.task] if not top.shots or one.group.settings in shown]
 
     def of_tasks(self, read: Callable[[TaskComparison], Any], few_shot: bool = True) -> list[OfTask]:
@@ -148,9 +154,9 @@ _HERE = Path(__file__).parent
 SECTIONS: tuple[Section, ...] = (
     across_tasks.SECTION,
     learning_curve.SECTION,
-    comparison.METHODS_SECTION,
+    METHODS_SECTION,
     runs.ABSENT_SECTION,
-    comparison.COMPARISONS_SECTION,
+    COMPARISONS_SECTION,
     tradeoffs.SECTION,
     costs.SECTION,
     forgetting.SECTION,
@@ -188,7 +194,7 @@ def build(study_folder: str | Path) -> Path:
     study = read_study(study_folder)
     reading = Reading(study)
     # One colour and one marker for each method, in every figure of the page.
-    with one_look([one.name for contest in reading.tops for one in contest.contestants]):
+    with one_look([one.name for comparison in reading.tops for one in comparison.methods]):
         return _build(study.folder, study, reading)
 
 

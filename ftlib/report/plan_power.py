@@ -44,11 +44,11 @@ def outlook(planned: "Planned") -> list[str]:
             done, one = ("modelled", "document") if KINDS[task.kind].of_text else ("written", KINDS[task.kind].example)
             lines.append(f"{task.name}: {one}s to be {done}; {splits}; {n} test {one}s are used")
     if any((job.run_dir / "record.json").exists() for job in planned.jobs):
-        for contest in task_comparisons(read_study(planned.suite.folder)):
-            if contest.detectable:
-                a, b, least = contest.detectable
-                shown = f"{100 * least:.1f} points" if show_as_per_cent(contest.metric) else f"{least:.3f}"
-                where = f"{contest.task} with {labels(contest.shots)}" if contest.shots else contest.task
+        for comparison in task_comparisons(read_study(planned.suite.folder)):
+            if comparison.detectable:
+                a, b, least = comparison.detectable
+                shown = f"{100 * least:.1f} points" if show_as_per_cent(comparison.metric) else f"{least:.3f}"
+                where = f"{comparison.task} with {labels(comparison.shots)}" if comparison.shots else comparison.task
                 lines.append(f"  measured on {where}, between methods like {a} and {b}: {shown}")
     counts = Counter((job.spec.task, job.spec.method) for job in planned.jobs)
     shots: dict[tuple[str, str], set[int]] = {}

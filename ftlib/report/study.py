@@ -17,8 +17,15 @@ from ftlib.metrics import units
 from ftlib.records import study as records_study
 from ftlib.report.build import Reading, build
 from ftlib.report.figures import Figure
-from ftlib.report.sections import comparison, tradeoffs
-from ftlib.report.sections.comparison import MethodScores, TaskComparison
+from ftlib.report.sections import tradeoffs
+from ftlib.report.sections.comparison import (
+    MethodScores,
+    TaskComparison,
+    confusion_figure,
+    main_figure,
+    main_figures,
+    methods_table,
+)
 from ftlib.report.sections.error_analysis import words_of
 from ftlib.report.sections.recommendation import Advice
 from ftlib.report.tables import Table
@@ -63,7 +70,7 @@ class Study(records_study.Study):
 
     def table(self, task: str = "") -> Table:
         """Every method by every metric of the test set, best first."""
-        return comparison.methods_table(self, self.comparison_of(task), self.reading.rows)
+        return methods_table(self, self.comparison_of(task), self.reading.rows)
 
     @property
     def plot(self) -> "Plots":
@@ -88,10 +95,10 @@ class Study(records_study.Study):
         Raises:
             FtlibError: No such method, or the task has no labels, so that nothing is right or wrong.
         """
-        contest = self.comparison_of(task)
-        if not contest.has_labels:
-            raise FtlibError(f"{contest.task}: has no labels, so nothing is right or wrong; see plot.methods()")
-        return Shown("".join(_only_one_right(self, contest, *(_method(contest, name) for name in (a, b)), most)))
+        comparison = self.comparison_of(task)
+        if not comparison.has_labels:
+            raise FtlibError(f"{comparison.task}: has no labels, so nothing is right or wrong; see plot.methods()")
+        return Shown("".join(_only_one_right(self, comparison, *(_method(comparison, name) for name in (a, b)), most)))
 
     def report(self) -> Shown:
         """The report, written: its verdicts, the picture of its methods, and a link that opens it."""
@@ -120,7 +127,7 @@ class Plots:
 
     def methods(self, task: str = "") -> Figure:
         """The primary metric of every method, with its interval."""
-        return comparison.main_figure(self._study.comparison_of(task))
+        return main_figure(self._study.comparison_of(task))
 
     def seeds(self, task: str = "") -> Figure:
         """Every run as a dot.
@@ -128,7 +135,7 @@ class Plots:
         Raises:
             FtlibError: Every method ran once.
         """
-        return self._of_kind(comparison.main_figures(self._study.comparison_of(task)), "seeds")
+        return self._of_kind(main_figures(self._study.comparison_of(task)), "seeds")
 
     def front(self, task: str = "", cost: str = "time") -> Figure:
         """Quality against a cost; filled points are Pareto-optimal.
@@ -143,8 +150,8 @@ class Plots:
 
     def confusion(self, method: str, task: str = "") -> Figure:
         """Which labels a method took for which."""
-        contest = self._study.comparison_of(task)
-        return comparison.confusion_figure(_method(contest, method), words_of(contest))
+        comparison = self._study.comparison_of(task)
+        return confusion_figure(_method(comparison, method), words_of(comparison))
 
     def _of_kind(self, figures: Iterator[Figure], kind: str) -> Figure:
         found = {one.kind: one for one in figures}
@@ -161,9 +168,9 @@ def _verdict(advice: Advice) -> str:
     return f"{said}<ul>{reasons}</ul>{fold('How sure this is', f'<ul>{limits}</ul>')}"
 
 
-def _method(contest: TaskComparison, name: str) -> MethodScores:
+def _method(comparison: TaskComparison, name: str) -> MethodScores:
     """A method by its name, or by its method's where that is one only."""
-    able = [*contest.contestants, *contest.beside]
+    able = [*comparison.methods, *comparison.beside]
     for called in (lambda one: one.name, lambda one: one.short, lambda one: one.group.method if one.group else ""):
         found = [one for one in able if called(one) == name]
         if len(found) == 1:
@@ -172,7 +179,7 @@ def _method(contest: TaskComparison, name: str) -> MethodScores:
 
 
 def _only_one_right(
-    study: Study, contest: TaskComparison, a: MethodScores, b: MethodScores, most: int
+    study: Study, comparison: TaskComparison, a: MethodScores, b: MethodScores, most: int
 ) -> Iterator[str]:
     rows, texts = {one.name: _answers(one) for one in (a, b)}, _texts(study, a, b)
     part = next(iter(a.parts.values()))
@@ -186,7 +193,7 @@ def _only_one_right(
             for k in found[:most]
         ]
         first = f"; the first {most}" if len(found) > most else ""
-        noun = format.plural(len(part.ids), f"test {units.noun(contest.metric)}")
+        noun = format.plural(len(part.ids), f"test {units.noun(comparison.metric)}")
         yield paragraph(f"Only {right.short} is right (most of its runs): {len(found)} of {noun}{first}.", strong=True)
         yield html_table(("text", "label", right.short, wrong.short), shown) if shown else ""
 

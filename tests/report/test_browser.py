@@ -3,7 +3,7 @@
 import browser
 import pytest
 from groups import LABELS, give_groups
-from synthetic import LADDER, TEXTS, Made, write_study
+from synthetic import TEXTS, TYPICAL, Made, write_study
 
 from ftlib.report import build
 
@@ -18,7 +18,7 @@ pytestmark = [
 def pages(tmp_path_factory):
     """Reports of labels with groups, of two labels, and of text."""
     folder, found = tmp_path_factory.mktemp("pages"), []
-    made = (*LADDER[:4], Made("lora", 1.6, (0, 1, 2)), Made("full", 2.2, (0, 1, 2)))
+    made = (*TYPICAL[:4], Made("lora", 1.6, (0, 1, 2)), Made("full", 2.2, (0, 1, 2)))
     found.append(give_groups(write_study(folder / "groups", made, labels=LABELS, n=120), {"full": 0.5}))
     found.append(write_study(folder / "two", made, labels=("no", "yes"), n=120, texts=TEXTS))
     return [build.build(study) for study in found]

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 from pages import read
-from synthetic import HOSTILE, LADDER, write_study
+from synthetic import HOSTILE, TYPICAL, write_study
 
 from ftlib.cli import main
 from ftlib.core.errors import FtlibError
@@ -12,7 +12,7 @@ from ftlib.report import build, exports
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    folder = write_study(tmp_path_factory.mktemp("exports") / "study", LADDER[:4], labels=HOSTILE, n=60)
+    folder = write_study(tmp_path_factory.mktemp("exports") / "study", TYPICAL[:4], labels=HOSTILE, n=60)
     build.build(folder)
     return folder
 

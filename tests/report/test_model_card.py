@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from synthetic import HOSTILE, LADDER, Made, MadeText, write_study
+from synthetic import HOSTILE, TYPICAL, Made, MadeText, write_study
 
 from ftlib import records
 from ftlib.core.errors import FtlibError
@@ -12,9 +12,9 @@ from ftlib.report import model_card
 
 
 @pytest.fixture(scope="module")
-def ladder(tmp_path_factory):
+def study_dir(tmp_path_factory):
     """Several methods of several seeds."""
-    return write_study(tmp_path_factory.mktemp("card") / "study", LADDER, n=60)
+    return write_study(tmp_path_factory.mktemp("card") / "study", TYPICAL, n=60)
 
 
 def run_of(study, method, seed=0):
@@ -29,8 +29,8 @@ def section(made, name):
     return re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", made.text, re.MULTILINE | re.DOTALL)[1]
 
 
-def test_a_card_holds_every_test_metric_with_interval_and_n(ladder):
-    path, record = run_of(ladder, "lora")
+def test_a_card_holds_every_test_metric_with_interval_and_n(study_dir):
+    path, record = run_of(study_dir, "lora")
     made = model_card.card(path)
     results = {one.metric_type: one for one in made.data.eval_results}
     for name, leaf in records.flat(record.metrics["after"]["test"]).items():
@@ -42,8 +42,8 @@ def test_a_card_holds_every_test_metric_with_interval_and_n(ladder):
     assert f"{accuracy['value']:.3f} (no interval)" in made.text, "made-up records hold none"
 
 
-def test_its_metadata_is_the_hubs(ladder):
-    made = model_card.card(run_of(ladder, "lora")[0])
+def test_its_metadata_is_the_hubs(study_dir):
+    made = model_card.card(run_of(study_dir, "lora")[0])
     front = yaml.safe_load(str(made).split("---\n")[1])
     assert front["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert "license" not in front and "Apache-2.0" in section(made, "How it was made"), "nobody has chosen one yet"
@@ -51,26 +51,26 @@ def test_its_metadata_is_the_hubs(ladder):
     assert front["model-index"][0]["results"][0]["dataset"]["name"] == "pydocs"
 
 
-def test_other_seeds_of_the_same_setting_stand_beside_it(ladder):
-    _, record = run_of(ladder, "lora")
-    made = model_card.card(ladder, record.run_id)
-    same = [one for _, one in records.records_of(ladder) if one.spec["resolved"]["method"] == "lora"]
+def test_other_seeds_of_the_same_setting_stand_beside_it(study_dir):
+    _, record = run_of(study_dir, "lora")
+    made = model_card.card(study_dir, record.run_id)
+    same = [one for _, one in records.records_of(study_dir) if one.spec["resolved"]["method"] == "lora"]
     others = [one for one in same if one.run_id != record.run_id]
     values = [one.metrics["after"]["test"]["accuracy"]["value"] for one in others]
     assert f"{min(values):.3f} to {max(values):.3f} ({len(values)} runs)" in made.text
     assert "luck of one training" not in section(made, "What was not tested")
 
 
-def test_what_was_not_tested_is_said(ladder):
-    made = model_card.card(run_of(ladder, "lora")[0])
+def test_what_was_not_tested_is_said(study_dir):
+    made = model_card.card(run_of(study_dir, "lora")[0])
     assert "None" in section(made, "Groups tested") and "Not tested" in section(made, "Memorised text")
     missing = section(made, "What was not tested")
     for words in ("whom it treats worse", "texts from elsewhere", "memorised", "other languages"):
         assert words in missing
 
 
-def test_the_card_of_bundled_data_speaks_in_it(ladder):
-    said = section(model_card.card(run_of(ladder, "lora")[0]), "Data")
+def test_the_card_of_bundled_data_speaks_in_it(study_dir):
+    said = section(model_card.card(run_of(study_dir, "lora")[0]), "Data")
     assert "Known biases" in said and "Licence" in said
 
 
@@ -82,16 +82,16 @@ def test_of_data_that_states_nothing_the_licence_is_unknown(tmp_path):
     assert "luck of one training" in section(made, "What was not tested")
 
 
-def test_a_study_of_several_settings_asks_which(ladder):
+def test_a_study_of_several_settings_asks_which(study_dir):
     with pytest.raises(FtlibError, match=r"settings adapted a model.*--run"):
-        model_card.card(ladder)
-    _, majority = run_of(ladder, "majority")
+        model_card.card(study_dir)
+    _, majority = run_of(study_dir, "majority")
     with pytest.raises(FtlibError, match="adapted no model"):
-        model_card.card(ladder, majority.run_id)
+        model_card.card(study_dir, majority.run_id)
     with pytest.raises(FtlibError, match="is not among"):
-        model_card.card(ladder, "0" * 16)
+        model_card.card(study_dir, "0" * 16)
     with pytest.raises(FtlibError, match="neither a run's folder"):
-        model_card.card(ladder / "nothing")
+        model_card.card(study_dir / "nothing")
 
 
 def edited(study, method, metrics):
@@ -143,9 +143,9 @@ def test_text_from_data_is_no_markup(tmp_path):
     assert made.data.license is None and len(re.findall(r"^# ", made.text, re.MULTILINE)) == 1
 
 
-def test_a_card_is_written_beside_its_record(ladder, tmp_path):
-    path, record = run_of(ladder, "full")
-    assert model_card.write(ladder, record.run_id) == path / "MODEL_CARD.md"
+def test_a_card_is_written_beside_its_record(study_dir, tmp_path):
+    path, record = run_of(study_dir, "full")
+    assert model_card.write(study_dir, record.run_id) == path / "MODEL_CARD.md"
     there = model_card.write(path, out=tmp_path / "README.md")
     assert there.read_bytes() == (path / "MODEL_CARD.md").read_bytes()
     assert there.read_text(encoding="utf-8").startswith("---\n")

@@ -13,8 +13,8 @@ FROZEN = (Made("zero_shot", -0.1, as_before=True), Made("probe", 1.2))
 
 def said(folder, *runs):
     write_study(folder, runs)
-    (contest,) = task_comparisons(read_study(folder))
-    return sentences(contest)
+    (comparison,) = task_comparisons(read_study(folder))
+    return sentences(comparison)
 
 
 def test_nobody_is_behind_where_training_helped(tmp_path):

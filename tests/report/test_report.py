@@ -17,18 +17,19 @@ import pandas as pd
 import pytest
 from pages import CHECK, OUTPUTS, ROOT, Page, digests, read
 from sklearn import metrics as sklearn_metrics
-from synthetic import HOSTILE, LADDER, TEXTS, Made, write_study
+from synthetic import HOSTILE, TEXTS, TYPICAL, Made, write_study
 
 from ftlib import records
 from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
 from ftlib.report import build, tables
-from ftlib.report.sections import comparison, examples, recommendation
+from ftlib.report.sections import examples, recommendation
+from ftlib.report.sections.comparison import task_comparisons
 from ftlib.stats.verdict import compare
 
 REASON = "</td><script>alert('reason')</script>"
 ATTACKED = (
-    *LADDER[:4],
+    *TYPICAL[:4],
     Made("lora", 1.0, (0, 1, 2)),
     Made("full", 1.1, (0, 1)),
     Made("full", 0.0, (2,), status="diverged", reason=REASON),
@@ -43,8 +44,8 @@ def quick(monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def ladder(tmp_path_factory) -> Path:
-    study = write_study(tmp_path_factory.mktemp("ladder") / "study")
+def study_dir(tmp_path_factory) -> Path:
+    study = write_study(tmp_path_factory.mktemp("study_dir") / "study")
     build.build(study)
     return study
 
@@ -61,17 +62,17 @@ def attacked(tmp_path_factory) -> Path:
 
 def advised(folder: Path) -> recommendation.Advice:
     study = read_study(folder)
-    return recommendation.advise(next(comparison.task_comparisons(study)))
+    return recommendation.advise(next(task_comparisons(study)))
 
 
 # What it says
 
 
-def test_every_value_is_what_scikit_learn_gives_from_the_predictions(ladder):
-    rows = pd.DataFrame(read(ladder)["rows"]).set_index(["method", "stage", "metric"])
+def test_every_value_is_what_scikit_learn_gives_from_the_predictions(study_dir):
+    rows = pd.DataFrame(read(study_dir)["rows"]).set_index(["method", "stage", "metric"])
     for method in ("tfidf", "full"):
         found: dict[str, list[float]] = {}
-        for run_dir, record in records.records_of(ladder):
+        for run_dir, record in records.records_of(study_dir):
             if record.spec["resolved"]["method"] == method:
                 table = records.read_predictions(run_dir).query("stage == 'after'")
                 truth, given = table["label"], table["prediction"]
@@ -86,11 +87,11 @@ def test_every_value_is_what_scikit_learn_gives_from_the_predictions(ladder):
             assert row["low"] < row["value"] < row["high"] and row["n"] == 300 and row["seeds"] == len(values)
 
 
-def test_a_verdict_is_what_compare_says(ladder):
-    study = read_study(ladder)
+def test_a_verdict_is_what_compare_says(study_dir):
+    study = read_study(study_dir)
     runs = {group.name: [run.parts["after", "test"] for run in group.ok] for group in study.groups}
     right = {name: np.stack([part.truth == part.chosen for part in parts]) for name, parts in runs.items()}
-    for row in read(ladder)["verdicts"]:
+    for row in read(study_dir)["verdicts"]:
         a, b = right[row["a"]], right[row["b"]]
         expected = compare(a, b, margin=0.01, rng=np.random.default_rng(0))
         found = [row[name] for name in ("difference", "low", "high", "p_value")]
@@ -98,32 +99,32 @@ def test_a_verdict_is_what_compare_says(ladder):
         assert row["p_holm"] >= row["p_value"]
 
 
-def test_values_without_a_number_carry_the_reason(ladder):
-    rows = read(ladder)["rows"]
+def test_values_without_a_number_carry_the_reason(study_dir):
+    rows = read(study_dir)["rows"]
     missing = [row for row in rows if row["value"] is None]
     assert missing and all(row["reason"] for row in missing)
     assert any(row["method"] == "majority" and row["metric"] == "mcc" for row in missing)
-    assert "only one label is ever predicted" in Page(ladder / "report.html").text
+    assert "only one label is ever predicted" in Page(study_dir / "report.html").text
 
 
-def test_the_untouched_model_and_the_baselines_are_rows(ladder):
-    rows = read(ladder)["rows"]
+def test_the_untouched_model_and_the_baselines_are_rows(study_dir):
+    rows = read(study_dir)["rows"]
     assert {row["method"] for row in rows} == {"majority", "tfidf", "zero_shot", "probe", "full", "lora"}
     before = [row for row in rows if row["stage"] == "before" and row["metric"] == "accuracy"]
     assert {row["method"] for row in before} == {"zero_shot", "probe", "full", "lora"}
-    words = Page(ladder / "report.html").text
+    words = Page(study_dir / "report.html").text
     assert "base model" in words and "measured by zero_shot" in words
 
 
 def test_the_untouched_model_stands_for_itself_without_a_zero_shot_run(tmp_path):
     study = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.9)], n=100)
-    found = next(comparison.task_comparisons(read_study(study)))
-    assert {one.name for one in found.contestants} == {"tfidf", "probe", "base model"}
-    assert found.duel("probe", "base model") is not None
+    found = next(task_comparisons(read_study(study)))
+    assert {one.name for one in found.methods} == {"tfidf", "probe", "base model"}
+    assert found.pair("probe", "base model") is not None
 
 
-def test_the_page_opens_with_question_verdict_and_interval(ladder):
-    words = Page(ladder / "report.html").text
+def test_the_page_opens_with_question_verdict_and_interval(study_dir):
+    words = Page(study_dir / "report.html").text
     places = [words.index(part) for part in ("LoRA or full fine-tuning", "Verdict", "accuracy", "How sure this is")]
     assert places == sorted(places) and places[-1] < words.index("Methods by metrics")
     assert re.search(r"\d\d\.\d % \(\d\d\.\d to \d\d\.\d\)", words)
@@ -153,8 +154,8 @@ def test_of_methods_that_are_the_same_the_cheapest_is_recommended(tmp_path):
     assert told.headline.startswith("Use lora: ") and "are equivalent within 6 points" in told.headline
 
 
-def test_what_is_not_shown_to_differ_is_said_so(ladder):
-    told = advised(ladder)
+def test_what_is_not_shown_to_differ_is_said_so(study_dir):
+    told = advised(study_dir)
     assert told.headline.startswith("No winner yet: ") and "are not shown to differ" in told.headline
     assert any("would decide" in line for line in told.reasons)
     assert any("If you must choose today" in line for line in told.reasons)
@@ -171,9 +172,9 @@ def test_other_primary_metrics_are_compared_in_their_own_direction(tmp_path, met
     made = [Made("tfidf", -0.5), Made("probe", 2.5)]
     study = write_study(tmp_path / "study", made, n=200, plan={"primary": metric})
     build.build(study)
-    found = next(comparison.task_comparisons(read_study(study)))
-    assert found.contestants[0].name == "probe"
-    assert found.duel("probe", "tfidf").comparison.verdict == "better"
+    found = next(task_comparisons(read_study(study)))
+    assert found.methods[0].name == "probe"
+    assert found.pair("probe", "tfidf").comparison.verdict == "better"
     assert read(study)["verdicts"][0]["metric"] == metric
 
 
@@ -208,13 +209,13 @@ def test_failed_runs_are_shown_and_never_ranked(attacked):
 
 
 def test_missing_seeds_leave_the_common_ones_and_the_page_says_so(attacked):
-    duel = next(row for row in read(attacked)["verdicts"] if {row["a"], row["b"]} == {"lora", "full"})
-    assert duel["seeds"] == 2 and "lora [seeds 0, 1]" in duel["sentence"]
+    pair = next(row for row in read(attacked)["verdicts"] if {row["a"], row["b"]} == {"lora", "full"})
+    assert pair["seeds"] == 2 and "lora [seeds 0, 1]" in pair["sentence"]
     assert "use only those that finished on both sides: lora (2 seeds)" in Page(attacked / "report.html").text
 
 
-def test_a_record_that_its_predictions_do_not_give_is_said_loudly(ladder, tmp_path, quick):
-    study = shutil.copytree(ladder, tmp_path / "study")
+def test_a_record_that_its_predictions_do_not_give_is_said_loudly(study_dir, tmp_path, quick):
+    study = shutil.copytree(study_dir, tmp_path / "study")
     path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "lora")
     record = json.loads((path / "record.json").read_text())
     record["metrics"]["after"]["test"]["accuracy"]["value"] += 0.001
@@ -226,11 +227,11 @@ def test_a_record_that_its_predictions_do_not_give_is_said_loudly(ladder, tmp_pa
     words = Page(study / "report.html").text
     assert "Do not rely on this report yet" in words and path.name in words
     assert words.index("Do not rely on this report yet") < words.index("Verdict")
-    assert read(ladder)["rows"] == read(study)["rows"], "the figures come from the predictions"
+    assert read(study_dir)["rows"] == read(study)["rows"], "the figures come from the predictions"
 
 
 def test_runs_on_other_examples_are_not_comparable(tmp_path, quick):
-    study = write_study(tmp_path / "study", LADDER[:4], n=80)
+    study = write_study(tmp_path / "study", TYPICAL[:4], n=80)
     path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "tfidf")
     table = records.read_predictions(path).iloc[:60]
     table.to_parquet(path / "predictions.parquet", index=False)
@@ -242,7 +243,7 @@ def test_runs_on_other_examples_are_not_comparable(tmp_path, quick):
 
 @pytest.mark.parametrize("harm", ["missing", "garbage", "doubled"])
 def test_predictions_that_cannot_be_used_are_a_failure(tmp_path, harm, quick):
-    study = write_study(tmp_path / "study", LADDER[:4], n=60)
+    study = write_study(tmp_path / "study", TYPICAL[:4], n=60)
     path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "probe")
     if harm == "missing":
         (path / "predictions.parquet").unlink()
@@ -258,7 +259,7 @@ def test_predictions_that_cannot_be_used_are_a_failure(tmp_path, harm, quick):
 
 
 def test_runs_that_the_suite_asks_for_and_are_not_there_are_listed(tmp_path, quick):
-    study = write_study(tmp_path / "study", LADDER[:5], n=60)
+    study = write_study(tmp_path / "study", TYPICAL[:5], n=60)
     gone = [path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "lora"]
     shutil.rmtree(gone[0])
     build.build(study)
@@ -266,8 +267,8 @@ def test_runs_that_the_suite_asks_for_and_are_not_there_are_listed(tmp_path, qui
     assert "1 run that suite.toml asks for is not here yet" in Page(study / "report.html").text
 
 
-def test_another_plan_makes_it_exploratory(ladder, tmp_path, quick):
-    study = shutil.copytree(ladder, tmp_path / "study")
+def test_another_plan_makes_it_exploratory(study_dir, tmp_path, quick):
+    study = shutil.copytree(study_dir, tmp_path / "study")
     suite = study / "suite.toml"
     suite.write_text(suite.read_text().replace("margin = 0.01", "margin = 0.02"))
     build.build(study)
@@ -338,8 +339,8 @@ def test_the_policy_allows_the_one_script_and_data_stays_data(attacked, tmp_path
     assert "<script" not in html and "script-src" not in html, "without examples there is no script"
 
 
-def test_every_example_is_on_the_page_and_those_the_best_two_disagree_on_come_first(ladder):
-    html = (ladder / "report.html").read_text(encoding="utf-8")
+def test_every_example_is_on_the_page_and_those_the_best_two_disagree_on_come_first(study_dir):
+    html = (study_dir / "report.html").read_text(encoding="utf-8")
     found = json.loads(re.search(r'<script type="application/json">(.*?)</script>', html, flags=re.DOTALL)[1])
     assert len(found["rows"]) == 300 and len(found["methods"]) == 5
     first = [said[0] == truth for _, _, truth, said, _ in found["rows"]]
@@ -360,21 +361,21 @@ def test_tables_open_in_a_spreadsheet_without_running_anything(attacked):
     assert tables.cell("-1e5") == "-1e5" and tables.cell("-1+1") == "'-1+1"
 
 
-def test_figures_beside_the_page_are_those_on_it_and_old_ones_go(ladder):
-    (ladder / "figures" / "9-99-forest.svg").write_text("left by an earlier report")
-    (ladder / "figures" / "mine.svg").write_text("not the report's")
-    build.build(ladder)
-    shown = [a["src"].partition(",")[2] for tag, a in Page(ladder / "report.html").tags if tag == "img"]
-    files = sorted(path for path in (ladder / "figures").glob("*.svg") if path.name != "mine.svg")
+def test_figures_beside_the_page_are_those_on_it_and_old_ones_go(study_dir):
+    (study_dir / "figures" / "9-99-forest.svg").write_text("left by an earlier report")
+    (study_dir / "figures" / "mine.svg").write_text("not the report's")
+    build.build(study_dir)
+    shown = [a["src"].partition(",")[2] for tag, a in Page(study_dir / "report.html").tags if tag == "img"]
+    files = sorted(path for path in (study_dir / "figures").glob("*.svg") if path.name != "mine.svg")
     assert [base64.b64decode(data) for data in shown] == [path.read_bytes() for path in files]
-    assert (ladder / "figures" / "mine.svg").exists()
+    assert (study_dir / "figures" / "mine.svg").exists()
 
 
-def test_texts_are_shown_where_the_study_holds_them_and_ids_elsewhere(ladder, tmp_path, quick):
-    hard = pd.read_csv(ladder / "tables" / "hard_examples.csv", keep_default_na=False)
+def test_texts_are_shown_where_the_study_holds_them_and_ids_elsewhere(study_dir, tmp_path, quick):
+    hard = pd.read_csv(study_dir / "tables" / "hard_examples.csv", keep_default_na=False)
     assert len(hard) and hard["text"].str.startswith("Return the").all()
     assert (hard["label"] != hard["said"]).all()
-    study = shutil.copytree(ladder, tmp_path / "study")
+    study = shutil.copytree(study_dir, tmp_path / "study")
     shutil.rmtree(study / "examples")
     build.build(study)
     assert "does not hold the texts, so only ids are shown" in Page(study / "report.html").text
@@ -445,5 +446,5 @@ def test_the_middle_half_and_the_chances_need_the_same_runs_on_every_task(tmp_pa
 
 def test_examples_to_search_are_of_labels_only():
     one = SimpleNamespace(group=None)
-    contest = SimpleNamespace(of_text=False, has_labels=False, contestants=(one, one))
-    assert examples.answers(None, contest, None) is None
+    comparison = SimpleNamespace(of_text=False, has_labels=False, methods=(one, one))
+    assert examples.answers(None, comparison, None) is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from groups import LABELS, give_groups
 from pages import Page, read
-from synthetic import LADDER, TEXTS, Made, write_study
+from synthetic import TEXTS, TYPICAL, Made, write_study
 
 from ftlib.report import build, plots
 from ftlib.report.sections import report_card
@@ -18,7 +18,7 @@ SEEDS = (0, 1, 2)
 def study(tmp_path_factory) -> Path:
     """Labels, text and general text."""
     made = (
-        *LADDER[:4],
+        *TYPICAL[:4],
         Made("lora", 1.6, SEEDS, general=0.05),
         Made("full", 2.2, SEEDS, general=0.2),
     )
@@ -30,7 +30,7 @@ def study(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def people(tmp_path_factory) -> Path:
     """Groups of people, whom full fine-tuning treats worse."""
-    made = (*LADDER[:4], Made("lora", 1.6, SEEDS), Made("full", 2.2, SEEDS))
+    made = (*TYPICAL[:4], Made("lora", 1.6, SEEDS), Made("full", 2.2, SEEDS))
     folder = write_study(tmp_path_factory.mktemp("people") / "study", made, labels=LABELS, n=240)
     give_groups(folder, {"full": 0.6})
     build.build(folder)
@@ -87,7 +87,7 @@ def test_the_page_says_it_in_words_and_shape(study):
 
 
 def test_unfinished_studies_say_first_to_finish_them(tmp_path):
-    folder = write_study(tmp_path / "study", LADDER, n=60)
+    folder = write_study(tmp_path / "study", TYPICAL, n=60)
     gone = [path for path in sorted(folder.glob("runs/*/record.json")) if '"lora"' in path.read_text()]
     for path in gone:
         path.unlink()
@@ -97,7 +97,7 @@ def test_unfinished_studies_say_first_to_finish_them(tmp_path):
 
 
 def test_groups_too_small_for_a_gap_leave_no_column_and_no_error(tmp_path):
-    folder = write_study(tmp_path / "study", LADDER[:3], labels=LABELS, n=10)
+    folder = write_study(tmp_path / "study", TYPICAL[:3], labels=LABELS, n=10)
     give_groups(folder, few=0, unnamed=0)
     build.build(folder)
     assert not [row for row in read(folder)["report_card"] if row["family"] == "bias"]

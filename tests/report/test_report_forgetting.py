@@ -19,7 +19,8 @@ from ftlib.report.figures import drawing, svg
 from ftlib.report.plots import alt_text
 from ftlib.report.plots.heat import heat
 from ftlib.report.plots.heat import tradeoff as plot_tradeoff
-from ftlib.report.sections import comparison, continual, forgetting, transfer
+from ftlib.report.sections import continual, forgetting, transfer
+from ftlib.report.sections.comparison import task_comparisons
 from ftlib.report.sections.continual import alike, task_sequence
 from ftlib.report.tables import Table
 from ftlib.stats.paired import difference
@@ -241,7 +242,7 @@ def test_features_that_stay_are_exactly_the_same(tmp_path, quick):
 
 def tradeoff_of(folder, went):
     study = read_study(write_courses(folder / "s", went))
-    return forgetting.tradeoff(study, next(comparison.task_comparisons(study)))
+    return forgetting.tradeoff(study, next(task_comparisons(study)))
 
 
 def test_the_tradeoff_names_what_keeps_the_gain_and_forgets_least(study):

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from pages import Page, digests, read
-from synthetic import HOSTILE_TEXT, LADDER, PROTOCOL, TEXTS, Made, MadeText, write_study
+from synthetic import HOSTILE_TEXT, PROTOCOL, TEXTS, TYPICAL, Made, MadeText, write_study
 
 from ftlib import records
 from ftlib.metrics import language
 from ftlib.records.study import read_study
 from ftlib.report import build
-from ftlib.report.sections import comparison, forgetting, recommendation
+from ftlib.report.sections import forgetting, recommendation
+from ftlib.report.sections.comparison import task_comparisons
 from ftlib.stats.verdict import compare
 
 OTHER = "context 256, stride 128, BOS first, each document on its own"
@@ -40,8 +41,8 @@ def runs_of(study, method):
     return [path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == method]
 
 
-def first_contest(study):
-    return next(comparison.task_comparisons(read_study(study)))
+def first_comparison(study):
+    return next(task_comparisons(read_study(study)))
 
 
 def edit_record(path, change):
@@ -54,8 +55,8 @@ def edit_record(path, change):
 
 
 def test_fewer_bits_per_byte_are_better(texts):
-    found = first_contest(texts)
-    assert [one.name for one in found.contestants] == ["full", "lora", "zero_shot", "ngram"]
+    found = first_comparison(texts)
+    assert [one.name for one in found.methods] == ["full", "lora", "zero_shot", "ngram"]
     assert [place.rank for place in found.places] == [1, 2, 3, 4]
     assert found.find("zero_shot").untouched
     told = recommendation.advise(found)
@@ -111,16 +112,16 @@ def test_nothing_is_said_of_labels_or_examples(texts):
 
 
 def test_the_untouched_model_stands_for_itself_without_a_zero_shot_run(tmp_path):
-    found = first_contest(write_study(tmp_path / "study", (), texts=TEXTS[2:]))
-    assert {one.name for one in found.contestants} == {"lora", "full", "base model"}
-    assert found.duel("lora", "base model").comparison.verdict == "better"
+    found = first_comparison(write_study(tmp_path / "study", (), texts=TEXTS[2:]))
+    assert {one.name for one in found.methods} == {"lora", "full", "base model"}
+    assert found.pair("lora", "base model").comparison.verdict == "better"
 
 
 def test_a_model_without_a_tokenizer_takes_part_and_has_no_perplexity(texts):
     rows = {(row["method"], row["metric"]): row for row in read(texts)["rows"] if row["part"] == "test"}
     assert rows["ngram", "bits_per_byte"]["value"] > 2
     assert rows["ngram", "perplexity"]["value"] is None and "no tokenizer" in rows["ngram", "perplexity"]["reason"]
-    assert first_contest(texts).duel("ngram", "lora") is not None
+    assert first_comparison(texts).pair("ngram", "lora") is not None
 
 
 # Under which protocol
@@ -308,7 +309,7 @@ def test_a_record_of_text_that_its_predictions_do_not_give_is_said(tmp_path):
 
 
 def test_the_spread_over_orders_is_shown_where_it_was_recorded(tmp_path):
-    study = write_study(tmp_path / "study", LADDER[:4], n=80)
+    study = write_study(tmp_path / "study", TYPICAL[:4], n=80)
     leaf = {"value": 0.031, "low": 0.018, "high": 0.12, "n": 4}
     edit_record(runs_of(study, "probe")[0], lambda metrics: metrics["after"]["test"].update(order_sd=leaf))
     build.build(study)
@@ -339,7 +340,7 @@ def test_one_source_is_shown_and_nothing_is_compared(tmp_path, texts_of):
 
 
 def test_one_labelled_example_is_shown_and_nothing_is_compared(tmp_path):
-    study = write_study(tmp_path / "study", LADDER[1:4], n=1)
+    study = write_study(tmp_path / "study", TYPICAL[1:4], n=1)
     build.build(study)
     assert read(study)["verdicts"] == [] and "nothing is compared" in Page(study / "report.html").text
 

@@ -130,7 +130,7 @@ def test_samples_that_one_side_lacks_are_left_out(study):
 
 def test_examples_of_one_file_count_as_one(study):
     curves = climbed(study)
-    parts = [part for contest in curves.comparisons for one in contest.contestants for part in one.parts.values()]
+    parts = [part for comparison in curves.comparisons for one in comparison.methods for part in one.parts.values()]
     assert len(set(parts[0].clusters)) == 60 and all(list(p.clusters) == list(parts[0].clusters) for p in parts)
     assert list(curves.how()["clusters"]) == list(parts[0].clusters)
 

@@ -21,7 +21,8 @@ from ftlib.core.errors import FtlibError
 from ftlib.records import events
 from ftlib.records.study import read_study
 from ftlib.report import build
-from ftlib.report.sections import comparison, costs, tuning
+from ftlib.report.sections import costs, tuning
+from ftlib.report.sections.comparison import task_comparisons
 from ftlib.report.sections.training import sentences, training
 from ftlib.report.sections.tuning import Tuning
 from ftlib.stats.aggregate import expected_best_of_seeds
@@ -43,7 +44,7 @@ def tuned(method: str, tried: Sequence[float | None], seeds: Sequence[int] = (0,
 def told(folder: Path, made: Sequence[Made] = ()) -> tuple[Tuning, tuple[str, ...]]:
     """The tuning in a study, which is made up where there is something to make, and what is said of it."""
     study = read_study(write_study(folder, [*STILL, *made], n=60) if made else folder)
-    found = tuning.tuning(study, next(comparison.task_comparisons(study)))
+    found = tuning.tuning(study, next(task_comparisons(study)))
     return found, tuning.sentences(found)
 
 
@@ -234,7 +235,7 @@ def test_the_lowest_of_noise_alone_is_rarely_called_overfitting():
 
 def test_one_seed_is_said_to_be_one(tmp_path, quick):
     study = read_study(write_study(tmp_path / "study", [*STILL, Made("full", 0.5, watched=OVERFITS)], n=60))
-    (said, *_) = sentences(training(study, next(comparison.task_comparisons(study))).methods)
+    (said, *_) = sentences(training(study, next(task_comparisons(study))).methods)
     assert said.startswith("With one seed a rise may be chance; the validation loss rose in the one run of full by 0.")
 
 
@@ -256,7 +257,7 @@ def test_old_diaries_show_the_training_loss_alone_and_none_leaves_the_section_ou
 def test_the_fit_of_the_setting_that_was_taken_is_shown(tmp_path, quick):
     folder = write_study(tmp_path / "study", [*STILL, tuned("lora", (0.6, 0.9, 0.5), (0,))], n=60)
     study = read_study(folder)
-    (one,) = training(study, next(comparison.task_comparisons(study))).methods
+    (one,) = training(study, next(task_comparisons(study))).methods
     ((run, fit),) = one.runs
     assert fit.learning_rate == run.record.provenance["tuned"]["learning_rate"]
 
@@ -289,7 +290,7 @@ def test_old_diaries_of_tuned_runs_are_cut_where_the_steps_begin_anew():
     assert events.fits(odd) == []
 
 
-def test_a_ladder_shows_tuning_and_training_at_the_most_labels(tmp_path, quick):
+def test_a_few_shot_study_shows_tuning_and_training_at_the_most_labels(tmp_path, quick):
     made = [
         Made(method, skill, (0, 1, 2), {"shots": shots}, tried=(0.6, 0.5, 0.4), watched=OVERFITS)
         for method, skill in (("lora", 0.2), ("full", 0.4))

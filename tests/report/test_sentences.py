@@ -14,8 +14,8 @@ from ftlib import records
 from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
 from ftlib.report import build, model_card
-from ftlib.report.sections import comparison, learning_curve, recommendation, runs
-from ftlib.report.sections.comparison import called
+from ftlib.report.sections import learning_curve, recommendation, runs
+from ftlib.report.sections.comparison import called, task_comparisons
 from ftlib.report.sections.learning_curve import LearningCurves
 from ftlib.stats.verdict import MOST_TIMES, compare, realistic
 
@@ -28,7 +28,7 @@ def quick(monkeypatch) -> None:
 
 
 def first(study):
-    return next(comparison.task_comparisons(read_study(study)))
+    return next(task_comparisons(read_study(study)))
 
 
 def made_up(seed: int) -> tuple[list[Made], dict]:
@@ -46,10 +46,10 @@ def made_up(seed: int) -> tuple[list[Made], dict]:
     return made, how
 
 
-def names_in(said: str, contest) -> set[str]:
+def names_in(said: str, comparison) -> set[str]:
     """Whose names stand in a sentence; a longer name is not taken for a shorter one that it begins with."""
     found, rest = set(), said
-    for name in sorted((called(one) for one in contest.contestants), key=len, reverse=True):
+    for name in sorted((called(one) for one in comparison.methods), key=len, reverse=True):
         if re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", rest):
             found.add(name)
             rest = rest.replace(name, "")
@@ -59,12 +59,12 @@ def names_in(said: str, contest) -> set[str]:
 @pytest.mark.parametrize("seed", range(30))
 def test_no_sentence_claims_more_than_its_comparison(seed, tmp_path):
     made, how = made_up(seed)
-    contest = first(write_study(tmp_path / "study", made, labels=("no", "yes", "so"), **how))
-    told = recommendation.advise(contest)
-    by_name = {called(one): one.name for one in contest.contestants}
-    best = contest.top[0]
-    others = [one for one in contest.contestants if one is not best]
-    verdicts = [contest.verdict(best.name, one.name) for one in others]
+    comparison = first(write_study(tmp_path / "study", made, labels=("no", "yes", "so"), **how))
+    told = recommendation.advise(comparison)
+    by_name = {called(one): one.name for one in comparison.methods}
+    best = comparison.top[0]
+    others = [one for one in comparison.methods if one is not best]
+    verdicts = [comparison.verdict(best.name, one.name) for one in others]
 
     if "better than everything else" in told.headline or "Leave the model" in told.headline:
         assert all(verdict == "better" for verdict in verdicts), told.headline
@@ -77,20 +77,24 @@ def test_no_sentence_claims_more_than_its_comparison(seed, tmp_path):
         r"(?:No winner yet: |Use .*?: )(?:nothing here can be told apart: )?(.+?) are (?:not|equiv)", told.headline
     )
     if tie:
-        assert names_in(tie[1], contest) == names_in(told.ranks[0][1], contest) == {called(one) for one in contest.top}
+        assert (
+            names_in(tie[1], comparison)
+            == names_in(told.ranks[0][1], comparison)
+            == {called(one) for one in comparison.top}
+        )
     for line in told.reasons:
         if found := BETTER.match(line):
             a, word, b = found.groups()
-            assert contest.verdict(by_name[a], by_name[b]) == word, line
+            assert comparison.verdict(by_name[a], by_name[b]) == word, line
 
     for rank, line in told.ranks:
         if rank == "…":
             continue
         members, _, above = line.partition(" (not shown to differ from ")
-        inside = [by_name[name] for name in names_in(members, contest)]
-        assert all(contest.verdict(a, b) in (None, "same", "undecided") for a, b in permutations(inside, 2)), line
-        higher = [by_name[name] for name in names_in(above, contest)] if above else []
-        assert all(contest.verdict(a, b) in (None, "same", "undecided") for a in inside for b in higher), line
+        inside = [by_name[name] for name in names_in(members, comparison)]
+        assert all(comparison.verdict(a, b) in (None, "same", "undecided") for a, b in permutations(inside, 2)), line
+        higher = [by_name[name] for name in names_in(above, comparison)] if above else []
+        assert all(comparison.verdict(a, b) in (None, "same", "undecided") for a in inside for b in higher), line
 
 
 @pytest.mark.parametrize(("seed", "n"), [(0, 30), (1, 60), (2, 120), (3, 600), (4, 2000)])
@@ -99,20 +103,22 @@ def test_no_headline_of_a_few_shot_study_claims_more_than_its_comparisons(seed, 
     methods = [str(name) for name in rng.permutation(["probe", "setfit", "full"])[: rng.integers(2, 4)]]
     made = rising(methods, (1, 8, 64), draws=3, shift=float(rng.normal(0, 1)))
     study = read_study(write_study(tmp_path / "study", made, labels=("a", "b", "c"), n=n, noise=0.3))
-    (curves,) = learning_curve.learning_curves(list(comparison.task_comparisons(study)), study)
+    (curves,) = learning_curve.learning_curves(list(task_comparisons(study)), study)
     assert isinstance(curves, LearningCurves)
     told = learning_curve.advise(curves)
     name = re.match(r"Use (\w+)", told.headline)
-    for contest in curves.comparisons:
-        best, *others = contest.top
-        alone = all(contest.verdict(best.name, one.name) == "better" for one in contest.contestants if one is not best)
+    for comparison in curves.comparisons:
+        best, *others = comparison.top
+        alone = all(
+            comparison.verdict(best.name, one.name) == "better" for one in comparison.methods if one is not best
+        )
         if "it is better than everything else from" in told.headline:
             assert alone and called(best) == name[1], told.headline
     if told.headline.startswith("No winner yet"):
-        assert all(len(contest.top) > 1 for contest in curves.comparisons)
-    for contest in curves.comparisons:
+        assert all(len(comparison.top) > 1 for comparison in curves.comparisons)
+    for comparison in curves.comparisons:
         if name and "nothing is shown better" in told.headline:
-            assert name[1] in {one.line for one in contest.top}
+            assert name[1] in {one.line for one in comparison.top}
     open_ = runs.Unfinished("Not finished: 1 of 9 methods have run", "Finish the study first.")
     told = learning_curve.advise(curves, unfinished=open_)
     assert told.headline.startswith("Not finished: 1 of 9 methods have run. So far ") and "Use " not in told.headline
@@ -121,10 +127,10 @@ def test_no_headline_of_a_few_shot_study_claims_more_than_its_comparisons(seed, 
 def test_a_lead_that_the_correction_leaves_open_is_no_win(tmp_path):
     made = [Made("majority", -2.0), Made("tfidf", 1.2), Made("probe", 0.1), Made("zero_shot", -0.2, as_before=True)]
     for n in (24, 30, 40, 60):
-        contest = first(write_study(tmp_path / str(n), made, labels=("no", "yes"), n=n))
-        told = recommendation.advise(contest)
+        comparison = first(write_study(tmp_path / str(n), made, labels=("no", "yes"), n=n))
+        told = recommendation.advise(comparison)
         undecided = [
-            one for one in contest.contestants[1:] if contest.verdict(contest.top[0].name, one.name) != "better"
+            one for one in comparison.methods[1:] if comparison.verdict(comparison.top[0].name, one.name) != "better"
         ]
         assert ("better than everything" in told.headline) == (not undecided)
         if undecided:
@@ -191,15 +197,15 @@ def test_that_a_run_diverged_is_a_result(tmp_path):
 
 def test_the_expected_loss_stands_before_the_worst_case(tmp_path):
     made = [Made("tfidf", 0.50), Made("full", 0.55, (0, 1))]
-    contest = first(write_study(tmp_path / "study", made, n=150))
-    (line,) = [one for one in recommendation.advise(contest).reasons if "must choose today" in one]
-    if contest.top[0].name == "full":
+    comparison = first(write_study(tmp_path / "study", made, n=150))
+    (line,) = [one for one in recommendation.advise(comparison).reasons if "must choose today" in one]
+    if comparison.top[0].name == "full":
         expected, worst = map(
             float, re.search(r"expected loss is ([\d.]+) .* worst plausible case (\d+\.\d)", line).groups()
         )
         assert 0 <= expected <= worst
-        duel = contest.duel("full", "tfidf").comparison
-        assert expected == pytest.approx(100 * abs(duel.difference), abs=0.06)
+        pair = comparison.pair("full", "tfidf").comparison
+        assert expected == pytest.approx(100 * abs(pair.difference), abs=0.06)
 
 
 def test_costs_that_are_shown_alike_are_alike_on_the_front(tmp_path):
@@ -245,9 +251,9 @@ def test_a_metric_under_which_doing_nothing_wins_is_named_beside_the_verdict(tmp
 
 
 def test_a_method_that_learned_nothing_does_not_count_as_beaten(tmp_path):
-    contest = first(skewed(tmp_path / "study", answer="probe"))
-    assert contest.find("probe").one_label == "no" and contest.find("tfidf").one_label == ""
-    told = recommendation.advise(contest)
+    comparison = first(skewed(tmp_path / "study", answer="probe"))
+    assert comparison.find("probe").one_label == "no" and comparison.find("tfidf").one_label == ""
+    told = recommendation.advise(comparison)
     assert any("probe gives 'no' to every test example: it has learned nothing" in line for line in told.reasons)
     lost = write_study(tmp_path / "lost", [Made("tfidf", 0.0), Made("lora", 3.0)], labels=("no", "yes"), n=300)
     for path, record in records.records_of(lost):

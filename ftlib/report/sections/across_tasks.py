@@ -23,37 +23,37 @@ Entries = Mapping[str, Mapping[str, MethodScores]]
 """Method -> task -> its entry there."""
 
 
-def tables(study: Study, contests: Sequence[TaskComparison]) -> list[Table]:
+def tables(study: Study, comparisons: Sequence[TaskComparison]) -> list[Table]:
     """The tables of the section on all tasks, for each primary metric; none where it is that of one task.
 
     The interquartile mean and the probability of improvement (Agarwal et al. 2021) speak of new runs on these same
     tasks, and are given for methods that have the same number of runs on every task.
     """
     by_metric: dict[str, list[TaskComparison]] = {}
-    for contest in contests:
-        by_metric.setdefault(contest.metric, []).append(contest)
+    for comparison in comparisons:
+        by_metric.setdefault(comparison.metric, []).append(comparison)
     return [table for metric, some in by_metric.items() for table in _tables(study, metric, some)]
 
 
-def glance(ladders: Sequence[LearningCurves]) -> list[Table]:
+def glance(by_task: Sequence[LearningCurves]) -> list[Table]:
     """Several few-shot studies at a glance: who is best with how many labels, and where one method overtakes another;
     none for fewer than two.
     """
-    if len(ladders) < 2:
+    if len(by_task) < 2:
         return []
-    every = sorted({k for ladder in ladders for k in ladder.shots})
+    every = sorted({k for curves in by_task for k in curves.shots})
     body = []
-    for ladder in ladders:
-        best = {k: one for one in curve_segments(ladder) for k in one.shots}
+    for curves in by_task:
+        best = {k: one for one in curve_segments(curves) for k in one.shots}
         cells = [_best_cell(best[k].best) if k in best else Cell("") for k in every]
-        body.append((Cell(ladder.task, units.name(ladder.metric), strong=True), *cells))
+        body.append((Cell(curves.task, units.name(curves.metric), strong=True), *cells))
     header = (("task", "labels per class:"), *map(str, every))
     first = plain_table("The best with how many labels, on every task", header, body, texts=len(every) + 1)
     pairs: dict[tuple[str, ...], dict[str, Cell]] = {}
-    for ladder in ladders:
-        for one in ladder.crossings:
-            pairs.setdefault(tuple(sorted((one.a, one.b))), {})[ladder.task] = _crossing_cell(ladder, one)
-    tasks = dict.fromkeys(ladder.task for ladder in ladders)
+    for curves in by_task:
+        for one in curves.crossings:
+            pairs.setdefault(tuple(sorted((one.a, one.b))), {})[curves.task] = _crossing_cell(curves, one)
+    tasks = dict.fromkeys(curves.task for curves in by_task)
     rows = [(" and ".join(pair), *(found.get(task, Cell("")) for task in tasks)) for pair, found in pairs.items()]
     caption = "Which of two methods is ahead for good, and from how many labels on"
     return [first, plain_table(caption, ("two methods", *tasks), rows, texts=len(tasks) + 1)]
@@ -66,25 +66,25 @@ def _best_cell(best: Sequence[MethodScores]) -> Cell:
     return Cell(f"{len(names)} not shown to differ", f"{names[0]} leads")
 
 
-def _crossing_cell(ladder: LearningCurves, one: Crossing) -> Cell:
+def _crossing_cell(curves: LearningCurves, one: Crossing) -> Cell:
     if one.reason:
         return Cell("not known", one.reason)
-    point, *bounds = (ladder.place(shots, one.a, one.b) for shots in (one.shots, one.low, one.high))
+    point, *bounds = (curves.place(shots, one.a, one.b) for shots in (one.shots, one.low, one.high))
     span = " to ".join(dict.fromkeys(bounds))
     if one.low == one.high == -np.inf:
         return Cell(f"{one.b} throughout")
     return Cell(f"{one.b} from {point}" if np.isfinite(one.shots) else f"{one.b}", f"interval: {span}")
 
 
-def _tables(study: Study, metric: str, contests: Sequence[TaskComparison]) -> list[Table]:
-    tasks = list(dict.fromkeys(contest.task for contest in contests))
+def _tables(study: Study, metric: str, comparisons: Sequence[TaskComparison]) -> list[Table]:
+    tasks = list(dict.fromkeys(comparison.task for comparison in comparisons))
     if len(tasks) < 2:
         return []
     found: dict[str, dict[str, MethodScores]] = {}
-    for contest in contests:
-        for one in contest.contestants:
+    for comparison in comparisons:
+        for one in comparison.methods:
             name = BASE if one.untouched else one.name
-            found.setdefault(name, {}).setdefault(contest.task, one)
+            found.setdefault(name, {}).setdefault(comparison.task, one)
     runs = {name: values for name in found if (values := _runs(found[name], tasks, metric)) is not None}
     rng = np.random.default_rng(seed_of(study.plan_hash, *tasks, metric))
     return [_levels(found, tasks, metric, runs, rng), *_improvements(runs, metric, rng)]

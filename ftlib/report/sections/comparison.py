@@ -106,7 +106,7 @@ class MethodScores(NamedTuple):
 
 
 def called(one: MethodScores) -> str:
-    """A contestant's name in sentences."""
+    """A method's name in sentences."""
     return f"{one.short} (the base model)" if one.untouched and one.group else one.short
 
 
@@ -306,9 +306,9 @@ class TaskComparison(NamedTuple):
     metric: str
     margin: float
     """The smallest difference that matters, in the metric's unit."""
-    contestants: tuple[MethodScores, ...]
+    methods: tuple[MethodScores, ...]
     """Best first."""
-    duels: tuple[Paired, ...]
+    pairs: tuple[Paired, ...]
     places: tuple[Place, ...]
     pareto: tuple[dict[str, Any], ...]
     detectable: tuple[str, str, float] | None
@@ -338,42 +338,42 @@ class TaskComparison(NamedTuple):
     @property
     def n(self) -> int:
         """How many test examples there are."""
-        return len(_any_part(self.contestants[0]).ids)
+        return len(_any_part(self.methods[0]).ids)
 
     @property
     def protocols(self) -> dict[str, tuple[str, ...]]:
-        """How likelihoods of text came about -> the contestants it holds for; empty where there are none."""
+        """How likelihoods of text came about -> the methods it holds for; empty where there are none."""
         found: dict[str, tuple[str, ...]] = {}
-        for one in sorted(self.contestants, key=lambda one: one.baseline):
+        for one in sorted(self.methods, key=lambda one: one.baseline):
             if protocol := _any_part(one).protocol:
                 found[protocol] = (*found.get(protocol, ()), one.name)
         return found
 
     def find(self, name: str) -> MethodScores:
-        """The contestant of that name."""
-        return next(one for one in self.contestants if one.name == name)
+        """The method of that name."""
+        return next(one for one in self.methods if one.name == name)
 
-    def duel(self, a: str, b: str) -> Paired | None:
+    def pair(self, a: str, b: str) -> Paired | None:
         """The comparison of two, whichever way round it was made."""
-        return next((duel for duel in self.duels if {duel.a, duel.b} == {a, b}), None)
+        return next((pair for pair in self.pairs if {pair.a, pair.b} == {a, b}), None)
 
     def verdict(self, a: str, b: str) -> Verdict | None:
         """The corrected verdict on a against b, which every sentence goes by; None where they were not compared."""
-        duel = self.duel(a, b)
-        if duel is None:
+        pair = self.pair(a, b)
+        if pair is None:
             return None
-        found = duel.comparison.verdict
-        return found if duel.a == a else _TURNED.get(found, found)
+        found = pair.comparison.verdict
+        return found if pair.a == a else _TURNED.get(found, found)
 
     @property
     def top(self) -> tuple[MethodScores, ...]:
         """All that nothing is shown better than, best first: the first place of the ranking."""
         unbeaten = {place.name for place in self.places if place.rank == 1}
-        return tuple(one for one in self.contestants if one.name in unbeaten) or self.contestants[:1]
+        return tuple(one for one in self.methods if one.name in unbeaten) or self.methods[:1]
 
     def leads(self, a: str, b: str) -> bool:
         """Whether a's level is at least as good as b's."""
-        order = [one.name for one in self.contestants]
+        order = [one.name for one in self.methods]
         return order.index(a) < order.index(b)
 
 
@@ -396,7 +396,7 @@ def task_comparisons(study: Study) -> Iterator[TaskComparison]:
         for number, members in enumerate(sized):
             said = notes if number == 0 else []
             for rung in list(curve_points(members)) or [CurvePoint(0, members, ())]:
-                yield _contest(study, task, rung, said)
+                yield _task_comparison(study, task, rung, said)
                 said = []
 
 
@@ -430,7 +430,7 @@ def _party(members: Sequence[MethodScores]) -> str:
     return f"{', '.join(one.name for one in members)} ({n}{f', {part.protocol}' if part.protocol else ''})"
 
 
-def _contest(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> TaskComparison:
+def _task_comparison(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> TaskComparison:
     plan = study.plan.of(task)
     up = 1 if metric_row(plan.primary).higher_is_better else -1
     chance = (study.plan_hash, task, *([f"shots={rung.shots}"] if rung.shots else []))
@@ -446,15 +446,15 @@ def _contest(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> Tas
             *notes,
             f"nothing is compared: one test {units.noun(plan.primary)}, or one source of them, has no spread",
         ]
-    duels = compared(chance, plan, wanted if spreads else [])
+    pairs = compared(chance, plan, wanted if spreads else [])
     values = {one.name: one.level.value for one in members}
     return TaskComparison(
         task,
         plan.primary,
         plan.margin,
         tuple(members),
-        tuple(duels),
-        tuple(ranking(values, duels, higher_is_better=up > 0)),
+        tuple(pairs),
+        tuple(ranking(values, pairs, higher_is_better=up > 0)),
         tuple(pareto(chance, plan.primary, members)) if spreads else (),
         detectable(members, plan.primary) if spreads else None,
         tuple(notes),
@@ -601,16 +601,16 @@ def least_detectable(
 _VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "equivalent", "undecided": "undecided"}
 
 
-def duels(contest: TaskComparison) -> Table:
+def pairs_table(comparison: TaskComparison) -> Table:
     """Every comparison of a task's methods, with its verdict in words."""
-    metric, unit = contest.metric, ""
+    metric, unit = comparison.metric, ""
     if units.scale(metric) > 1:
         unit = ", points"
     elif units.in_own_unit(metric):
         unit = f",{units.unit(metric)}"
 
     def row(pair: Paired) -> tuple[Said, ...]:
-        found, (a, b) = pair.comparison, pair.compared_as if contest.shots else (pair.a, pair.b)
+        found, (a, b) = pair.comparison, pair.compared_as if comparison.shots else (pair.a, pair.b)
         return (
             Cell(f"{a} − {b}"),
             Cell(_VERDICTS[found.verdict].format(a), format.unbroken(found.sentence), strong=True),
@@ -621,29 +621,29 @@ def duels(contest: TaskComparison) -> Table:
         )
 
     header = ("comparison", "verdict", f"difference{unit}", "95 % interval", "p (Holm)", "seeds")
-    caption = f"Every comparison by {units.name(metric)}, {contest.where}"
-    return plain_table(caption, header, map(row, contest.duels), texts=2)
+    caption = f"Every comparison by {units.name(metric)}, {comparison.where}"
+    return plain_table(caption, header, map(row, comparison.pairs), texts=2)
 
 
 MOST_METHOD_ROWS = 40
 """Methods a table shows at once; the rest is folded."""
 
 
-def methods_table(study: Study, contest: TaskComparison, all_rows: Sequence[dict[str, Any]]) -> Table:
+def methods_table(study: Study, comparison: TaskComparison, all_rows: Sequence[dict[str, Any]]) -> Table:
     """Every method by every metric of the test part, best first; who has no result comes last, with the reason."""
     found = {
         (*(row[name] for name in WHO), row["metric"]): row
         for row in all_rows
         if row["stage"] == "after" and row["part"] == "test"
     }
-    first = _any_part(contest.contestants[0])
+    first = _any_part(comparison.methods[0])
     # What records hold beside what predictions give, such as the spread over orders of a prompt.
-    recorded = [row["metric"] for row in found.values() if row["task"] == contest.task and row["source"] == "record"]
-    names = dict.fromkeys([contest.metric, *(name for name in (*metrics_of(first), *recorded) if name in METRICS)])
-    noun, rule = units.noun(contest.metric), next(iter(contest.protocols), "")
+    recorded = [row["metric"] for row in found.values() if row["task"] == comparison.task and row["source"] == "record"]
+    names = dict.fromkeys([comparison.metric, *(name for name in (*metrics_of(first), *recorded) if name in METRICS)])
+    noun, rule = units.noun(comparison.metric), next(iter(comparison.protocols), "")
     header = ("method", *map(units.heading, names), "runs", f"test {noun}s", "training time")
     body: list[Sequence[Said]] = []
-    for one in (*contest.contestants, *contest.beside):
+    for one in (*comparison.methods, *comparison.beside):
         parts = list(one.parts.values())
         other = parts[0].protocol if parts[0].protocol != rule else ""
         values = []
@@ -652,18 +652,18 @@ def methods_table(study: Study, contest: TaskComparison, all_rows: Sequence[dict
                 row = found.get((*who(one.group).values(), name))
             else:
                 row = group_interval(parts, name)._asdict() | {"reason": why_not(parts, name)}
-            values.append(value_cell(name, row, strong=name == contest.metric))
+            values.append(value_cell(name, row, strong=name == comparison.metric))
         shown = BASE if one.untouched else one.short
         time = format.seconds(one.cost("train_seconds")) if one.group else "none"
         about = "; ".join(filter(None, (_about(one), other)))
         body.append(((shown, about), *values, str(len(parts)), format.count(len(first.ids)), time))
-    for name, why in _without_result(study, contest, all_rows):
+    for name, why in _without_result(study, comparison, all_rows):
         body.append((name, ("not available", why), *[""] * (len(names) + 1), Cell("")))
-    return plain_table(f"Methods by metrics, {contest.where}", header, body)
+    return plain_table(f"Methods by metrics, {comparison.where}", header, body)
 
 
 def _without_result(
-    study: Study, contest: TaskComparison, all_rows: Sequence[dict[str, Any]]
+    study: Study, comparison: TaskComparison, all_rows: Sequence[dict[str, Any]]
 ) -> Iterator[tuple[str, str]]:
     """Everyone who has no value to show, with the reason."""
 
@@ -671,14 +671,14 @@ def _without_result(
         at = who(group) | {"stage": stage, "part": "test"}
         return [row for row in all_rows if at.items() <= row.items()]
 
-    groups = [group for group in study.groups if group.task == contest.task]
-    here = {one.name for one in (*contest.contestants, *contest.beside)}
+    groups = [group for group in study.groups if group.task == comparison.task]
+    here = {one.name for one in (*comparison.methods, *comparison.beside)}
     for group in groups:
-        if group.name not in here and (not contest.shots or group.shots == contest.shots):
-            yield group.name, _reason(group, [r for r in rows_of(group, "after") if r["metric"] == contest.metric])
-    if any(one.untouched and one.group is None for one in contest.contestants):
+        if group.name not in here and (not comparison.shots or group.shots == comparison.shots):
+            yield group.name, _reason(group, [r for r in rows_of(group, "after") if r["metric"] == comparison.metric])
+    if any(one.untouched and one.group is None for one in comparison.methods):
         return
-    measured = {one.group.model for one in contest.contestants if one.untouched and one.group}
+    measured = {one.group.model for one in comparison.methods if one.untouched and one.group}
     for group in groups:
         before = [row for row in rows_of(group, "before") if row["value"] is None]
         if before and group.model not in measured:
@@ -703,11 +703,11 @@ MOST_ROWS = 30
 """Methods a figure shows; the tables hold them all."""
 
 
-def main_figure(contest: TaskComparison) -> Figure:
+def main_figure(comparison: TaskComparison) -> Figure:
     """The primary metric of every method with its interval."""
-    metric, shown = contest.metric, contest.contestants[:MOST_ROWS]
+    metric, shown = comparison.metric, comparison.methods[:MOST_ROWS]
     by = units.scale(metric)
-    before = next((one for one in contest.contestants if one.untouched), None)
+    before = next((one for one in comparison.methods if one.untouched), None)
     with drawing(0.75 + 0.3 * len(shown)) as ax:
         methods.forest(
             ax,
@@ -717,7 +717,7 @@ def main_figure(contest: TaskComparison) -> Figure:
             [by * one.level.high for one in shown],
             label=units.heading(metric),
             reference=(BASE, by * before.level.value) if before else None,
-            tied=[one in contest.top for one in shown],
+            tied=[one in comparison.top for one in shown],
         )
         return figure_of(
             ax,
@@ -731,15 +731,15 @@ def main_figure(contest: TaskComparison) -> Figure:
         )
 
 
-def main_figures(contest: TaskComparison) -> Iterator[Figure]:
+def main_figures(comparison: TaskComparison) -> Iterator[Figure]:
     """The spread of the primary metric from seed to seed, where there are several."""
-    if any(len(one.parts) > 1 for one in contest.contestants):
-        yield _seeds(contest)
+    if any(len(one.parts) > 1 for one in comparison.methods):
+        yield _seeds(comparison)
 
 
-def _seeds(contest: TaskComparison) -> Figure:
-    metric, by = contest.metric, units.scale(contest.metric)
-    shown = [one for one in contest.contestants if one.draws][:MOST_ROWS]
+def _seeds(comparison: TaskComparison) -> Figure:
+    metric, by = comparison.metric, units.scale(comparison.metric)
+    shown = [one for one in comparison.methods if one.draws][:MOST_ROWS]
     with drawing(0.7 + 0.3 * len(shown)) as ax:
         methods.seeds(
             ax, {one.name: [by * v for v in run_values(one, metric)] for one in shown}, label=units.heading(metric)
@@ -780,30 +780,30 @@ def confusion_figure(one: MethodScores, words: Callable[[str], str]) -> Figure:
         )._replace(unfolded=k > methods.MOST_CELLS_WITH_NUMBERS)
 
 
-def _protocols(contest: TaskComparison) -> str:
-    return f" Protocol: {format.protocols(contest.protocols)}." if contest.of_text else ""
+def _protocols(comparison: TaskComparison) -> str:
+    return f" Protocol: {format.protocols(comparison.protocols)}." if comparison.of_text else ""
 
 
 def _read_methods(reading: "Reading") -> tuple["Reading", list[OfTask]]:
-    def read(contest: TaskComparison) -> tuple[TaskComparison, Table]:
-        return contest, methods_table(reading.study, contest, reading.rows)
+    def read(comparison: TaskComparison) -> tuple[TaskComparison, Table]:
+        return comparison, methods_table(reading.study, comparison, reading.rows)
 
     return reading, reading.of_tasks(read, few_shot=False)
 
 
 def _methods_blocks(found: tuple[TaskComparison, Table]) -> Iterator[Block]:
-    contest, shown = found
+    comparison, shown = found
     note = (
         "On the test set. Each value with its 95 % interval; ↑ higher is better, ↓ lower is better. Runs: trainings "
         "with different seeds (1 where a method draws nothing)."
     )
-    if contest.of_text:
+    if comparison.of_text:
         note += (
             " Perplexity is per token, so it compares models of one tokenizer only; bits per byte is what is compared."
         )
-    yield Note(note + _protocols(contest))
+    yield Note(note + _protocols(comparison))
     yield from first_rows(shown, MOST_METHOD_ROWS, "method")
-    if figures := tuple(main_figures(contest)):
+    if figures := tuple(main_figures(comparison)):
         yield Figures(figures)
 
 
@@ -819,25 +819,30 @@ METHODS_SECTION = Section(
 )
 
 
-def _verdicts(contest: TaskComparison) -> Iterator[dict[str, Any]]:
-    at = f"with {labels(contest.shots)}, " if contest.shots else ""
-    for pair in contest.duels:
-        row = {"task": contest.task, "metric": contest.metric, "a": pair.a, "b": pair.b} | pair.comparison._asdict()
+def _verdicts(comparison: TaskComparison) -> Iterator[dict[str, Any]]:
+    at = f"with {labels(comparison.shots)}, " if comparison.shots else ""
+    for pair in comparison.pairs:
+        row = {
+            "task": comparison.task,
+            "metric": comparison.metric,
+            "a": pair.a,
+            "b": pair.b,
+        } | pair.comparison._asdict()
         yield row | {"sentence": at + pair.comparison.sentence, "p_holm": pair.p_holm, "seeds": pair.n_seeds}
 
 
 def _read_comparisons(reading: "Reading") -> tuple["Reading", list[OfTask]]:
-    return reading, reading.of_tasks(lambda contest: contest if contest.duels else None, few_shot=False)
+    return reading, reading.of_tasks(lambda comparison: comparison if comparison.pairs else None, few_shot=False)
 
 
-def _comparisons_blocks(contest: TaskComparison) -> Iterator[Block]:
-    better = " Fewer bits per byte are better." if contest.of_text else ""
+def _comparisons_blocks(comparison: TaskComparison) -> Iterator[Block]:
+    better = " Fewer bits per byte are better." if comparison.of_text else ""
     yield Note(
-        f"Every difference is paired: the same test {units.noun(contest.metric)}s, the same seeds. “Equivalent” means "
-        "shown to lie within the margin; “undecided” means that neither a difference nor equivalence is "
-        f"shown.{better}{_protocols(contest)}"
+        f"Every difference is paired: the same test {units.noun(comparison.metric)}s, the same seeds. “Equivalent” "
+        "means shown to lie within the margin; “undecided” means that neither a difference nor equivalence is "
+        f"shown.{better}{_protocols(comparison)}"
     )
-    shown, n = duels(contest), len(contest.duels)
+    shown, n = pairs_table(comparison), len(comparison.pairs)
     yield Fold(format.plural(n, "comparison"), (shown,), unfolded=n <= 15)
 
 
@@ -851,6 +856,6 @@ COMPARISONS_SECTION = Section(
             "more_seeds", "seeds", "sentence",
         ),
     },
-    rows=lambda items: {"verdicts": [row for contest in items[0].comparisons for row in _verdicts(contest)]},
+    rows=lambda items: {"verdicts": [row for comparison in items[0].comparisons for row in _verdicts(comparison)]},
     blocks=lambda items: by_task(items[1], _comparisons_blocks),
 )  # fmt: skip

@@ -32,7 +32,7 @@ GOAL = 0.9
 class Sure(NamedTuple):
     """How one task's methods know what they know."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     coverage: dict[str, list[Interval]]
     """Method -> accuracy at each of COVERAGES."""
     positive: str
@@ -43,9 +43,9 @@ class Sure(NamedTuple):
     """Method -> false alarms and what is found, in per cent, for every threshold."""
 
 
-def read_sure(study: Study, contest: TaskComparison) -> Sure | None:
+def read_sure(study: Study, comparison: TaskComparison) -> Sure | None:
     """What the probabilities of one task's best methods are worth; None where there are none."""
-    able = [one for one in contest.contestants if _able(one)][:MOST_METHODS]
+    able = [one for one in comparison.methods if _able(one)][:MOST_METHODS]
     if not able:
         return None
     first = _parts(able[0])[0]
@@ -53,20 +53,20 @@ def read_sure(study: Study, contest: TaskComparison) -> Sure | None:
     for one in able:
         parts = _parts(one)
         hits, sure = np.stack([p.chosen == p.truth for p in parts]), np.stack([p.sure for p in parts])
-        rng = np.random.default_rng(seed_of(study.plan_hash, contest.task, one.name, "coverage"))
+        rng = np.random.default_rng(seed_of(study.plan_hash, comparison.task, one.name, "coverage"))
         coverage[one.name] = coverage_curve(hits, sure, rng, clusters=first.clusters)
     if len(first.labels) != 2:
-        return Sure(contest, coverage, "", {}, {})
+        return Sure(comparison, coverage, "", {}, {})
     probabilities = {
         one.name: np.mean([np.where(p.chosen == 1, p.sure, 1 - p.sure) for p in _parts(one)], axis=0) for one in able
     }
     costs = {}
     for alarm, miss in RATIOS:
-        rng = np.random.default_rng(seed_of(study.plan_hash, contest.task, f"costs {alarm} {miss}"))
+        rng = np.random.default_rng(seed_of(study.plan_hash, comparison.task, f"costs {alarm} {miss}"))
         told = cheapest_thresholds(first.truth, list(probabilities.values()), alarm, miss, rng, clusters=first.clusters)
         costs[alarm, miss] = sorted(zip(probabilities, told, strict=True), key=lambda pair: pair[1].cost.value)
     found = {name: _trade(first.truth, p) for name, p in probabilities.items()}
-    return Sure(contest, coverage, first.labels[1], costs, found)
+    return Sure(comparison, coverage, first.labels[1], costs, found)
 
 
 def _able(one: MethodScores) -> bool:
@@ -92,16 +92,26 @@ def _trade(truth: np.ndarray, p: np.ndarray) -> tuple[list[float], list[float]]:
 def _coverage_rows(found: Sure) -> Iterator[dict[str, Any]]:
     for name, levels in found.coverage.items():
         for share, level in zip(COVERAGES, levels, strict=True):
-            row = {"task": found.contest.task, "shots": found.contest.shots, "name": name, "coverage": share}
-            yield row | level._asdict() | {"n": found.contest.n}
+            row = {"task": found.comparison.task, "shots": found.comparison.shots, "name": name, "coverage": share}
+            yield row | level._asdict() | {"n": found.comparison.n}
 
 
 def _cost_rows(found: Sure) -> Iterator[dict[str, Any]]:
     for (alarm, miss), told in found.costs.items():
         for name, one in told:
-            row = {"task": found.contest.task, "shots": found.contest.shots, "name": name, "positive": found.positive}
+            row = {
+                "task": found.comparison.task,
+                "shots": found.comparison.shots,
+                "name": name,
+                "positive": found.positive,
+            }
             row |= {"false_alarm_costs": alarm, "miss_costs": miss, "threshold": one.threshold, **one.cost._asdict()}
-            yield row | {"false_alarms": one.false_alarms, "misses": one.misses, "best": one.best, "n": found.contest.n}
+            yield row | {
+                "false_alarms": one.false_alarms,
+                "misses": one.misses,
+                "best": one.best,
+                "n": found.comparison.n,
+            }
 
 
 def _coverage_figure(found: Sure) -> Figure:
@@ -157,7 +167,7 @@ def _cost_table(found: Sure) -> Any:
         {"ratio": f"{alarm} : {miss}", "name": told[0][0], **told[0][1]._asdict()}
         for (alarm, miss), told in found.costs.items()
     ]
-    return table(f"Which method at which threshold, {found.contest.where}", columns, rows)
+    return table(f"Which method at which threshold, {found.comparison.where}", columns, rows)
 
 
 def _blocks(found: Sure) -> Iterator[Block]:
@@ -190,7 +200,9 @@ def _blocks(found: Sure) -> Iterator[Block]:
 
 
 def _read(reading: "Reading") -> list[OfTask]:
-    return reading.of_tasks(lambda contest: None if not contest.has_labels else read_sure(reading.study, contest))
+    return reading.of_tasks(
+        lambda comparison: None if not comparison.has_labels else read_sure(reading.study, comparison)
+    )
 
 
 SECTION = Section(

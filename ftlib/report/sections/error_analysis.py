@@ -22,8 +22,7 @@ from ftlib.report.blocks import (
     first_rows,
 )
 from ftlib.report.metric_rows import value_of
-from ftlib.report.sections import comparison
-from ftlib.report.sections.comparison import MethodScores, TaskComparison
+from ftlib.report.sections.comparison import MethodScores, TaskComparison, confusion_figure
 from ftlib.report.tables import Cell, Table, plain_table
 
 if TYPE_CHECKING:
@@ -51,9 +50,9 @@ class Hard(NamedTuple):
     """How unlikely the runs held the true label to be, on average; 0 where they gave no probabilities."""
 
 
-def per_label(contest: TaskComparison) -> Table:
+def per_label(comparison: TaskComparison) -> Table:
     """F1 of each label, the ones that the best method finds hardest first."""
-    shown, words = contest.contestants[:MOST_METHODS], words_of(contest)
+    shown, words = comparison.methods[:MOST_METHODS], words_of(comparison)
     first = next(iter(shown[0].parts.values()))
     counts = np.bincount(first.truth, minlength=len(first.labels))
     rows = []
@@ -68,22 +67,22 @@ def per_label(contest: TaskComparison) -> Table:
     return plain_table("F1 of each label, %", ("label", "examples", *(one.short for one in shown)), body)
 
 
-def judges(contest: TaskComparison) -> list[MethodScores]:
+def judges(comparison: TaskComparison) -> list[MethodScores]:
     """The methods whose errors are counted: those that look at the text, so not the majority class."""
-    return [one for one in contest.contestants if one.group is None or not one.group.constant]
+    return [one for one in comparison.methods if one.group is None or not one.group.constant]
 
 
-def hard_examples(study: Study, contest: TaskComparison) -> list[Hard]:
+def hard_examples(study: Study, comparison: TaskComparison) -> list[Hard]:
     """Examples that every run of every method got wrong, first those on whose wrong label most methods agree,
     and of those the ones whose true label they held least likely.
     """
-    able = judges(contest)
-    if len(able) < 2 or not contest.has_labels:
+    able = judges(comparison)
+    if len(able) < 2 or not comparison.has_labels:
         return []
     first = next(iter(able[0].parts.values()))
     parts = [part for one in able for part in one.parts.values()]
     wrong = np.all([part.chosen != part.truth for part in parts], axis=0)
-    texts = texts_of(study, contest)
+    texts = texts_of(study, comparison)
     found = []
     for row in np.flatnonzero(wrong):
         said = []
@@ -98,16 +97,16 @@ def hard_examples(study: Study, contest: TaskComparison) -> list[Hard]:
     return sorted(found, key=lambda hard: (-hard.agreed, -hard.nats, hard.id))
 
 
-def words_of(contest: TaskComparison) -> Callable[[str], str]:
+def words_of(comparison: TaskComparison) -> Callable[[str], str]:
     """What to call a label: its name, with its words where the spec gives them."""
-    group = next((one.group for one in contest.contestants if one.group), None)
+    group = next((one.group for one in comparison.methods if one.group), None)
     words = group.runs[0].resolved.get("label_words") or {} if group else {}
     return lambda label: f"{label} ({words[label]})" if words.get(label, label) != label else label
 
 
-def texts_of(study: Study, contest: TaskComparison) -> dict[str, str]:
+def texts_of(study: Study, comparison: TaskComparison) -> dict[str, str]:
     """The test texts of a comparison by their ids; none where the study does not hold them."""
-    group = next((one.group for one in contest.contestants if one.group), None)
+    group = next((one.group for one in comparison.methods if one.group), None)
     data = group.ok[0].record.provenance.get("data_sha256") if group else None
     examples = study.texts.get(data)
     return dict(examples.texts) if examples else {}
@@ -116,7 +115,7 @@ def texts_of(study: Study, contest: TaskComparison) -> dict[str, str]:
 class Errors(NamedTuple):
     """One task's errors."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     chosen: MethodScores
     """Whose confusions come first."""
     hard: tuple[Hard, ...]
@@ -124,19 +123,19 @@ class Errors(NamedTuple):
 
 
 def _read(reading: "Reading") -> list[OfTask]:
-    def read(contest: TaskComparison) -> Errors | None:
-        if not contest.has_labels:
+    def read(comparison: TaskComparison) -> Errors | None:
+        if not comparison.has_labels:
             return None
-        chosen = contest.find(reading.advice_on(contest).chosen)
-        most = 1 if contest.shots else MOST_CONFUSIONS
-        return Errors(contest, chosen, tuple(hard_examples(reading.study, contest)), most)
+        chosen = comparison.find(reading.advice_on(comparison).chosen)
+        most = 1 if comparison.shots else MOST_CONFUSIONS
+        return Errors(comparison, chosen, tuple(hard_examples(reading.study, comparison)), most)
 
     return reading.of_tasks(read)
 
 
 def _rows(items: list[OfTask]) -> list[dict[str, Any]]:
     return [
-        {"task": one.found.contest.task, "id": hard.id, "label": hard.label, "text": hard.text}
+        {"task": one.found.comparison.task, "id": hard.id, "label": hard.label, "text": hard.text}
         | {"method": method, "said": said}
         for one in items
         for hard in one.found.hard
@@ -145,24 +144,22 @@ def _rows(items: list[OfTask]) -> list[dict[str, Any]]:
 
 
 def _blocks(found: Errors) -> Iterator[Block]:
-    contest, chosen = found.contest, found.chosen
+    comparison, chosen = found.comparison, found.chosen
     yield Heading("F1 of each label", 4)
-    yield Note(
-        f"In per cent, mean over seeds; the labels that {contest.contestants[0].short} finds hardest come first."
-    )
-    yield from first_rows(per_label(contest), MOST_LABEL_ROWS, "label")
+    yield Note(f"In per cent, mean over seeds; the labels that {comparison.methods[0].short} finds hardest come first.")
+    yield from first_rows(per_label(comparison), MOST_LABEL_ROWS, "label")
     yield Heading("Confusion", 4)
     yield Note("Per cent of each true label, all seeds together; a strong diagonal is good.")
-    others = [one for one in contest.contestants if one is not chosen and (one.untouched or not one.baseline)]
+    others = [one for one in comparison.methods if one is not chosen and (one.untouched or not one.baseline)]
     shown = [chosen, *sorted(others, key=lambda one: not one.untouched)]
     few = len(next(iter(chosen.parts.values())).labels) <= 12
     most = found.most_confusions if few else 1
-    yield Figures(tuple(comparison.confusion_figure(one, words_of(contest)) for one in shown[:most]))
+    yield Figures(tuple(confusion_figure(one, words_of(comparison)) for one in shown[:most]))
 
 
 def hard_blocks(found: Errors) -> Iterator[Block]:
     """What every run of every method got wrong."""
-    able = [one.short for one in judges(found.contest)]
+    able = [one.short for one in judges(found.comparison)]
     if len(able) < 2:
         yield Note("Fewer than two methods that look at the text, so there is nothing that all of them got wrong.")
         return
@@ -177,7 +174,7 @@ def hard_blocks(found: Errors) -> Iterator[Block]:
         "wrong label most methods agree, most surely wrong first: there the label itself may be in "
         f"doubt.{first}{ids}"
     )
-    words = words_of(found.contest)
+    words = words_of(found.comparison)
     yield Examples(
         tuple(
             Example(

@@ -28,7 +28,7 @@ LETTERS = (60, 280)
 class Answers(NamedTuple):
     """What some methods answered to each example of one task."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     names: tuple[str, ...]
     chosen: np.ndarray
     """(n_methods, n_examples) numbers of labels: what most runs of a method gave."""
@@ -40,22 +40,22 @@ class Answers(NamedTuple):
     @property
     def part(self) -> Any:
         """Ids, labels and the truth."""
-        return next(iter(self.contest.contestants[0].parts.values()))
+        return next(iter(self.comparison.methods[0].parts.values()))
 
     def right(self, place: int) -> np.ndarray:
         """(n_examples,) whether a method's answer is right."""
         return self.chosen[place] == self.part.truth
 
 
-def answers(study: Study, contest: TaskComparison, errors: Errors | None) -> Answers | None:
+def answers(study: Study, comparison: TaskComparison, errors: Errors | None) -> Answers | None:
     """The answers of one task's methods; None where there are no labels or fewer than two methods look at the text."""
-    able = [one for one in contest.contestants if one.group is None or not one.group.constant][:MOST_METHODS]
-    if not contest.has_labels or len(able) < 2:
+    able = [one for one in comparison.methods if one.group is None or not one.group.constant][:MOST_METHODS]
+    if not comparison.has_labels or len(able) < 2:
         return None
     told = [_voted(one) for one in able]
     names = tuple(one.short for one in able)
     chosen, sure = (np.stack(side) for side in zip(*told, strict=True))
-    return Answers(contest, names, chosen, sure, texts_of(study, contest), errors)
+    return Answers(comparison, names, chosen, sure, texts_of(study, comparison), errors)
 
 
 def _voted(one: MethodScores) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ def flips(found: Answers, a: int, b: int) -> np.ndarray:
 
 
 def _example(found: Answers, place: int, letters: int = LETTERS[1]) -> Example:
-    part, words = found.part, words_of(found.contest)
+    part, words = found.part, words_of(found.comparison)
     name = str(part.ids[place])
     said = [("label", words(part.labels[part.truth[place]]))]
     for row, method in enumerate(found.names):
@@ -102,7 +102,7 @@ def _finder(found: Answers, most_bytes: int) -> Finder:
         if size > most_bytes:
             break
         rows.append(row)
-    words = words_of(found.contest)
+    words = words_of(found.comparison)
     content = {"methods": found.names, "labels": [words(label) for label in part.labels], "rows": rows}
     return Finder(inert_json(content), len(rows), len(order))
 
@@ -141,8 +141,8 @@ def _blocks(found: Answers, most_bytes: int) -> Iterator[Block]:
 
 
 def _read(reading: "Reading") -> list[OfTask]:
-    errors = {id(one.found.contest): one.found for one in reading.of("errors")}
-    return reading.of_tasks(lambda contest: answers(reading.study, contest, errors.get(id(contest))))
+    errors = {id(one.found.comparison): one.found for one in reading.of("errors")}
+    return reading.of_tasks(lambda comparison: answers(reading.study, comparison, errors.get(id(comparison))))
 
 
 def _all_blocks(items: Sequence[OfTask]) -> Iterator[Block]:

@@ -220,12 +220,12 @@ def _features_of(study: Study, task: str, groups: Sequence[Group], part: str) ->
     ]
 
 
-def bought_and_cost(contest: TaskComparison, one: Forgot) -> str:
+def bought_and_cost(comparison: TaskComparison, one: Forgot) -> str:
     """What adapting bought on the task beside what it cost on general text, in one sentence; empty without a task's."""
-    on_task = _on_task(contest, one.group.name)
+    on_task = _on_task(comparison, one.group.name)
     if on_task is None:
         return ""
-    sides = ((contest.metric, on_task, "the task"), (one.metric, one.change, "general text"))
+    sides = ((comparison.metric, on_task, "the task"), (one.metric, one.change, "general text"))
     here, there = (
         f"{units.difference(metric, found.difference)}{units.unit(metric)} on {where} "
         f"({difference_span(metric, found)}{', undecided' if found.verdict == 'undecided' else ''})"
@@ -237,10 +237,10 @@ def bought_and_cost(contest: TaskComparison, one: Forgot) -> str:
     )
 
 
-def _on_task(contest: TaskComparison, name: str) -> Comparison | None:
+def _on_task(comparison: TaskComparison, name: str) -> Comparison | None:
     """A method minus the base model on the task's own metric; None where the two were not compared."""
-    before = next((one.name for one in contest.contestants if one.untouched and one.name != name), None)
-    pair = contest.duel(name, before) if before else None
+    before = next((one.name for one in comparison.methods if one.untouched and one.name != name), None)
+    pair = comparison.pair(name, before) if before else None
     if pair is None or pair.a == name:
         return pair and pair.comparison
     found = pair.comparison
@@ -320,9 +320,9 @@ def _changes(caption: str, found: Sequence[Forgot], about: str, unit: str, n: st
     return table(caption, columns, [change_row(one) | {"of": one} for one in found])
 
 
-def _on_task_cell(contest: TaskComparison, one: Forgot) -> Cell:
-    found = _on_task(contest, one.group.name)
-    return change_cell(contest.metric, found) if found else Cell("", number=True)
+def _on_task_cell(comparison: TaskComparison, one: Forgot) -> Cell:
+    found = _on_task(comparison, one.group.name)
+    return change_cell(comparison.metric, found) if found else Cell("", number=True)
 
 
 def _general_figure(found: Sequence[Forgot]) -> Figure:
@@ -478,7 +478,7 @@ class TradeoffPoint(NamedTuple):
 class Tradeoff(NamedTuple):
     """One task's points, best on the task first."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     measure: str
     points: tuple[TradeoffPoint, ...]
     gains: tuple[Paired, ...]
@@ -496,16 +496,16 @@ class Tradeoff(NamedTuple):
         return self.points[0].loss.metric
 
 
-def tradeoff(study: Study, contest: TaskComparison) -> Tradeoff | None:
+def tradeoff(study: Study, comparison: TaskComparison) -> Tradeoff | None:
     """The trade-off of the trained methods of a task; None where no two points differ in one of `SETTINGS`."""
-    groups = [one.group for one in contest.contestants if one.group and one.group.method in METHODS]
+    groups = [one.group for one in comparison.methods if one.group and one.group.method in METHODS]
     trained = [group for some in _alike_but_for_settings(groups) for group in some if METHODS[group.method].trains]
     names = shortened([group.name for group in trained], "interpolation")
     for measure in MEASURES:
-        points = [point for group in trained for point in _points(group, contest, measure, names[group.name])]
+        points = [point for group in trained for point in _points(group, comparison, measure, names[group.name])]
         kept = in_most(points, _compared_on)
         if len(kept) > 1:
-            return _compare_points(study, contest, measure, kept)
+            return _compare_points(study, comparison, measure, kept)
     return None
 
 
@@ -520,16 +520,16 @@ def _alike_but_for_settings(groups: Sequence[Group]) -> Iterator[list[Group]]:
     return (some for some in found.values() if len(some) > 1 or some[0].runs[0].resolved.get("interpolation"))
 
 
-def _points(group: Group, contest: TaskComparison, measure: str, name: str) -> Iterator[TradeoffPoint]:
+def _points(group: Group, comparison: TaskComparison, measure: str, name: str) -> Iterator[TradeoffPoint]:
     """The adapted model, and the steps on the way to it."""
     shares = [alpha for alpha in group.runs[0].resolved.get("interpolation") or [] if alpha < 1]
     stages: dict[str, float | None] = {"after": None} | {f"alpha_{round(100 * alpha)}": alpha for alpha in shares}
     for stage, alpha in stages.items():
         loss = MEASURES[measure](group, stage)
         parts = in_common(group.ok, stage, "test") if loss else {}
-        if not parts or table_of(list(parts.values()), contest.metric) is None:
+        if not parts or table_of(list(parts.values()), comparison.metric) is None:
             continue
-        level = group_interval(list(parts.values()), contest.metric)
+        level = group_interval(list(parts.values()), comparison.metric)
         if loss.spreads and not math.isnan(level.value):
             found = variance_components(loss.table, loss.clusters)
             ends = found.mean - found.half_width(), found.mean + found.half_width()
@@ -542,25 +542,27 @@ def _compared_on(one: TradeoffPoint) -> tuple[Any, ...]:
     return examples_of(next(iter(one.parts.values()))), one.loss.metric, one.loss.same
 
 
-def _compare_points(study: Study, contest: TaskComparison, measure: str, points: Sequence[TradeoffPoint]) -> Tradeoff:
-    up = 1 if metric_row(contest.metric).higher_is_better else -1
+def _compare_points(
+    study: Study, comparison: TaskComparison, measure: str, points: Sequence[TradeoffPoint]
+) -> Tradeoff:
+    up = 1 if metric_row(comparison.metric).higher_is_better else -1
     ordered = sorted(points, key=lambda one: (-up * one.level.value, one.name))
-    plan, metric = study.plan.of(contest.task), ordered[0].loss.metric
+    plan, metric = study.plan.of(comparison.task), ordered[0].loss.metric
     margin = plan.margin if unit_of(plan.primary) == unit_of(metric) else 0.0
     best, *others = ordered
-    rng = np.random.default_rng(seed_of(study.plan_hash, contest.task, "dial"))
+    rng = np.random.default_rng(seed_of(study.plan_hash, comparison.task, "dial"))
 
     def against(side: Callable[[TradeoffPoint], Side], clusters: Array | None, least: float) -> tuple[Paired, ...]:
         pairs = [(side(one), side(best)) for one in others]
         return tuple(paired_comparisons(pairs, margin=least, rng=rng, clusters=clusters))
 
     first = next(iter(best.parts.values()))
-    gains = against(lambda one: _on_test(one, contest.metric), first.clusters, contest.margin)
+    gains = against(lambda one: _on_test(one, comparison.metric), first.clusters, comparison.margin)
     losses = against(lambda one: Side(one.name, one.loss.seeds, -one.loss.table), best.loss.clusters, margin)
     good = {one.a for one in gains if one.comparison.verdict in ("same", "better")}
     able = [0, *(place for place, one in enumerate(ordered) if one.name in good)]
     chosen = min(able, key=lambda place: (ordered[place].forgot.value, place))
-    return Tradeoff(contest, measure, tuple(ordered), gains, losses, chosen, margin)
+    return Tradeoff(comparison, measure, tuple(ordered), gains, losses, chosen, margin)
 
 
 def _on_test(one: TradeoffPoint, metric: str) -> Side:
@@ -578,7 +580,7 @@ def tradeoff_row(found: Tradeoff, place: int) -> dict[str, Any]:
     one = found.points[place]
     gain, loss = _against_best(found.gains, one.name), _against_best(found.losses, one.name)
     return (
-        {**who(one.group), "name": one.name, "alpha": one.alpha, "metric": found.contest.metric}
+        {**who(one.group), "name": one.name, "alpha": one.alpha, "metric": found.comparison.metric}
         | numbers(one.level)
         | {"measure": found.measure, "forgotten": one.forgot.value}
         | {"forgotten_low": one.forgot.low, "forgotten_high": one.forgot.high}
@@ -607,13 +609,13 @@ def forgotten_label(found: Tradeoff) -> str:
 def tradeoff_sentence(found: Tradeoff) -> str:
     """Which setting keeps the gain within the margin of the best while forgetting least, or that nobody can tell."""
     best, chosen = found.points[0], found.points[found.chosen]
-    within = units.margin(found.contest.metric, found.contest.margin)
+    within = units.margin(found.comparison.metric, found.comparison.margin)
     if found.chosen:
         gain = _against_best(found.gains, chosen.name).comparison
         kept = (
             f"{chosen.name} keeps what {best.name}, the best on the task, gained, within {within}: they differ by "
-            f"{units.difference(found.contest.metric, abs(gain.difference), signed=False)}"
-            f"{units.unit(found.contest.metric)} ({spanned(gain, found.contest.metric)})"
+            f"{units.difference(found.comparison.metric, abs(gain.difference), signed=False)}"
+            f"{units.unit(found.comparison.metric)} ({spanned(gain, found.comparison.metric)})"
         )
         return f"{kept}. {_forgot_less(found, chosen, best)}"
     doubtful = [
@@ -652,9 +654,9 @@ def _forgot_less(found: Tradeoff, chosen: TradeoffPoint, best: TradeoffPoint) ->
 
 def _tradeoff_figure(found: Tradeoff) -> Figure:
     """Quality against what was forgotten, with the table that says the same."""
-    metric, shown, lost = found.contest.metric, found.points[:MOST_POINTS], forgotten_label(found)
+    metric, shown, lost = found.comparison.metric, found.points[:MOST_POINTS], forgotten_label(found)
     by, by_loss = units.scale(metric), units.scale(found.metric)
-    before = next((one for one in found.contest.contestants if one.untouched), None)
+    before = next((one for one in found.comparison.methods if one.untouched), None)
     lines: dict[str, list[tuple[float, int]]] = {}
     for place, one in enumerate(shown):
         lines.setdefault(one.group.name, []).append((1.0 if one.alpha is None else one.alpha, place))
@@ -676,7 +678,7 @@ def _tradeoff_figure(found: Tradeoff) -> Figure:
         return figure_of(
             ax,
             "tradeoff",
-            f"What is gained and what is forgotten, {found.contest.task}",
+            f"What is gained and what is forgotten, {found.comparison.task}",
             "Each setting with its 95 % intervals for new examples and seeds; left of the dashed line nothing is "
             "forgotten. A line joins states on the way from the base weights to the adapted ones. The level line is "
             "the base model.",
@@ -694,7 +696,7 @@ _FORGOT_LESS = {"same": "equivalent", "better": "yes", "worse": "no, more", "und
 
 
 def _figure_row(found: Tradeoff, place: int) -> tuple[str, ...]:
-    row, one, metric = tradeoff_row(found, place), found.points[place], found.contest.metric
+    row, one, metric = tradeoff_row(found, place), found.points[place], found.comparison.metric
     other = "not compared" if place else "the best"
     return (
         one.name,
@@ -722,10 +724,10 @@ class Elsewhere(NamedTuple):
 
 
 def _read(reading: "Reading") -> Elsewhere | None:
-    general = [(contest, found) for contest in reading.tops if (found := reading.forgotten_by(contest))]
+    general = [(comparison, found) for comparison in reading.tops if (found := reading.forgotten_by(comparison))]
     tasks = dict.fromkeys(group.task for group in reading.study.groups)
     features = [found for task in tasks if (found := feature_changes(reading.study, task))]
-    tradeoffs = [found for contest in reading.comparisons if (found := tradeoff(reading.study, contest))]
+    tradeoffs = [found for comparison in reading.comparisons if (found := tradeoff(reading.study, comparison))]
     every = [one for found in reading.general.values() for one in found]
     if not (every or features or tradeoffs):
         return None
@@ -741,8 +743,8 @@ def _rows(found: Elsewhere) -> dict[str, list[dict[str, Any]]]:
 
 
 def _blocks(found: Elsewhere) -> Iterator[Block]:
-    for contest, changes in found.general:
-        yield from _general_blocks(contest, changes)
+    for comparison, changes in found.general:
+        yield from _general_blocks(comparison, changes)
     if found.features:
         yield Heading("What the features still tell")
         yield Note(
@@ -766,24 +768,24 @@ def _blocks(found: Elsewhere) -> Iterator[Block]:
         yield _tradeoff_figure(one)
 
 
-def _general_blocks(contest: TaskComparison, found: Sequence[Forgot]) -> Iterator[Block]:
+def _general_blocks(comparison: TaskComparison, found: Sequence[Forgot]) -> Iterator[Block]:
     """What the methods of one task did to general text; of a few-shot study those with the most labels."""
     by_metric: dict[str, list[Forgot]] = {}
     protocols: dict[str, list[str]] = {}
     for one in found:
         by_metric.setdefault(one.metric, []).append(one)
         protocols.setdefault(one.protocol, []).append(one.group.name)
-    yield Heading(f"General text, {contest.where}")
+    yield Heading(f"General text, {comparison.where}")
     yield Note(
         "How many bits a byte of ordinary text costs each method, before and after; lower is better. Every change is "
         f"paired: the same excerpts, the same seeds. Protocol: {format.protocols(protocols)}."
     )
     yield Sentences(tuple(f"{change_sentence(one)}." for one in found))
-    unit = units.unit(contest.metric).strip()
-    on_task = Column("of", "change on the task", lambda one: _on_task_cell(contest, one), number=True, unit=unit)
+    unit = units.unit(comparison.metric).strip()
+    on_task = Column("of", "change on the task", lambda one: _on_task_cell(comparison, one), number=True, unit=unit)
     # Masked models have a metric of their own, which is never beside the other.
     for metric, some in by_metric.items():
-        caption = f"General text before and after, {contest.task}"
+        caption = f"General text before and after, {comparison.task}"
         yield _changes(caption, some, "general text costs", units.name(metric), "excerpts", on_task)
     yield Figures(tuple(map(_general_figure, by_metric.values())))
 

@@ -32,9 +32,9 @@ from ftlib.report.sections.comparison import (
     TaskComparison,
     at,
     called,
-    duels,
     labels,
     methods_table,
+    pairs_table,
     run_values,
     shots_of,
     task_comparisons,
@@ -66,23 +66,23 @@ class LearningCurves:
         """target: what the plan wants to reach, in the metric's unit."""
         top = comparisons[-1]
         self.task, self.metric, self.margin = top.task, top.metric, top.margin
-        self.shots = tuple(contest.shots for contest in comparisons)
+        self.shots = tuple(comparison.shots for comparison in comparisons)
         self.beside = comparisons[0].beside
         """Who had all labels."""
-        self.still = tuple(one for one in top.contestants if not shots_of(one))
+        self.still = tuple(one for one in top.methods if not shots_of(one))
         """Who needs none."""
         self.lines: dict[str, dict[int, MethodScores]] = {}
         """Method -> labels per class -> its entry; the best at the most labels first."""
-        for contest in reversed(comparisons):
-            for one in contest.contestants:
+        for comparison in reversed(comparisons):
+            for one in comparison.methods:
                 if shots_of(one):
-                    self.lines.setdefault(one.line, {})[contest.shots] = one
+                    self.lines.setdefault(one.line, {})[comparison.shots] = one
         self.lines = {name: dict(sorted(line.items())) for name, line in self.lines.items()}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was not compared, and why."""
-        return tuple(dict.fromkeys(note for contest in self.comparisons for note in contest.notes))
+        return tuple(dict.fromkeys(note for comparison in self.comparisons for note in comparison.notes))
 
     @cached_property
     def crossings(self) -> tuple[Crossing, ...]:
@@ -182,7 +182,7 @@ class LearningCurves:
 
     def how(self) -> dict[str, Any]:
         """How its curves are compared: the named arguments of `ftlib.stats.learning_curve.crossing`."""
-        first = next(iter(self.comparisons[0].contestants[0].parts.values()))
+        first = next(iter(self.comparisons[0].methods[0].parts.values()))
         better = metric_row(self.metric).higher_is_better
         return {"clusters": first.clusters, "higher_is_better": better}
 
@@ -190,18 +190,18 @@ class LearningCurves:
 def learning_curves(found: Sequence[TaskComparison], study: Study) -> Iterator[TaskComparison | LearningCurves]:
     """The comparisons as they are told of: those of one task at several numbers of labels together."""
     comparisons: list[TaskComparison] = []
-    for contest in (*found, None):
+    for comparison in (*found, None):
         if comparisons and not (
-            contest and contest.task == comparisons[-1].task and contest.shots > comparisons[-1].shots
+            comparison and comparison.task == comparisons[-1].task and comparison.shots > comparisons[-1].shots
         ):
             # A task with a metric of its own has a target of its own, or none.
             settled = study.plan.tasks.get(comparisons[0].task, study.plan)
             yield LearningCurves(comparisons, getattr(settled, "target", None))
             comparisons = []
-        if contest and contest.shots:
-            comparisons.append(contest)
-        elif contest:
-            yield contest
+        if comparison and comparison.shots:
+            comparisons.append(comparison)
+        elif comparison:
+            yield comparison
 
 
 def read_learning_curves(folder: str | Path, task: str = "") -> LearningCurves:
@@ -349,10 +349,10 @@ def what_is_shown(curves: LearningCurves, answers: Answers) -> Iterator[str]:
 def _verdicts(curves: LearningCurves, name: str, other: str) -> dict[int, str]:
     """Labels per class -> the verdict on a method against another."""
     found = {}
-    for contest in curves.comparisons:
-        a, b = curves.lines[name].get(contest.shots), curves.lines[other].get(contest.shots)
-        if a and b and (verdict := contest.verdict(a.name, b.name)):
-            found[contest.shots] = verdict
+    for comparison in curves.comparisons:
+        a, b = curves.lines[name].get(comparison.shots), curves.lines[other].get(comparison.shots)
+        if a and b and (verdict := comparison.verdict(a.name, b.name)):
+            found[comparison.shots] = verdict
     return found
 
 
@@ -458,7 +458,7 @@ def advise(
         tuple(map(format.unbroken, [*([unfinished.detail] if unfinished else []), *lines])),
         tuple((at(one.shots, curves.shots), _answer(one)) for one in found),
         tuple(map(format.unbroken, [*_limits(curves), *limits])),
-        curves.comparisons[-1].contestants[0].name,
+        curves.comparisons[-1].methods[0].name,
         tuple(caution),
     )
 
@@ -466,19 +466,19 @@ def advise(
 def curve_segments(curves: LearningCurves) -> list[CurveSegment]:
     """Who is best at each number of labels; neighbours with one answer are one segment."""
     found: list[CurveSegment] = []
-    for contest in curves.comparisons:
-        best, same = _best(contest)
+    for comparison in curves.comparisons:
+        best, same = _best(comparison)
         if found and {called(one) for one in best} == set(found[-1].names):
-            found[-1] = CurveSegment((*found[-1].shots, contest.shots), best, same and found[-1].same)
+            found[-1] = CurveSegment((*found[-1].shots, comparison.shots), best, same and found[-1].same)
         else:
-            found.append(CurveSegment((contest.shots,), best, same))
+            found.append(CurveSegment((comparison.shots,), best, same))
     return found
 
 
-def _best(contest: TaskComparison) -> tuple[tuple[MethodScores, ...], bool]:
+def _best(comparison: TaskComparison) -> tuple[tuple[MethodScores, ...], bool]:
     """All that nothing is shown better than, the highest mean first; whether they are shown to be equivalent."""
-    best = contest.top
-    return best, all(contest.verdict(a.name, b.name) == "same" for a, b in combinations(best, 2))
+    best = comparison.top
+    return best, all(comparison.verdict(a.name, b.name) == "same" for a, b in combinations(best, 2))
 
 
 def _answer(one: CurveSegment) -> str:
@@ -521,10 +521,10 @@ def _headline(curves: LearningCurves, found: Sequence[CurveSegment], unfinished:
 
 def _beats_all(curves: LearningCurves, one: MethodScores, shots: int) -> bool:
     """Whether a method is shown better than every other that was compared at a number of labels."""
-    contest = curves.comparisons[curves.shots.index(shots)]
-    here = next((other for other in contest.contestants if other.line == one.line), None)
+    comparison = curves.comparisons[curves.shots.index(shots)]
+    here = next((other for other in comparison.methods if other.line == one.line), None)
     return here is not None and all(
-        contest.verdict(here.name, other.name) == "better" for other in contest.contestants if other is not here
+        comparison.verdict(here.name, other.name) == "better" for other in comparison.methods if other is not here
     )
 
 
@@ -535,7 +535,7 @@ def _short(one: CurveSegment) -> str:
 
 def _lead(curves: LearningCurves, found: Sequence[CurveSegment]) -> str:
     """The levels at both ends, and of what needs no labels or had all."""
-    ends = [(contest.contestants[0], contest.shots) for contest in (curves.comparisons[0], curves.comparisons[-1])]
+    ends = [(comparison.methods[0], comparison.shots) for comparison in (curves.comparisons[0], curves.comparisons[-1])]
     said = [f"{called(one)} {_level(curves, one)} with {labels(k)}" for one, k in ends]
     here = {called(one) for one, _ in ends}
     others = [one for one in (*curves.still, *curves.beside) if called(one) not in here]
@@ -624,7 +624,7 @@ def first_screen(curves: LearningCurves) -> FirstScreen:
 def _best_table(curves: LearningCurves, found: Sequence[CurveSegment]) -> Table:
     """Who is best with how many labels."""
     metric, body = curves.metric, []
-    highest = {contest.shots: contest.contestants[0].level.value for contest in curves.comparisons}
+    highest = {comparison.shots: comparison.methods[0].level.value for comparison in curves.comparisons}
     for one in found:
         reached = [units.level(metric, highest[shots]) for shots in (one.shots[0], one.shots[-1])]
         names = [best.line for best in one.best]
@@ -733,13 +733,13 @@ def _budgets_table(curves: LearningCurves) -> Table | None:
 def _pairs_table(curves: LearningCurves) -> Table:
     """Every two methods at every number of labels: who is shown better."""
     pairs: dict[tuple[str, str], dict[int, str]] = {}
-    for contest in reversed(curves.comparisons):
-        names = {one.name: one.line for one in contest.contestants}
-        for pair in contest.duels:
+    for comparison in reversed(curves.comparisons):
+        names = {one.name: one.line for one in comparison.methods}
+        for pair in comparison.pairs:
             a, b = names[pair.a], names[pair.b]
             said = {"better": a, "worse": b, "same": "equivalent", "undecided": "·"}[pair.comparison.verdict]
             key = (b, a) if (b, a) in pairs else (a, b)
-            pairs.setdefault(key, {})[contest.shots] = said
+            pairs.setdefault(key, {})[comparison.shots] = said
     body = [(f"{a}, {b}", *(found.get(k, "") for k in curves.shots)) for (a, b), found in pairs.items()]
     header = (("two methods", "labels per class:"), *map(str, curves.shots))
     return plain_table(f"Who is shown better at each number of labels, {curves.task}", header, body)
@@ -794,10 +794,10 @@ def _blocks(reading: "Reading", curves: LearningCurves) -> Iterator[Block]:
         "neither is shown. Corrected (Holm) for all comparisons at one number of labels."
     )
     yield _pairs_table(curves)
-    for contest in curves.comparisons:
-        pairs = duels(contest)
-        summary = f"{labels(contest.shots)}: {plural(len(pairs.rows), 'comparison')}, every metric"
-        shown = (methods_table(reading.study, contest, reading.rows), *([pairs] if pairs.rows else []))
+    for comparison in curves.comparisons:
+        pairs = pairs_table(comparison)
+        summary = f"{labels(comparison.shots)}: {plural(len(pairs.rows), 'comparison')}, every metric"
+        shown = (methods_table(reading.study, comparison, reading.rows), *([pairs] if pairs.rows else []))
         yield Fold(summary, shown)
     yield Heading("Training time", level=4)
     yield _seconds_table(curves)

@@ -44,13 +44,13 @@ def other_rows(study: Study, all_rows: Sequence[dict[str, Any]]) -> list[dict[st
     ]
 
 
-def other_table(contest: TaskComparison, forgot: Sequence[Forgot], rows: Sequence[dict[str, Any]]) -> Table | None:
+def other_table(comparison: TaskComparison, forgot: Sequence[Forgot], rows: Sequence[dict[str, Any]]) -> Table | None:
     """Other evaluations of a task's methods (earlier tasks, perplexity of general text), before and after."""
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     said = {(one.group.model, one.group.method, one.group.settings, forgetting.GENERAL, one.metric) for one in forgot}
     for row in rows:
         at = tuple(row[name] for name in ("model", "method", "settings", "part", "metric"))
-        if row["task"] == contest.task and at not in said:
+        if row["task"] == comparison.task and at not in said:
             where = (" ".join(filter(None, (row["method"], row["settings"]))), row["part"], row["metric"])
             found.setdefault(where, {})[row["stage"]] = row
     body = [
@@ -65,16 +65,16 @@ def other_table(contest: TaskComparison, forgot: Sequence[Forgot], rows: Sequenc
     # Where a model gives no such value at all, before nor after, there is nothing to show.
     body = [row for row in body if any(cell.text != "not available" for cell in row[3:])]
     header = ("method", "measured on", "metric", "before", "after")
-    return plain_table(f"Other evaluations, {contest.task}", header, body, texts=3) if body else None
+    return plain_table(f"Other evaluations, {comparison.task}", header, body, texts=3) if body else None
 
 
 def _read(reading: "Reading") -> list[OfTask]:
     rows = other_rows(reading.study, reading.rows)
 
-    def read(contest: TaskComparison) -> Table | None:
-        own = {one.group.settings for one in contest.contestants if one.group}
-        shown = [row for row in rows if row["settings"] in own] if contest.shots else rows
-        return other_table(contest, reading.forgotten_by(contest), shown)
+    def read(comparison: TaskComparison) -> Table | None:
+        own = {one.group.settings for one in comparison.methods if one.group}
+        shown = [row for row in rows if row["settings"] in own] if comparison.shots else rows
+        return other_table(comparison, reading.forgotten_by(comparison), shown)
 
     return reading.of_tasks(read)
 

@@ -35,13 +35,13 @@ class About(NamedTuple):
     """Its label; empty where there are none."""
 
 
-def about(study: Study, contest: TaskComparison) -> About:
+def about(study: Study, comparison: TaskComparison) -> About:
     """Which model, which data, under which licence, how much of it, when and on what machine."""
-    groups = [group for group in study.groups if group.task == contest.task and group.ok]
+    groups = [group for group in study.groups if group.task == comparison.task and group.ok]
     found = [run for group in groups for run in group.ok]
-    facts = [("model", _models(groups)), ("data", _data(contest, found)), ("used", _used(contest, groups))]
+    facts = [("model", _models(groups)), ("data", _data(comparison, found)), ("used", _used(comparison, groups))]
     facts += [("made", _made(study.runs))]
-    part = next(iter(contest.contestants[0].parts.values()))
+    part = next(iter(comparison.methods[0].parts.values()))
     data = next((study.texts[sha] for run in found if (sha := run.record.provenance.get("data_sha256")) in
                  study.texts), None)  # fmt: skip
     text = label = ""
@@ -69,10 +69,10 @@ def _models(groups: Sequence[Group]) -> str:
     return format.listed(said) if said else ""
 
 
-def _data(contest: TaskComparison, found: Sequence[Run]) -> str:
+def _data(comparison: TaskComparison, found: Sequence[Run]) -> str:
     data = next((run.record.provenance.get("data") or {} for run in found), {})
-    labels = next(iter(contest.contestants[0].parts.values())).labels
-    said = [short_name(contest.task)]
+    labels = next(iter(comparison.methods[0].parts.values())).labels
+    said = [short_name(comparison.task)]
     if labels:
         said.append(f"{format.plural(len(labels), 'label')} ({format.some(list(labels), 8)})")
     sizes = data.get("sizes") or {}
@@ -82,13 +82,12 @@ def _data(contest: TaskComparison, found: Sequence[Run]) -> str:
     return "; ".join(said)
 
 
-def _used(contest: TaskComparison, groups: Sequence[Group]) -> str:
-    noun, given = units.noun(contest.metric), {mean(group, "train_examples") for group in groups} - {None, 0}
+def _used(comparison: TaskComparison, groups: Sequence[Group]) -> str:
+    noun, given = units.noun(comparison.metric), {mean(group, "train_examples") for group in groups} - {None, 0}
     ends = list(dict.fromkeys(format.count(n) for n in (min(given), max(given)))) if given else []
     trained = f"{' to '.join(ends)} training {noun}s, " if ends else ""
-    return (
-        f"{trained}{format.plural(contest.n, f'test {noun}')}, {format.plural(len({g.name for g in groups}), 'method')}"
-    )
+    tested = format.plural(comparison.n, f"test {noun}")
+    return f"{trained}{tested}, {format.plural(len({g.name for g in groups}), 'method')}"
 
 
 def _made(found: Sequence[Run]) -> str:
@@ -111,31 +110,31 @@ def _made(found: Sequence[Run]) -> str:
     return ", ".join(said)
 
 
-def not_shown(reading: "Reading", contest: TaskComparison, card: Card) -> Iterator[str]:
+def not_shown(reading: "Reading", comparison: TaskComparison, card: Card) -> Iterator[str]:
     """What a reader might take from the page and must not."""
     families, study = {column.family for column in card.columns}, reading.study
     data = next((str((run.record.provenance.get("data") or {}).get("caution") or "") for run in study.runs
-                 if run.ok and run.resolved.get("task") == contest.task), "")  # fmt: skip
+                 if run.ok and run.resolved.get("task") == comparison.task), "")  # fmt: skip
     yield (
-        f"Other texts than those of {short_name(contest.task)}, other models and other machines: nothing here was "
+        f"Other texts than those of {short_name(comparison.task)}, other models and other machines: nothing here was "
         "measured on them."
     )
     if data:
         yield f"About the data: {data.rstrip('.')}."
-    without = _without_value(reading, contest)
+    without = _without_value(reading, comparison)
     yield from (f"{part}: no value for any method: {reason}" for part, reason in without.items())
     if "bias" not in families and not any(map(is_bias, without)):
         yield "Whether groups of people are treated alike: no groups and no evaluation of bias were measured."
-    if not families & {"forgetting", "text"} and not contest.of_text and not without:
+    if not families & {"forgetting", "text"} and not comparison.of_text and not without:
         yield "Forgetting: nothing beside the task was measured (evaluations in the plan)."
     if undecided := sum(entry.verdict == "undecided" for column in card.columns for entry in column.entries.values()):
         cells = format.plural(undecided, "cell")
         yield f"{cells} of the card {'is' if undecided == 1 else 'are'} undecided, which is not the same as equivalent."
 
 
-def _without_value(reading: "Reading", contest: TaskComparison) -> dict[str, str]:
+def _without_value(reading: "Reading", comparison: TaskComparison) -> dict[str, str]:
     """Other evaluation sets of a task for which no method has a value -> why."""
-    rows = [row for row in reading.rows if row["task"] == contest.task and row["part"] not in ("test", "validation")]
+    rows = [row for row in reading.rows if row["task"] == comparison.task and row["part"] not in ("test", "validation")]
     valued = {row["part"] for row in rows if row["value"] is not None and not np.isnan(row["value"])}
     return {row["part"]: row["reason"] for row in rows if row["part"] not in valued and row.get("reason")}
 
@@ -148,47 +147,47 @@ class Step(NamedTuple):
     """Of computing; NaN where it is not known, infinite where people have to label."""
 
 
-def next_steps(reading: "Reading", contest: TaskComparison, advice: Advice) -> list[str]:
+def next_steps(reading: "Reading", comparison: TaskComparison, advice: Advice) -> list[str]:
     """What would settle what is open, the cheapest first; at least one thing to do."""
-    study, found = reading.study, list(_settling(reading.study, contest))
+    study, found = reading.study, list(_settling(reading.study, comparison))
     found.sort(key=lambda step: (np.isnan(step.seconds), step.seconds))
     lines = [f"Cheapest first: {step.what}" if number == 0 and len(found) > 1 else step.what
              for number, step in enumerate(found)]  # fmt: skip
-    lines += [more] if (more := _more_training(study, contest)) else []
-    if not found and len(contest.top) > 1:
+    lines += [more] if (more := _more_training(study, comparison)) else []
+    if not found and len(comparison.top) > 1:
         lines.insert(0, (
             "No realistic number of seeds or test examples would separate the methods at the top: choose among them by "
             "what they cost, forget and whom they treat worse."
         ))  # fmt: skip
-    if not found and len(contest.top) == 1 and len(contest.contestants) > 1:
-        lines.insert(0, f"Nothing is open about the first place: use {called(contest.find(advice.chosen))}.")
+    if not found and len(comparison.top) == 1 and len(comparison.methods) > 1:
+        lines.insert(0, f"Nothing is open about the first place: use {called(comparison.find(advice.chosen))}.")
     return [format.unbroken(line) for line in lines]
 
 
-def _settling(study: Study, contest: TaskComparison) -> Iterator[Step]:
+def _settling(study: Study, comparison: TaskComparison) -> Iterator[Step]:
     """Runs that are missing; else more seeds or more test examples for the two that the headline is about."""
-    missing = [spec for spec in study.missing if spec["task"] == contest.task]
+    missing = [spec for spec in study.missing if spec["task"] == comparison.task]
     if missing:
-        seconds = [_seconds(study, contest.task, str(spec["method"])) for spec in missing]
+        seconds = [_seconds(study, comparison.task, str(spec["method"])) for spec in missing]
         yield Step(f"Finish the study: {format.plural(len(missing), 'run')} {'is' if len(missing) == 1 else 'are'} "
                    f"missing, {_about(sum(seconds))} of computing; the same command resumes it.",
                    0.0)  # fmt: skip
         return
-    duel = next_open(contest)
-    if duel is None:
+    pair = next_open(comparison)
+    if pair is None:
         return
-    sides = [contest.find(name) for name in (duel.a, duel.b)]
+    sides = [comparison.find(name) for name in (pair.a, pair.b)]
     names = format.listed([one.name for one in sides])
-    if realistic(duel.comparison.more_seeds, duel.n_seeds):
-        more = duel.comparison.more_seeds
+    if realistic(pair.comparison.more_seeds, pair.n_seeds):
+        more = pair.comparison.more_seeds
         each = sum(_of_group(one.group) for one in sides if one.group and one.draws)
         drawn = format.listed([one.name for one in sides if one.draws])
         yield Step(f"Run {format.plural(more, 'more seed')} of {drawn}, {_about(more * each)} of computing, to tell "
                    f"{names} apart (were the difference as found, 4 times of 5).", more * each)  # fmt: skip
-    if realistic(duel.comparison.more_examples, contest.n):
-        more, noun = duel.comparison.more_examples, units.noun(contest.metric)
+    if realistic(pair.comparison.more_examples, comparison.n):
+        more, noun = pair.comparison.more_examples, units.noun(comparison.metric)
         yield Step(f"Label about {format.count(float(f'{more:.2g}'))} more test {noun}s (there are "
-                   f"{format.count(contest.n)}) to tell {names} apart.", np.inf)  # fmt: skip
+                   f"{format.count(comparison.n)}) to tell {names} apart.", np.inf)  # fmt: skip
 
 
 def _about(seconds: float) -> str:
@@ -208,15 +207,15 @@ def _seconds(study: Study, task: str, method: str) -> float:
     return float(np.mean([_of_group(group) for group in own])) if own else np.nan
 
 
-def _more_training(study: Study, contest: TaskComparison) -> str:
+def _more_training(study: Study, comparison: TaskComparison) -> str:
     """Training examples that are there and were not used."""
-    chosen = [one for one in contest.contestants if one.group and not one.untouched and not one.group.constant]
+    chosen = [one for one in comparison.methods if one.group and not one.untouched and not one.group.constant]
     limits = {one.group.runs[0].resolved.get("train_limit") or 0 for one in chosen if one.group and not one.group.shots}
     sizes = {(run.record.provenance.get("data") or {}).get("sizes", {}).get("train", 0)
              for one in chosen if one.group for run in one.group.ok}  # fmt: skip
     if len(limits) != 1 or len(sizes) != 1 or not 0 < (limit := limits.pop()) < (size := sizes.pop()):
         return ""
-    noun = units.noun(contest.metric)
+    noun = units.noun(comparison.metric)
     return (
         f"Train on more: {format.count(limit)} of {format.count(size)} training {noun}s were used; train_limit = 0 "
         f"takes them all, for about {size / limit:.1f} times the training time. What that gains was not measured."
@@ -231,11 +230,11 @@ class PageOne(NamedTuple):
     next_steps: tuple[str, ...]
 
 
-def page_one(reading: "Reading", contest: TaskComparison, advice: Advice, card: Card) -> PageOne:
+def page_one(reading: "Reading", comparison: TaskComparison, advice: Advice, card: Card) -> PageOne:
     """What page one says of one task beside its verdict."""
-    lines = tuple(map(format.unbroken, not_shown(reading, contest, card)))
-    steps = next_steps(reading, contest, advice)
-    lacking = runs.unfinished(reading.study, contest.task)
+    lines = tuple(map(format.unbroken, not_shown(reading, comparison, card)))
+    steps = next_steps(reading, comparison, advice)
+    lacking = runs.unfinished(reading.study, comparison.task)
     if lacking and not any(line.startswith(("Finish", "Cheapest first: Finish")) for line in steps):
         steps.insert(0, lacking.detail)
-    return PageOne(about(reading.study, contest), lines, tuple(steps))
+    return PageOne(about(reading.study, comparison), lines, tuple(steps))

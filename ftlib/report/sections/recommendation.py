@@ -20,9 +20,9 @@ from ftlib.report.sections.runs import Unfinished, problems
 from ftlib.stats.intervals import Interval
 
 
-def sentences(contest: TaskComparison) -> list[str]:
+def sentences(comparison: TaskComparison) -> list[str]:
     """Who is worse, by verdict, than the base model or a probe of it, and what to try before giving it up."""
-    told = {one.name: (one, list(_ahead(contest, one))) for one in contest.contestants if _trained(one)}
+    told = {one.name: (one, list(_ahead(comparison, one))) for one in comparison.methods if _trained(one)}
     late = [(one, ahead) for one, ahead in told.values() if ahead]
     if not late:
         return []
@@ -48,15 +48,15 @@ def _is_probe(one: MethodScores) -> bool:
     return method is not None and method.frozen and not method.groups
 
 
-def _ahead(contest: TaskComparison, one: MethodScores) -> Iterator[MethodScores]:
+def _ahead(comparison: TaskComparison, one: MethodScores) -> Iterator[MethodScores]:
     """The base model and probes of the same one that are better, by verdict."""
     model = one.group.model
-    for rival in contest.contestants:
+    for rival in comparison.methods:
         if rival.group is None:
             same = rival.name in (BASE, f"{BASE} {model}")
         else:
             same = rival.group.model == model and (rival.untouched or _is_probe(rival))
-        if same and contest.verdict(rival.name, one.name) == "better":
+        if same and comparison.verdict(rival.name, one.name) == "better":
             yield rival
 
 
@@ -71,21 +71,21 @@ SKEWED = 0.8
 """Share of the test examples from which on always giving the most frequent label looks good by accuracy."""
 
 
-def cautions(study: Study, contest: TaskComparison) -> list[str]:
+def cautions(study: Study, comparison: TaskComparison) -> list[str]:
     """What is wrong with a task's data: what its audit found, and what the test labels alone show."""
-    runs = [run for group in study.groups if group.task == contest.task for run in group.runs]
+    runs = [run for group in study.groups if group.task == comparison.task for run in group.runs]
     lines = [problem for run in runs for problem in problems(run.record.provenance)]
-    part = next(iter(contest.contestants[0].parts.values()))
+    part = next(iter(comparison.methods[0].parts.values()))
     if part.truth is not None and len(part.truth):
-        lines += _of_labels(contest, part.labels, np.bincount(part.truth, minlength=len(part.labels)))
-        lines += _of_length(contest)
+        lines += _of_labels(comparison, part.labels, np.bincount(part.truth, minlength=len(part.labels)))
+        lines += _of_length(comparison)
     return list(dict.fromkeys(lines))
 
 
-def _of_labels(contest: TaskComparison, labels: Sequence[str], counts: np.ndarray) -> Iterator[str]:
-    n, metric = int(counts.sum()), contest.metric
+def _of_labels(comparison: TaskComparison, labels: Sequence[str], counts: np.ndarray) -> Iterator[str]:
+    n, metric = int(counts.sum()), comparison.metric
     most, share = labels[int(counts.argmax())], counts.max() / n
-    highest = max(one.level.value for one in contest.contestants)
+    highest = max(one.level.value for one in comparison.methods)
     if metric == "accuracy" and (share >= SKEWED or share >= highest):
         better = "f1_binary or mcc" if len(labels) == 2 else "f1_macro or mcc"
         yield (
@@ -99,7 +99,7 @@ def _of_labels(contest: TaskComparison, labels: Sequence[str], counts: np.ndarra
     ]
     if few:
         yield f"Only {format.some(few, 3)}: what is said of {'it' if len(few) == 1 else 'them'} rests on these few."
-    drawn = [one for one in contest.contestants if one.group and one.group.shots]
+    drawn = [one for one in comparison.methods if one.group and one.group.shots]
     rare, least = labels[int(counts.argmin())], counts.min() / n
     if drawn and least < 0.5 / len(labels):
         yield (
@@ -108,17 +108,17 @@ def _of_labels(contest: TaskComparison, labels: Sequence[str], counts: np.ndarra
         )
 
 
-def _of_length(contest: TaskComparison) -> Iterator[str]:
+def _of_length(comparison: TaskComparison) -> Iterator[str]:
     """Whose texts were cut: how many, by the tokenizer and max_length of their own runs."""
     found: dict[int, list[MethodScores]] = {}
-    for one in contest.contestants:
+    for one in comparison.methods:
         flags = [part.cut for part in one.parts.values() if part.cut is not None]
         if flags and (n := max(int(flag.sum()) for flag in flags)):
             found.setdefault(n, []).append(one)
     for n, some in found.items():
         are = "is" if n == 1 else "are"
         yield (
-            f"{format.plural(n, 'test text')} of {format.count(contest.n)} {are} longer than max_length: "
+            f"{format.plural(n, 'test text')} of {format.count(comparison.n)} {are} longer than max_length: "
             f"{_names(some)} did not read the end."
         )
 
@@ -149,7 +149,7 @@ class Advice(NamedTuple):
 
 
 def advise(
-    contest: TaskComparison,
+    comparison: TaskComparison,
     forgot: Sequence[forgetting.Forgot] = (),
     unfinished: Unfinished | None = None,
     caution: Sequence[str] = (),
@@ -164,43 +164,45 @@ def advise(
         unfinished: What of the task has not run.
         caution: What is wrong with the data.
     """
-    best, *others = contest.top
-    beaten = [one for one in contest.contestants if contest.verdict(best.name, one.name) == "better"]
-    same = [one for one in others if contest.verdict(best.name, one.name) == "same"]
+    best, *others = comparison.top
+    beaten = [one for one in comparison.methods if comparison.verdict(best.name, one.name) == "better"]
+    same = [one for one in others if comparison.verdict(best.name, one.name) == "same"]
     tied = [one for one in others if one not in same]
-    leaning = [one for one in tied if _leaning(contest, best, one)]
+    leaning = [one for one in tied if _leaning(comparison, best, one)]
     open_ = [one for one in tied if one not in leaning]
-    behind = [one for one in contest.contestants if one not in (best, *others, *beaten)]
+    behind = [one for one in comparison.methods if one not in (best, *others, *beaten)]
     chosen = min([best, *same], key=_expense)
     lines = [unfinished.detail] if unfinished else []
-    lines += [_sentence(contest, best, one) for one in (*same, *open_[:3], *behind[:3]) if _met(contest, best, one)]
+    lines += [
+        _sentence(comparison, best, one) for one in (*same, *open_[:3], *behind[:3]) if _met(comparison, best, one)
+    ]
     if open_[3:] or behind[3:]:
         lines.append(f"Nor is {best.name} shown to differ from {_names([*open_[3:], *behind[3:]])}.")
     if tied and not unfinished:
-        lines += _choose_today(contest, best, contest.top)
-    lines += _ahead_in_part(contest, best, leaning)
+        lines += _choose_today(comparison, best, comparison.top)
+    lines += _ahead_in_part(comparison, best, leaning)
     near = next(iter(beaten), None)
-    over = [one for one in contest.contestants if one.untouched or one.baseline]
+    over = [one for one in comparison.methods if one.untouched or one.baseline]
     told = [one for one in (chosen, *tied, *behind) if chosen is best or one is chosen]
     for one in [*([near] if near else []), *sorted(over, key=lambda one: not one.untouched)]:
-        if one not in told and _met(contest, chosen, one):
-            lines.append(_sentence(contest, chosen, one))
+        if one not in told and _met(comparison, chosen, one):
+            lines.append(_sentence(comparison, chosen, one))
     lines += [
         f"{called(one)} gives {one.one_label!r} to every test example: it has learned nothing, and being ahead of it "
         "shows nothing."
-        for one in contest.contestants
+        for one in comparison.methods
         if one.one_label
     ]
     elsewhere = next((one for one in forgot if one.group is chosen.group), None)
     if elsewhere and not elsewhere.unchanged:
-        lines.append(forgetting.bought_and_cost(contest, elsewhere) or f"{forgetting.change_sentence(elsewhere)}.")
+        lines.append(forgetting.bought_and_cost(comparison, elsewhere) or f"{forgetting.change_sentence(elsewhere)}.")
     return Advice(
-        contest.task,
-        format.unbroken(_headline(contest, chosen, same, tied, behind, unfinished)),
-        _lead(contest, best, chosen, list(contest.top) if tied or behind else []),
+        comparison.task,
+        format.unbroken(_headline(comparison, chosen, same, tied, behind, unfinished)),
+        _lead(comparison, best, chosen, list(comparison.top) if tied or behind else []),
         tuple(dict.fromkeys(map(format.unbroken, lines))),
-        tuple(_ranks(contest)),
-        tuple(_limits(contest)),
+        tuple(_ranks(comparison)),
+        tuple(_limits(comparison)),
         chosen.name,
         tuple(caution),
     )
@@ -210,14 +212,14 @@ def _names(some: list[MethodScores], most: int = 5) -> str:
     return format.some([called(one) for one in some], most)
 
 
-def _met(contest: TaskComparison, a: MethodScores, b: MethodScores) -> bool:
-    return contest.duel(a.name, b.name) is not None
+def _met(comparison: TaskComparison, a: MethodScores, b: MethodScores) -> bool:
+    return comparison.pair(a.name, b.name) is not None
 
 
-def _leaning(contest: TaskComparison, a: MethodScores, b: MethodScores) -> bool:
+def _leaning(comparison: TaskComparison, a: MethodScores, b: MethodScores) -> bool:
     """Whether the comparison alone would have counted, and only the correction for being many keeps it open."""
-    duel = contest.duel(a.name, b.name)
-    return duel is not None and not duel.comparison.low <= 0 <= duel.comparison.high
+    pair = comparison.pair(a.name, b.name)
+    return pair is not None and not pair.comparison.low <= 0 <= pair.comparison.high
 
 
 def _expense(one: MethodScores) -> tuple[float, float, float]:
@@ -227,7 +229,7 @@ def _expense(one: MethodScores) -> tuple[float, float, float]:
 
 
 def _headline(
-    contest: TaskComparison,
+    comparison: TaskComparison,
     chosen: MethodScores,
     same: Sequence[MethodScores],
     tied: Sequence[MethodScores],
@@ -235,17 +237,17 @@ def _headline(
     unfinished: Unfinished | None,
 ) -> str:
     """What the comparisons say, and no more: the tie it names is the first place of the ranking."""
-    top, best = contest.top, contest.top[0]
+    top, best = comparison.top, comparison.top[0]
     names, today = _names(top, MOST_NAMES), not unfinished
     start = "" if today else f"{unfinished.headline}. So far "
-    if len(contest.contestants) == 1:
+    if len(comparison.methods) == 1:
         if today:
             return f"Only {called(best)} was measured, so there is nothing to compare it with."
         return f"{start}only {called(best)} was measured, and there is nothing to compare it with."
-    if not contest.duels:
+    if not comparison.pairs:
         return f"{start or 'No winner: '}nothing could be compared; why not is said below."
     among = [best, *same]
-    alike = all(contest.verdict(a.name, b.name) == "same" for a, b in combinations(among, 2))
+    alike = all(comparison.verdict(a.name, b.name) == "same" for a, b in combinations(among, 2))
     if behind or tied or not alike:
         start = start or "No winner yet: "
         if len(top) == 1:
@@ -253,15 +255,15 @@ def _headline(
                 f"{start}nothing is shown better than {names}, but it is not shown to be better than "
                 f"{_names(behind, MOST_NAMES)}."
             )
-        every = "nothing here can be told apart: " if len(top) == len(contest.contestants) else ""
-        corrected = " after correction" if len(contest.duels) > 1 else ""
-        return f"{start}{every}{names} are not shown to differ{corrected}{_ahead_of(contest, best, tied, today)}."
+        every = "nothing here can be told apart: " if len(top) == len(comparison.methods) else ""
+        corrected = " after correction" if len(comparison.pairs) > 1 else ""
+        return f"{start}{every}{names} are not shown to differ{corrected}{_ahead_of(comparison, best, tied, today)}."
     if same:
-        within = units.margin(contest.metric, contest.margin)
+        within = units.margin(comparison.metric, comparison.margin)
         said = f"{names} are equivalent within {within}"
         return f"Use {called(chosen)}: {said}, and it is the cheapest of them." if today else f"{start}{said}."
-    empty = [one for one in contest.contestants if one.one_label and one is not best]
-    if len(empty) == len(contest.contestants) - 1:
+    empty = [one for one in comparison.methods if one.one_label and one is not best]
+    if len(empty) == len(comparison.methods) - 1:
         have = "has" if len(empty) == 1 else "have"
         return (
             f"{start or 'No winner: '}{called(best)} was compared with {_names(empty)} only, which {have} learned "
@@ -275,63 +277,63 @@ def _headline(
     return f"{start}{called(best)} is better than everything else that has run{but}."
 
 
-def _ahead_of(contest: TaskComparison, best: MethodScores, tied: Sequence[MethodScores], decide: bool) -> str:
+def _ahead_of(comparison: TaskComparison, best: MethodScores, tied: Sequence[MethodScores], decide: bool) -> str:
     """How far the first of a tie is ahead of the next that it is not shown to differ from, and what would decide."""
-    duel = _met_first(contest, best, tied)
-    if duel is None:
+    pair = _met_first(comparison, best, tied)
+    if pair is None:
         return ""
-    ahead = _gain(contest, duel, best)
-    second = contest.find(duel.b if duel.a == best.name else duel.a)
-    size = units.difference(contest.metric, ahead.value, signed=False)
+    ahead = _gain(comparison, pair, best)
+    second = comparison.find(pair.b if pair.a == best.name else pair.a)
+    size = units.difference(comparison.metric, ahead.value, signed=False)
     lead = ""
     if ahead.value > 0:
-        lead = f"; {called(best)} leads by {size}{units.unit(contest.metric)} over {called(second)}"
-    return f"{lead}; {_needed(duel)}" if decide else lead
+        lead = f"; {called(best)} leads by {size}{units.unit(comparison.metric)} over {called(second)}"
+    return f"{lead}; {_needed(pair)}" if decide else lead
 
 
-def _met_first(contest: TaskComparison, best: MethodScores, some: Sequence[MethodScores]) -> Paired | None:
-    return next((duel for one in some if (duel := contest.duel(best.name, one.name))), None)
+def _met_first(comparison: TaskComparison, best: MethodScores, some: Sequence[MethodScores]) -> Paired | None:
+    return next((pair for one in some if (pair := comparison.pair(best.name, one.name))), None)
 
 
-def next_open(contest: TaskComparison) -> Paired | None:
+def next_open(comparison: TaskComparison) -> Paired | None:
     """The first place against the next method that nothing is shown of; None: all is settled."""
-    best = contest.top[0]
-    open_ = [one for one in contest.contestants if contest.verdict(best.name, one.name) == "undecided"]
-    return _met_first(contest, best, open_)
+    best = comparison.top[0]
+    open_ = [one for one in comparison.methods if comparison.verdict(best.name, one.name) == "undecided"]
+    return _met_first(comparison, best, open_)
 
 
-def _gain(contest: TaskComparison, duel: Paired, one: MethodScores) -> Interval:
+def _gain(comparison: TaskComparison, pair: Paired, one: MethodScores) -> Interval:
     """How far one of two is ahead of the other, in the direction in which the metric is better."""
-    up = 1 if metric_row(contest.metric).higher_is_better else -1
-    found, sign = duel.comparison, up if duel.a == one.name else -up
+    up = 1 if metric_row(comparison.metric).higher_is_better else -1
+    found, sign = pair.comparison, up if pair.a == one.name else -up
     low, high = sorted((sign * found.low, sign * found.high))
     return Interval(sign * found.difference, low, high)
 
 
-def _needed(duel: Paired) -> str:
+def _needed(pair: Paired) -> str:
     """What would decide an undecided comparison, in the words of `ftlib.stats.verdict`."""
-    first, second = duel.compared_as
-    said = duel.comparison.sentence.removeprefix("undecided: ")
+    first, second = pair.compared_as
+    said = pair.comparison.sentence.removeprefix("undecided: ")
     return said.partition(f"{first} against {second}")[0].rstrip("(; ")
 
 
-def _lead(contest: TaskComparison, best: MethodScores, chosen: MethodScores, tied: list[MethodScores]) -> str:
+def _lead(comparison: TaskComparison, best: MethodScores, chosen: MethodScores, tied: list[MethodScores]) -> str:
     if not tied:
-        return f"{_reached(contest, chosen)}."
+        return f"{_reached(comparison, chosen)}."
     cheap = min(tied, key=_expense)
-    second = f"; the cheapest of these, {_reached(contest, cheap)}" if cheap is not best else ""
-    first = "Highest" if metric_row(contest.metric).higher_is_better else "Lowest"
-    return f"{first} so far: {_reached(contest, best)}{second}."
+    second = f"; the cheapest of these, {_reached(comparison, cheap)}" if cheap is not best else ""
+    first = "Highest" if metric_row(comparison.metric).higher_is_better else "Lowest"
+    return f"{first} so far: {_reached(comparison, best)}{second}."
 
 
-def _reached(contest: TaskComparison, one: MethodScores) -> str:
-    metric, level = contest.metric, one.level
+def _reached(comparison: TaskComparison, one: MethodScores) -> str:
+    metric, level = comparison.metric, one.level
     span = f" ({units.span(metric, level.low, level.high)})" if units.span(metric, level.low, level.high) else ""
     cost = f", {format.seconds(one.cost('train_seconds'))} of training" if one.group else ""
     return f"{one.name} with {units.with_name(metric, level.value)}{span}{cost}"
 
 
-def _choose_today(contest: TaskComparison, best: MethodScores, among: list[MethodScores]) -> list[str]:
+def _choose_today(comparison: TaskComparison, best: MethodScores, among: list[MethodScores]) -> list[str]:
     """What an undecided comparison means for someone who cannot wait."""
     cheap = min(among, key=_expense)
     if cheap is best:
@@ -339,67 +341,69 @@ def _choose_today(contest: TaskComparison, best: MethodScores, among: list[Metho
     seconds = [format.seconds(one.cost("train_seconds")) for one in (cheap, best)]
     time = f"{seconds[0]} of training against {seconds[1]}" if cheap.group else "no training"
     start = f"If you must choose today, the cheapest of these is {called(cheap)} ({time})"
-    duel = contest.duel(best.name, cheap.name)
-    if duel is None:
+    pair = comparison.pair(best.name, cheap.name)
+    if pair is None:
         return [f"{start}; it was not compared with {called(best)}, so what that costs is not known."]
-    loss = _gain(contest, duel, best)
+    loss = _gain(comparison, pair, best)
     expected, worst = (
-        units.difference(contest.metric, max(0.0, value), signed=False) for value in (loss.value, loss.high)
+        units.difference(comparison.metric, max(0.0, value), signed=False) for value in (loss.value, loss.high)
     )
-    unit = f"{units.unit(contest.metric)}{_of(contest)}"
+    unit = f"{units.unit(comparison.metric)}{_of(comparison)}"
     return [f"{start}; the expected loss is {expected}{unit}, in the worst plausible case {worst}."]
 
 
-def _sentence(contest: TaskComparison, a: MethodScores, b: MethodScores) -> str:
+def _sentence(comparison: TaskComparison, a: MethodScores, b: MethodScores) -> str:
     """The comparison in the words of `ftlib.stats.verdict`; where it is undecided, the two and their distance come
     first.
     """
-    duel = contest.duel(a.name, b.name)
-    found = duel.comparison
+    pair = comparison.pair(a.name, b.name)
+    found = pair.comparison
     if found.verdict != "undecided":
         return f"{found.sentence}."
-    first, second = duel.compared_as
-    ahead, behind = (first, second) if contest.leads(duel.a, duel.b) else (second, first)
+    first, second = pair.compared_as
+    ahead, behind = (first, second) if comparison.leads(pair.a, pair.b) else (second, first)
     return (
-        f"{ahead} and {behind} are not shown to differ: {ahead} is ahead by {_distance(contest, duel)}; "
-        f"{_needed(duel)}."
+        f"{ahead} and {behind} are not shown to differ: {ahead} is ahead by {_distance(comparison, pair)}; "
+        f"{_needed(pair)}."
     )
 
 
-def _ahead_in_part(contest: TaskComparison, best: MethodScores, leaning: list[MethodScores]) -> list[str]:
+def _ahead_in_part(comparison: TaskComparison, best: MethodScores, leaning: list[MethodScores]) -> list[str]:
     """One sentence for all that the best would beat, were there fewer comparisons."""
     if not leaning:
         return []
     said = [
-        f"{called(one)} by {_distance(contest, duel)}"
+        f"{called(one)} by {_distance(comparison, pair)}"
         for one in leaning[:6]
-        if (duel := contest.duel(best.name, one.name))
+        if (pair := comparison.pair(best.name, one.name))
     ]
     said += [f"{len(leaning) - 6} others"] if len(leaning) > 6 else []
     return [
         f"{best.name} is ahead of {format.listed(said)}: each alone would count, "
-        f"among {len(contest.duels)} comparisons "
+        f"among {len(comparison.pairs)} comparisons "
         "it does not quite."
     ]
 
 
-def _distance(contest: TaskComparison, duel: Paired) -> str:
+def _distance(comparison: TaskComparison, pair: Paired) -> str:
     """How far the better of two is ahead, with the interval."""
-    shown = [units.difference(contest.metric, number, signed=False) for number in apart(duel.comparison)]
-    return f"{shown[0]}{units.unit(contest.metric)} ({shown[1]} to {shown[2]})"
+    shown = [units.difference(comparison.metric, number, signed=False) for number in apart(pair.comparison)]
+    return f"{shown[0]}{units.unit(comparison.metric)} ({shown[1]} to {shown[2]})"
 
 
-def _of(contest: TaskComparison) -> str:
+def _of(comparison: TaskComparison) -> str:
     """What an amount is of, unless its unit says so."""
-    return "" if units.in_own_unit(contest.metric) else f" of {contest.metric}"
+    return "" if units.in_own_unit(comparison.metric) else f" of {comparison.metric}"
 
 
-def _ranks(contest: TaskComparison) -> list[tuple[str, str]]:
+def _ranks(comparison: TaskComparison) -> list[tuple[str, str]]:
     """Places with ties as ties: (place, names); a line holds only methods of which no two are shown to differ."""
-    order = [place.name for place in contest.places]
+    order = [place.name for place in comparison.places]
     lines: list[tuple[int, list[str], list[str]]] = []
-    for number, place in enumerate(contest.places):
-        higher = [one.name for one in contest.places[:number] if one.rank < place.rank and one.name in place.tied_with]
+    for number, place in enumerate(comparison.places):
+        higher = [
+            one.name for one in comparison.places[:number] if one.rank < place.rank and one.name in place.tied_with
+        ]
         for rank, members, above in lines:
             if rank == place.rank and above == higher and set(members) <= set(place.tied_with):
                 members.append(place.name)
@@ -408,32 +412,32 @@ def _ranks(contest: TaskComparison) -> list[tuple[str, str]]:
             lines.append((place.rank, [place.name], higher))
     said = []
     for rank, members, above in lines[:MOST_RANKS]:
-        names = _names([contest.find(name) for name in members], MOST_NAMES)
-        also = f" (not shown to differ from {_names([contest.find(name) for name in above])})" if above else ""
+        names = _names([comparison.find(name) for name in members], MOST_NAMES)
+        also = f" (not shown to differ from {_names([comparison.find(name) for name in above])})" if above else ""
         said.append((str(rank), names + also))
     rest = len(order) - sum(len(members) for _, members, _ in lines[:MOST_RANKS])
     return [*said, *([("…", f"{format.plural(rest, 'more method')}: see the table")] if rest else [])]
 
 
-def _limits(contest: TaskComparison) -> list[str]:
-    most = max((len(one.parts) for one in contest.contestants if one.draws), default=1)
-    pairs, noun = len(contest.duels), units.noun(contest.metric)
+def _limits(comparison: TaskComparison) -> list[str]:
+    most = max((len(one.parts) for one in comparison.methods if one.draws), default=1)
+    pairs, noun = len(comparison.pairs), units.noun(comparison.metric)
     lines = [
-        f"{format.plural(contest.n, f'test {noun}')}, the same for every method; a difference matters from "
-        f"{units.margin(contest.metric, contest.margin)}{_of(contest)} on. Intervals are 95 %"
+        f"{format.plural(comparison.n, f'test {noun}')}, the same for every method; a difference matters from "
+        f"{units.margin(comparison.metric, comparison.margin)}{_of(comparison)} on. Intervals are 95 %"
         + (f"; {format.plural(pairs, 'comparison')}, corrected for being so many (Holm)." if pairs > 1 else ".")
     ]
-    if protocols := format.protocols(contest.protocols):
-        lines.append(f"{units.name(contest.metric).capitalize()} by this protocol: {protocols}.")
-    if contest.detectable:
-        a, b, least = contest.detectable
+    if protocols := format.protocols(comparison.protocols):
+        lines.append(f"{units.name(comparison.metric).capitalize()} by this protocol: {protocols}.")
+    if comparison.detectable:
+        a, b, least = comparison.detectable
+        said = f"{units.difference(comparison.metric, least, signed=False)}{units.unit(comparison.metric)}"
         lines.append(
             f"The smallest difference this study can show: between two methods as alike as {a} and {b}, a true "
-            f"difference under {units.difference(contest.metric, least, signed=False)}{units.unit(contest.metric)} is "
-            "missed more often than 1 time in 5 (before correction)."
+            f"difference under {said} is missed more often than 1 time in 5 (before correction)."
         )
     given: dict[float, list[MethodScores]] = {}
-    for one in contest.contestants:
+    for one in comparison.methods:
         if not one.untouched and one.group and not math.isnan(one.cost("train_examples")):
             given.setdefault(one.cost("train_examples"), []).append(one)
     if len(given) > 1:
@@ -442,8 +446,8 @@ def _limits(contest: TaskComparison) -> list[str]:
     if most == 1:
         lines.append(
             f"One seed per method: the intervals say what other test {noun}s might give, and nothing about another "
-            f"training run. Methods that train can move{'' if contest.of_text else ' by several points'} from seed to "
-            "seed."
+            f"training run. Methods that train can move{'' if comparison.of_text else ' by several points'} from seed "
+            "to seed."
         )
     elif most < 6:
         missed = 100 * 0.9**most

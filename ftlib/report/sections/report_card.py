@@ -65,17 +65,17 @@ class CardColumn(NamedTuple):
 class Card(NamedTuple):
     """The report card of one task."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     columns: tuple[CardColumn, ...]
 
     def bases(self) -> list[str]:
         """The base models that methods are compared with."""
-        return [one.name for one in self.contest.contestants if one.untouched]
+        return [one.name for one in self.comparison.methods if one.untouched]
 
 
-def base_of(contest: TaskComparison, one: MethodScores) -> MethodScores | None:
+def base_of(comparison: TaskComparison, one: MethodScores) -> MethodScores | None:
     """The base model of a method; of a baseline, which has none, the best base model there is."""
-    bases = [other for other in contest.contestants if other.untouched]
+    bases = [other for other in comparison.methods if other.untouched]
     model = one.group.model if one.group else ""
     own = [other for other in bases if model and model in (other.name, _model(other))]
     return next(iter(own or ([] if model and len(bases) > 1 else bases)), None)
@@ -85,46 +85,46 @@ def _model(one: MethodScores) -> str:
     return one.group.model if one.group else one.name.removeprefix(BASE).strip()
 
 
-def card(reading: "Reading", contest: TaskComparison) -> Card:
+def card(reading: "Reading", comparison: TaskComparison) -> Card:
     """The report card of one task's methods, from what the sections have read."""
     columns = [
-        *_quality(reading.study, contest),
-        *_forgotten(reading, contest),
-        *_bias(reading, contest),
-        *_costs(contest),
+        *_quality(reading.study, comparison),
+        *_forgotten(reading, comparison),
+        *_bias(reading, comparison),
+        *_costs(comparison),
     ]
-    return Card(contest, tuple(column for column in columns if column.entries))
+    return Card(comparison, tuple(column for column in columns if column.entries))
 
 
 def _entry(metric: str, value: Interval, n: int, seeds: int, verdict: str) -> Entry:
     return Entry(value, units.level(metric, value.value), units.span(metric, *value[1:]), n, seeds, verdict)
 
 
-def _quality(study: Study, contest: TaskComparison) -> Iterator[CardColumn]:
+def _quality(study: Study, comparison: TaskComparison) -> Iterator[CardColumn]:
     """The primary metric, and beside it F1 or accuracy; BLEU or chrF; of text to be modelled the perplexity."""
-    metric, first = contest.metric, _part(contest.contestants[0])
-    verdicts = {one.name: _verdict(contest, one) for one in contest.contestants}
-    levels = {one.name: one.level for one in contest.contestants}
-    yield _of_metric("quality", metric, contest, levels, verdicts)
-    for other in ("perplexity",) if contest.of_text else ("f1_macro", "accuracy", "bleu", "chrf"):
+    metric, first = comparison.metric, _part(comparison.methods[0])
+    verdicts = {one.name: _verdict(comparison, one) for one in comparison.methods}
+    levels = {one.name: one.level for one in comparison.methods}
+    yield _of_metric("quality", metric, comparison, levels, verdicts)
+    for other in ("perplexity",) if comparison.of_text else ("f1_macro", "accuracy", "bleu", "chrf"):
         if other == metric or other not in metrics_of(first):
             continue
-        levels = {one.name: group_interval(list(one.parts.values()), other) for one in contest.contestants}
-        if contest.of_text:
+        levels = {one.name: group_interval(list(one.parts.values()), other) for one in comparison.methods}
+        if comparison.of_text:
             # Of the same tokens a perplexity is the likelihood per byte in another unit, and so is its verdict.
             verdicts = {name: verdict if levels[name].value > 0 else "" for name, verdict in verdicts.items()}
         else:
-            verdicts = _against_base(study, contest, other)
-        yield _of_metric("text" if contest.of_text else "quality", other, contest, levels, verdicts)
+            verdicts = _against_base(study, comparison, other)
+        yield _of_metric("text" if comparison.of_text else "quality", other, comparison, levels, verdicts)
         return
 
 
 def _of_metric(
-    family: str, metric: str, contest: TaskComparison, levels: Mapping[str, Interval], verdicts: Mapping[str, str]
+    family: str, metric: str, comparison: TaskComparison, levels: Mapping[str, Interval], verdicts: Mapping[str, str]
 ) -> CardColumn:
     entries = {
-        one.name: _entry(metric, levels[one.name], contest.n, len(one.parts), verdicts.get(one.name, ""))
-        for one in contest.contestants
+        one.name: _entry(metric, levels[one.name], comparison.n, len(one.parts), verdicts.get(one.name, ""))
+        for one in comparison.methods
         if not np.isnan(levels[one.name].value)
     }
     return CardColumn(family, metric, units.heading(metric), "", metric_row(metric).summary, entries)
@@ -134,89 +134,89 @@ def _part(one: MethodScores) -> Any:
     return next(iter(one.parts.values()))
 
 
-def _verdict(contest: TaskComparison, one: MethodScores) -> str:
-    base = base_of(contest, one)
+def _verdict(comparison: TaskComparison, one: MethodScores) -> str:
+    base = base_of(comparison, one)
     if base is None:
         return ""
-    return "base" if base.name == one.name else contest.verdict(one.name, base.name) or ""
+    return "base" if base.name == one.name else comparison.verdict(one.name, base.name) or ""
 
 
-def _against_base(study: Study, contest: TaskComparison, metric: str) -> dict[str, str]:
+def _against_base(study: Study, comparison: TaskComparison, metric: str) -> dict[str, str]:
     """Verdicts of each method against its base model by another metric: one family of comparisons (Holm)."""
-    found = {one.name: "base" for one in contest.contestants if one.untouched}
-    pairs = [(one, base) for one in contest.contestants if (base := base_of(contest, one)) and base.name != one.name]
+    found = {one.name: "base" for one in comparison.methods if one.untouched}
+    pairs = [(one, base) for one in comparison.methods if (base := base_of(comparison, one)) and base.name != one.name]
     if any(np.isnan(one.level.low) for pair in pairs for one in pair):
         return found
-    plan = study.plan.of(contest.task)
-    plan = plan.model_copy(update={"primary": metric, "margin": contest.margin})
-    for pair in compared((study.plan_hash, contest.task, f"card {metric}"), plan, pairs):
+    plan = study.plan.of(comparison.task)
+    plan = plan.model_copy(update={"primary": metric, "margin": comparison.margin})
+    for pair in compared((study.plan_hash, comparison.task, f"card {metric}"), plan, pairs):
         found[pair.a] = pair.comparison.verdict
     return found
 
 
-def _forgotten(reading: "Reading", contest: TaskComparison) -> Iterator[CardColumn]:
+def _forgotten(reading: "Reading", comparison: TaskComparison) -> Iterator[CardColumn]:
     """What adapting did to general text, and to what the features tell of other tasks."""
     read = reading.of("forgetting")
-    features = [one for some in read.features for one in some if one.group.task == contest.task] if read else []
-    general = list(reading.general.get(contest.task, []))
+    features = [one for some in read.features for one in some if one.group.task == comparison.task] if read else []
+    general = list(reading.general.get(comparison.task, []))
     if general and features:
-        yield _general_level(contest, general)
+        yield _general_level(comparison, general)
     elif general:
         yield _changes(
-            contest, general, "general text", f"change in {units.name(general[0].metric)} ↓",
+            comparison, general, "general text", f"change in {units.name(general[0].metric)} ↓",
             "by how much ordinary English became harder to predict than before adapting: what was forgotten",
         )  # fmt: skip
     for part in dict.fromkeys(one.part for one in features):
         task = part.removeprefix(FEATURES)
         yield _changes(
-            contest, [one for one in features if one.part == part], f"{task} from its features", "change, points ↑",
+            comparison, [one for one in features if one.part == part], f"{task} from its features", "change, points ↑",
             f"by how many points a linear probe of the model's features tells {task} better than before adapting; "
             "below 0 is forgotten",
         )  # fmt: skip
 
 
-def _general_level(contest: TaskComparison, found: Sequence[Forgot]) -> CardColumn:
+def _general_level(comparison: TaskComparison, found: Sequence[Forgot]) -> CardColumn:
     metric, entries = found[0].metric, {}
-    for contestant, one in _of_contestants(contest, found):
-        level = one.before if contestant.untouched else one.after
-        entries[contestant.name] = _entry(metric, level, one.n, one.seeds, _changed(contestant, one))
+    for method, one in _of_methods(comparison, found):
+        level = one.before if method.untouched else one.after
+        entries[method.name] = _entry(metric, level, one.n, one.seeds, _changed(method, one))
     gloss = f"{metric_row(metric).summary}, of ordinary English after adapting; more than before was forgotten"
     return CardColumn("text", f"{metric}:general", "general text", units.heading(metric), gloss, entries)
 
 
-def _changes(contest: TaskComparison, found: Sequence[Forgot], title: str, unit: str, gloss: str) -> CardColumn:
+def _changes(comparison: TaskComparison, found: Sequence[Forgot], title: str, unit: str, gloss: str) -> CardColumn:
     metric, entries = found[0].metric, {}
-    for contestant, one in _of_contestants(contest, found):
-        if contestant.untouched:
+    for method, one in _of_methods(comparison, found):
+        if method.untouched:
             continue
         value = Interval(one.change.difference, one.change.low, one.change.high)
         shown = "0" if one.unchanged else units.difference(metric, value.value)
         span = "" if one.unchanged else " to ".join(units.difference(metric, end) for end in value[1:])
-        entries[contestant.name] = Entry(value, shown, span, one.n, one.seeds, _changed(contestant, one))
+        entries[method.name] = Entry(value, shown, span, one.n, one.seeds, _changed(method, one))
     return CardColumn("forgetting", f"{metric}:{found[0].part}", title, unit, gloss, entries)
 
 
-def _of_contestants(contest: TaskComparison, found: Iterable[Forgot]) -> Iterator[tuple[MethodScores, Forgot]]:
+def _of_methods(comparison: TaskComparison, found: Iterable[Forgot]) -> Iterator[tuple[MethodScores, Forgot]]:
     """Each method with its change; a base model that no run stands for with any of its model, measured before."""
     by_group = {id(one.group): one for one in found}
-    for contestant in contest.contestants:
-        if contestant.group is not None:
-            if one := by_group.get(id(contestant.group)):
-                yield contestant, one
-        elif one := next((one for one in by_group.values() if one.group.model == _model(contestant)), None):
-            yield contestant, one
+    for method in comparison.methods:
+        if method.group is not None:
+            if one := by_group.get(id(method.group)):
+                yield method, one
+        elif one := next((one for one in by_group.values() if one.group.model == _model(method)), None):
+            yield method, one
 
 
-def _changed(contestant: MethodScores, one: Forgot) -> str:
-    if contestant.untouched:
+def _changed(method: MethodScores, one: Forgot) -> str:
+    if method.untouched:
         return "base"
     return "same" if one.unchanged else one.change.verdict
 
 
-def _bias(reading: "Reading", contest: TaskComparison) -> Iterator[CardColumn]:
+def _bias(reading: "Reading", comparison: TaskComparison) -> Iterator[CardColumn]:
     """The largest gap between groups in how often a label is found; where there are no groups, the first measure."""
     for of in reading.of("groups") or []:
-        if of.task == contest.task and of.part == "test":
+        if of.task == comparison.task and of.part == "test":
             unit = "largest gap, points ↓"
             gloss = (
                 f"the largest difference between groups by {of.column} in how often a label is found where it is right "
@@ -224,36 +224,34 @@ def _bias(reading: "Reading", contest: TaskComparison) -> Iterator[CardColumn]:
             )
             # No gap where no group has enough examples: then another measure of bias, where there is one.
             if gaps := largest_gaps(reading.study, of):
-                yield _measured(contest, gaps, f"bias by {of.column}", unit, gloss)
+                yield _measured(comparison, gaps, f"bias by {of.column}", unit, gloss)
                 return
-    lines = (reading.of("bias_summary") or {}).get(contest.task, [])
+    lines = (reading.of("bias_summary") or {}).get(comparison.task, [])
     if lines:
         key = (lines[0].part, lines[0].metric, lines[0].about)
         unit, gloss = units.heading(lines[0].metric), metric_row(lines[0].metric).summary
         same = [one for one in lines if (one.part, one.metric, one.about) == key]
-        yield _measured(contest, same, f"bias: {lines[0].part}", unit, gloss)
+        yield _measured(comparison, same, f"bias: {lines[0].part}", unit, gloss)
 
 
-def _measured(contest: TaskComparison, lines: Sequence[BiasChange], title: str, unit: str, gloss: str) -> CardColumn:
+def _measured(comparison: TaskComparison, lines: Sequence[BiasChange], title: str, unit: str, gloss: str) -> CardColumn:
     metric, about, entries = lines[0].metric, lines[0].about or lines[0].part, {}
-    for contestant in contest.contestants:
-        own = [one for one in lines if one.method is contestant.group]
-        one = own[0] if own else _first(lines, contestant) if contestant.group is None else None
-        level = one and (one.before if contestant.group is None else one.after)
+    for method in comparison.methods:
+        own = [one for one in lines if one.method is method.group]
+        one = own[0] if own else _first(lines, method) if method.group is None else None
+        level = one and (one.before if method.group is None else one.after)
         if level is not None and not np.isnan(level.value):
-            verdict = "base" if contestant.untouched else _SIZES.get(one.verdict, "")
-            entries[contestant.name] = _entry(
-                RATE if metric in GAPS.values() else metric, level, one.n, one.seeds, verdict
-            )
+            verdict = "base" if method.untouched else _SIZES.get(one.verdict, "")
+            entries[method.name] = _entry(RATE if metric in GAPS.values() else metric, level, one.n, one.seeds, verdict)
     return CardColumn("bias", f"{metric}:{about}", title, unit, gloss, entries)
 
 
-def _first(lines: Iterable[Any], contestant: MethodScores) -> Any:
+def _first(lines: Iterable[Any], method: MethodScores) -> Any:
     """A measure of any method of a base model, which was made before adapting it."""
-    return next((one for one in lines if one.method.model == _model(contestant)), None)
+    return next((one for one in lines if one.method.model == _model(method)), None)
 
 
-def _costs(contest: TaskComparison) -> Iterator[CardColumn]:
+def _costs(comparison: TaskComparison) -> Iterator[CardColumn]:
     """Seconds of training, and of use for 1 000 texts; in brackets the least and the most of single runs."""
     for name, title, unit, gloss, of in (
         ("train_seconds", "training", "time", "how long adapting took, mean over the runs, on this machine", _training),
@@ -261,7 +259,7 @@ def _costs(contest: TaskComparison) -> Iterator[CardColumn]:
          "set's, from the time of evaluation", seconds_per_thousand),
     ):  # fmt: skip
         entries = {}
-        for one in contest.contestants:
+        for one in comparison.methods:
             values = of(one.group) if one.group else []
             if values:
                 level = Interval(float(np.mean(values)), min(values), max(values))
@@ -269,7 +267,7 @@ def _costs(contest: TaskComparison) -> Iterator[CardColumn]:
                 span = " to ".join(ends) if len(values) > 1 and len(ends) > 1 else ""
                 shown = "none" if name == "train_seconds" and one.untouched else format.seconds(level.value)
                 verdict = "base" if one.untouched else ""
-                entries[one.name] = Entry(level, shown, span, contest.n, len(values), verdict)
+                entries[one.name] = Entry(level, shown, span, comparison.n, len(values), verdict)
         yield CardColumn("cost", name, title, unit, gloss, entries)
 
 
@@ -280,10 +278,10 @@ def _training(group: Group) -> list[float]:
 
 def card_table(found: Card) -> Table:
     """The card as the page shows it."""
-    contest = found.contest
+    comparison = found.comparison
     header = (Cell("method"), *(Cell(one.title, one.unit, number=True) for one in found.columns))
     body = []
-    for one in contest.contestants[:MOST_ROWS]:
+    for one in comparison.methods[:MOST_ROWS]:
         base = "base model" if one.untouched else "baseline" * one.baseline
         cells = [Cell(one.short, base, strong=True)]
         for column in found.columns:
@@ -293,12 +291,12 @@ def card_table(found: Card) -> Table:
             else:
                 cells.append(Cell(entry.shown, entry.span, number=True, mark=entry.verdict))
         body.append(tuple(cells))
-    return Table(f"Report card, {contest.where}", header, tuple(body))
+    return Table(f"Report card, {comparison.where}", header, tuple(body))
 
 
 def glosses(found: Card) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """One line for each method and for each column."""
-    methods = dict.fromkeys(one.group.method for one in found.contest.contestants if one.group)
+    methods = dict.fromkeys(one.group.method for one in found.comparison.methods if one.group)
     named = [(name, METHODS[name].summary) for name in methods if name in METHODS]
     return named, [(f"{one.title} ({one.unit})" if one.unit else one.title, one.gloss) for one in found.columns]
 
@@ -306,13 +304,13 @@ def glosses(found: Card) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
 def _rows(cards: Iterable[Card]) -> Iterator[dict[str, Any]]:
     for found in cards:
         for column in found.columns:
-            for one in found.contest.contestants:
+            for one in found.comparison.methods:
                 if (entry := column.entries.get(one.name)) is None:
                     continue
-                at = who(one.group) if one.group else dict.fromkeys(WHO, "") | {"task": found.contest.task}
-                base = base_of(found.contest, one)
+                at = who(one.group) if one.group else dict.fromkeys(WHO, "") | {"task": found.comparison.task}
+                base = base_of(found.comparison, one)
                 yield (
-                    {**at, "name": one.name, "shots": found.contest.shots, "family": column.family}
+                    {**at, "name": one.name, "shots": found.comparison.shots, "family": column.family}
                     | {"measure": column.name, **numbers(entry.value), "n": entry.n, "seeds": entry.seeds}
                     | {"verdict": entry.verdict or None, "against": base.name if base and entry.verdict else None}
                 )
@@ -321,7 +319,7 @@ def _rows(cards: Iterable[Card]) -> Iterator[dict[str, Any]]:
 SECTION = Section(
     name="report_card",
     title="Report card",
-    read=lambda reading: [card(reading, contest) for contest in reading.tops],
+    read=lambda reading: [card(reading, comparison) for comparison in reading.tops],
     columns={
         "report_card": (
             *WHO, "name", "shots", "family", "measure", "value", "low", "high", "n", "seeds", "verdict", "against",

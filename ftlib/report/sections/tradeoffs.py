@@ -50,27 +50,27 @@ def harm_rows(study: Study, card: Card) -> Iterator[tuple[CardColumn, list[dict[
 
     The measure stands as it was found: that it is uncertain itself is not in the probability.
     """
-    contest = card.contest
-    up = 1 if metric_row(contest.metric).higher_is_better else -1
+    comparison = card.comparison
+    up = 1 if metric_row(comparison.metric).higher_is_better else -1
     for column in card.columns:
         harm = {name: _harm(column, entry.value.value) for name, entry in column.entries.items()}
-        able = [one for one in contest.contestants if one.group and one.name in harm]
+        able = [one for one in comparison.methods if one.group and one.name in harm]
         if column.family not in ("forgetting", "bias", "text") or ":" not in column.name or len(able) < 2:
             continue
-        if contest.n < 2:
+        if comparison.n < 2:
             # One example has no spread, so there is no saying how sure a place is.
             continue
-        rng = np.random.default_rng(seed_of(study.plan_hash, contest.task, f"front {column.name}"))
+        rng = np.random.default_rng(seed_of(study.plan_hash, comparison.task, f"front {column.name}"))
         clusters = next(iter(able[0].parts.values())).clusters
         prices = {one.name: harm[one.name] for one in able}
         surely = pareto_membership(
-            score_tables(able, contest.metric), prices, rng, n_replicates=2_000, clusters=clusters
+            score_tables(able, comparison.metric), prices, rng, n_replicates=2_000, clusters=clusters
         )
         yield (
             column,
             [
                 who(one.group)
-                | {"name": one.name, "metric": contest.metric, "cost": column.name, "cost_value": prices[one.name]}
+                | {"name": one.name, "metric": comparison.metric, "cost": column.name, "cost_value": prices[one.name]}
                 | {"value": one.level.value, "on_front": not any(_beats(other, one, prices, up) for other in able)}
                 | {"probability": surely[one.name]}
                 for one in able
@@ -92,16 +92,16 @@ def _beats(other: MethodScores, one: MethodScores, prices: dict[str, float], up:
 class Prices(NamedTuple):
     """One task's qualities against every price."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     panels: tuple[Panel, ...]
     fronts: tuple[dict[str, Any], ...]
-    """Rows on forgetting and bias; those on costs are `contest.pareto`."""
+    """Rows on forgetting and bias; those on costs are `comparison.pareto`."""
 
 
 def _prices(reading: "Reading", card: Card) -> Prices | None:
-    contest, found, fronts = card.contest, [], []
+    comparison, found, fronts = card.comparison, [], []
     for cost, (label, scale) in _COSTS.items():
-        rows = [row for row in contest.pareto if row["cost"] == cost]
+        rows = [row for row in comparison.pareto if row["cost"] == cost]
         found += [Panel(label, tuple(rows[:MOST_ROWS]), scale)] if len(rows) > 1 else []
     for column, rows in harm_rows(reading.study, card):
         fronts += rows
@@ -110,20 +110,20 @@ def _prices(reading: "Reading", card: Card) -> Prices | None:
         lost = column.family == "forgetting" and metric_row(column.name.partition(":")[0]).higher_is_better
         said = f"lost of {column.title}, points" if lost else f"{column.title}, {unit or column.unit}"
         found.append(Panel(said.replace(" ↓", ""), tuple(rows[:MOST_ROWS]), by, column.family == "text"))
-    return Prices(contest, tuple(found), tuple(fronts)) if found else None
+    return Prices(comparison, tuple(found), tuple(fronts)) if found else None
 
 
 def _figure(found: Prices) -> Figure:
-    contest, by = found.contest, units.scale(found.contest.metric)
+    comparison, by = found.comparison, units.scale(found.comparison.metric)
     with panels(len(found.panels), min(2, len(found.panels)), 2.5, WIDTH) as axes:
         for ax, panel in zip(axes, found.panels, strict=False):
-            some = [contest.find(row["name"]) for row in panel.rows]
+            some = [comparison.find(row["name"]) for row in panel.rows]
             methods.cost_quality(
                 ax,
                 [one.name for one in some],
                 [panel.scale * row["cost_value"] for row in panel.rows],
                 *([by * getattr(one.level, end) for one in some] for end in ("value", "low", "high")),
-                label=units.heading(contest.metric),
+                label=units.heading(comparison.metric),
                 on_front=[row["on_front"] for row in panel.rows],
                 cost_label=panel.label,
                 least=LEAST_SECONDS if panel.rows[0]["cost"] == "train_seconds" else 0.0,
@@ -136,11 +136,11 @@ def _figure(found: Prices) -> Figure:
         return figure_of(
             axes[0],
             "prices",
-            f"{title(units.name(contest.metric))} against "
+            f"{title(units.name(comparison.metric))} against "
             + ("what it takes" if len(found.panels) > 1 else found.panels[0].label.partition(",")[0]),
             "Filled points are Pareto-optimal: nothing that costs less, or as much, is better. The table says how "
-            f"often each would be so, were the test {units.noun(contest.metric)}s and seeds drawn again, with costs, "
-            "forgetting and bias as measured; with few seeds such probabilities are rough.",
+            f"often each would be so, were the test {units.noun(comparison.metric)}s and seeds drawn again, with "
+            "costs, forgetting and bias as measured; with few seeds such probabilities are rough.",
             ("method", *(panel.label for panel in found.panels)),
             list(_table(found)),
         )
@@ -150,22 +150,22 @@ FRONTS = {"time": "train_seconds", "memory": "peak_memory_bytes", "parameters": 
 """What a person calls a cost."""
 
 
-def front(contest: TaskComparison, cost: str) -> Figure:
+def front(comparison: TaskComparison, cost: str) -> Figure:
     """Quality against one cost.
 
     Args:
-        contest: The comparison of a task's methods.
+        comparison: The comparison of a task's methods.
         cost: A name of `FRONTS`.
 
     Raises:
         FtlibError: No such cost, or fewer than two methods have it.
     """
-    rows = [row for row in contest.pareto if row["cost"] == FRONTS.get(cost)][:MOST_ROWS]
+    rows = [row for row in comparison.pareto if row["cost"] == FRONTS.get(cost)][:MOST_ROWS]
     if len(rows) < 2:
-        able = [name for name, key in FRONTS.items() if sum(row["cost"] == key for row in contest.pareto) > 1]
+        able = [name for name, key in FRONTS.items() if sum(row["cost"] == key for row in comparison.pareto) > 1]
         raise unknown("cost", cost, able)
     label, scale = _COSTS.get(FRONTS[cost], ("trainable parameters, thousands", 1e-3))
-    return _figure(Prices(contest, (Panel(label, tuple(rows), scale),), ()))
+    return _figure(Prices(comparison, (Panel(label, tuple(rows), scale),), ()))
 
 
 def _key(axes: Sequence[Any], shown: Sequence[Panel]) -> None:
@@ -178,7 +178,7 @@ def _key(axes: Sequence[Any], shown: Sequence[Panel]) -> None:
 
 def _table(found: Prices) -> Iterator[tuple[str, ...]]:
     """On the front of each panel with which probability."""
-    for one in found.contest.contestants[:MOST_ROWS]:
+    for one in found.comparison.methods[:MOST_ROWS]:
         if one.group is None:
             continue
         cells = []
@@ -189,12 +189,12 @@ def _table(found: Prices) -> Iterator[tuple[str, ...]]:
 
 
 def _read(reading: "Reading") -> tuple["Reading", list[OfTask]]:
-    cards = {id(card.contest): card for card in reading.of("report_card")}
-    return reading, reading.of_tasks(lambda contest: _prices(reading, cards[id(contest)]), few_shot=False)
+    cards = {id(card.comparison): card for card in reading.of("report_card")}
+    return reading, reading.of_tasks(lambda comparison: _prices(reading, cards[id(comparison)]), few_shot=False)
 
 
 def _blocks(found: Prices) -> Iterator[Block]:
-    if found.contest.of_text:
+    if found.comparison.of_text:
         yield Note("Fewer bits per byte are better.")
     yield Figures((_figure(found),), wide=True)
 
@@ -208,7 +208,7 @@ SECTION = Section(
         "fronts": (*WHO, "name", "metric", "cost", "cost_value", "value", "on_front", "probability"),
     },
     rows=lambda items: {
-        "pareto": [row for contest in items[0].comparisons for row in contest.pareto],
+        "pareto": [row for comparison in items[0].comparisons for row in comparison.pareto],
         "fronts": [row for one in items[1] for row in one.found.fronts],
     },
     blocks=lambda items: by_task(items[1], _blocks),

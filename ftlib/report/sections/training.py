@@ -46,18 +46,20 @@ class Trained(NamedTuple):
 class Training(NamedTuple):
     """How the training of a task's methods went."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     methods: tuple[Trained, ...]
 
 
-def training(study: Study, contest: TaskComparison) -> Training | None:
+def training(study: Study, comparison: TaskComparison) -> Training | None:
     """The training of a task's methods; None where no diary holds a loss."""
-    names = {id(one.group): one.short for one in contest.contestants if one.group is not None}
+    names = {id(one.group): one.short for one in comparison.methods if one.group is not None}
     order = list(names)
-    groups = [g for g in study.groups if g.task == contest.task and (not contest.shots or g.shots == contest.shots)]
+    groups = [
+        g for g in study.groups if g.task == comparison.task and (not comparison.shots or g.shots == comparison.shots)
+    ]
     groups.sort(key=lambda group: order.index(id(group)) if id(group) in names else len(order))
     found = tuple(one for group in groups if (one := _trained(group, names.get(id(group), group.name))))
-    return Training(contest, found) if found else None
+    return Training(comparison, found) if found else None
 
 
 def _trained(group: Group, name: str) -> Trained | None:
@@ -121,12 +123,12 @@ def row_of(one: Trained) -> dict[str, Any]:
     return row | {"n_validation": sizes[0] if len(sizes) == 1 else None}
 
 
-def _note(found: Sequence[Trained], contest: TaskComparison) -> str:
+def _note(found: Sequence[Trained], comparison: TaskComparison) -> str:
     sizes = sorted({fit.n for one in found for _, fit in one.runs if fit.n})
     if not any(fit.validation for one in found for _, fit in one.runs):
         return "Training loss alone: validation loss was not measured on the way."
     n = f"{' or '.join(map(format.count, sizes))} " if sizes else ""
-    noun = units.noun(contest.metric)
+    noun = units.noun(comparison.metric)
     return (
         f"Validation loss is the mean over {n}validation {noun}s, which no step learned from. Where it turns up while "
         "the training loss still falls, the method begins to learn its examples by heart; quality can hold for a while "
@@ -243,14 +245,14 @@ def _told(row: dict[str, Any]) -> tuple[str, ...]:
 def _blocks(found: Training) -> Iterator[Block]:
     if said := tuple(map(format.unbroken, sentences(found.methods))):
         yield Sentences(said)
-    yield Note(_note(found.methods, found.contest))
+    yield Note(_note(found.methods, found.comparison))
     yield Figures((_figure(found.methods),), wide=True)
 
 
 SECTION = Section(
     name="training",
     title="How training went",
-    read=lambda reading: reading.of_tasks(lambda contest: training(reading.study, contest)),
+    read=lambda reading: reading.of_tasks(lambda comparison: training(reading.study, comparison)),
     columns={
         "training": (
             *WHO, "name", "runs", "failed", "steps", "train_first", "train_last", "validation_lowest",

@@ -40,7 +40,7 @@ SIGNED = ("chrf", "bleu", "ter")
 class Written(NamedTuple):
     """One task's texts."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     chosen: MethodScores
     """Whose worst and best segments are shown."""
     sources: tuple[str, ...]
@@ -58,21 +58,21 @@ def _first(one: MethodScores) -> Part:
 
 
 def _read(reading: "Reading") -> list[OfTask]:
-    def read(contest: TaskComparison) -> Written | None:
-        if not KINDS[metric_row(contest.metric).kind].writes:
+    def read(comparison: TaskComparison) -> Written | None:
+        if not KINDS[metric_row(comparison.metric).kind].writes:
             return None
-        chosen = contest.find(reading.advice_on(contest).chosen)
-        texts = texts_of(reading.study, contest)
+        chosen = comparison.find(reading.advice_on(comparison).chosen)
+        texts = texts_of(reading.study, comparison)
         ids = [str(one) for one in _first(chosen).ids]
         sources = tuple(texts[one] for one in ids) if all(one in texts for one in ids) else ()
-        faults = tuple(row for one in contest.contestants for row in _faults(contest, one, sources))
-        terms = tuple(row for one in contest.contestants if one.group for row in _terms(contest, one))
-        return Written(contest, chosen, sources, faults, tuple(_by_length(contest)), terms)
+        faults = tuple(row for one in comparison.methods for row in _faults(comparison, one, sources))
+        terms = tuple(row for one in comparison.methods if one.group for row in _terms(comparison, one))
+        return Written(comparison, chosen, sources, faults, tuple(_by_length(comparison)), terms)
 
     return reading.of_tasks(read)
 
 
-def _faults(contest: TaskComparison, one: MethodScores, sources: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _faults(comparison: TaskComparison, one: MethodScores, sources: Sequence[str]) -> Iterator[dict[str, Any]]:
     """How often each fault is there, over segments and seeds; those that need the sources only where they are."""
     parts = list(one.parts.values())
     flags = {}
@@ -87,7 +87,7 @@ def _faults(contest: TaskComparison, one: MethodScores, sources: Sequence[str]) 
         if found.shape[1] > 1 and (parts[0].clusters is None or len(set(parts[0].clusters)) > 1):
             level = interval(found.astype(float), bounds=(0, 1), clusters=parts[0].clusters)
         yield {
-            "task": contest.task, "method": one.name, "fault": name, "share": level.value,
+            "task": comparison.task, "method": one.name, "fault": name, "share": level.value,
             "low": _known(level.low), "high": _known(level.high), "n": found.shape[1], "seeds": len(parts),
         }  # fmt: skip
 
@@ -96,9 +96,9 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _by_length(contest: TaskComparison) -> Iterator[dict[str, Any]]:
+def _by_length(comparison: TaskComparison) -> Iterator[dict[str, Any]]:
     """The primary metric among segments whose references are of similar length."""
-    references = _first(contest.contestants[0]).texts[0]
+    references = _first(comparison.methods[0]).texts[0]
     sizes = np.array([len(one.split()) for one in references])
     bins = min(BINS, len(sizes) // LEAST)
     if bins < 2:
@@ -109,11 +109,11 @@ def _by_length(contest: TaskComparison) -> Iterator[dict[str, Any]]:
         return
     for code in np.unique(where):
         rows = where == code
-        for one in contest.contestants:
+        for one in comparison.methods:
             parts = [_only(part, rows) for part in one.parts.values()]
-            level = group_interval(parts, contest.metric)
+            level = group_interval(parts, comparison.metric)
             yield {
-                "task": contest.task, "method": one.name, "metric": contest.metric,
+                "task": comparison.task, "method": one.name, "metric": comparison.metric,
                 "shortest": int(sizes[rows].min()), "longest": int(sizes[rows].max()),
                 "value": _known(level.value), "low": _known(level.low), "high": _known(level.high),
                 "n": int(rows.sum()), "seeds": len(parts),
@@ -131,7 +131,7 @@ def _only(part: Part, rows: np.ndarray) -> Part:
 def faults_table(found: Written) -> Table:
     """Every fault, a row each, of every method."""
     said = {name: title for name, (title, _) in FAULTS.items()} | {CUT: "still writing at max_new_tokens"}
-    shown = found.contest.contestants[:MOST_SAID]
+    shown = found.comparison.methods[:MOST_SAID]
     by = {(row["method"], row["fault"]): row for row in found.faults}
     rows = []
     for name, title in said.items():
@@ -146,7 +146,7 @@ def faults_table(found: Written) -> Table:
         "% of the segments",
         *((one.short, f"n = {n} x {format.plural(len(one.parts), 'seed')}") for one in shown),
     )
-    return plain_table(f"What is wrong with what was written, {found.contest.where}", header, rows)
+    return plain_table(f"What is wrong with what was written, {found.comparison.where}", header, rows)
 
 
 def _percent(share: float, low: float | None, high: float | None) -> tuple[str, str]:
@@ -156,8 +156,8 @@ def _percent(share: float, low: float | None, high: float | None) -> tuple[str, 
 def lengths_table(found: Written) -> Table:
     """The primary metric by the length of the references, a row per method."""
     classes = list(dict.fromkeys((row["shortest"], row["longest"], row["n"]) for row in found.lengths))
-    metric, rows = found.contest.metric, []
-    for one in found.contest.contestants:
+    metric, rows = found.comparison.metric, []
+    for one in found.comparison.methods:
         own = [row for row in found.lengths if row["method"] == one.name]
         cells = [(units.level(metric, row["value"]), units.span(metric, row["low"], row["high"])) for row in own]
         rows.append((one.short, *cells))
@@ -183,11 +183,11 @@ def marked(reference: str, hypothesis: str) -> str:
 def _example(found: Written, place: int, alike: Mapping[str, np.ndarray]) -> Example:
     references = _first(found.chosen).texts[0]
     said = [("reference", _shortened(references[place]))]
-    for one in found.contest.contestants[:MOST_SAID]:
+    for one in found.comparison.methods[:MOST_SAID]:
         hypothesis = _first(one).texts[1][place]
         score = units.level("chrf", alike[one.name][place])
         said.append((f"{one.short} ({score})", _shortened(marked(references[place], hypothesis))))
-    rest = len(found.contest.contestants) - MOST_SAID
+    rest = len(found.comparison.methods) - MOST_SAID
     source = found.sources[place] if found.sources else ""
     more = f"and {rest} more methods" if rest > 0 else ""
     return Example(str(_first(found.chosen).ids[place]), _shortened(source), tuple(said), more)
@@ -200,11 +200,11 @@ def _shortened(said: str) -> str:
 
 def _segments(found: Written) -> dict[str, np.ndarray]:
     """Method -> (n,) chrF of each segment of its first seed."""
-    return {one.name: text.SUMS["chrf"].value(_first(one).counts("chrf")) for one in found.contest.contestants}
+    return {one.name: text.SUMS["chrf"].value(_first(one).counts("chrf")) for one in found.comparison.methods}
 
 
 def _blocks(found: Written) -> Iterator[Block]:
-    contest, n = found.contest, found.contest.n
+    comparison, n = found.comparison, found.comparison.n
     signatures = [f"{units.name(metric)}: {text.signature(metric)}" for metric in SIGNED]
     yield Note(
         f"{format.plural(n, 'segment')}, one reference each. A corpus score is a function of sums over segments, as "
@@ -240,7 +240,7 @@ def _blocks(found: Written) -> Iterator[Block]:
     if n >= MOST_WORST + MOST_BEST:
         shown = tuple(_example(found, int(place), alike) for place in best[:MOST_BEST])
         yield Fold(f"where {found.chosen.short} is most like the reference", (Examples(shown),))
-    able = [one for one in contest.contestants if not one.baseline]
+    able = [one for one in comparison.methods if not one.baseline]
     if len(able) > 1 and n >= MOST_WORST + MOST_BEST:
         spread = np.ptp([alike[one.name] for one in able], axis=0)
         places = np.argsort(-spread, kind="stable")[:MOST_APART]
@@ -248,7 +248,7 @@ def _blocks(found: Written) -> Iterator[Block]:
         yield Fold("where models differ most", (Examples(shown),))
 
 
-def _terms(contest: TaskComparison, one: MethodScores) -> Iterator[dict[str, Any]]:
+def _terms(comparison: TaskComparison, one: MethodScores) -> Iterator[dict[str, Any]]:
     """Of every list of terms, how often they were used before and after; with the single runs' intervals together."""
     runs = [run for run in one.group.ok if run.seed in one.parts]
     for stage in ("before", "after"):
@@ -277,20 +277,20 @@ def _terms_table(found: Written) -> Table:
             n = next(iter(own.values()))
             rows.append((name, which, *cells, f"{n['n']} x {n['seeds']}"))
     header = ("method", "list", "before, %", "after, %", "terms x seeds")
-    return plain_table(f"Terms used, {found.contest.where}", header, rows, texts=2)
+    return plain_table(f"Terms used, {found.comparison.where}", header, rows, texts=2)
 
 
 def _segment_rows(items: Sequence[OfTask]) -> list[dict[str, Any]]:
     rows = []
     for item in items:
         found: Written = item.found
-        for one in found.contest.contestants:
+        for one in found.comparison.methods:
             part = _first(one)
             scores = text.SUMS["chrf"].value(part.counts("chrf"))
             for place, name in enumerate(part.ids):
                 rows.append(
                     {
-                        "task": found.contest.task, "id": str(name), "method": one.name,
+                        "task": found.comparison.task, "id": str(name), "method": one.name,
                         "source": found.sources[place] if found.sources else "",
                         "reference": part.texts[0][place], "text_out": part.texts[1][place],
                         "chrf": float(scores[place]),

@@ -99,7 +99,7 @@ class Race(NamedTuple):
 class Tuning(NamedTuple):
     """The tuning of one task's methods."""
 
-    contest: TaskComparison
+    comparison: TaskComparison
     metric: str
     """Measured on validation."""
     methods: tuple[Tuned, ...]
@@ -119,19 +119,19 @@ class Tuning(NamedTuple):
         return dict(sorted(found.items()))
 
 
-def tuning(study: Study, contest: TaskComparison) -> Tuning | None:
+def tuning(study: Study, comparison: TaskComparison) -> Tuning | None:
     """What a task's methods tried on validation; None where none tried several settings."""
-    metric = KINDS[metric_row(contest.metric).kind].primary
-    named = [(one.group, one.short) for one in contest.contestants if one.group is not None]
+    metric = KINDS[metric_row(comparison.metric).kind].primary
+    named = [(one.group, one.short) for one in comparison.methods if one.group is not None]
     found = tuple(one for group, name in named if (one := _read(group, name, metric)))
     if not found:
         return None
     trained = [name for group, name in named if group.method in METHODS and METHODS[group.method].trains]
     untuned = tuple(name for name in trained if name not in {one.name for one in found})
-    rng = np.random.default_rng(seed_of(study.plan_hash, contest.task, "tuning", str(contest.shots)))
-    margin = contest.margin if metric == contest.metric else 0.0
+    rng = np.random.default_rng(seed_of(study.plan_hash, comparison.task, "tuning", str(comparison.shots)))
+    margin = comparison.margin if metric == comparison.metric else 0.0
     race = _race(found, {"margin": margin, "rng": rng, "unit": unit_of(metric)})
-    return Tuning(contest, metric, found, untuned, race)
+    return Tuning(comparison, metric, found, untuned, race)
 
 
 def _race(found: Sequence[Tuned], how: Mapping[str, Any]) -> Race:
@@ -249,9 +249,9 @@ MOST_PANELS = 12
 def entry(found: Tuning) -> dict[str, Any]:
     """The tuning of one task as report.json holds it."""
     return {
-        "task": found.contest.task,
+        "task": found.comparison.task,
         "metric": found.metric,
-        "shots": found.contest.shots,
+        "shots": found.comparison.shots,
         "budget": found.race.budget,
         "note": _note(found),
         "sentences": list(sentences(found)),
@@ -279,7 +279,7 @@ def _note(found: Tuning) -> str:
         if seeds[-1] > 1
         else f"One seed each on {n}validation {noun}s, so there is no interval"
     )
-    protocol = f" Protocol: {format.protocols(found.contest.protocols)}." if found.contest.of_text else ""
+    protocol = f" Protocol: {format.protocols(found.comparison.protocols)}." if found.comparison.of_text else ""
     return (
         f"The best {units.name(metric)} on validation of k settings, in the mean over all choices of k of those tried "
         f"(Dodge et al. 2019, without replacement). {spread}.{protocol} The best of several is too good on the "
@@ -374,8 +374,8 @@ def _remarks(found: Tuning) -> Iterator[str]:
         if one.left_out:
             seeds = format.listed([str(seed) for seed in one.left_out])
             yield f"{one.name}: seeds left out, since they tried other rates than most: {seeds}."
-    if found.metric != found.contest.metric:
-        chosen_by, compared_by = units.name(found.metric), units.name(found.contest.metric)
+    if found.metric != found.comparison.metric:
+        chosen_by, compared_by = units.name(found.metric), units.name(found.comparison.metric)
         yield f"Settings are chosen by {chosen_by}; the plan compares by {compared_by}."
 
 
@@ -438,7 +438,7 @@ def _taken(found: Tuning) -> Table:
         edge = "at the edge of the grid" if one.at_edge else ""
         body.append((one.name, ("; ".join(taken), edge), tried, ", ".join(_diverged(one)) or "none"))
     header = ("method", "learning rate taken", "tried, in this order", "diverged")
-    return plain_table(f"Which setting validation chose, {found.contest.task}", header, body, texts=4)
+    return plain_table(f"Which setting validation chose, {found.comparison.task}", header, body, texts=4)
 
 
 def _diverged(one: Tuned) -> list[str]:
