@@ -27,6 +27,7 @@ _HOME = {
     "compare_unpaired": "ftlib.stats.unpaired",
     "comparisons": "ftlib.report.sections.comparison",
     "crossing": "ftlib.stats.learning_curve",
+    "export": "ftlib.report.study",
     "full_text": "ftlib.core.html",
     "label_budget": "ftlib.stats.learning_curve",
     "label_descriptions": "ftlib.models.prompts",

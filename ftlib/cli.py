@@ -297,53 +297,11 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from pathlib import Path
+    from ftlib.report.study import export
 
-    from ftlib.execution.export import export_runs
-    from ftlib.report import model_card
-
-    found, said = _chosen_runs(options)
-    lines = export_runs(found, Path(options.out), seeds=options.seeds, merge=options.merge)
-    print("\n".join([*said, *lines]))
-    for path, record in found:
-        for folder in (Path(options.out), Path(options.out) / f"seed{record.spec['resolved']['seed']}"):
-            model_card.complete(path, folder)
+    how = {"run": options.run, "method": options.method, "task": options.task}
+    print("\n".join(export(options.folder, options.out, **how, seeds=options.seeds, merge=options.merge)))
     return 0
-
-
-def _chosen_runs(options: argparse.Namespace) -> tuple[list, list[str]]:
-    """The runs that are exported, and a sentence that says why where nobody named them."""
-    from pathlib import Path
-
-    from ftlib.records import read_record
-    from ftlib.records.study import read_study
-    from ftlib.report.sections.comparison import task_comparisons
-    from ftlib.report.sections.recommendation import advise
-
-    folder = Path(options.folder)
-    if (folder / "record.json").is_file():
-        return [(folder, read_record(folder))], []
-    study = read_study(folder)
-    groups = [group for group in study.groups if group.ok and options.task in ("", group.task)]
-    if options.run:
-        found = [run for group in groups for run in group.ok if run.record.run_id == options.run]
-        if not found:
-            raise FtlibError(f"--run {options.run}: no such run that finished in {folder}")
-        return [(found[0].folder, found[0].record)], []
-    said, name = [], options.method
-    if not name:
-        told = {one.task: advise(one) for one in task_comparisons(study)}
-        tasks = [task for task in told if options.task in ("", task)]
-        if len(tasks) != 1:
-            listed = ", ".join(tasks or told) or "none is compared"
-            raise FtlibError(f"--task: found {options.task!r}; say which: {listed}")
-        groups, name = [group for group in groups if group.task == tasks[0]], told[tasks[0]].chosen
-        said = [f"{name}: what the report advises for {tasks[0]}; another with --method"]
-    found = [group for group in groups if name in (group.name, group.method)]
-    if len(found) != 1:
-        listed = ", ".join(f"{group.name!r} on {group.task}" for group in found or groups)
-        raise FtlibError(f"--method {name}: found {len(found)} settings; allowed, by name and --task: {listed}")
-    return [(run.folder, run.record) for run in found[0].ok], said
 
 
 def _predict(options: argparse.Namespace) -> int:

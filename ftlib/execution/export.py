@@ -4,7 +4,7 @@ Trained again means the same spec, seed, data and model files; whether it answer
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.evaluation.examples import of_examples
 from ftlib.execution import run, scheduler
-from ftlib.execution.saved import FOLDER, keep
+from ftlib.execution.saved import FOLDER, keep, validated
 from ftlib.models import export
 from ftlib.records import RunRecord, read_predictions
 from ftlib.records.events import read_curve
@@ -43,20 +43,9 @@ def export_runs(
     ordered = sorted(found, key=lambda one: one[1].spec["resolved"].get("seed", 0))
     said = []
     if seeds == "median" and len(ordered) > 1:
-        figures = [_on_validation(path, record) for path, record in ordered]
-        if len({name for name, _ in figures}) != 1 or not figures[0][0]:
-            raise FtlibError(
-                "--seeds median: nothing was measured on validation for every seed of these runs; choose one with "
-                "--run, take --seeds all, or run them with save = true"
-            )
-        middle = sorted(range(len(ordered)), key=lambda place: figures[place][1])[(len(ordered) - 1) // 2]
-        name, value = figures[middle]
-        seed = ordered[middle][1].spec["resolved"]["seed"]
-        said.append(
-            f"seed {seed} of {len(ordered)}: the median of {name} on validation ({value:.4g}); not the best on test, "
-            "which would promise more than it keeps"
-        )
-        ordered = [ordered[middle]]
+        chosen, reason = _median(ordered)
+        said.append(f"seed {chosen[1].spec['resolved']['seed']} of {len(ordered)}: {reason}")
+        ordered = [chosen]
     elif len(ordered) > 1:
         said.append(f"all {len(ordered)} seeds, a folder each")
     for path, record in ordered:
@@ -66,12 +55,50 @@ def export_runs(
     return said
 
 
+def _median(ordered: Sequence[tuple[Path, RunRecord]]) -> tuple[tuple[Path, RunRecord], str]:
+    """The run in the middle on validation, trained again where nothing was measured there; why it is that one."""
+    never = "not the best on test, which would promise more than it keeps"
+    if any(record.spec["resolved"].get("shots") for _, record in ordered):
+        return ordered[
+            0
+        ], f"the first; with shots, validation is not looked at, so nothing says which is typical; {never}"
+    figures = [_on_validation(path, record) for path, record in ordered]
+    if len({name for name, _ in figures}) != 1 or not figures[0][0]:
+        figures = [_validated_again(record) for _, record in ordered]
+    middle = sorted(range(len(ordered)), key=lambda place: figures[place][1])[(len(ordered) - 1) // 2]
+    name, value = figures[middle]
+    return ordered[middle], f"the median of {name} on validation ({value:.4g}); {never}"
+
+
+def _validated_again(record: RunRecord) -> tuple[str, float]:
+    """What a run's model shows on validation, trained again: its own record has nothing of it."""
+    spec = Experiment(**record.spec["passed"])
+    _saves(spec, spec.method)
+    task, model = run.open_task(spec), run.open_model(spec)
+    return _figure(validated(spec, task, run.adapt(spec, task, model).predictor.saved.ready(spec))["validation"])
+
+
+def _figure(said: Mapping[str, float]) -> tuple[str, float]:
+    """The one figure of validation that `validated` gives."""
+    name = next(one for one in said if one != "n")
+    return name, said[name]
+
+
+def _saves(spec: Experiment, where: object) -> None:
+    if not METHODS[spec.method].saves:
+        raise FtlibError(f"{where}: {spec.method} has nothing that could be loaded elsewhere")
+    if spec.quantise:
+        raise FtlibError(
+            f'{where}: found quantise = "{spec.quantise}"; transformers reads no model in bytes. Export the run of the '
+            "same settings without quantise"
+        )
+
+
 def _on_validation(path: Path, record: RunRecord) -> tuple[str, float]:
     """What a run shows on validation, lower is better last: its metric, else the loss of its last training."""
     came = record.provenance
     if figure := (came.get("saved") or {}).get("validation"):
-        name = next(one for one in figure if one != "n")
-        return name, figure[name]
+        return _figure(figure)
     for tried in (came.get("tuned") or {}).get("tried", ()):
         name = next((one for one in tried if one.startswith("validation_")), "")
         if tried["learning_rate"] == came["tuned"]["learning_rate"] and tried.get(name) is not None:
@@ -93,13 +120,7 @@ def _export(path: Path, record: RunRecord, folder: Path, merge: bool) -> str:
         shutil.copytree(kept, folder, dirs_exist_ok=True)
         return f"the model that run {record.run_id} kept"
     spec = Experiment(**record.spec["passed"])
-    if not METHODS[spec.method].saves:
-        raise FtlibError(f"{path}: {spec.method} has nothing that could be loaded elsewhere")
-    if spec.quantise:
-        raise FtlibError(
-            f'{path}: found quantise = "{spec.quantise}"; transformers reads no model in bytes. Export the run of the '
-            "same settings without quantise"
-        )
+    _saves(spec, path)
     task = run.open_task(spec)
     if other := scheduler.why_again(path, spec.model_copy(update={"save": False}), task):
         raise FtlibError(f"{path}: {other}; the model that was recorded cannot be made again. Run the study again")

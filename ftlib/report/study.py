@@ -12,9 +12,12 @@ from ftlib.core import format
 from ftlib.core.errors import FtlibError, unknown
 from ftlib.core.html import Shown, fold, paragraph, text
 from ftlib.core.html import table as html_table
+from ftlib.execution.export import export_runs
 from ftlib.execution.notebook_exec import from_notebook
 from ftlib.metrics import units
+from ftlib.records import RunRecord, read_record
 from ftlib.records import study as records_study
+from ftlib.report import model_card
 from ftlib.report.build import Reading, build
 from ftlib.report.figures import Figure
 from ftlib.report.sections import tradeoffs
@@ -42,6 +45,65 @@ def read_study(folder: str | Path) -> "Study":
     """
     found = records_study.read_study(folder)
     return Study(**{one.name: getattr(found, one.name) for one in fields(found)})
+
+
+def export(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    run: str = "",
+    method: str = "",
+    task: str = "",
+    seeds: str = "median",
+    merge: bool = False,
+) -> list[str]:
+    """Write a study's model as a folder that loads without ftlib; sentences that say what was written, and why that.
+
+    Args:
+        folder: A study, or one run's folder.
+        out: A folder that is not there yet.
+        run: The id of a run.
+        method: A method's name, as in the report; empty: the one that the report advises.
+        task: Which, where a study has several.
+        seeds: "median": the seed in the middle on validation, never the best on test; "all": a folder each.
+        merge: Whether an adapter is added to the weights, so that the folder needs no other.
+
+    Raises:
+        FtlibError: No such run, method or task; see also `ftlib.execution.export.export_runs`.
+    """
+    found, said = _chosen_runs(Path(folder), run, method, task)
+    lines = export_runs(found, Path(out), seeds=seeds, merge=merge)
+    for path, record in found:
+        for one in (Path(out), Path(out) / f"seed{record.spec['resolved']['seed']}"):
+            model_card.complete(path, one)
+    return [*said, *lines]
+
+
+def _chosen_runs(folder: Path, run: str, method: str, task: str) -> tuple[list[tuple[Path, RunRecord]], list[str]]:
+    """The runs that are exported, and a sentence that says why where nobody named them."""
+    if (folder / "record.json").is_file():
+        return [(folder, read_record(folder))], []
+    study = read_study(folder)
+    groups = [group for group in study.groups if group.ok and task in ("", group.task)]
+    if run:
+        found = [one for group in groups for one in group.ok if one.record.run_id == run]
+        if not found:
+            raise FtlibError(f"--run {run}: no such run that finished in {folder}")
+        return [(found[0].folder, found[0].record)], []
+    said = []
+    if not method:
+        told = {one.task: one for one in study.reading.advice}
+        tasks = [name for name in told if task in ("", name)]
+        if len(tasks) != 1:
+            listed = ", ".join(tasks or told) or "none is compared"
+            raise FtlibError(f"--task: found {task!r}; say which: {listed}")
+        groups, method = [group for group in groups if group.task == tasks[0]], told[tasks[0]].chosen
+        said = [f"{method}: what the report advises for {tasks[0]}; another with --method"]
+    chosen = [group for group in groups if method in (group.name, group.method)]
+    if len(chosen) != 1:
+        listed = ", ".join(f"{group.name!r} on {group.task}" for group in chosen or groups)
+        raise FtlibError(f"--method {method}: found {len(chosen)} settings; allowed, by name and --task: {listed}")
+    return [(one.folder, one.record) for one in chosen[0].ok], said
 
 
 class Study(records_study.Study):
@@ -99,6 +161,11 @@ class Study(records_study.Study):
         if not comparison.has_labels:
             raise FtlibError(f"{comparison.task}: has no labels, so nothing is right or wrong; see plot.methods()")
         return Shown("".join(_only_one_right(self, comparison, *(_method(comparison, name) for name in (a, b)), most)))
+
+    def export(self, out: str | Path, **how: Any) -> Shown:
+        """The advised model, written as a folder that loads without ftlib; `how` as of `ftlib.export`."""
+        lines = export(self.folder, out, **how)
+        return Shown("".join(map(paragraph, lines)), "\n".join(lines))
 
     def report(self) -> Shown:
         """The report, written: its verdicts, the picture of its methods, and a link that opens it."""

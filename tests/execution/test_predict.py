@@ -151,6 +151,22 @@ def test_a_study_is_exported_by_its_median_on_validation_and_trained_again(study
     assert "## How to use it" in card and "## Limits" in card and card.startswith("---\n")
 
 
+@pytest.mark.parametrize("shots", [0, 4])
+def test_seeds_that_were_not_measured_on_validation_are_trained_again_and_with_shots_the_first_is_taken(
+    at_home, tmp_path, shots
+):
+    found = []
+    for seed in (0, 1, 2):
+        spec = Experiment(task="file:opinions", model="tiny", method="tfidf", shots=shots, seed=seed)
+        found.append((tmp_path / spec.run_id, ftlib.run(spec, tmp_path / spec.run_id)))
+    (said, _) = export_runs(found, tmp_path / "out")
+    assert (
+        said.startswith("seed 0 of 3: the first; with shots" if shots else "seed ") and "not the best on test" in said
+    )
+    assert ("the median of accuracy on validation" in said) != bool(shots)
+    assert load_adapted(tmp_path / "out").predict(["good"]).labels[0] in ("good", "bad")
+
+
 def test_a_run_in_bytes_is_refused_before_anything_is_trained(tmp_path):
     record = SimpleNamespace(run_id="0" * 16, spec={"passed": {"method": "full", "quantise": "int8"}})
     record.spec["resolved"] = {"seed": 0}
