@@ -186,7 +186,7 @@ def _run(options: argparse.Namespace) -> int:
     waiting = [job for job in planned.jobs if not job.done]
     print(_overview(planned), flush=True)
     if waiting:
-        from ftlib.report.plan_power import cautions, data_cautions
+        from ftlib.plan_power import cautions, data_cautions
 
         print("".join(f"{line}\n" for line in [*cautions(planned), *data_cautions(planned)]), end="", flush=True)
     if options.dry_run:
@@ -259,7 +259,7 @@ def _plan(options: argparse.Namespace) -> int:
     from ftlib.execution import scheduler
     from ftlib.execution.planning import estimate
     from ftlib.execution.progress import trying
-    from ftlib.report.plan_power import data_cautions, outlook
+    from ftlib.plan_power import data_cautions, outlook
 
     if options.jobs < 0:
         raise FtlibError("--jobs: allowed: 0 or more")

@@ -45,6 +45,16 @@ def family_of(config: Mapping[str, Any]) -> str:
     return DECODER if any(name.endswith(_CONTINUES) for name in names) else ENCODER
 
 
+def has_lm_head(config: Mapping[str, Any]) -> bool:
+    """Whether a model can say how likely a text is: an encoder only where its masked-token layer was stored.
+
+    >>> has_lm_head({"architectures": ["BertModel"]}), has_lm_head({"architectures": ["BertForMaskedLM"]})
+    (False, True)
+    """
+    names = config.get("architectures") or []
+    return family_of(config) != ENCODER or any(name.endswith("ForMaskedLM") for name in names)
+
+
 _POSITIONS_AFTER_PADDING = frozenset(
     (
         "bridgetower", "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke",

@@ -1,13 +1,13 @@
 """The answer at the end of a run_ notebook: the method beside its rivals and the base model, in words and a picture."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ftlib.config.experiment import Experiment, draws
 from ftlib.core import format
 from ftlib.core.html import Shown, paragraph
 from ftlib.core.html import table as html_table
-from ftlib.evaluation.examples import Evaluated
-from ftlib.execution.run import Adapted, Rival
 from ftlib.metrics import units
 from ftlib.metrics.shown import FIRST
 from ftlib.report.figures import picture
@@ -15,16 +15,20 @@ from ftlib.report.plots import methods
 from ftlib.report.sections.comparison import BASE, unit_of
 from ftlib.stats.verdict import compare
 
+if TYPE_CHECKING:
+    from ftlib.evaluation.examples import Evaluated
+    from ftlib.execution.run import Adapted, Rival
+
 MARGIN = 0.02
 """The smallest difference that matters here; a study says its own."""
 
 
 def answer(
     spec: Experiment,
-    before: Evaluated,
-    adapted: Adapted,
-    after: Evaluated,
-    *rivals: Rival | None,
+    before: "Evaluated",
+    adapted: "Adapted",
+    after: "Evaluated",
+    *rivals: "Rival | None",
     margin: float = MARGIN,
 ) -> Shown:
     """What one run says of its method: a sentence against each rival and the base model, a picture, and what each took.
@@ -44,7 +48,7 @@ def answer(
     return Shown(told + _table(metric, able) + _forest(metric, able), "\n".join(said))
 
 
-Measured = tuple[str, Experiment | None, Adapted | None, Evaluated]
+Measured = tuple[str, Experiment | None, "Adapted | None", "Evaluated"]
 """A name, and what was measured under it."""
 
 

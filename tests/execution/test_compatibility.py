@@ -16,7 +16,7 @@ from ftlib.config.methods import METHODS
 from ftlib.execution import scheduler
 from ftlib.execution.planning import compatibility, estimate
 from ftlib.models.loading import load_model
-from ftlib.report.plan_power import cautions, outlook
+from ftlib.plan_power import cautions, outlook
 
 HERE = [name for name, method in METHODS.items() if method.tried_on_model]
 VIRTUAL = {"prompt_tuning", "prefix_tuning", "p_tuning"}

@@ -16,8 +16,8 @@ from ftlib.core.errors import FtlibError
 from ftlib.execution import scheduler
 from ftlib.methods.linear_probe import linear_head
 from ftlib.methods.setfit import Pairs, mixed_batches, pair_loss
+from ftlib.plan_power import outlook
 from ftlib.records.events import read_events
-from ftlib.report.plan_power import outlook
 from ftlib.training.trainer import mixed_lengths
 
 SHARED = ROOT.parent / "shared" / "data"

@@ -31,6 +31,7 @@ from ftlib.config.methods import (
     METHODS,
     context_of,
     family_of,
+    has_lm_head,
     read_config,
 )
 from ftlib.core.atomic import cache_folder, keep_json, kept_json, write_json
@@ -280,16 +281,6 @@ def _output_stored(folder: Path, config: Mapping[str, Any]) -> bool:
 
 _EMBEDDINGS = ("wte.weight", "transformer.wte.weight")
 """What the embedding of tokens is called where not by that word."""
-
-
-def has_lm_head(config: Mapping[str, Any]) -> bool:
-    """Whether a model can say how likely a text is: an encoder only where its masked-token layer was stored.
-
-    >>> has_lm_head({"architectures": ["BertModel"]}), has_lm_head({"architectures": ["BertForMaskedLM"]})
-    (False, True)
-    """
-    names = config.get("architectures") or []
-    return family_of(config) != ENCODER or any(name.endswith("ForMaskedLM") for name in names)
 
 
 def without_weights(model: "Model") -> "Model":

@@ -4,12 +4,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ftlib.config.experiment import DRAWS, FEW, draws
-from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
+from ftlib.config.methods import ENCODER, METHODS, family_of, has_lm_head, read_config
 from ftlib.core.format import short_name
 from ftlib.data.audit import Findings, audit, planned_findings, unknown_tokens
 from ftlib.data.kinds import KINDS
 from ftlib.data.registry import kind_of
-from ftlib.execution.planning.compatibility import has_lm_head
 from ftlib.models import weights
 from ftlib.records.study import read_study
 from ftlib.report.metric_rows import show_as_per_cent
