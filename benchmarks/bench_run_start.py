@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import toy
 
 from ftlib import records
-from ftlib.execution import scheduler
-from ftlib.execution.engines import base, local
+from ftlib.execution import engines, scheduler
+from ftlib.execution.engines import base
 
 STUDY = """
 [study]
@@ -46,7 +46,7 @@ def measured(method: str, runs: int, warm: bool) -> tuple[float, float]:
     for job in jobs:
         scheduler.prepare_folder(job, planned)
     start = seconds()
-    with local.engine([job.spec for job in jobs] if warm else ()) as begin:
+    with engines.engine([job.spec for job in jobs] if warm else ()) as begin:
         base.execute([job.run_dir for job in jobs], 1, begin, lambda states: None)
     spent = [(after - before) / len(jobs) for before, after in zip(start, seconds(), strict=True)]
     assert len(jobs) == runs and all(records.read_record(job.run_dir).status == "ok" for job in jobs)

@@ -16,7 +16,7 @@ _HOME = {
     "Experiment": "ftlib.config.experiment",
     "FtlibError": "ftlib.core.errors",
     "adapt": "ftlib.execution.run",
-    "answer": "ftlib.report.answer",
+    "answer": "ftlib.report.study",
     "as_seen": "ftlib.models.prompts",
     "at_root": "ftlib.execution.notebook_exec",
     "bits_per_byte": "ftlib.metrics.language",

@@ -11,7 +11,7 @@ import toy
 from conftest import ROOT, ftlib_command
 
 from ftlib import cli
-from ftlib.execution.engines import local
+from ftlib.execution import engines
 from ftlib.metrics.registry import METRICS
 
 HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1]\n'
@@ -28,7 +28,7 @@ def here(tmp_path, monkeypatch):
     def started(*arguments, **options):
         raise AssertionError(f"a process was started: {arguments}")
 
-    monkeypatch.setattr(local, "Process", started)
+    monkeypatch.setattr(engines, "Process", started)
     return tmp_path
 
 

@@ -7,7 +7,7 @@ from IPython.core.interactiveshell import InteractiveShell
 import ftlib
 from ftlib.core.errors import Interrupted
 from ftlib.execution import run as stages
-from ftlib.metrics.shown import stages_table
+from ftlib.metrics.units import stages_table
 from ftlib.records import RunRecord, complete_record
 
 LEAF = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}

@@ -455,7 +455,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Method(
                 name="static",
                 summary="logistic regression on the mean of one vector per token, distilled from the model (model2vec)",
-                module="static",
+                module="linear_probe",
+                function="prepare_static",
                 notebook="11_run_few_shot",
                 arguments=_STATIC,
                 serves=_ANY,
@@ -508,7 +509,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Method(
                 name="in_context",
                 summary="a few labelled examples in the prompt; nothing is trained (Brown et al. 2020)",
-                module="in_context",
+                module="zero_shot",
+                function="prepare_in_context",
                 notebook="11_run_few_shot",
                 needs_label_words=True,
                 needs_shots=True,

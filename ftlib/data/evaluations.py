@@ -27,7 +27,7 @@ class Evaluation:
     question: str
     evaluate: str
     """The function (state, part, data) -> {part: (metrics, rows of the predictions or None)}; `State` is in
-    `ftlib.evaluation.examples`."""
+    `ftlib.evaluation.evaluate`."""
     metrics: tuple[str, ...]
     """Names of METRICS that it gives."""
     passes: float
@@ -169,7 +169,7 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 "source and target terms)",
                 offered=("terms:PATH",),
                 load="ftlib.data.parallel:read_terms",
-                evaluate="ftlib.evaluation.examples:evaluate_terms",
+                evaluate="ftlib.evaluation.evaluate:evaluate_terms",
                 metrics=("term_use",),
                 # Only the source texts that hold a term are read again.
                 passes=1,

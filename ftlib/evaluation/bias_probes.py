@@ -21,11 +21,10 @@ from ftlib.data.evaluations import swaps_of
 from ftlib.data.identity_terms import Terms, load_terms, swap
 from ftlib.data.stereotype_pairs import CRITICISM, Pairs
 from ftlib.data.task import Task
-from ftlib.evaluation.examples import Parts, State
+from ftlib.evaluation.evaluate import Parts, State
 from ftlib.metrics import metric_value
 from ftlib.metrics.bias import measure_pairs, measure_swaps, measure_templates
-from ftlib.models.score import facts, passes
-from ftlib.models.score.masked import Piece, score_pieces
+from ftlib.models.score import Piece, facts, passes, score_pieces
 
 if TYPE_CHECKING:
     import pandas as pd

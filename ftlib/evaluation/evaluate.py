@@ -1,20 +1,187 @@
 """What one state of a model shows: on its task, and on everything that is measured beside it."""
 
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
+from ftlib import records
 from ftlib.config.experiment import Experiment
 from ftlib.core.atomic import clock, saved_seconds
+from ftlib.core.html import paragraph
 from ftlib.data.evaluations import EVALUATIONS, evaluation_of
 from ftlib.data.kinds import ENCODER, ENCODER_DECODER, KINDS
 from ftlib.data.task import Task, limited
-from ftlib.evaluation.examples import Evaluated, Parts, State, evaluate_text, joined, of_examples
-from ftlib.metrics import metric_value
+from ftlib.metrics import metric_value, text
+from ftlib.metrics.language import order_sd, values
+from ftlib.metrics.registry import measure, measure_text, measure_written
+from ftlib.metrics.units import stages_table
+from ftlib.stats.intervals import interval
+from ftlib.stats.verdict import compare
 from ftlib.training.contract import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ftlib.config.experiment import Experiment
     from ftlib.models.loading import Model
+
+
+class State(NamedTuple):
+    """One state of a model, as evaluations beside the task measure it."""
+
+    stage: str
+    """Of the record."""
+    spec: "Experiment"
+    task: Task
+    model: "Model"
+    """The base model."""
+    predictor: Predictor
+    """What answers."""
+
+
+Parts = dict[str, tuple[dict[str, Any], "pd.DataFrame | None"]]
+"""part -> its metrics, and its rows of the predictions; None where the question cannot be asked, and the metrics then
+say why."""
+
+
+class Evaluated(NamedTuple):
+    """What one stage showed."""
+
+    metrics: dict[str, dict]
+    """part -> metric -> {"value", "low", "high", "n"}."""
+    predictions: "pd.DataFrame | None"
+    """One row per example; None where there is nothing to predict with."""
+    seconds: float
+    """Spent on the task itself."""
+    also: Mapping[str, "Evaluated"] = {}
+    """Other states of the same model: between two tasks, or part of the way from the untouched one."""
+    spared: float = 0.0
+    """Seconds of work that another run had done; those spent on the task itself are also in `seconds`."""
+
+    def scores(self) -> np.ndarray:
+        """Values per example of the task whose mean is accuracy, chrF, or minus the bits per byte: (n_examples,)."""
+        test = self.predictions[self.predictions["part"] == "test"]
+        if test["text_out"].notna().any():
+            return text.influences("chrf", text.counts_of("chrf", list(test["label"]), list(test["text_out"]))[None])[0]
+        if test["label"].notna().any():
+            return (test["label"] == test["prediction"]).to_numpy(dtype=float)
+        return -values("bits_per_byte", test["nats"].to_numpy(), test["n_bytes"].to_numpy())[0]
+
+    def against(self, other: "Evaluated", name: str, *, margin: float = 0.01) -> str:
+        """In words, how it differs from another measurement of the same examples, the untouched model's as a rule."""
+        if self.predictions is None or other.predictions is None:
+            return "the base model has no predictions to compare with"
+        rng, names = np.random.default_rng(0), {"name_a": name, "name_b": "the base model"}
+        return compare(self.scores(), other.scores(), margin=margin, rng=rng, **names).sentence
+
+    def mistakes(self, task: Task, most: int = 3) -> "pd.DataFrame":
+        """The examples it got wrong with the most confidence; without labels, the documents it expected least, or the
+        segments written least like their references.
+        """
+        test = self.predictions[self.predictions["part"] == "test"]
+        if test["text_out"].notna().any():
+            alike = text.segment_scores("chrf", list(test["label"]), list(test["text_out"])).round(1)
+            chosen = test.assign(chrf=alike).sort_values("chrf", kind="stable")[["id", "label", "text_out", "chrf"]]
+            chosen = chosen.iloc[:most]
+        elif test["label"].isna().all():
+            bits = test["nats"] / test["n_bytes"] / np.log(2)
+            worst = bits.sort_values(ascending=False, kind="stable").index[:most]
+            chosen = test.loc[worst, ["id"]].assign(bits_per_byte=bits.round(3))
+        else:
+            wrong = test[test["label"] != test["prediction"]]
+            sure = wrong.filter(regex="^score_").max(axis=1).sort_values(ascending=False, kind="stable")
+            chosen = wrong.loc[sure.index[:most], ["id", "label", "prediction"]].assign(confidence=sure.round(3))
+        return chosen.merge(task.splits["test"][["id", "text"]], on="id")
+
+    def _repr_html_(self) -> str:
+        if not self.metrics:
+            return paragraph("Nothing to measure: this method has no model before it learns.")
+        return stages_table({stage: one.metrics for stage, one in self.also.items()} | {"": self.metrics})
+
+
+def joined(parts: Mapping[str, tuple[dict, "pd.DataFrame | None"]], seconds: float, spared: float = 0.0) -> Evaluated:
+    """Metrics and tables of several parts as one measurement."""
+    tables = [table for _, table in parts.values() if table is not None]
+    return Evaluated({name: metrics for name, (metrics, _) in parts.items()}, stacked(tables), seconds, spared=spared)
+
+
+def stacked(tables: "list[pd.DataFrame]") -> "pd.DataFrame | None":
+    """Tables one below the other; None of none."""
+    import pandas as pd
+
+    if not tables:
+        return None
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    # Columns that no row fills are left out of joining, whose type they would change, and put back.
+    filled = pd.concat([one.dropna(axis=1, how="all") for one in tables], ignore_index=True)
+    return filled.reindex(columns=columns)
+
+
+def of_examples(
+    stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    """Metrics and predictions of some examples of a task."""
+    return KINDS[task.kind].function("evaluate")(stage, part, task, examples, predictor)
+
+
+def evaluate_labels(
+    stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    """Metrics and predictions of examples with labels, of which a predictor gives probabilities."""
+    texts = examples["text"].tolist()
+    table = records.predictions_table(stage, part, examples, task.labels, predictor.probabilities(texts))
+    metrics: dict[str, Any] = measure(table, task.labels)
+    if predictor.orders is not None:
+        truth = examples["label"].map({label: code for code, label in enumerate(task.labels)}).to_numpy()
+        others = [float((order(texts).argmax(axis=1) == truth).mean()) for order in predictor.orders]
+        accuracies = [metrics["accuracy"]["value"], *others]
+        reason = "one order of the shots has no spread"
+        metrics["order_sd"] = metric_value(*order_sd(accuracies), len(accuracies), reason)
+    return metrics, table
+
+
+def evaluate_text(
+    stage: str, part: str, task: Task | None, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    """Metrics and likelihoods of documents, whatever task they are of."""
+    likelihood = predictor.likelihood
+    table = records.likelihoods_table(stage, part, examples, likelihood.score(examples["text"].tolist()))
+    return measure_text(table, protocol=likelihood.protocol, pseudo=likelihood.pseudo), table
+
+
+def evaluate_written(
+    stage: str, part: str, task: Task, examples: "pd.DataFrame", predictor: Predictor
+) -> tuple[dict, "pd.DataFrame"]:
+    """Metrics and texts of segments, for each of which a predictor writes one."""
+    sources, references = examples["text"].tolist(), examples["label"].tolist()
+    written = predictor.writer(sources)
+    rated = predictor.writer.rate(sources, references) if predictor.writer.rate else None
+    table = records.written_table(stage, part, examples, written, rated)
+    return measure_written(table), table
+
+
+def evaluate_terms(state: State, part: str, terms: list[tuple[str, str]]) -> Parts:
+    """How often the terms of a list that stand in the test's source texts are translated as the list says.
+
+    A term stands in a text as a whole word, case aside; its translation counts wherever it stands, since it may be
+    inflected or part of a compound.
+    """
+    writer, test = state.predictor.writer, state.task.test_set(state.spec.eval_limit)
+    sources = test["text"].tolist()
+    patterns = [re.compile(rf"(?<!\w){re.escape(source)}(?!\w)", re.IGNORECASE) for source, _ in terms]
+    held = [(row, n) for row, source in enumerate(sources) for n, one in enumerate(patterns) if one.search(source)]
+    if writer is None or not held:
+        reason = "no text is written" if writer is None else "no test text holds a term of the list"
+        return {part: ({"term_use": metric_value(float("nan"), 0, 0, 0, reason)}, None)}
+    rows = list(dict.fromkeys(row for row, _ in held))
+    said = dict(zip(rows, (one.text.casefold() for one in writer([sources[row] for row in rows])), strict=True))
+    used = np.array([terms[n][1].casefold() in said[row] for row, n in held], dtype=float)
+    several = len(rows) > 1
+    bounds = interval(used, clusters=np.array([row for row, _ in held]), bounds=(0, 1)) if several else None
+    found = bounds or (text.term_use(used), float("nan"), float("nan"))
+    return {part: ({"term_use": metric_value(*found, len(held), "")}, None)}
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from functools import cache, partial
 from ftlib.config.methods import METHODS
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
-from ftlib.evaluation.examples import Parts, State, of_examples
+from ftlib.evaluation.evaluate import Parts, State, of_examples
 from ftlib.metrics import metric_value
 from ftlib.training.contract import Predictor
 

@@ -16,7 +16,7 @@ import numpy as np
 from ftlib.config.experiment import Experiment
 from ftlib.data.canaries import DIGITS, EACH, PREFIX, Canary, canaries, others, planted
 from ftlib.data.task import Task, limited
-from ftlib.evaluation.examples import Parts, State
+from ftlib.evaluation.evaluate import Parts, State
 from ftlib.metrics import metric_value
 from ftlib.metrics.memorization import exposure_interval, rank
 from ftlib.records import COLUMNS

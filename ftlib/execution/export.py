@@ -12,7 +12,7 @@ import numpy as np
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
-from ftlib.evaluation.examples import of_examples
+from ftlib.evaluation.evaluate import of_examples
 from ftlib.execution import run, scheduler
 from ftlib.execution.saved import FOLDER, keep, validated
 from ftlib.models import export

@@ -23,8 +23,7 @@ from ftlib.core.html import table
 from ftlib.data.kinds import KINDS
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
-from ftlib.evaluation.evaluate import evaluate, evaluate_others
-from ftlib.evaluation.examples import Evaluated, joined, stacked
+from ftlib.evaluation.evaluate import Evaluated, evaluate, evaluate_others, joined, stacked
 from ftlib.execution.saved import FOLDER, cost_of_use, keep
 from ftlib.metrics import continual, metric_value
 from ftlib.metrics.registry import METRICS
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ftlib.models.loading import Model
-    from ftlib.training.weight_interpolation import Line
+    from ftlib.training.regularization import Line
 
 
 class Adapted(NamedTuple):
@@ -404,7 +403,7 @@ def _fit_once(spec: Experiment, task: Task, train: "pd.DataFrame", model: "Model
 
 def _line(spec: Experiment, predictor: Predictor) -> "Line":
     from ftlib.methods.finetune import new_parameters
-    from ftlib.training.weight_interpolation import Line
+    from ftlib.training.regularization import Line
 
     return Line(predictor.trainable.module, new_parameters(predictor.trainable.module))
 
@@ -424,12 +423,12 @@ def measure_after(
     events.say("stage", name="after")
     spared = saved_seconds()
     if spec.interpolation:
-        from ftlib.training import weight_interpolation
+        from ftlib.training import regularization
     after, also = evaluate("after", spec, task, model, adapted.predictor), dict(adapted.between)
     for alpha in spec.interpolation:
         events.say("stage", name=f"alpha {alpha:g}")
         with adapted.line.at(alpha):
-            name = weight_interpolation.stage_of(alpha)
+            name = regularization.stage_of(alpha)
             also[name] = evaluate(name, spec, task, model, adapted.predictor)
     return after._replace(also=also, spared=saved_seconds() - spared)
 

@@ -25,7 +25,7 @@ from ftlib.models.inference import likelihood_of, module_probabilities, prompted
 from ftlib.models.loading import Model, encoded, parameters, read_alike, rows_kept
 from ftlib.models.prompts import Prompt, clipped, prompt_of
 from ftlib.models.score import passes
-from ftlib.models.score.tokens import pairs, text_tokens
+from ftlib.models.score.trees import pairs, text_tokens
 from ftlib.training.contract import Predictor, Trainable
 from ftlib.training.lm import IGNORED, keeps_apart, packed, pieces
 

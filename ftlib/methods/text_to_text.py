@@ -1,4 +1,4 @@
-"""Text-to-text tasks: a model that learns to write, writes as it is, or is shown pairs (`ftlib.models.writing`)."""
+"""Text-to-text tasks: a model that learns to write, writes as it is, or is shown pairs (`ftlib.models.generation`)."""
 
 import json
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from ftlib.config.methods import ENCODER_DECODER
 from ftlib.core.format import short_name
 from ftlib.data.task import Task
 from ftlib.models.export import Question, Saveable
+from ftlib.models.generation import Reading
 from ftlib.models.inference import dtype_of, likelihood_of, untouched_likelihood
 from ftlib.models.loading import Model, count, kept, parameters
 from ftlib.models.prompts import BETWEEN_SHOTS, orders
-from ftlib.models.writing import Reading
 from ftlib.training.contract import Predictor, Trainable, Writer, Written
 from ftlib.training.lm import IGNORED
 

@@ -13,7 +13,7 @@ from ftlib.metrics.language import Likelihood, perplexity, text_interval
 from ftlib.models.loading import Model, batches, kept
 from ftlib.models.prompts import Prompt, clipped
 from ftlib.models.score import protocol, score_continuations, score_masked, score_text
-from ftlib.models.score.tokens import text_tokens
+from ftlib.models.score.trees import text_tokens
 
 if TYPE_CHECKING:
     import pandas as pd

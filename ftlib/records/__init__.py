@@ -22,7 +22,7 @@ from ftlib.core.html import paragraph
 from ftlib.core.surroundings import in_words
 from ftlib.metrics import flat
 from ftlib.metrics.registry import METRICS
-from ftlib.metrics.shown import FIRST, stages_table
+from ftlib.metrics.units import FIRST, stages_table
 from ftlib.records.predictions import is_whole, read_predictions
 
 if TYPE_CHECKING:

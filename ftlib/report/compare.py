@@ -23,10 +23,10 @@ from ftlib.records import read_record
 from ftlib.records.foreign import ALIASES, COLUMNS, Results, read, whole_numbers
 from ftlib.records.predictions import Examples, Part
 from ftlib.records.study import Group, Run, example_file, read_plan, read_run, read_study, seed_of
+from ftlib.report.blocks import as_csv
 from ftlib.report.metric_rows import OF_LABELS, group_interval, metrics_of, values_of
 from ftlib.report.pairing import common_examples
 from ftlib.report.sections.comparison import least_detectable, unit_of
-from ftlib.report.tables import as_csv
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.linearize import RANGES, label_values
 from ftlib.stats.multiple import Pair, corrected

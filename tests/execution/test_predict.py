@@ -13,7 +13,6 @@ import ftlib
 from ftlib.cli import main
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
-from ftlib.data import streaming
 from ftlib.execution import predict as predicting
 from ftlib.execution.export import export_runs
 from ftlib.execution.predict import predict
@@ -117,7 +116,7 @@ def test_what_cannot_be_read_is_said_and_nothing_is_written(model, tmp_path, mon
     with pytest.raises(FtlibError, match=said):
         predict(model, str(tmp_path / name), str(tmp_path / "out.csv"))
     # What is too large to be read as a whole is checked row by row.
-    monkeypatch.setattr(streaming, "WHOLE", 0)
+    monkeypatch.setattr(predicting, "WHOLE", 0)
     with pytest.raises(FtlibError, match=said):
         predict(model, str(tmp_path / name), str(tmp_path / "out.csv"))
     assert not (tmp_path / "out.csv").exists()
@@ -125,7 +124,7 @@ def test_what_cannot_be_read_is_said_and_nothing_is_written(model, tmp_path, mon
 
 def test_a_label_that_a_spreadsheet_would_run_gets_an_apostrophe():
     file = io.StringIO()
-    streaming.writer(file, ".csv", ["label"])([("=1+1",), (None,), (True,)])
+    predicting.writer(file, ".csv", ["label"])([("=1+1",), (None,), (True,)])
     assert file.getvalue().splitlines() == ["label", "'=1+1", '""', "true"]
 
 

@@ -19,9 +19,8 @@ from ftlib.methods import peft_adapters
 from ftlib.methods.distillation import Taught
 from ftlib.methods.multitask import Shared, union
 from ftlib.records.events import Events, read_events
-from ftlib.training.regularization import Anchors, fisher
+from ftlib.training.regularization import Anchors, Line, fisher
 from ftlib.training.trainer import fit
-from ftlib.training.weight_interpolation import Line
 
 SMALL = {"task": "file:opinions", "model": "tiny", "eval_limit": 20, "max_length": 24, "batch_size": 8}
 WORDS = {"label_words": toy.LABEL_WORDS}

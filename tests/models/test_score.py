@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ftlib.core.errors import Diverged, FtlibError
 from ftlib.models import score
-from ftlib.models.score import facts, passes, tokens
+from ftlib.models.score import facts, passes, trees
 
 SHARED = ROOT.parent / "shared" / "models"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"needs the shared models in {SHARED}")
@@ -240,7 +240,7 @@ def test_a_masked_model_predicts_each_token_from_all_others():
 
 def test_adapters_are_scored_and_a_learned_prompt_takes_the_plain_path():
     plain = score.score_continuations(*built("llama"), PREFIX, QUERIES, LABELS)
-    for config, trees in (
+    for config, in_trees in (
         (
             peft.LoraConfig(task_type="CAUSAL_LM", r=2, init_lora_weights=False, target_modules=["q_proj", "up_proj"]),
             True,
@@ -251,11 +251,11 @@ def test_adapters_are_scored_and_a_learned_prompt_takes_the_plain_path():
         model, tokenizer = tiny_models.build("llama")
         torch.manual_seed(0)
         adapted = peft.get_peft_model(model, config).eval()
-        assert score.fast_path(adapted)[0] == trees, score.fast_path(adapted)
+        assert score.fast_path(adapted)[0] == in_trees, score.fast_path(adapted)
         found = score.score_continuations(adapted, tokenizer, PREFIX, QUERIES, LABELS)
         assert np.abs(found - one_by_one(adapted, tokenizer, [PREFIX + q for q in QUERIES], LABELS)).max() < 1e-4
         assert np.abs(found - plain).max() > 1e-3
-        assert facts.limit(adapted) == 256 - 5 * (not trees)
+        assert facts.limit(adapted) == 256 - 5 * (not in_trees)
         text = score.score_text(adapted, tokenizer, [CAT], context=128, stride=128)
         ids = [tokenizer.bos_token_id, *tokenizer.encode(CAT, add_special_tokens=False)]
         assert text.loc[0, "nats"] == pytest.approx(-by_hand(adapted, ids, len(ids) - 1), abs=1e-4)
@@ -311,7 +311,7 @@ def test_texts_do_not_depend_on_their_neighbours_and_the_past_not_on_the_future(
 def test_tokens_are_those_of_the_definition(texts, labels, bos):
     tokenizer = tiny_models.tokenizer()
     texts, labels = ["x" + text for text in texts], [label + "!" for label in labels]
-    contexts, found = tokens.pairs(tokenizer, texts, labels, bos=bos)
+    contexts, found = trees.pairs(tokenizer, texts, labels, bos=bos)
     for text, context, row in zip(texts, contexts, found, strict=True):
         before = tokenizer.encode(text.rstrip(), add_special_tokens=False)
         assert context == [tokenizer.bos_token_id] * bos + before

@@ -22,7 +22,7 @@ from synthetic import HOSTILE, TEXTS, TYPICAL, Made, write_study
 from ftlib import records
 from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
-from ftlib.report import build, tables
+from ftlib.report import blocks, build
 from ftlib.report.sections import examples, recommendation
 from ftlib.report.sections.comparison import task_comparisons
 from ftlib.stats.verdict import compare
@@ -358,7 +358,7 @@ def test_tables_open_in_a_spreadsheet_without_running_anything(attacked):
                 assert not value.startswith("-") or float(value) < 0
     assert "'=cmd" in (attacked / "tables" / "failures.csv").read_text(encoding="utf-8")
     assert "'=HYPERLINK" in (attacked / "tables" / "hard_examples.csv").read_text(encoding="utf-8")
-    assert tables.cell("-1e5") == "-1e5" and tables.cell("-1+1") == "'-1+1"
+    assert blocks.cell("-1e5") == "-1e5" and blocks.cell("-1+1") == "'-1+1"
 
 
 def test_figures_beside_the_page_are_those_on_it_and_old_ones_go(study_dir):

@@ -12,10 +12,9 @@ from ftlib import records
 from ftlib.metrics.memorization import exposure
 from ftlib.records.study import read_study
 from ftlib.report import build
-from ftlib.report.blocks import Fold, Note, Sentences, figures_of
+from ftlib.report.blocks import Fold, Note, Sentences, Table, figures_of
 from ftlib.report.build import Reading
 from ftlib.report.sections.memorization import SECTION, bits, memorization
-from ftlib.report.tables import Table
 
 SEEDS = (0, 1, 2)
 

@@ -14,7 +14,7 @@ from ftlib.metrics.continual import OF_R
 from ftlib.records import RunRecord
 from ftlib.records.study import differing, read_study
 from ftlib.report import build
-from ftlib.report.blocks import Note, figures_of
+from ftlib.report.blocks import Note, Table, figures_of
 from ftlib.report.figures import drawing, svg
 from ftlib.report.plots import alt_text
 from ftlib.report.plots.heat import heat
@@ -22,7 +22,6 @@ from ftlib.report.plots.heat import tradeoff as plot_tradeoff
 from ftlib.report.sections import continual, forgetting, transfer
 from ftlib.report.sections.comparison import task_comparisons
 from ftlib.report.sections.continual import alike, task_sequence
-from ftlib.report.tables import Table
 from ftlib.stats.paired import difference
 from ftlib.stats.variance import variance_components
 

@@ -28,7 +28,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.data import bundled
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
-from ftlib.evaluation.examples import of_examples
+from ftlib.evaluation.evaluate import of_examples
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.planning.compatibility import Refused, in_words
 from ftlib.execution.planning.memory_model import FLOAT

@@ -3,7 +3,7 @@
 What is common to many texts is computed once. The texts of `score_continuations` are trees of tokens behind a common
 prefix: the prefix is read once, and many trees go through the model in one pass, each token seeing its own past only.
 Models for which that is not right, or not known to be, are run row by row and give the same numbers; `fast_path` says
-which, and why.
+which, and why. Of a masked model each token is hidden in turn, and predicted from all the others of its piece of text.
 
 In all functions, `model` is a language model of transformers or a peft model around one, and `tokenizer` its tokenizer;
 `dtype` is "float32", for the arithmetic of the model's own weights, or "bfloat16", for autocast; `budget` is the number
@@ -11,15 +11,100 @@ of tokens in one pass, by default what the free memory allows: it changes speed,
 finite number raises `Diverged`.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
 from ftlib.core.errors import Diverged, FtlibError, several
-from ftlib.models.score import decoder, facts, masked, passes, tokens, trees
+from ftlib.models.score import decoder, facts, passes, trees
+
+
+class Piece(NamedTuple):
+    """A piece of a text, with the tokenizer's special tokens around it."""
+
+    tokens: list[int]
+    hidden: int
+    """The place of the token that is hidden and predicted."""
+    text: int
+    """Which text it is a piece of."""
+
+
+def pieces(tokenizer: Any, texts: Sequence[str], context: int) -> list[Piece]:
+    """Every text in consecutive pieces of at most `context` tokens, once for every token that is not a special one.
+
+    Raises:
+        FtlibError: The tokenizer has no mask token.
+    """
+    if tokenizer.mask_token_id is None:
+        raise FtlibError(f"{type(tokenizer).__name__} has no mask token; score_masked needs a masked language model's")
+    found = []
+    for number, text in enumerate(texts):
+        split = tokenizer(
+            text,
+            truncation=True,
+            max_length=context,
+            return_overflowing_tokens=True,
+            return_special_tokens_mask=True,
+            verbose=False,
+        )
+        for ids, special in zip(split["input_ids"], split["special_tokens_mask"], strict=True):
+            found += [Piece(ids, place, number) for place, is_special in enumerate(special) if not is_special]
+    return found
+
+
+def score_pieces(
+    model: torch.nn.Module, mask_token: int, found: Sequence[Piece], budget: int, totals: np.ndarray
+) -> None:
+    """Add up the log-probabilities of the hidden tokens, longest piece first."""
+    device = passes.device_of(model)
+
+    def run(batch: Sequence[Piece]) -> None:
+        longest = len(batch[0].tokens)
+        ids = torch.full((len(batch), longest), mask_token)
+        attention = torch.zeros((len(batch), longest), dtype=torch.long)
+        for row, piece in enumerate(batch):
+            ids[row, : len(piece.tokens)] = torch.tensor(piece.tokens)
+            ids[row, piece.hidden] = mask_token
+            attention[row, : len(piece.tokens)] = 1
+        hidden = torch.tensor([piece.hidden for piece in batch], device=device)
+        with only(model, hidden) as narrowed:
+            logits = model(input_ids=ids.to(device), attention_mask=attention.to(device)).logits
+        at = torch.arange(len(batch), device=device)
+        logits = logits[at, 0 if narrowed else hidden].float()
+        tokens = torch.tensor([piece.tokens[piece.hidden] for piece in batch], device=device)
+        values = logits[at, tokens] - logits.logsumexp(dim=-1)
+        np.add.at(totals, [piece.text for piece in batch], values.double().cpu().numpy())
+
+    ordered = sorted(found, key=lambda piece: -len(piece.tokens))
+    passes.in_batches(ordered, lambda batch: len(batch) * len(batch[0].tokens), budget, run)
+
+
+@contextmanager
+def only(model: torch.nn.Module, places: torch.Tensor) -> Iterator[bool]:
+    """Let the output layers see one place (n_rows,) of each row; False where model and output layers are one.
+
+    They work on every token by itself, and over a vocabulary they cost more than all other layers of a small model.
+    """
+    body = passes.core(model).base_model
+    if body is passes.core(model):
+        yield False
+        return
+
+    def narrow(module: torch.nn.Module, given: Any, output: Any) -> Any:
+        rows = torch.arange(len(places), device=places.device)
+        output["last_hidden_state"] = output["last_hidden_state"][rows, places][:, None]
+        return output
+
+    hook = body.register_forward_hook(narrow)
+    try:
+        yield True
+    finally:
+        hook.remove()
+
 
 __all__ = ["fast_path", "protocol", "score_continuations", "score_masked", "score_text"]
 
@@ -60,7 +145,7 @@ def score_continuations(
         raise FtlibError("continuations: at least one is needed")
     encoder = facts.is_encoder_decoder(model)
     texts = [prefix + query for query in queries]
-    contexts, labels = tokens.pairs(tokenizer, texts, continuations, bos=bos, encoder=encoder)
+    contexts, labels = trees.pairs(tokenizer, texts, continuations, bos=bos, encoder=encoder)
     totals = np.zeros(len(texts) * len(continuations))
     if not texts:
         return totals.reshape(0, len(continuations))
@@ -130,7 +215,7 @@ def score_text(
         problems.append(f"context: {context} tokens, but the model reads at most {most}")
     if problems:
         raise several(problems)
-    ids, n_bytes = tokens.text_tokens(tokenizer, texts, bos=bos)
+    ids, n_bytes = trees.text_tokens(tokenizer, texts, bos=bos)
     rows = [row for place, text in enumerate(ids) for row in trees.windows(text, context, stride, place)]
     totals = np.zeros(len(texts))
     known = facts.facts(model)
@@ -168,10 +253,10 @@ def score_masked(
     most = facts.limit(model)
     if most is not None and context > most:
         raise FtlibError(f"context: {context} tokens, but the model reads at most {most}")
-    found = masked.pieces(tokenizer, texts, context)
+    found = pieces(tokenizer, texts, context)
     totals = np.zeros(len(texts))
     with passes.at_rest(model, dtype):
-        masked.score_pieces(model, tokenizer.mask_token_id, found, budget or passes.free_room(model), totals)
+        score_pieces(model, tokenizer.mask_token_id, found, budget or passes.free_room(model), totals)
     n_tokens = np.bincount([piece.text for piece in found], minlength=len(texts))
     return _table(totals, n_tokens, [len(text.encode()) for text in texts])
 

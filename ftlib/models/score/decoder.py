@@ -12,7 +12,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from ftlib.core.errors import FtlibError
-from ftlib.models.score import facts, passes, tokens
+from ftlib.models.score import facts, passes, trees
 from ftlib.models.score.trees import Row, grow, rows
 
 
@@ -112,7 +112,7 @@ def matched(
         raise FtlibError(
             f"prefix and length: found {prefix} and {length} tokens; allowed: from 1, together up to {most}"
         )
-    ids, _ = tokens.text_tokens(tokenizer, list(texts), bos=True)
+    ids, _ = trees.text_tokens(tokenizer, list(texts), bos=True)
     whole = 1 + prefix + length
     rows = [(place, row[:whole]) for place, row in enumerate(ids) if len(row) >= whole]
     found = np.full(len(ids), np.nan)

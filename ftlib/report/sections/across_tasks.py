@@ -9,10 +9,9 @@ from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Study, seed_of
-from ftlib.report.blocks import Block, Note, Section
+from ftlib.report.blocks import Block, Cell, Note, Said, Section, Table, plain_table
 from ftlib.report.sections.comparison import BASE, MethodScores, TaskComparison, run_values
 from ftlib.report.sections.learning_curve import LearningCurves, curve_segments
-from ftlib.report.tables import Cell, Said, Table, plain_table
 from ftlib.stats.aggregate import interquartile_mean_interval, probability_of_improvement
 from ftlib.stats.learning_curve import Crossing
 

@@ -25,7 +25,7 @@ from ftlib.metrics.fairness import looked_at as gap_labels
 from ftlib.metrics.fairness import taking_part, unnamed
 from ftlib.records.predictions import read_columns
 from ftlib.records.study import Group, Run, Study
-from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.blocks import Block, Cell, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.metric_rows import numbers, who
 from ftlib.report.pairing import in_most
 from ftlib.report.sections.fairness import (
@@ -42,7 +42,6 @@ from ftlib.report.sections.fairness import (
     size,
     span,
 )
-from ftlib.report.tables import Cell
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.paired import Difference, difference
 from ftlib.stats.variance import Array

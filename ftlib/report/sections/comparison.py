@@ -20,7 +20,21 @@ from ftlib.metrics import units
 from ftlib.metrics.registry import METRICS, metric_row
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study, seed_of
-from ftlib.report.blocks import Block, Figures, Fold, Note, OfTask, Section, by_task, first_rows
+from ftlib.report.blocks import (
+    Block,
+    Cell,
+    Figures,
+    Fold,
+    Note,
+    OfTask,
+    Said,
+    Section,
+    Table,
+    by_task,
+    first_rows,
+    plain_table,
+    value_cell,
+)
 from ftlib.report.figures import Figure, drawing, figure_of, title
 from ftlib.report.metric_rows import (
     OF_LABELS,
@@ -34,7 +48,6 @@ from ftlib.report.metric_rows import (
 )
 from ftlib.report.pairing import Paired, Side, common_examples, common_seeds, in_most, paired_comparisons
 from ftlib.report.plots import methods
-from ftlib.report.tables import Cell, Said, Table, plain_table, value_cell
 from ftlib.stats.aggregate import pareto_membership
 from ftlib.stats.intervals import Interval
 from ftlib.stats.linearize import label_values

@@ -8,11 +8,10 @@ import numpy as np
 from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.records.study import Study, seed_of
-from ftlib.report.blocks import Block, Column, Heading, Note, OfTask, Section, by_task, table
+from ftlib.report.blocks import Block, Cell, Column, Heading, Note, OfTask, Section, by_task, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.plots import lines
 from ftlib.report.sections.comparison import MethodScores, TaskComparison
-from ftlib.report.tables import Cell
 from ftlib.stats.intervals import Interval
 from ftlib.stats.thresholds import COVERAGES, Cheapest, cheapest_thresholds, coverage_curve
 

@@ -23,12 +23,11 @@ from ftlib.metrics.registry import METRICS, metric_row
 from ftlib.records import RunRecord
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study, seed_of
-from ftlib.report.blocks import Block, Column, Figures, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.blocks import Block, Cell, Column, Figures, Fold, Heading, Note, Section, Sentences, Table, table
 from ftlib.report.figures import Figure, Picture, drawing, figure_of, picture
 from ftlib.report.metric_rows import OF_LABELS, WHO, metrics_of, numbers, values_of, who
 from ftlib.report.pairing import Paired, Side, apart, comparison_sentence, in_most, paired_comparisons
 from ftlib.report.plots.heat import heat
-from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.linearize import label_values
 from ftlib.stats.paired import difference

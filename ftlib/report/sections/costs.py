@@ -13,9 +13,8 @@ from ftlib.config.methods import METHODS
 from ftlib.core import format
 from ftlib.records import RunRecord
 from ftlib.records.study import Group, Run, Study, differing
-from ftlib.report.blocks import Block, Fold, Heading, Note, Section
+from ftlib.report.blocks import Block, Cell, Fold, Heading, Note, Section, Table, plain_table
 from ftlib.report.sections.runs import long_name
-from ftlib.report.tables import Cell, Table, plain_table
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading

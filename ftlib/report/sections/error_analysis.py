@@ -11,6 +11,7 @@ from ftlib.metrics import units
 from ftlib.records.study import Study
 from ftlib.report.blocks import (
     Block,
+    Cell,
     Example,
     Examples,
     Figures,
@@ -18,12 +19,13 @@ from ftlib.report.blocks import (
     Note,
     OfTask,
     Section,
+    Table,
     by_task,
     first_rows,
+    plain_table,
 )
 from ftlib.report.metric_rows import value_of
 from ftlib.report.sections.comparison import MethodScores, TaskComparison, confusion_figure
-from ftlib.report.tables import Cell, Table, plain_table
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading

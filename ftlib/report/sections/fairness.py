@@ -21,13 +21,12 @@ from ftlib.metrics import units
 from ftlib.metrics.fairness import FEWEST, ends, independent, looked_at, smallest_gap, taking_part, unnamed
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Study, read_study
-from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.blocks import Block, Cell, Column, Fold, Heading, Note, Section, Sentences, Table, table
 from ftlib.report.figures import Figure, Picture, drawing, figure_of, picture
 from ftlib.report.metric_rows import WHO, numbers, who
 from ftlib.report.pairing import common_examples
 from ftlib.report.plots.heat import Values, rates_by_group
 from ftlib.report.sections.comparison import MOST_ROWS
-from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.paired import holm
 from ftlib.stats.variance import Array, VarianceComponents, gap_spread

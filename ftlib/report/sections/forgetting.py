@@ -18,7 +18,7 @@ from ftlib.metrics.language import METRICS_OF_TEXT
 from ftlib.metrics.registry import metric_row
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Study, seed_of
-from ftlib.report.blocks import Block, Column, Figures, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.blocks import Block, Cell, Column, Figures, Fold, Heading, Note, Section, Sentences, Table, table
 from ftlib.report.figures import Figure, drawing, figure_of, title
 from ftlib.report.metric_rows import WHO, group_interval, metrics_of, numbers, values_of, who
 from ftlib.report.pairing import Paired, Side, common_examples, in_most, paired_comparisons
@@ -40,7 +40,6 @@ from ftlib.report.sections.continual import (
     table_of,
     task_sequence,
 )
-from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval
 from ftlib.stats.multiple import Pair, compare_all
 from ftlib.stats.variance import Array, variance_components

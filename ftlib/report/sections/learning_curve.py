@@ -23,7 +23,7 @@ from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.metrics.units import level
 from ftlib.records.study import Study, read_study
-from ftlib.report.blocks import Block, Figures, Fold, Heading, Note, OfTask, Section, by_task
+from ftlib.report.blocks import Block, Cell, Figures, Fold, Heading, Note, OfTask, Section, Table, by_task, plain_table
 from ftlib.report.figures import Figure, drawing, figure_of, panels, title
 from ftlib.report.metric_rows import OF_LABELS, values_of
 from ftlib.report.plots import lines
@@ -42,7 +42,6 @@ from ftlib.report.sections.comparison import (
 )
 from ftlib.report.sections.recommendation import Advice
 from ftlib.report.sections.runs import Unfinished
-from ftlib.report.tables import Cell, Table, plain_table
 from ftlib.stats.learning_curve import Budget, Crossing, Curve, crossing, label_budget
 from ftlib.stats.linearize import label_values
 

@@ -13,13 +13,12 @@ from ftlib.data.canaries import PREFIX, levels
 from ftlib.metrics.memorization import by_chance, exposure_interval, exposures
 from ftlib.records.predictions import read_columns
 from ftlib.records.study import Group, Run, Study, seed_of
-from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.blocks import Block, Cell, Column, Fold, Heading, Note, Section, Sentences, Table, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, numbers, who
 from ftlib.report.pairing import Paired, Side, comparison_sentence, in_most, paired_comparisons
 from ftlib.report.plots.heat import exposure as draw
 from ftlib.report.sections.fairness import share_cell
-from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.variance import Array
 

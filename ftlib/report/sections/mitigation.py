@@ -19,7 +19,7 @@ from ftlib.metrics import units
 from ftlib.metrics.fairness import FEWEST, unnamed
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Study, seed_of
-from ftlib.report.blocks import Block, Column, Fold, Heading, Note, Section, Sentences, table
+from ftlib.report.blocks import Block, Cell, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, group_interval, numbers, who
 from ftlib.report.pairing import Paired, Side, paired_comparisons
@@ -37,7 +37,6 @@ from ftlib.report.sections.fairness import (
     size,
     span,
 )
-from ftlib.report.tables import Cell
 from ftlib.stats.intervals import Interval
 from ftlib.stats.paired import difference
 from ftlib.stats.variance import Array

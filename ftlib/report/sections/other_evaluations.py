@@ -9,11 +9,10 @@ from ftlib.metrics import units
 from ftlib.metrics.continual import OF_R
 from ftlib.metrics.registry import METRICS
 from ftlib.records.study import Study
-from ftlib.report.blocks import Block, Note, OfTask, Section, by_task
+from ftlib.report.blocks import Block, Note, OfTask, Section, Table, by_task, plain_table, value_cell
 from ftlib.report.sections import forgetting
 from ftlib.report.sections.comparison import TaskComparison
 from ftlib.report.sections.forgetting import Forgot
-from ftlib.report.tables import Table, plain_table, value_cell
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading

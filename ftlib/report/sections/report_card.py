@@ -15,14 +15,13 @@ from ftlib.core import format
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Group, Study
-from ftlib.report.blocks import Section
+from ftlib.report.blocks import Cell, Section, Table
 from ftlib.report.metric_rows import WHO, group_interval, metrics_of, numbers, who
 from ftlib.report.sections.bias_summary import BiasChange, largest_gaps
 from ftlib.report.sections.comparison import BASE, MethodScores, TaskComparison, compared
 from ftlib.report.sections.costs import seconds_per_thousand
 from ftlib.report.sections.fairness import GAPS, RATE
 from ftlib.report.sections.forgetting import FEATURES, Forgot
-from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval
 
 if TYPE_CHECKING:

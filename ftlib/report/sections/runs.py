@@ -16,10 +16,22 @@ from ftlib.metrics import units
 from ftlib.metrics.classification import collapsed
 from ftlib.metrics.registry import METRICS, metric_row
 from ftlib.records.study import Group, Run, Study, differing
-from ftlib.report.blocks import Block, Column, Facts, Fold, Heading, Note, Section, table
+from ftlib.report.blocks import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    Fold,
+    Heading,
+    Note,
+    Said,
+    Section,
+    Table,
+    plain_table,
+    table,
+)
 from ftlib.report.metric_rows import WHO, Disagreement, value_of, who
 from ftlib.report.sections.comparison import with_labels
-from ftlib.report.tables import Cell, Said, Table, plain_table
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading

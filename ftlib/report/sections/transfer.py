@@ -18,7 +18,7 @@ from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Study, differing, seed_of
-from ftlib.report.blocks import Block, Column, Figures, Heading, Note, Section, table
+from ftlib.report.blocks import Block, Cell, Column, Figures, Heading, Note, Section, Table, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, group_interval, who
 from ftlib.report.pairing import Paired, Side, in_most, paired_comparisons
@@ -33,7 +33,6 @@ from ftlib.report.sections.continual import (
     level_cell,
     table_of,
 )
-from ftlib.report.tables import Cell, Table
 from ftlib.stats.intervals import Interval
 
 if TYPE_CHECKING:

@@ -12,11 +12,22 @@ from ftlib.metrics import text, units
 from ftlib.metrics.registry import metric_row
 from ftlib.metrics.text_faults import FAULTS
 from ftlib.records.predictions import Part
-from ftlib.report.blocks import Block, Example, Examples, Fold, Heading, Note, OfTask, Section, by_task
+from ftlib.report.blocks import (
+    Block,
+    Example,
+    Examples,
+    Fold,
+    Heading,
+    Note,
+    OfTask,
+    Section,
+    Table,
+    by_task,
+    plain_table,
+)
 from ftlib.report.metric_rows import group_interval
 from ftlib.report.sections.comparison import MethodScores, TaskComparison
 from ftlib.report.sections.error_analysis import texts_of
-from ftlib.report.tables import Table, plain_table
 from ftlib.stats.intervals import Interval, interval
 
 if TYPE_CHECKING:

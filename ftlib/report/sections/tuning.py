@@ -17,13 +17,12 @@ from ftlib.data.kinds import KINDS
 from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Group, Study, seed_of
-from ftlib.report.blocks import Block, Figures, Note, Section, Sentences, by_task
+from ftlib.report.blocks import Block, Figures, Note, Said, Section, Sentences, Table, by_task, plain_table
 from ftlib.report.figures import Figure, figure_of, panels
 from ftlib.report.metric_rows import WHO, who
 from ftlib.report.pairing import Side, in_most, paired_comparisons
 from ftlib.report.plots import lines
 from ftlib.report.sections.comparison import TaskComparison, unit_of
-from ftlib.report.tables import Said, Table, plain_table
 from ftlib.stats.aggregate import BestOf, expected_best_of_seeds
 from ftlib.stats.variance import Array
 
