@@ -67,8 +67,16 @@ _ALIASES = {"build_report": "build", "comparisons": "task_comparisons"}
 
 __all__ = sorted(_HOME)
 
-_MOVED = {"suite": "ftlib.execution.scheduler", "weights": "ftlib.models.weights"}
-"""Modules of 0.1 that scripts of users import, and where their names are now."""
+_MOVED = {
+    "methods.in_context": "ftlib.methods.zero_shot",
+    "report.tables": "ftlib.report.blocks",
+    "suite": "ftlib.execution.scheduler",
+    "training.callbacks": "ftlib.training.trainer",
+    "training.replay": "ftlib.execution.continual",
+    "training.weight_interpolation": "ftlib.training.regularization",
+    "weights": "ftlib.models.weights",
+}
+"""Modules that scripts of users import by an older name, and where their names are now."""
 
 
 _RENAMED = {"contests": "comparisons", "read_ladder": "read_learning_curves"}

@@ -1,8 +1,8 @@
 """Few labelled examples, a frozen model, logistic regression: on the model's features, or on vectors of its tokens.
 
 The vectors of `static` are what the base model says of each token alone, made as the package model2vec makes them
-(Tulkens & van Dongen 2024); no text is needed, and the model without its layers reads texts by their mean. The package's
-own `distill` wants a transformers older than 5.4, so its recipe is here; what reads texts is the package's model.
+(Tulkens & van Dongen 2024); no text is needed, and texts are read by the mean of their tokens. The package's own
+`distill` wants a transformers older than 5.4, so its recipe is here; what reads texts is the package's model.
 """
 
 from collections.abc import Sequence

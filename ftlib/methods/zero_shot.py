@@ -94,8 +94,8 @@ def by_similarity(
 
 
 def prepare_in_context(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
-    """Put the training examples before every query (Brown et al. 2020, section 2), in an order drawn from the seed; in other
-    orders beside it.
+    """Put the training examples before every query (Brown et al. 2020, section 2), in an order drawn from the seed; in
+    other orders beside it.
 
     The order alone can decide between a good answer and chance (Lu et al. 2022), so its spread belongs to the result.
 

@@ -3,8 +3,8 @@
 A folder holds what transformers, peft or scikit-learn read (safetensors and JSON, never a pickle), the tokenizer as it
 was used, `prediction.json` (labels in order, prompt, cut, temperature), and README.md, whose code is all that a user
 needs: `probabilities(texts)`, or `nats(texts)` for a model of text without labels, or `write(texts)` and `nats(texts,
-targets)` for one that writes. The check runs just that code, in a fresh process without ftlib, so that what is documented
-is what was tested.
+targets)` for one that writes. The check runs just that code, in a fresh process without ftlib, so that what is
+documented is what was tested.
 """
 
 import copy

@@ -5,8 +5,8 @@ An encoder-decoder reads the source and writes the target. A decoder goes on wit
 Greedy and beam search have the outputs of transformers' `generate`, in less time. Texts are read in order of their
 length and as many at once as a budget of tokens lets, so that little is padding; what an encoder says of them is
 computed once; a text that is finished leaves the batch, and takes its share of every cache with it. Beam search moves
-only what beams differ in: the keys and values of the encoder's states are the same for all beams of a text. The rules of
-the model's own generation configuration hold (forced tokens, words it may not write, no repeated n-grams); one that
+only what beams differ in: the keys and values of the encoder's states are the same for all beams of a text. The rules
+of the model's own generation configuration hold (forced tokens, words it may not write, no repeated n-grams); one that
 reads the source again is left to `generate` itself.
 """
 

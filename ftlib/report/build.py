@@ -18,7 +18,7 @@ from ftlib.core.html import text
 from ftlib.metrics import units
 from ftlib.records.study import Study, read_study
 from ftlib.report import metric_rows
-from ftlib.report.blocks import Block, OfTask, Section, figures_of
+from ftlib.report.blocks import Block, OfTask, Section, as_csv, figures_of
 from ftlib.report.figures import Figure
 from ftlib.report.plots import one_look
 from ftlib.report.sections import (
@@ -225,7 +225,7 @@ def _build(folder: Path, study: Study, reading: Reading) -> Path:
         if items is not None and (blocks := list(section.blocks(items))):
             shown.append((section, blocks))
     for name, rows in listed.items():
-        _write(folder / "tables" / f"{name}.csv", blocks.as_csv(rows, columns[name]))
+        _write(folder / "tables" / f"{name}.csv", as_csv(rows, columns[name]))
     # What stands on page one is drawn once: beside the verdict, not again in the section of the methods.
     charts = [one.curve if one else main_figure(top) for one, top in zip(first, reading.tops, strict=True)]
     pictures = [

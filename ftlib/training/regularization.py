@@ -5,9 +5,9 @@ A pull is a quadratic penalty, sum over weights of strength x (weight - anchor)^
 al. 2017, equation 3) has the Fisher information of the task before as strength and the weights after it as anchor.
 
 States on the way lie on the straight line from the untouched weights to the adapted ones (WiSE-FT, Wortsman et al.
-2022, section 4): (1 - alpha) x untouched + alpha x adapted, nothing trained. Of low-rank adapters, whose update is added
-to the weights, alpha scales the update, which is the same line. A new head has no untouched counterpart; it stays as it
-was trained.
+2022, section 4): (1 - alpha) x untouched + alpha x adapted, nothing trained. Of low-rank adapters, whose update is
+added to the weights, alpha scales the update, which is the same line. A new head has no untouched counterpart; it stays
+as it was trained.
 """
 
 from collections.abc import Iterator, Sequence

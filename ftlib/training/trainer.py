@@ -1,7 +1,7 @@
 """The training of every method that trains: transformers' Trainer, guarded and watched.
 
-A step is a batch in parts, by one process or several, with the loss each family of models needs. Watched is the loss, on
-the training examples and on some that the model does not see.
+A step is a batch in parts, by one process or several, with the loss each family of models needs. The loss is watched
+on the training examples and on some that the model does not see.
 """
 
 import math
