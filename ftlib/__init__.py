@@ -87,6 +87,9 @@ class _Moved(ModuleType):
     """A module under its old name; its names are looked up where they are now."""
 
     def __getattr__(self, name: str) -> Any:
+        # What looks at every loaded module, as inspect does, is not to load this one.
+        if name.startswith("__"):
+            raise AttributeError(name)
         return getattr(importlib.import_module(_MOVED[self.__name__.removeprefix("ftlib.")]), name)
 
 
