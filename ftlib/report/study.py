@@ -1,5 +1,6 @@
 """What notebooks show: a study with its verdicts, tables, figures and texts; and the answer at the end of a run."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cached_property
@@ -17,6 +18,7 @@ from ftlib.execution.export import export_runs
 from ftlib.execution.notebook_exec import from_notebook
 from ftlib.metrics import units
 from ftlib.metrics.units import FIRST
+from ftlib.models.export import FACTS
 from ftlib.records import RunRecord, read_record
 from ftlib.records import study as records_study
 from ftlib.report import model_card
@@ -173,7 +175,15 @@ class Study(records_study.Study):
         return Shown("".join(_only_one_right(self, comparison, *(_method(comparison, name) for name in (a, b)), most)))
 
     def export(self, out: str | Path, **how: Any) -> Shown:
-        """The advised model, written as a folder that loads without ftlib; `how` as of `ftlib.export`."""
+        """The advised model, written as a folder that loads without ftlib; `how` as of `ftlib.export`.
+
+        A folder that already holds a model of this study is left as it is, so that a notebook's cell can be run again.
+        """
+        if Path(out, FACTS).is_file():
+            kept = json.loads(Path(out, FACTS).read_text(encoding="utf-8")).get("run_id")
+            if kept in {run.record.run_id for run in self.runs}:
+                said = f"{Path(out).as_posix()}: is there already, of run {kept}; another name writes another model"
+                return Shown(paragraph(said), said)
         lines = export(self.folder, out, **how)
         return Shown("".join(map(paragraph, lines)), "\n".join(lines))
 
