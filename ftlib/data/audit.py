@@ -16,6 +16,7 @@ import pandas as pd
 
 from ftlib.data.files import normal
 from ftlib.data.kinds import KINDS
+from ftlib.data.labels import MISSING_WORDS, spellings
 from ftlib.data.registry import TASKS, load_task
 from ftlib.data.task import SPLITS, Task
 from ftlib.data.words import MOST_READ, UNSPACED, unknown_share, unspaced
@@ -576,9 +577,17 @@ def _lengths(task: Task, script: str) -> Iterator[Finding]:
         if lost := int(texts.str.contains("\ufffd", regex=False).sum()):
             text = f"{split} texts with U+FFFD, a character lost when the file was written: {lost}"
             yield note("lost_characters", text, lost)
+        if wrong := texts[texts.str.contains(_MOJIBAKE)].tolist():
+            text = f"{split} texts of UTF-8 read as another encoding: {len(wrong)}, e.g. {example(wrong[0])}"
+            yield problem("encoding", f"{text}; write them anew", len(wrong))
 
 
 def _labels(task: Task) -> Iterator[Finding]:
+    counts = task.splits["train"]["label"].value_counts()
+    for labels in spellings(task.labels):
+        said = " and ".join(f"{ascii(label)} ({counts[label]} train rows)" for label in labels)
+        text = f"one label in two spellings: {said}; write it one way, or name the classes apart"
+        yield problem("two_spellings", text, len(labels))
     alike = defaultdict(list)
     for label in task.labels:
         alike[normal(label) or label].append(label)
@@ -586,15 +595,11 @@ def _labels(task: Task) -> Iterator[Finding]:
         if len(labels) > 1:
             text = f"labels that differ in case, punctuation or space only: {', '.join(map(repr, labels))}"
             yield note("alike_labels", text, len(labels))
-    counts = task.splits["train"]["label"].value_counts()
-    spelled = defaultdict(list)
-    for label in task.labels:
-        spelled[" ".join(label.casefold().split())].append(label)
-    for labels in spelled.values():
-        if len(labels) > 1:
-            said = " and ".join(f"{label!r} ({counts[label]} train rows)" for label in labels)
-            text = f"one label in two spellings: {said}; write it one way, or name the classes apart"
-            yield problem("two_spellings", text, len(labels))
+    # "none" may be a class of its own, as where nobody takes sides.
+    if missing := [label for label in task.labels if label.casefold() in MISSING_WORDS - {"none", "-", "--", "?"}]:
+        said = " and ".join(f"{label!r} ({counts[label]} train rows)" for label in missing)
+        text = f"a label that reads as a missing value: {said}; leave those rows out, or call the class by a full name"
+        yield problem("missing_labels", text, len(missing))
     if len(task.labels) > MANY_NUMBERS and all(re.fullmatch(r"[+-]?\d+", label) for label in task.labels):
         text = (
             f"the labels are {len(task.labels)} different numbers: where they are a score, cut it into few classes; "

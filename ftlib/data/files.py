@@ -118,25 +118,21 @@ def task_from(
     first = tables.get("train") or tables["all"]
     known = frames.get("train", frames.get("all"))
     labels = ordered(known["label"])
+    where = ", ".join(table.where for table in tables.values())
+    wrong: list[str] = []
     if not (label_words and set(label_words) == set(labels)):
         # Words for exactly these labels say that each is meant to be a class of its own.
         everywhere = [label for rows in frames.values() for label in rows["label"]]
-        where = ", ".join(table.where for table in tables.values())
         joined = several_labels(where, columns.label, everywhere)
-        if wrong := [joined] * bool(joined) + same_numbers(where, columns.label, everywhere):
-            raise all_of(wrong)
+        wrong = [joined] * bool(joined) + same_numbers(where, columns.label, everywhere)
+    singles = dict.fromkeys(part for group in columns.groups for part in crossed(group, first.columns))
+    for part in singles:
+        named = [value for table in tables.values() for value in group_names(table, part)]
+        wrong += group_problems(where, part, named)
+    if wrong:
+        raise all_of(wrong)
     check_labels(first.where, columns.label, labels, len(known))
     if wrong := unseen({split: (tables[split], list(frames[split]["label"])) for split in frames}, labels):
-        raise all_of(wrong)
-    where = ", ".join(table.where for table in tables.values())
-    singles = dict.fromkeys(part for group in columns.groups for part in crossed(group, first.columns))
-    if wrong := [
-        problem
-        for part in singles
-        for problem in group_problems(
-            where, part, [value for table in tables.values() for value in group_names(table, part)]
-        )
-    ]:
         raise all_of(wrong)
     words = words_for(name, labels, label_words)
 

@@ -7,8 +7,10 @@ split.
 import hashlib
 import json
 import re
+import shlex
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -30,11 +32,11 @@ def label_values(table: Table, name: str) -> tuple[list[str], list[str]]:
     Whole numbers become their digits, truth values "true" and "false"; space around a label is dropped.
     """
     values = table.column(name)
-    problems = [
-        f"{table.at(row)}: the label ({name}) is {'blank' if isinstance(value, str) else 'missing'}"
+    problems = table.told(
+        (row, f"the label ({name}) is {'blank' if isinstance(value, str) else 'missing'}")
         for row, value in enumerate(values)
         if value is MISSING or (isinstance(value, str) and not value.strip())
-    ]
+    )
     kinds: dict[str, int] = {}
     for row, value in enumerate(values):
         if value is not MISSING:
@@ -83,10 +85,10 @@ def _label(value: Any) -> str:
 def number(label: str) -> float | None:
     """The number a label is, or None.
 
-    >>> number("-1"), number("4.50"), number("nan"), number("one")
-    (-1.0, 4.5, None, None)
+    >>> number("-1"), number("4.50"), number(".5"), number("1e-3"), number("nan"), number("one")
+    (-1.0, 4.5, 0.5, 0.001, None, None)
     """
-    return float(label) if re.fullmatch(r"[+-]?\d+(\.\d*)?", label) else None
+    return float(label) if re.fullmatch(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", label) else None
 
 
 def _fraction(labels: Sequence[str]) -> int | None:
@@ -126,11 +128,19 @@ def check_labels(where: str, name: str, labels: Sequence[str], rows: int) -> Non
 
 ONE_LABEL = "one label per text is needed; make one study per label"
 
-_SURE_MARKS = (",", ";", "|")
+_SURE_MARKS = (",", ";", "|", "\n")
 """What stands between labels where a cell has several, and seldom inside one."""
 
-_OTHER_MARKS = ("/", "&", "+", " and ", "-", "_", " ")
+_OTHER_MARKS = ("/", "&", "+", "#", ":", " and ", "-", "_", " ")
 """What stands inside labels, too: it counts only where every part is a label by itself."""
+
+_OTHER_SHAPES = (
+    (r"[\[({]?\s*[01](\.0?)?([\s,;|]+[01](\.0?)?)+\s*[\])}]?", "several labels per text, a 0 or 1 for each"),
+    (r"\d+\s*[:,;–-]\s*\d+\s*[:,;]\s*[^\W\d].*|[\[({]\s*[\[({].*", "spans of the text and no labels of it"),
+    (r"(O|[BIESLU]-\S+)([\s,]+(O|[BIESLU]-\S+))+", "a tag for every word and no label of the text"),
+    (r"[+-]?\d+,\d+", "numbers with a decimal comma, or two labels per text"),
+)
+"""Regular expressions of what is no class, where every label is so, and what it is called."""
 
 
 def _lists(values: Sequence[Any]) -> str:
@@ -152,19 +162,33 @@ def several_labels(where: str, name: str, labels: Sequence[str]) -> str:
     'x.csv: label: these look like several labels per text (joy,anger = joy'
     >>> several_labels("x.csv", "label", ["Sci/Tech", "World", "Rock, Pop"])
     ''
+    >>> several_labels("x.csv", "label", ["0 1 0", "1 1 0"])[:85]
+    'x.csv: label: these look like several labels per text, a 0 or 1 for each (0 1 0; 2 of'
     """
     counts = Counter(labels)
     parts = {label: found for label in counts if (found := _parts(label, counts))}
+    kind = "several labels per text"
+    if shape := next((kind for form, kind in _OTHER_SHAPES if all(re.fullmatch(form, one) for one in counts)), ""):
+        if not parts or "0 or 1" in shape:
+            kind, parts = shape, {label: [] for label in counts}
+    elif not parts:
+        # A semicolon or a bar in most of the names stands between names, though none of them is there alone.
+        marked = {label: _split(label, mark) for label in counts for mark in (";", "|", "\n") if mark in label}
+        parts = {label: found for label, found in marked.items() if all(found)} if 2 * len(marked) > len(counts) else {}
     if not parts:
         return ""
     rows = sum(counts[label] for label in parts)
     shown = max(parts, key=lambda label: (len(parts[label]) > 1, counts[label]))
     words = ", ".join(f"{json.dumps(label, ensure_ascii=False)} = ..." for label in list(ordered(counts))[:2])
+    made_of = " ".join(shown.split()) + (f" = {' + '.join(parts[shown])}" if parts[shown] else "")
     return (
-        f"{where}: {name}: these look like several labels per text ({shown} = {' + '.join(parts[shown])}; {rows} of "
-        f"{len(labels)} rows): {ONE_LABEL}; where each is a class of its own, say so by label_words for all "
-        f"{len(counts)} ({words}, ...)"
+        f"{where}: {name}: these look like {kind} ({made_of}; {rows} of {len(labels)} rows): {ONE_LABEL}; where each "
+        f"is a class of its own, say so by label_words for all {len(counts)} ({words}, ...)"
     )
+
+
+def _split(label: str, mark: str) -> list[str]:
+    return [part.strip() for part in label.split(mark)]
 
 
 def _parts(label: str, counts: Mapping[str, int]) -> list[str]:
@@ -176,7 +200,7 @@ def _parts(label: str, counts: Mapping[str, int]) -> list[str]:
             return inside
     for marks, sure in ((_SURE_MARKS, True), (_OTHER_MARKS, False)):
         for mark in marks:
-            parts = [part.strip() for part in label.split(mark)]
+            parts = _split(label, mark)
             if len(parts) < 2 or not all(parts):
                 continue
             if all(part in counts or (sure and _in_others(part, label, mark, counts)) for part in parts):
@@ -186,7 +210,7 @@ def _parts(label: str, counts: Mapping[str, int]) -> list[str]:
 
 def _in_others(part: str, label: str, mark: str, counts: Mapping[str, int]) -> bool:
     """Whether a part of a label is a part of another label, too."""
-    return any(part in [piece.strip() for piece in other.split(mark)] for other in counts if other != label)
+    return any(part in _split(other, mark) for other in counts if other != label)
 
 
 def same_numbers(where: str, name: str, labels: Sequence[str]) -> list[str]:
@@ -207,8 +231,8 @@ def same_numbers(where: str, name: str, labels: Sequence[str]) -> list[str]:
     ]
 
 
-def _counted(names: Iterable[str], counts: Mapping[str, int]) -> str:
-    return " and ".join(f"{name!r} ({counts[name]} row{'s' * (counts[name] != 1)})" for name in names)
+def _counted(names: Iterable[str], counts: Mapping[str, int], shown: Callable[[str], str] = repr) -> str:
+    return " and ".join(f"{shown(name)} ({counts[name]} row{'s' * (counts[name] != 1)})" for name in names)
 
 
 def unseen(tables: Mapping[str, tuple[Table, Sequence[str]]], known: Iterable[str]) -> list[str]:
@@ -306,7 +330,14 @@ def choose(
     problems: list[str] = []
     text = text_column or _guess(tables, common, "text_column", text_candidates(common, label_column), problems)
     usual = [name for name in common if _plain(name) in LABEL_NAMES]
-    if label_column or usual:
+    numbered = [name for name in common if re.fullmatch(r"labels?[ _.-]?\d+", _plain(name))]
+    if not (label_column or usual) and len(numbered) > 1:
+        label = ""
+        problems.append(
+            f"{', '.join(table.where for table in tables.values())}: label_column: {', '.join(numbered)} look like "
+            f'several labels per text: {ONE_LABEL}; or say which column alone counts: label_column = "{numbered[0]}"'
+        )
+    elif label_column or usual:
         label = label_column or _guess(tables, common, "label_column", usual, problems)
     elif marks := [name for name in common if name != text and _is_mark(tables, name)]:
         label = ""
@@ -331,7 +362,7 @@ def choose(
     return chosen
 
 
-_MARKS = ({"0", "1"}, {"false", "true"}, {"no", "yes"})
+_MARKS = ({"0", "1"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"}, {"", "x"}, {"", "1"}, {"", "yes"})
 
 
 def _is_mark(tables: Mapping[str, Table], name: str) -> bool:
@@ -342,7 +373,7 @@ def _is_mark(tables: Mapping[str, Table], name: str) -> bool:
         for value in table.column(name)
     }
     values = {str(int(float(value))) if number(value) in (0.0, 1.0) else value for value in values}
-    return any(values <= marks for marks in _MARKS)
+    return values != {""} and any(values <= marks for marks in _MARKS)
 
 
 def _mark_columns(tables: Mapping[str, Table], common: Sequence[str], marks: Sequence[str]) -> str:
@@ -364,7 +395,8 @@ def _plain(name: str) -> str:
 def text_candidates(columns: Sequence[str], label: str) -> list[str]:
     """The columns whose names say that they hold the text; none, or several, where names do not decide."""
     plain = {_plain(name): name for name in columns if name != label}
-    found = [plain[name] for name in TEXT_NAMES if name in plain]
+    # "text" and "Text" are two columns, of which either may be meant.
+    found = [column for name in TEXT_NAMES for column in columns if _plain(column) == name and column != label]
     if len(found) == 1 and _plain(found[0]) in ("question", "query") and (beside := _BESIDE & plain.keys()):
         found += [plain[name] for name in sorted(beside)]
         found.append("+".join([found[0], found[1]]))
@@ -392,22 +424,34 @@ def _guess(
             f'say which: {field} = "{candidates[-1]}"'
         )
     elif len(common) == max(len(table.columns) for table in tables.values()):
-        problems.append(
-            f"{where}: {field}: no column has a usual name; columns: {', '.join(common)}; "
-            f'say which: {field} = "{(likely := _likely(tables, common, field))}" (for `ftlib check`: '
-            f"--{field.replace('_', '-')} {likely})"
-        )
+        said = f"{where}: {field}: no column has a usual name; columns: {', '.join(common)}; "
+        if (likely := _likely(tables, common, field)) is None:
+            return problems.append(f"{said}all hold numbers with a fraction: scores, which are no classes") or ""
+        shown = f"--{field.replace('_', '-')} {shlex.quote(likely)}"
+        problems.append(f'{said}say which: {field} = "{likely}" (for `ftlib check`: {shown}){_no_header(common)}')
     else:
         listed = "; ".join(f"{table.where}: {', '.join(table.columns)}" for table in tables.values())
         problems.append(f"{field}: the splits share no column of a usual name; columns of {listed}")
     return ""
 
 
-def _likely(tables: Mapping[str, Table], common: Sequence[str], field: str) -> str:
-    """The column that could be meant: for labels the fewest different values, for a text the longest."""
+def _no_header(columns: Sequence[str]) -> str:
+    """A hint where the names of columns read as a row of the data."""
+    if not any(len(name.split()) > 5 for name in columns):
+        return ""
+    return "; the first line reads as a row: a file begins with the names of its columns, such as text,label"
+
+
+def _likely(tables: Mapping[str, Table], common: Sequence[str], field: str) -> str | None:
+    """The column that could be meant: for labels the fewest different values, for a text the longest; None: no column
+    of labels, since all hold quantities.
+    """
     values = {name: [str(value) for table in tables.values() for value in table.column(name)] for name in common}
     if field == "label_column":
-        return min(common, key=lambda name: (len(set(values[name])) < 2, len(set(values[name]))))
+        able = [name for name in common if _fraction([value.strip() for value in values[name]]) is None]
+        if len(able) < 2 < len(common):  # One is the text.
+            return None
+        return min(able, key=lambda name: (len(set(values[name])) < 2, len(set(values[name]))))
     return max(common, key=lambda name: sum(map(len, values[name])))
 
 
@@ -424,6 +468,13 @@ def frame(table: Table, columns: Columns, *, own_ids: bool) -> pd.DataFrame:
     data: dict[str, Any] = {"text": texts, "label": labels}
     for name in columns.groups:
         named = [_names(table, part, BLANK_GROUP) for part in crossed(name, table.columns)]
+        if len(named) > 1:
+            problems += table.told(
+                (row, f"group_columns: {name}: {one!r} has a & of its own; write it otherwise")
+                for names, _ in named
+                for row, one in enumerate(names)
+                if " & " in one
+            )
         # Names are as many as rows unless some are wrong, and then nothing is returned.
         data[f"group_{name}"] = [_together(row) for row in zip(*(names for names, _ in named), strict=False)]
         problems += [line for _, wrong in named for line in wrong]
@@ -460,32 +511,32 @@ def _together(names: Sequence[str]) -> str:
 
 
 def blank_or_not_text(table: Table, name: str, values: Sequence[Any]) -> list[str]:
-    """What is wrong with the values of a column of texts, each with its place."""
-    return [
-        f"{table.at(row)}: {name} is {'missing' if value is MISSING else type(value).__name__}, not text"
+    """What is wrong with the values of a column of texts, each thing with its places."""
+    return table.told(
+        (row, f"{name} is {'missing' if value is MISSING else type(value).__name__}, not text")
         if not isinstance(value, str)
-        else f"{table.at(row)}: {name} is blank"
+        else (row, f"{name} is blank")
         for row, value in enumerate(values)
         if not isinstance(value, str) or not value.strip()
-    ]
+    )
 
 
 def _texts(table: Table, parts: Sequence[str]) -> tuple[list[str], list[str]]:
-    problems = []
+    problems: list[tuple[int, str]] = []
     values = [table.column(part) for part in parts]
     texts = []
     for row, found in enumerate(zip(*values, strict=True)):
         wrong = [
-            f"{table.at(row)}: {part} is {'missing' if value is MISSING else type(value).__name__}, not text"
+            f"{part} is {'missing' if value is MISSING else type(value).__name__}, not text"
             for part, value in zip(parts, found, strict=True)
             if not isinstance(value, str)
         ]
         joined = "" if wrong else joined_text(found)
         if not wrong and not joined.strip():
-            wrong = [f"{table.at(row)}: the text ({'+'.join(parts)}) is blank"]
-        problems += wrong
+            wrong = [f"the text ({'+'.join(parts)}) is blank"]
+        problems += ((row, one) for one in wrong)
         texts.append(joined)
-    return texts, problems
+    return texts, table.told(problems)
 
 
 def joined_text(parts: Sequence[str]) -> str:
@@ -502,16 +553,18 @@ def joined_text(parts: Sequence[str]) -> str:
 
 def _names(table: Table, column: str, blank: str) -> tuple[list[str], list[str]]:
     """A column of names as text; numbers and truth values are written out."""
-    names, problems = [], []
+    names: list[str] = []
+    wrong: list[tuple[int, str]] = []
     for row, value in enumerate(table.column(column)):
         if isinstance(value, str | int | float):
             names.append(_label(value) or blank)
+            if not names[-1]:
+                wrong.append((row, f"{column} is blank"))
+            elif blank and _label(value) == blank:
+                wrong.append((row, f"{column} is {blank!r}, which stands for nobody's group; leave the cell empty"))
         else:
-            problems.append(f"{table.at(row)}: {column} is {'missing' if value is MISSING else type(value).__name__}")
-            continue
-        if not names[-1]:
-            problems.append(f"{table.at(row)}: {column} is blank")
-    return names, problems
+            wrong.append((row, f"{column} is {'missing' if value is MISSING else type(value).__name__}"))
+    return names, table.told(wrong)
 
 
 MISSING_WORDS = frozenset(
@@ -531,12 +584,19 @@ def group_problems(where: str, name: str, groups: Sequence[str]) -> list[str]:
     """
     counts = Counter(groups)
     found = []
-    spelled: dict[str, list[str]] = {}
+    for same in spellings(counts):
+        alike = len({" ".join(group.casefold().split()) for group in same}) > 1
+        said, how = _counted(same, counts), "in case or space only"
+        if alike:
+            said, how = _counted(same, counts, ascii), "only in signs that look alike or cannot be seen"
+        found.append(f"{said} differ {how}; write the group one way")
+    numbers_of: dict[float, list[str]] = {}
     for group in sorted(counts):
-        spelled.setdefault(" ".join(group.casefold().split()), []).append(group)
+        if (value := number(group)) is not None:
+            numbers_of.setdefault(value, []).append(group)
     found += [
-        f"{_counted(same, counts)} differ in case or space only; write the group one way"
-        for same in spelled.values()
+        f"{_counted(same, counts)} are the same number; write the group one way"
+        for same in numbers_of.values()
         if len(same) > 1
     ]
     if missing := [group for group in sorted(counts) if group.casefold() in MISSING_WORDS]:
@@ -545,10 +605,11 @@ def group_problems(where: str, name: str, groups: Sequence[str]) -> list[str]:
             "empty where nothing is known, or call the group by a full name"
         )
     named = [group for group in counts if group != BLANK_GROUP and group.casefold() not in MISSING_WORDS]
-    numbers = [value for value in map(_number, named) if value is not None]
+    numbers = sorted((value, group) for group in named if (value := _number(group)) is not None)
     if len(numbers) > MOST_NUMBERS and len(numbers) >= 0.9 * len(named):
+        ends = [f"{value:g}" if number(group) == value else group for value, group in (numbers[0], numbers[-1])]
         found.append(
-            f"{len(numbers)} different numbers, {min(numbers):g} to {max(numbers):g}, in {len(groups)} rows are a "
+            f"{len(numbers)} different numbers, {ends[0]} to {ends[1]}, in {len(groups)} rows are a "
             'quantity and not groups; write ranges, such as "18 to 29", into a column of their own'
         )
     elif len(groups) >= _FEW_ROWS and len(named) * 2 > len(groups):
@@ -556,10 +617,26 @@ def group_problems(where: str, name: str, groups: Sequence[str]) -> list[str]:
     return [f"{where}: group_columns: {name}: {problem}" for problem in found]
 
 
+def spellings(names: Iterable[str]) -> list[list[str]]:
+    r"""Names that are one name but for case, space, width, invisible marks, or how accents are stored.
+
+    >>> [len(same) for same in spellings(["f", "F", "m", "caf\u00e9", "cafe\u0301", "caf\u00e9\u200b"])]
+    [2, 3]
+    """
+    same: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        plain = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+        same.setdefault(" ".join(plain.casefold().split()), []).append(name)
+    return [found for found in same.values() if len(found) > 1]
+
+
 def _number(text: str) -> float | None:
-    """The number that a text is, in any of the usual spellings."""
+    """The number that a text is, in any of the usual spellings, with a unit or a sign of money, or as a date."""
+    plain = re.sub(r"^[$€£¥]|\s*([%$€£¥]|years?( old)?|yrs?|yo|months?|kg|cm)$", "", text.strip().casefold())
+    if re.fullmatch(r"\d{4}-\d\d?-\d\d?([t ].*)?", plain):
+        return float(re.sub(r"\D", "", plain[:10]))
     try:
-        return float(text)
+        return float(plain.replace(",", "." if plain.count(",") == 1 and "." not in plain else ""))
     except ValueError:
         return None
 

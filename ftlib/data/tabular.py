@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,15 @@ _MOST_LINES = 100
 """Places named in one message."""
 
 _FIELD_LIMIT = 2**31 - 1
+
+_SPACED = re.compile(r'\s+"[^"]*"\s*')
+"""A field that was meant to be in quotes."""
+
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "compressed (gzip)", b"PK\x03\x04": "a zip archive, as Excel's .xlsx is", b"PAR1": "Parquet",
+    b"\xd0\xcf\x11\xe0": "a file of old Excel", b"SQLite format 3": "a SQLite database",
+}  # fmt: skip
+"""First bytes of files that are no text, and what they are."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,13 @@ class Table:
     def at(self, row: int) -> str:
         """A row's place in words, e.g. "train.csv line 7"."""
         return f"{self.where} {self.unit} {self.lines[row]}"
+
+    def told(self, found: Iterable[tuple[int, str]]) -> list[str]:
+        """What is wrong, each thing once with all the places of its rows."""
+        rows: dict[str, list[int]] = {}
+        for row, said in found:
+            rows.setdefault(said, []).append(self.lines[row])
+        return [f"{self.where} {_named(places, self.unit)}: {said}" for said, places in rows.items()]
 
 
 class _Missing:
@@ -137,12 +153,14 @@ def decoded(path: Path, where: str) -> str:
         raise FtlibError(f"{where}: cannot be read: {error.strerror}") from None
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise FtlibError(f"{where}: is UTF-16 (byte 0 is 0x{content[0]:02x}); save it as UTF-8")
+    if kind := next((kind for start, kind in _OTHER_FORMATS.items() if content.startswith(start)), ""):
+        raise FtlibError(f"{where}: is {kind} and no text; unpack it, or save it as {SUFFIXES[0]} in UTF-8")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        lines = [n for n, line in enumerate(content.split(b"\n"), 1) if not _is_utf8(line)]
         raise FtlibError(
-            f"{where} line {line}: byte {error.start} of the file (0x{content[error.start]:02x}) is not UTF-8; "
+            f"{where} {_named(lines)}: byte {error.start} of the file (0x{content[error.start]:02x}) is not UTF-8; "
             "save it as UTF-8"
         ) from None
     if "\0" in text:
@@ -151,11 +169,19 @@ def decoded(path: Path, where: str) -> str:
     return text
 
 
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _lines(text: str, where: str, delimiter: str) -> Table:
     """A file in which quotation marks are as any other character: a line is a row."""
     rows: list[list[str]] = []
     lines: list[int] = []
-    problems: list[str] = []
+    ragged: dict[int, list[int]] = {}
     header: list[str] = []
     for line, said in enumerate(_physical(text), 1):
         if not said:
@@ -167,8 +193,18 @@ def _lines(text: str, where: str, delimiter: str) -> Table:
             rows.append(row)
             lines.append(line)
         else:
-            problems.append(f"{where} line {line} has {_count(len(row))}, the header has {len(header)}")
-    return _table(where, delimiter, header, rows, lines, problems)
+            ragged.setdefault(len(row), []).append(line)
+    return _table(where, delimiter, header, rows, lines, _ragged(ragged, where, header))
+
+
+def _ragged(found: Mapping[int, Sequence[int]], where: str, header: Sequence[str]) -> list[str]:
+    """What is said of lines that have more or fewer fields than the header."""
+    comment = "; the first line is read as the names of the columns" if header and header[0].startswith("#") else ""
+    return [
+        f"{where} {_named(lines)} {'has' if len(lines) == 1 else 'have'} {_count(n)}, the header has {len(header)}"
+        f"{comment}"
+        for n, lines in sorted(found.items(), key=lambda one: one[1][0])
+    ]
 
 
 def _physical(text: str) -> list[str]:
@@ -181,7 +217,7 @@ def _delimited(text: str, where: str, delimiter: str, path: Path) -> Table:
     rows: list[list[str]] = []
     lines: list[int] = []
     spans: list[tuple[int, int, int]] = []  # The place in rows, the first and the last line.
-    problems: list[str] = []
+    ragged: dict[int, list[int]] = {}
     broken = ""
     header: list[str] | None = None
     limit = csv.field_size_limit(_FIELD_LIMIT)  # One limit for the whole process: put back below.
@@ -207,15 +243,26 @@ def _delimited(text: str, where: str, delimiter: str, path: Path) -> Table:
                 rows.append(row)
                 lines.append(line)
             else:
-                problems.append(f"{where} line {line} has {_count(len(row))}, the header has {len(header)}")
+                ragged.setdefault(len(row), []).append(line)
         physical = _physical(text)
+        problems = _ragged(ragged, where, header or [])
         if broken:
             problems = [_unbalanced(physical, where, delimiter, broken, path)]
         elif across := _across(rows, spans, physical, delimiter):
             problems = [_spanning(across, where, path)]
+        elif 2 * len(spaced := _spaced(rows, lines)) > len(rows):
+            problems = [
+                f"{where} {_named(spaced)}: a space stands before the quotation marks, which then belong to the "
+                f"text; write no space after {'a comma' if delimiter == ',' else 'a tab'}"
+            ]
     finally:
         csv.field_size_limit(limit)
     return _table(where, delimiter, header or [], rows, lines, problems, [first for _, first, _ in spans])
+
+
+def _spaced(rows: Sequence[Sequence[str]], lines: Sequence[int]) -> list[int]:
+    """Lines with a field that was meant to be in quotes and begins with a space."""
+    return [line for line, row in zip(lines, rows, strict=True) if any(map(_SPACED.fullmatch, row))]
 
 
 def _table(
@@ -317,11 +364,11 @@ def _go_on(path: Path) -> str:
     )
 
 
-def _named(lines: Sequence[int]) -> str:
-    """Lines in words, neighbours together.
+def _named(lines: Sequence[int], unit: str = "line") -> str:
+    """Lines, or rows, in words, neighbours together.
 
-    >>> _named([2]), _named([2, 4, 5, 6, 9])
-    ('line 2', 'lines 2, 4 to 6, 9')
+    >>> _named([2]), _named([2, 4, 5, 6, 9]), _named([1, 2], "row")
+    ('line 2', 'lines 2, 4 to 6, 9', 'rows 1 to 2')
     """
     runs: list[list[int]] = []
     for line in lines:
@@ -331,7 +378,7 @@ def _named(lines: Sequence[int]) -> str:
             runs.append([line])
     shown = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
     more = f" and {len(shown) - _MOST_LINES} more" if len(shown) > _MOST_LINES else ""
-    return f"line{'s' * (len(lines) != 1)} {', '.join(shown[:_MOST_LINES])}{more}"
+    return f"{unit}{'s' * (len(lines) != 1)} {', '.join(shown[:_MOST_LINES])}{more}"
 
 
 def _count(fields: int) -> str:

@@ -138,6 +138,30 @@ def test_labels_that_are_never_alone_are_seen_too(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (("joy;anger", "fear;sad"), "several labels per text (joy;anger = joy + anger; 80 of 80 rows)"),
+        (("joy\nanger", "joy", "anger"), "several labels per text (joy anger = joy + anger; 40 of 120 rows)"),
+        (("joy#anger", "joy", "anger"), "several labels per text (joy#anger = joy + anger; 40 of 120 rows)"),
+        (("0 1 0", "1 1 0", "0 0 1"), "several labels per text, a 0 or 1 for each (0 1 0; 120 of 120 rows)"),
+        (("[0, 1]", "[1, 1]"), "several labels per text, a 0 or 1 for each ([0, 1]; 80 of 80 rows)"),
+        (("0:5:PER", "3:9:LOC"), "spans of the text and no labels of it (0:5:PER; 80 of 80 rows)"),
+        (("O O B-PER", "B-LOC O O"), "a tag for every word and no label of the text (O O B-PER; 80 of 80 rows)"),
+        (("0,5", "1,5"), "numbers with a decimal comma, or two labels per text (0,5; 80 of 80 rows)"),
+    ],
+)
+def test_what_is_no_class_is_named_for_what_it_is(tmp_path, labels, said):
+    name = table(tmp_path, labels * 40)
+    assert f"these look like {said}" in refused(name)
+    assert len(load_task(name, label_words=dict.fromkeys(labels, "a class")).labels) == len(labels), "an explicit yes"
+
+
+@pytest.mark.parametrize("values", [("0.5", "1.0"), (".5", "1"), ("1e-3", "2e-1")])
+def test_numbers_with_a_fraction_are_no_classes_however_they_are_written(tmp_path, values):
+    assert "a number with a fraction; classification needs classes" in refused(table(tmp_path, values * 40))
+
+
+@pytest.mark.parametrize(
     "labels",
     [
         ("Sci/Tech", "World", "Sports"),
@@ -164,14 +188,53 @@ def test_lists_are_refused_with_how_many(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("no", "yes")])
+@pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("no", "yes"), ("", "x")])
 def test_a_column_per_label_is_named_with_all_candidates(tmp_path, no, yes):
-    rows = [f"some text {n},{yes if n % 3 else no},{no},{yes if n % 5 else no}\n" for n in range(60)]
+    rows = [f"some text {n},{yes if n % 3 else no},{yes if n % 7 else no},{yes if n % 5 else no}\n" for n in range(60)]
     (tmp_path / "all.csv").write_text("text,toxic,insult,threat\n" + "".join(rows))
     said = refused(f"file:{tmp_path / 'all.csv'}")
     assert "make one study per column" in said
     assert all(f'label_column = "{name}"' in said for name in ("toxic", "insult", "threat"))
-    assert len(load_task(f"file:{tmp_path / 'all.csv'}", label_column="toxic").labels) == 2
+    if no:
+        assert len(load_task(f"file:{tmp_path / 'all.csv'}", label_column="toxic").labels) == 2
+
+
+def test_columns_that_may_be_meant_are_named_and_never_guessed(tmp_path):
+    path = tmp_path / "all.csv"
+
+    def said(header, row):
+        path.write_text(header + "\n" + "".join(row(n) + "\n" for n in range(60)))
+        return refused(f"file:{path}")
+
+    several = said("text,label_1,label_2", lambda n: f"a text {n},{'ab'[n % 2]},{'cd'[n % 2]}")
+    assert "label_1, label_2 look like several labels per text" in several
+    scores = said("text,joy,anger", lambda n: f"a text {n},{n / 60},{1 - n / 60}")
+    assert "all hold numbers with a fraction: scores, which are no classes" in scores
+    assert "could be 'text' or 'Text'" in said("text,label,Text", lambda n: f"a text {n},{'ab'[n % 2]},b")
+    rows = said("I liked it very much indeed,pos", lambda n: f"a text {n},{'pos' if n % 2 else 'neg'}")
+    assert "the first line reads as a row: a file begins with the names of its columns" in rows
+    assert "--text-column 'I liked it very much indeed'" in rows, "the command works as it stands"
+
+
+def test_every_line_of_a_kind_of_fault_is_named_once(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text("text,label\n" + "a,b,c\n" * 3 + "x,y\n" + "only\n")
+    assert refused(f"file:{path}").split("\n  ")[1:] == [
+        "all.csv lines 2 to 4 have 3 fields, the header has 2",
+        "all.csv line 6 has 1 field, the header has 2",
+    ]
+    path.write_text("text,label\n" + "a,\n" * 3 + "x,y\n" + " ,y\n")
+    assert refused(f"file:{path}").split("\n  ")[1:] == [
+        "all.csv line 6: the text (text) is blank",
+        "all.csv lines 2 to 4: the label (label) is blank",
+    ]
+    path.write_bytes("text,label\ncaf\u00e9,a\nb,b\nth\u00e9,a\n".encode("latin-1"))
+    assert "all.csv lines 2, 4: byte" in refused(f"file:{path}")
+    path.write_text("text, label\n" + '"one, two", "a"\n' * 3)
+    assert "all.csv lines 2 to 4: a space stands before the quotation marks" in refused(f"file:{path}")
+    for start, kind in ((b"PK\x03\x04", "a zip archive, as Excel's .xlsx is"), (b"\x1f\x8b", "compressed (gzip)")):
+        path.write_bytes(start + bytes(50))
+        assert f"all.csv: is {kind} and no text" in refused(f"file:{path}")
 
 
 def test_a_number_written_in_two_ways_is_refused(tmp_path):
@@ -193,6 +256,13 @@ def groups(path, values, **asked):
     [
         (("Male", "male", "female"), "'Male' (30 rows) and 'male' (30 rows) differ in case or space only"),
         (("New  York", "New York", "Rome"), "'New  York' (30 rows) and 'New York' (30 rows) differ"),
+        (
+            ("caf\u00e9", "cafe\u0301"),
+            "'cafe\\u0301' (30 rows) and 'caf\\xe9' (30 rows) differ only in signs that look",
+        ),
+        (("0", "0.0", "1"), "'0' (30 rows) and '0.0' (30 rows) are the same number"),
+        ([f"{n} years" for n in range(30)] * 3, "30 different numbers, 0 years to 29 years, in 90 rows are a quantity"),
+        ([f"2020-01-{n + 1:02d}" for n in range(30)] * 3, "30 different numbers, 2020-01-01 to 2020-01-30, in 90 rows"),
         (("f", "m", "NA"), "'NA' (30 rows) would be a group of its own and reads as a missing value"),
         (("f", "none", "N/A"), "'N/A' (30 rows) and 'none' (30 rows) would be"),
         ([str(18 + n) for n in range(30)] * 3, "30 different numbers, 18 to 47, in 90 rows are a quantity"),
@@ -211,12 +281,37 @@ def test_groups_left_blank_and_few_numbers_are_groups(tmp_path):
     assert set(task.splits["train"]["group_sex"]) == {"(blank)", "1", "2"}
 
 
+def test_a_group_is_not_called_as_nobodys_group_is(tmp_path):
+    said = refused(groups(tmp_path, ["f", "(blank)"] * 30), group_columns=["sex"])
+    assert "sex is '(blank)', which stands for nobody's group; leave the cell empty" in said
+    said = refused(groups(tmp_path, ["f & m", "f"] * 30), group_columns=["sex & place"])
+    assert "'f & m' has a & of its own" in said
+
+
 # The audit as data
 
 
 def test_one_label_in_two_spellings_is_a_problem(tmp_path):
     found = audit(load_task(table(tmp_path, ["Yes", "yes", "no"] * 40)))
     assert any("one label in two spellings: 'Yes' (" in line for line in found.problems)
+    for same in (
+        ("caf\u00e9", "cafe\u0301"),
+        ("pos", "pos\u200b"),
+        ("pos", "\uff50\uff4f\uff53"),
+        ("not ok", "not\u00a0ok"),
+    ):
+        (said,) = audit(load_task(table(tmp_path, [*same, "no"] * 40))).problems
+        assert "one label in two spellings" in said and said.isascii()
+
+
+@pytest.mark.parametrize("label", ["nan", "N/A", "NULL"])
+def test_a_label_for_nothing_and_texts_in_another_encoding_are_problems(tmp_path, label):
+    (said,) = audit(load_task(table(tmp_path, ["a", "b", label] * 40))).problems
+    assert f"a label that reads as a missing value: {label!r} (28 train rows)" in said
+    assert not audit(load_task(table(tmp_path, ["for", "against", "none"] * 40))).problems, "which is a stance"
+    rows = [(f"caf\u00c3\u00a9 {text}", one) for text, one in some(0, 180)]
+    found = audit(folder(tmp_path, train=rows[:120], validation=rows[120:140], test=rows[140:]))
+    assert codes(found).count("encoding") == 2
 
 
 def folder(path, **splits):

@@ -72,9 +72,12 @@ def test_line_numbers_count_newlines_inside_quotes(tmp_path):
     assert message == "train.csv line 5 has 3 fields, the header has 2"
 
 
-def test_every_problem_of_a_file_is_told_up_to_five(tmp_path):
-    message = error(tmp_path, train=TRAIN + "only one\n" * 7, test=TEST)
-    assert "7 problems" in message and "line 46 has 1 field," in message and message.endswith("and 2 more")
+def test_every_kind_of_problem_of_a_file_is_told_with_all_lines_up_to_five(tmp_path):
+    assert error(tmp_path, train=TRAIN + "only one\n" * 7, test=TEST) == (
+        "train.csv lines 42 to 48 have 1 field, the header has 2"
+    )
+    message = error(tmp_path, train=TRAIN + "".join("x," * n + "\n" for n in range(2, 9)), test=TEST)
+    assert "7 problems" in message and "line 46 has 7 fields," in message and message.endswith("and 2 more")
     assert "line 47" not in message
 
 

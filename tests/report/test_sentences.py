@@ -1,5 +1,6 @@
 """No sentence of a report claims more than its comparison: verdicts, ties, forecasts, losses, fronts, data."""
 
+import csv
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 from learning_curves import rising
+from pages import Page
 from synthetic import Made, write_study
 
 from ftlib import records
@@ -244,7 +246,8 @@ def test_a_metric_under_which_doing_nothing_wins_is_named_beside_the_verdict(tmp
         "Accuracy of always answering 'no' is 97.3 %: a primary metric that sees the rare label (f1_binary or mcc) is "
         "advised.",
         "Only 8 test examples of 'yes': what is said of it rests on these few.",
-        "Shots draw each label equally; the test set holds 2.7 % 'yes': probabilities of probe are not those of use.",
+        "Shots draw each label equally; the test set holds 2.7 % 'yes': probabilities of probe are not those of use, "
+        "and their Brier scores are off; train_limit draws labels as they occur.",
     ]
     page = (study / "report.html").read_text(encoding="utf-8")
     assert page.index("97.3 %") < page.index("How sure this is")
@@ -338,3 +341,37 @@ def test_texts_whose_end_was_not_read_are_counted_beside_the_verdict(tmp_path):
     build.build(study)
     (said,) = json.loads((study / "report.json").read_text())["advice"][0]["caution"]
     assert said == "3 test texts of 100 are longer than max_length: probe and base model did not read the end."
+
+
+@pytest.mark.parametrize("seed", range(30, 42))
+def test_the_whole_page_and_every_table_go_by_the_same_verdicts(seed, tmp_path):
+    """Headline, next steps, card, comparisons, CSV: none knows of a winner, or of a way to one, that another denies."""
+    made, how = made_up(seed)
+    have = {one.method for one in made}
+    made += [Made(name, -0.5) for name in ("majority", "tfidf") if name not in have]
+    study = write_study(tmp_path / "study", made, labels=("no", "yes", "so"), **how)
+    comparison = first(study)
+    build.build(study)
+    page = Page(study / "report.html").text
+    names = {called(one): one.name for one in comparison.methods} | {one.name: one.name for one in comparison.methods}
+    either = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    claims = set(re.findall(rf"(?<![\w-])({either}) is (better|worse) than ({either}) by ", page))
+    assert claims or all(pair.comparison.verdict in ("same", "undecided") for pair in comparison.pairs)
+    for a, word, b in claims:
+        assert comparison.verdict(names[a], names[b]) == word, (a, word, b)
+
+    with (study / "tables" / "verdicts.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            assert comparison.verdict(row["a"], row["b"]) == row["verdict"], row
+    with (study / "tables" / "report_card.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["measure"] == comparison.metric and row["verdict"] not in ("", "base"):
+                assert comparison.verdict(row["name"], row["against"]) == row["verdict"], row
+
+    told = recommendation.advise(comparison)
+    (steps,) = re.findall(r"What to do next(.*?)What this study does not show", page, re.DOTALL)
+    best = comparison.top[0].name
+    settled = not any(comparison.verdict(best, one.name) == "undecided" for one in comparison.methods)
+    assert ("Nothing is open" in steps) <= settled, steps
+    if "would decide" in told.headline:
+        assert ("No realistic number" in steps) == ("no realistic number of examples or seeds" in told.headline), steps

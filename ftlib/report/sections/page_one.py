@@ -14,7 +14,7 @@ from ftlib.records.study import Group, Run, Study
 from ftlib.report.sections import runs
 from ftlib.report.sections.comparison import TaskComparison, called
 from ftlib.report.sections.costs import mean
-from ftlib.report.sections.recommendation import Advice, next_open
+from ftlib.report.sections.recommendation import Advice, needed, next_open
 from ftlib.report.sections.report_card import Card
 from ftlib.stats.verdict import realistic
 
@@ -154,14 +154,31 @@ def next_steps(reading: "Reading", comparison: TaskComparison, advice: Advice) -
     lines = [f"Cheapest first: {step.what}" if number == 0 and len(found) > 1 else step.what
              for number, step in enumerate(found)]  # fmt: skip
     lines += [more] if (more := _more_training(study, comparison)) else []
-    if not found and len(comparison.top) > 1:
-        lines.insert(0, (
+    if not found and len(comparison.methods) > 1:
+        lines.insert(0, _first_place(comparison, advice))
+    if advice.caution:
+        lines.insert(0, "Mend first what is said of the data beside the verdict: it may move every score on this page.")
+    return [format.unbroken(line) for line in lines]
+
+
+def _first_place(comparison: TaskComparison, advice: Advice) -> str:
+    """What is left to do about the first place where neither seeds nor examples alone would settle it."""
+    best, *others = comparison.methods
+    pair = next_open(comparison)
+    if pair is None:
+        if any(comparison.verdict(best.name, one.name) is None for one in others):
+            return "What was not compared is open: run all methods on the same test examples."
+        if all(one.one_label for one in others):
+            return "Add a method that learns something, such as tfidf or probe: nothing else here has."
+        return f"Nothing is open about the first place: {called(comparison.find(advice.chosen))}."
+    said = needed(pair)
+    if said.startswith("no realistic number"):
+        return (
             "No realistic number of seeds or test examples would separate the methods at the top: choose among them by "
             "what they cost, forget and whom they treat worse."
-        ))  # fmt: skip
-    if not found and len(comparison.top) == 1 and len(comparison.methods) > 1:
-        lines.insert(0, f"Nothing is open about the first place: use {called(comparison.find(advice.chosen))}.")
-    return [format.unbroken(line) for line in lines]
+        )
+    names = format.listed([comparison.find(name).name for name in (pair.a, pair.b)])
+    return f"To tell {names} apart: {said}."
 
 
 def _settling(study: Study, comparison: TaskComparison) -> Iterator[Step]:

@@ -74,23 +74,30 @@ SKEWED = 0.8
 def cautions(study: Study, comparison: TaskComparison) -> list[str]:
     """What is wrong with a task's data: what its audit found, and what the test labels alone show."""
     runs = [run for group in study.groups if group.task == comparison.task for run in group.runs]
-    lines = [problem for run in runs for problem in problems(run.record.provenance)]
     part = next(iter(comparison.methods[0].parts.values()))
+    own: dict[str, str] = {}
+    lines: list[str] = []
     if part.truth is not None and len(part.truth):
-        lines += _of_labels(comparison, part.labels, np.bincount(part.truth, minlength=len(part.labels)))
-        lines += _of_length(comparison)
-    return list(dict.fromkeys(lines))
+        own = dict(_of_labels(comparison, part.labels, np.bincount(part.truth, minlength=len(part.labels))))
+        lines = [*own.values(), *_of_length(comparison)]
+    # What the test labels of the runs show is not said a second time in the words of the audit.
+    audited = [problem for run in runs for problem in problems(run.record.provenance, but=own)]
+    return list(dict.fromkeys([*audited, *lines]))
 
 
-def _of_labels(comparison: TaskComparison, labels: Sequence[str], counts: np.ndarray) -> Iterator[str]:
+def _of_labels(comparison: TaskComparison, labels: Sequence[str], counts: np.ndarray) -> Iterator[tuple[str, str]]:
+    """(code of the audit's finding, sentence)."""
     n, metric = int(counts.sum()), comparison.metric
     most, share = labels[int(counts.argmax())], counts.max() / n
     highest = max(one.level.value for one in comparison.methods)
     if metric == "accuracy" and (share >= SKEWED or share >= highest):
         better = "f1_binary or mcc" if len(labels) == 2 else "f1_macro or mcc"
         yield (
-            f"Accuracy of always answering {most!r} is {100 * share:.1f} %: "
-            f"a primary metric that sees the rare label{'s' * (len(labels) > 2)} ({better}) is advised."
+            "nothing_wins",
+            (
+                f"Accuracy of always answering {most!r} is {100 * share:.1f} %: "
+                f"a primary metric that sees the rare label{'s' * (len(labels) > 2)} ({better}) is advised."
+            ),
         )
     few = [
         f"{format.plural(int(k), 'test example')} of {name!r}"
@@ -98,13 +105,18 @@ def _of_labels(comparison: TaskComparison, labels: Sequence[str], counts: np.nda
         if k < RARE
     ]
     if few:
-        yield f"Only {format.some(few, 3)}: what is said of {'it' if len(few) == 1 else 'them'} rests on these few."
+        them = "it" if len(few) == 1 else "them"
+        yield "handful", f"Only {format.some(few, 3)}: what is said of {them} rests on these few."
     drawn = [one for one in comparison.methods if one.group and one.group.shots]
     rare, least = labels[int(counts.argmin())], counts.min() / n
     if drawn and least < 0.5 / len(labels):
         yield (
-            f"Shots draw each label equally; the test set holds {100 * least:.1f} % {rare!r}: "
-            f"probabilities of {_names(drawn)} are not those of use."
+            "even_draws",
+            (
+                f"Shots draw each label equally; the test set holds {100 * least:.1f} % {rare!r}: "
+                f"probabilities of {_names(drawn)} are not those of use, and their Brier scores are off; "
+                "train_limit draws labels as they occur."
+            ),
         )
 
 
@@ -222,6 +234,11 @@ def _leaning(comparison: TaskComparison, a: MethodScores, b: MethodScores) -> bo
     return pair is not None and not pair.comparison.low <= 0 <= pair.comparison.high
 
 
+def _able(some: list[MethodScores]) -> list[MethodScores]:
+    """Those that have learned something; all where none has."""
+    return [one for one in some if not one.one_label] or some
+
+
 def _expense(one: MethodScores) -> tuple[float, float, float]:
     costs = [one.cost(name) for name in ("train_seconds", "peak_memory_bytes")]
     costs = [math.inf if math.isnan(cost) else cost for cost in costs]
@@ -288,7 +305,7 @@ def _ahead_of(comparison: TaskComparison, best: MethodScores, tied: Sequence[Met
     lead = ""
     if ahead.value > 0:
         lead = f"; {called(best)} leads by {size}{units.unit(comparison.metric)} over {called(second)}"
-    return f"{lead}; {_needed(pair)}" if decide else lead
+    return f"{lead}; {needed(pair)}" if decide else lead
 
 
 def _met_first(comparison: TaskComparison, best: MethodScores, some: Sequence[MethodScores]) -> Paired | None:
@@ -310,7 +327,7 @@ def _gain(comparison: TaskComparison, pair: Paired, one: MethodScores) -> Interv
     return Interval(sign * found.difference, low, high)
 
 
-def _needed(pair: Paired) -> str:
+def needed(pair: Paired) -> str:
     """What would decide an undecided comparison, in the words of `ftlib.stats.verdict`."""
     first, second = pair.compared_as
     said = pair.comparison.sentence.removeprefix("undecided: ")
@@ -320,7 +337,7 @@ def _needed(pair: Paired) -> str:
 def _lead(comparison: TaskComparison, best: MethodScores, chosen: MethodScores, tied: list[MethodScores]) -> str:
     if not tied:
         return f"{_reached(comparison, chosen)}."
-    cheap = min(tied, key=_expense)
+    cheap = min(_able(tied), key=_expense)
     second = f"; the cheapest of these, {_reached(comparison, cheap)}" if cheap is not best else ""
     first = "Highest" if metric_row(comparison.metric).higher_is_better else "Lowest"
     return f"{first} so far: {_reached(comparison, best)}{second}."
@@ -335,7 +352,7 @@ def _reached(comparison: TaskComparison, one: MethodScores) -> str:
 
 def _choose_today(comparison: TaskComparison, best: MethodScores, among: list[MethodScores]) -> list[str]:
     """What an undecided comparison means for someone who cannot wait."""
-    cheap = min(among, key=_expense)
+    cheap = min(_able(among), key=_expense)
     if cheap is best:
         return [f"If you must choose today, choose {called(cheap)}: it leads and is also the cheapest of these."]
     seconds = [format.seconds(one.cost("train_seconds")) for one in (cheap, best)]
@@ -364,7 +381,7 @@ def _sentence(comparison: TaskComparison, a: MethodScores, b: MethodScores) -> s
     ahead, behind = (first, second) if comparison.leads(pair.a, pair.b) else (second, first)
     return (
         f"{ahead} and {behind} are not shown to differ: {ahead} is ahead by {_distance(comparison, pair)}; "
-        f"{_needed(pair)}."
+        f"{needed(pair)}."
     )
 
 

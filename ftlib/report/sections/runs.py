@@ -5,7 +5,7 @@ never dropped.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -277,10 +277,15 @@ def provenance(study: Study) -> dict[str, Any]:
     }
 
 
-def problems(provenance: Mapping[str, Any]) -> list[str]:
-    """What the audit of a run's data found that makes a score mean less than it says."""
+def problems(provenance: Mapping[str, Any], but: Container[str] = ()) -> list[str]:
+    """What the audit of a run's data found that makes a score mean less than it says.
+
+    Args:
+        but: Codes of findings that are said elsewhere.
+    """
     found = provenance.get("data_findings") or []
-    return [f"{str(one['text']).rstrip('.')}." for one in found if str(one.get("level", "")).upper() == "PROBLEM"]
+    grave = [one for one in found if str(one.get("level", "")).upper() == "PROBLEM" and one.get("code") not in but]
+    return [f"{str(one['text']).rstrip('.')}." for one in grave]
 
 
 def plan_stood(study: Study) -> bool:
