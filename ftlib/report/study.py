@@ -192,7 +192,9 @@ class Study(records_study.Study):
         path = build(self.folder)
         link = f'<a href="{text(from_notebook(path))}" target="_blank">Open the report</a>'
         drawn = self.plot.methods().svg if self.reading.tops else ""
-        return Shown(f"{self.verdict().content}{drawn}<p>{link} ({text(path.as_posix())})</p>", path.as_posix())
+        told = self.verdict()
+        content = f"{told.content}{drawn}<p>{link} ({text(path.as_posix())})</p>"
+        return Shown(content, f"{told.plain}\n{path.as_posix()}".strip())
 
     def __repr__(self) -> str:
         missing = f", {len(self.missing)} missing" if self.missing else ""
