@@ -1,16 +1,27 @@
-"""What training does, before it is hidden: the parameters, a batch, its loss, and one step."""
+"""What notebooks do beside one run: look at a training from inside, run a rival, run several one after the other.
 
+Inside a training are its parameters, a batch, its loss, and one step.
+"""
+
+import time
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ftlib import records
+from ftlib.config.constraints import TRAINING
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core import format
+from ftlib.core.errors import Interrupted
 from ftlib.core.html import Shown, paragraph, table
 from ftlib.data.task import Task
-from ftlib.execution.run import drawn_examples
+from ftlib.evaluation.evaluate import Evaluated
+from ftlib.execution.run import Adapted, adapt, drawn_examples, measure_after, run_stages
+from ftlib.records import RunRecord
 from ftlib.records.events import Events
 
 if TYPE_CHECKING:
@@ -115,3 +126,89 @@ def _left_out() -> Shown:
 def look_inside(spec: Experiment, task: Task, model: "Model", events: Events | None = None) -> Inside:
     """The model as the method prepares it, to be looked at before it is trained: parameters, a batch, one step."""
     return Inside(spec, task, model, events)
+
+
+def run_each(specs: Sequence[Experiment], study: str | Path) -> list[RunRecord]:
+    """The records of several experiments, run one after the other, each with a line that says how far it is.
+
+    Args:
+        specs: What to run; what has a complete record in `study` already is not run again.
+        study: Folder for the records.
+
+    Raises:
+        Interrupted: A person stopped it; what had finished is recorded, and the same call goes on from there.
+    """
+    found: list[RunRecord] = []
+    for place, spec in enumerate(specs, 1):
+        folder, name = Path(study) / "runs" / spec.run_id, f"{place} of {len(specs)}: {spec.method}, seed {spec.seed}"
+        record = records.complete_record(folder)
+        if record:
+            print(f"{name}: recorded already")
+        else:
+            start = time.monotonic()
+            try:
+                record = run_stages(spec, folder, _Told(folder, name))
+            except KeyboardInterrupt as stop:
+                said = str(stop).partition(":")[0] or "Interrupted"
+                raise Interrupted(
+                    f"{said} of {spec.method}: {format.plural(len(found), 'run')} of {len(specs)} are recorded in "
+                    f"{study}; run the cell again to do the rest."
+                ) from None
+            print(f"\r{name}: done in {format.seconds(time.monotonic() - start)}{'':<40}")
+        found.append(record)
+    return found
+
+
+class Rival(NamedTuple):
+    """Another method on the same examples, beside the one that a notebook is about; it leaves no record."""
+
+    name: str
+    spec: Experiment
+    adapted: Adapted
+    after: Evaluated
+
+    def _repr_html_(self) -> str:
+        return self.adapted._repr_html_() + self.after._repr_html_()
+
+
+_OWN = ("learning_rate", "method_args", "notebook", "interpolation", "patience")
+"""Fields of one method that are not handed to another."""
+
+
+def rival(
+    spec: Experiment, task: Task, model: "Model", events: Events, called: str = "", **changes: Any
+) -> Rival | None:
+    """The same experiment with something else, such as `method="full"`: trained, measured, and not recorded.
+
+    Another method has its own learning rate and settings. None within a study, which compares by itself.
+
+    Args:
+        called: What it is called in sentences; its method and what was changed, if empty.
+        changes: Fields of the experiment.
+    """
+    if events.path is not None:
+        return None
+    row = METHODS[changes.get("method", spec.method)]
+    left = _OWN if row.name != spec.method else ("notebook",)
+    kept = {name: value for name, value in spec.passed().items() if name not in left}
+    if not row.trains:
+        kept = {name: value for name, value in kept.items() if name not in TRAINING and name != "head_init"}
+    other = Experiment(**kept | changes)
+    own = model if row.model else None
+    adapted = adapt(other, task, own, events)
+    said = " ".join(f"{name}={value}" for name, value in changes.items() if name != "method")
+    return Rival(
+        called or f"{other.method} {said}".strip(), other, adapted, measure_after(other, task, own, adapted, events)
+    )
+
+
+class _Told(Events):
+    """A diary in a folder that also says on one line what is being done."""
+
+    def __init__(self, run_dir: Path, name: str) -> None:
+        super().__init__(run_dir)
+        self.name = name
+
+    def say(self, event: str, **facts: Any) -> None:
+        super().say(event, **facts)
+        print(f"\r{self.name}: {self.doing():<50}", end="", flush=True)

@@ -6,14 +6,12 @@ The run_ notebooks call the same functions, a cell each; a test holds the two to
 import functools
 import os
 import sys
-import time
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftlib import records
-from ftlib.config.constraints import TRAINING
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core import format
@@ -92,101 +90,16 @@ def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None
     Raises:
         FtlibError: The request cannot be carried out, or training diverged; nothing is recorded then.
     """
-    return assist(spec) if rank(spec) else _run(spec, run_dir, Events(run_dir))
+    return assist(spec) if rank(spec) else run_stages(spec, run_dir, Events(run_dir))
 
 
-def _run(spec: Experiment, run_dir: str | Path | None, events: Events) -> RunRecord:
+def run_stages(spec: Experiment, run_dir: str | Path | None, events: Events) -> RunRecord:
+    """Run one experiment, and keep a diary of it."""
     task, model = open_task(spec, events), open_model(spec, events)
     before = measure_before(spec, task, model, events)
     adapted = adapt(spec, task, model, events)
     after = measure_after(spec, task, model, adapted, events)
     return save(spec, task, model, before, adapted, after, run_dir)
-
-
-def run_each(specs: Sequence[Experiment], study: str | Path) -> list[RunRecord]:
-    """The records of several experiments, run one after the other, each with a line that says how far it is.
-
-    Args:
-        specs: What to run; what has a complete record in `study` already is not run again.
-        study: Folder for the records.
-
-    Raises:
-        Interrupted: A person stopped it; what had finished is recorded, and the same call goes on from there.
-    """
-    found: list[RunRecord] = []
-    for place, spec in enumerate(specs, 1):
-        folder, name = Path(study) / "runs" / spec.run_id, f"{place} of {len(specs)}: {spec.method}, seed {spec.seed}"
-        record = records.complete_record(folder)
-        if record:
-            print(f"{name}: recorded already")
-        else:
-            start = time.monotonic()
-            try:
-                record = _run(spec, folder, _Told(folder, name))
-            except KeyboardInterrupt as stop:
-                said = str(stop).partition(":")[0] or "Interrupted"
-                raise Interrupted(
-                    f"{said} of {spec.method}: {format.plural(len(found), 'run')} of {len(specs)} are recorded in "
-                    f"{study}; run the cell again to do the rest."
-                ) from None
-            print(f"\r{name}: done in {format.seconds(time.monotonic() - start)}{'':<40}")
-        found.append(record)
-    return found
-
-
-class Rival(NamedTuple):
-    """Another method on the same examples, beside the one that a notebook is about; it leaves no record."""
-
-    name: str
-    spec: Experiment
-    adapted: Adapted
-    after: Evaluated
-
-    def _repr_html_(self) -> str:
-        return self.adapted._repr_html_() + self.after._repr_html_()
-
-
-_OWN = ("learning_rate", "method_args", "notebook", "interpolation", "patience")
-"""Fields of one method that are not handed to another."""
-
-
-def rival(
-    spec: Experiment, task: Task, model: "Model", events: Events, called: str = "", **changes: Any
-) -> Rival | None:
-    """The same experiment with something else, such as `method="full"`: trained, measured, and not recorded.
-
-    Another method has its own learning rate and settings. None within a study, which compares by itself.
-
-    Args:
-        called: What it is called in sentences; its method and what was changed, if empty.
-        changes: Fields of the experiment.
-    """
-    if events.path is not None:
-        return None
-    row = METHODS[changes.get("method", spec.method)]
-    left = _OWN if row.name != spec.method else ("notebook",)
-    kept = {name: value for name, value in spec.passed().items() if name not in left}
-    if not row.trains:
-        kept = {name: value for name, value in kept.items() if name not in TRAINING and name != "head_init"}
-    other = Experiment(**kept | changes)
-    own = model if row.model else None
-    adapted = adapt(other, task, own, events)
-    said = " ".join(f"{name}={value}" for name, value in changes.items() if name != "method")
-    return Rival(
-        called or f"{other.method} {said}".strip(), other, adapted, measure_after(other, task, own, adapted, events)
-    )
-
-
-class _Told(Events):
-    """A diary in a folder that also says on one line what is being done."""
-
-    def __init__(self, run_dir: Path, name: str) -> None:
-        super().__init__(run_dir)
-        self.name = name
-
-    def say(self, event: str, **facts: Any) -> None:
-        super().say(event, **facts)
-        print(f"\r{self.name}: {self.doing():<50}", end="", flush=True)
 
 
 def assist(spec: Experiment) -> None:

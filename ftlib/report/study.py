@@ -43,7 +43,8 @@ from ftlib.stats.verdict import compare
 
 if TYPE_CHECKING:
     from ftlib.evaluation.evaluate import Evaluated
-    from ftlib.execution.run import Adapted, Rival
+    from ftlib.execution.inside import Rival
+    from ftlib.execution.run import Adapted
 
 MOST_LETTERS = 400
 """Of a text that is shown."""

@@ -22,9 +22,10 @@ from ftlib.models.loading import load_model
 from ftlib.records.events import Events
 from ftlib.training import lm
 from ftlib.training import trainer as train
+from ftlib.training.callbacks import Watch
 from ftlib.training.cpu import Dropout as Quick
 from ftlib.training.cpu import Rows, attention, kept, lean, remembering
-from ftlib.training.trainer import Steps, Watch
+from ftlib.training.trainer import Steps
 
 OPINIONS = {"task": "file:opinions", "label_words": toy.LABEL_WORDS, "max_length": 24}
 # name -> model, task, method.
