@@ -1,13 +1,15 @@
 """Do I need a transformer at all? TF-IDF, static and the linear probe from 1 label per class on; writes docs/static.md.
 
-    python benchmarks/bench_static.py [sst2 trec6 banking77 ag_news pydocs] [--samples 3] [--methods tfidf static probe]
-        [--out docs]
+    python benchmarks/bench_static.py [sst2 trec6 banking77 ag_news pydocs] [--samples 5] [--probe 520]
+        [--folder build/static] [--out docs]
 
-1 to 64 labels per class (all of a class that has fewer), and 2,000 examples, each in samples, the same ones for every
-method. Public tasks are read from `../shared/data`.
+1 to 64 labels per class (all of a class that has fewer), in samples that are the same for every method, and all of
+train. The linear probe, whose time is MiniLM's, is measured up to so many training examples. What FOLDER holds of a
+task is not measured again. Public tasks are read from `../shared/data`.
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -25,46 +27,59 @@ from ftlib.stats.multiple import compare_all
 TASKS = ("sst2", "trec6", "banking77", "ag_news", "pydocs")
 PAIRS = (("static", "tfidf"), ("probe", "static"))
 RUNGS = (1, 2, 4, 8, 16, 32, 64, 0)
-"""Labels per class; 0: 2,000 examples in all."""
+"""Labels per class; 0: all of train."""
+ALL = "all of train"
 MARGIN, TEST, LENGTH = 0.01, 1000, 64
 
 
-def answers(name, model, samples, methods):
-    """(rung, method) -> (n_samples, n_test) whether each test text was answered rightly; and seconds of predicting."""
+def answers(name, model, samples, most):
+    """Method -> rung -> (n_samples, n_test) whether each test text was answered rightly; and texts a second."""
     read = f"file:{SHARED / name}" if name != "pydocs" else name
     task = ftlib.load_task(read)
-    test, found, took = task.test_set(TEST), {}, dict.fromkeys(methods, np.inf)
+    test, found, took = task.test_set(TEST), {}, {}
     texts, truth = test["text"].tolist(), test["label"].to_numpy()
     for rung in RUNGS:
-        drawn = (
-            {"shots": rung, "short_classes": "all"} if rung else {"train_limit": min(2000, len(task.splits["train"]))}
-        )
-        for method in methods:
+        drawn = {"shots": rung, "short_classes": "all"} if rung else {}
+        # The majority class is the same in every sample, and all of train is one sample.
+        for method in ("tfidf", "static", "probe") if rung else ("majority", "tfidf", "static", "probe"):
             rows = []
-            for seed in range(samples):
+            for seed in range(samples if rung else 1):
                 spec = Experiment(task=read, method=method, seed=seed, max_length=LENGTH, **drawn)
-                predictor = METHODS[method].prepare()(model, spec, task, task.draw(**spec.drawing()))
+                train = task.draw(**spec.drawing())
+                if method == "probe" and len(train) > most:
+                    break
+                predictor = METHODS[method].prepare()(model, spec, task, train)
                 start = clock()
                 scores = predictor.probabilities(texts)
-                took[method] = min(took[method], clock() - start)
-                rows.append(np.asarray(task.labels)[scores.argmax(axis=1)] == truth)
-            found[rung, method] = np.array(rows, float)
-        print(name, rung or "2,000 in all", *(f"{m} {found[rung, m].mean():.3f}" for m in methods), flush=True)
-    return found, {method: len(texts) / seconds for method, seconds in took.items()}
+                took[method] = min(took.get(method, np.inf), clock() - start)
+                rows.append((np.asarray(task.labels)[scores.argmax(axis=1)] == truth).tolist())
+            if rows:
+                found.setdefault(method, {})[str(rung)] = rows
+        means = (f"{m} {np.mean(found[m][str(rung)]):.3f}" for m in found if str(rung) in found[m])
+        print(name, rung or ALL, *means, flush=True)
+    return {"answers": found, "speeds": {method: len(texts) / seconds for method, seconds in took.items()}}
 
 
-def lines_of(name, found, verdicts, speeds, pairs):
+def lines_of(name, found, verdicts):
     """A task's table, as Markdown."""
-    head = ["labels per class", *speeds, *(f"{a} against {b}" for a, b in pairs)]
+    shown = [method for method in ("tfidf", "static", "probe") if method in found["answers"]]
+    head = ["labels per class", *shown, *(f"{a} against {b}" for a, b in PAIRS)]
     lines = [f"## {name}", "", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for rung in RUNGS:
-        means = [f"{100 * found[rung, method].mean():.1f}" for method in speeds]
-        said = []
-        for pair in pairs:
-            one = verdicts[name, rung, *pair]
-            said.append(f"{one.verdict}: {100 * one.difference:+.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})")
-        lines.append(f"| {rung or '2,000 in all'} | {' | '.join([*means, *said])} |")
-    return [*lines, "", "Texts a second: " + ", ".join(f"{m} {speed:,.0f}" for m, speed in speeds.items()) + ".", ""]
+        rows = [found["answers"][method].get(str(rung)) for method in shown]
+        said = [f"{100 * np.mean(one):.1f}" if one else "-" for one in rows]
+        for pair in PAIRS:
+            one = verdicts.get((name, rung, *pair))
+            said.append(
+                f"{one.verdict}: {100 * one.difference:+.1f} ({100 * one.low:.1f} to {100 * one.high:.1f})"
+                if one
+                else "-"
+            )
+        lines.append(f"| {rung or ALL} | {' | '.join(said)} |")
+    majority = 100 * np.mean(found["answers"]["majority"]["0"])
+    n = len(found["answers"]["majority"]["0"][0])
+    speeds = ", ".join(f"{m} {found['speeds'][m]:,.0f}" for m in shown)
+    return [*lines, "", f"{n:,} test texts; the majority class has {majority:.1f}. Texts a second: {speeds}.", ""]
 
 
 def summary(verdicts, names):
@@ -79,7 +94,7 @@ def summary(verdicts, names):
         for name in names:
             rungs = [rung for rung in RUNGS if verdicts[name, rung, "static", "tfidf"].verdict == verdict]
             if rungs:
-                where.append(f"{name} with {', '.join(str(rung) if rung else '2,000 in all' for rung in rungs)}")
+                where.append(f"{name} with {', '.join(str(rung or ALL) for rung in rungs)}")
         if where:
             yield f"- {said}: {'; '.join(where)}."
 
@@ -87,16 +102,28 @@ def summary(verdicts, names):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=list(TASKS))
-    parser.add_argument("--samples", type=int, default=3)
-    parser.add_argument("--methods", nargs="+", default=["tfidf", "static", "probe"])
+    parser.add_argument("--samples", type=int, default=5)
+    parser.add_argument("--probe", type=int, default=520, help="training examples, at most, of the linear probe")
+    parser.add_argument("--folder", type=Path, default=Path("build/static"))
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
     names = [name for name in options.tasks if name == "pydocs" or SHARED.exists()]
-    model, start = load_model("minilm"), time.perf_counter()
-    pairs = [pair for pair in PAIRS if {*pair} <= {*options.methods}]
-    tables = {name: answers(name, model, options.samples, options.methods) for name in names}
-    scores = {f"{name}|{rung}|{m}": rows for name in names for (rung, m), rows in tables[name][0].items()}
-    asked = [(name, rung, *pair) for name in names for rung in RUNGS for pair in pairs]
+    model, start, tables = load_model("minilm"), time.perf_counter(), {}
+    for name in names:
+        path = options.folder / f"{name}-{options.samples}-{options.probe}.json"
+        if not path.exists():
+            measured = json.dumps(answers(name, model, options.samples, options.probe))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(measured, encoding="utf-8")
+        tables[name] = json.loads(path.read_text(encoding="utf-8"))
+    scores = {
+        f"{name}|{rung}|{method}": np.array(rows, float)
+        for name in names
+        for method, rungs in tables[name]["answers"].items()
+        for rung, rows in rungs.items()
+    }
+    listed = [(name, rung, *pair) for name in names for rung in RUNGS for pair in PAIRS]
+    asked = [(name, rung, a, b) for name, rung, a, b in listed if f"{name}|{rung}|{a}" in scores]
     found = compare_all(
         scores,
         margin=MARGIN,
@@ -106,15 +133,16 @@ if __name__ == "__main__":
     verdicts = dict(zip(asked, (pair.comparison for pair in found), strict=True))
     text = ["# Do I need a transformer at all?", "", "Made by `python benchmarks/bench_static.py`.", ""]
     text += [
-        f"Accuracy in %, {options.samples} samples of labels, at most {TEST:,} test texts, MiniLM, {LENGTH} tokens,",
-        f"{device_name('cpu')}, 1 thread. Differences in points, 95 % intervals over samples and texts; verdicts at a",
-        f"margin of {100 * MARGIN:g} point, corrected (Holm) over all {len(asked)} comparisons. What the cache spared",
-        "counts.",
+        f"Accuracy in %, {options.samples} samples of labels (one of all of train), at most {TEST:,} test texts, "
+        f"MiniLM, {LENGTH} tokens, {device_name('cpu')}, 1 thread. Differences in points, 95 % intervals over samples "
+        f"and texts; verdicts at a margin of {100 * MARGIN:g} point, corrected (Holm) over all {len(asked)} "
+        f"comparisons. The linear probe (`probe`) is measured up to {options.probe} training examples. What the cache "
+        "holds of MiniLM's features is not computed again.",
         "",
         *summary(verdicts, names),
         "",
     ]
     for name in names:
-        text += lines_of(name, tables[name][0], verdicts, tables[name][1], pairs)
+        text += lines_of(name, tables[name], verdicts)
     print("\n".join(text), f"\n{time.perf_counter() - start:.0f} s")
     write(Path(options.out) / "static.md", "\n".join(text))

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -237,14 +238,32 @@ class SavedModel:
         """(n,) whether a text is longer than `max_length` tokens, so that its end is not read."""
         if self.question().writing:
             return self.reading().cut(texts)
-        if self.model is None and self.module is not None:
-            read = self.module.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-            return np.array([len(one) > self.facts["max_length"] for one in read], bool)
         if self.model is None:
-            return np.zeros(len(texts), bool)
+            return np.zeros(len(texts), bool) if self.module is None else self._static_cut(texts)
         special = self.head is not None or self.model.family == ENCODER
         ids = self.model.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"] if texts else []
         return np.array([len(one) > self.facts["max_length"] for one in ids], bool)
+
+    @cached_property
+    def _uncut(self) -> Any:
+        """The tokenizer of static vectors without the limit that the package set."""
+        from tokenizers import Tokenizer
+
+        copied = Tokenizer.from_str(self.module.tokenizer.to_str())
+        copied.no_truncation()
+        return copied
+
+    def _static_cut(self, texts: Sequence[str]) -> np.ndarray:
+        # The package looks at so many characters, and at max_length tokens of them. A token is a character of ASCII or
+        # more, so short texts need no second look; some tokenizers put a space in front.
+        most = self.facts["max_length"]
+        found = np.array([len(text) > most * self.module.median_token_length for text in texts], bool)
+        looked = [
+            place for place, text in enumerate(texts) if not found[place] and not (text.isascii() and len(text) < most)
+        ]
+        read = self._uncut.encode_batch_fast([texts[place] for place in looked], add_special_tokens=False)
+        found[looked] = [len(one) > most for one in read]
+        return found
 
     def likelihood(self, texts: Sequence[str]) -> "pd.DataFrame":
         """How likely a language model finds whole texts: nats, n_tokens, n_bytes; BOS stands before each."""

@@ -5,7 +5,9 @@ The functions below are written into the README of a saved model as they stand h
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -72,12 +74,18 @@ CODE = {
 """Kind of head -> the functions it needs and how they are called on its arrays `head` and its facts `said["head"]`."""
 
 
-class Head(NamedTuple):
+@dataclass(frozen=True)
+class Head:
     """A head: its kind, its arrays, and what else JSON says of it."""
 
     kind: str
     arrays: Mapping[str, np.ndarray]
-    facts: Mapping[str, Any] = {}
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _words(self) -> Any:
+        """Made once: a vocabulary takes longer to set up than many texts take to be read."""
+        return words_of(idf=self.arrays["idf"], **self.facts)
 
     def __call__(self, inputs: Any, groups: Sequence[str] | None = None) -> np.ndarray:
         """(n, n_labels) of features (n, width), or of texts where it reads words itself.
@@ -86,8 +94,7 @@ class Head(NamedTuple):
             FtlibError: It goes by groups and was told none, or one that it does not know.
         """
         if self.kind == "tfidf":
-            reader = words_of(idf=self.arrays["idf"], **self.facts)
-            return linear(reader.transform(inputs), self.arrays["weight"], self.arrays["bias"])
+            return linear(self._words.transform(inputs), self.arrays["weight"], self.arrays["bias"])
         more = dict(self.facts)
         if "groups" in more:
             if groups is None or (strange := sorted(set(groups) - set(more["groups"]))):

@@ -16,6 +16,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.execution import predict as predicting
 from ftlib.execution.export import export_runs
 from ftlib.execution.predict import predict
+from ftlib.models import heads
 from ftlib.models.export import load_adapted
 from ftlib.records import read_record
 
@@ -68,9 +69,12 @@ def read(path):
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_rows_in_are_rows_out_in_order(model, tmp_path, monkeypatch, ending):
+    made, words_of = [], heads.words_of
+    monkeypatch.setattr(heads, "words_of", lambda **facts: made.append(facts) or words_of(**facts))
     monkeypatch.setattr(predicting, "ROWS", 3)
     source, out = tmp_path / f"in{ending}", tmp_path / f"out{ending}"
     said = predict(model, written(source, TEXTS * 5), str(out))
+    assert len(made) == 1, "the vocabulary is set up once, not for every batch"
     assert (said.rows, said.blank, said.cut) == (20, 5, 0) and "not calibrated (16 examples" in str(said)
     found = read(out)
     assert list(found) == ["label", "probability", "cut"] and len(found) == 20

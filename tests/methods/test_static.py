@@ -54,6 +54,19 @@ def test_a_text_is_the_mean_of_its_tokens_whatever_the_family(name, at_home):
     assert record.cost["total_parameters"] == reader.embedding.size + record.cost["trainable_parameters"]
 
 
+def test_a_text_is_said_to_be_cut_where_its_end_changes_nothing(at_home):
+    """Words it knows are a token each; the package also leaves off what is beyond so many characters."""
+    spec = Experiment(method="static", model="tiny", task="file:opinions", label_words=toy.LABEL_WORDS, max_length=20)
+    task = ftlib.open_task(spec)
+    saved = ftlib.adapt(spec, task, ftlib.open_model(spec)).predictor.saved.ready(spec)
+    short, full, beyond = "a joy", "a " * 20, "a " * 21
+    reader = saved.module
+    assert [len(one) for one in reader.tokenize([short, full, beyond])] == [2, 20, 20]
+    texts = [short, full, beyond, "é" + full, "x" * 20 * reader.median_token_length + " soup"]
+    assert saved.cut(texts).tolist() == [False, False, True, True, True]
+    assert saved.predict(texts).cut.tolist() == saved.cut(texts).tolist() and not len(saved.cut([]))
+
+
 def test_it_is_distilled_once_and_its_cost_counts_every_time(at_home, monkeypatch):
     spec = Experiment(method="static", model="tiny", task="file:opinions", label_words=toy.LABEL_WORDS, threads=2)
     first = ftlib.run(spec)

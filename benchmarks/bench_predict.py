@@ -1,0 +1,101 @@
+"""`ftlib predict` on a million rows: rows a second and peak memory of each method; writes docs/predict.md.
+
+    python benchmarks/bench_predict.py [tfidf static probe] [--rows 1000000] [--probe-rows 10000]
+        [--folder build/predict] [--out docs]
+
+The models are fitted to 2,000 examples of pydocs and saved; the rows are its texts, again and again, in a CSV. Each
+method answers in a process of its own, with one thread. The linear probe's time is MiniLM's, for every row alike, so it
+gets fewer rows. What FOLDER holds of a method is not measured again.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from _studies import processor, write
+
+import ftlib
+from ftlib.config.experiment import Experiment
+from ftlib.core.format import size
+from ftlib.models import export
+
+TASK, TRAIN, LENGTH = "pydocs", 2000, 64
+CHILD = """
+import json, sys
+from ftlib.execution.predict import predict
+from ftlib.records.provenance import peak_memory
+said = predict(*sys.argv[1:4], threads=1)
+print(json.dumps([said.rows, said.cut, said.seconds, peak_memory()["peak_memory_bytes"]]))
+"""
+
+
+def saved(method, folder):
+    """The folder of a method's model, made where it is not there."""
+    if not (folder / export.FACTS).exists():
+        spec = Experiment(task=TASK, method=method, train_limit=TRAIN, max_length=LENGTH, dtype="float32")
+        predictor = ftlib.adapt(spec, ftlib.open_task(spec), ftlib.open_model(spec)).predictor
+        export.write(folder, predictor.saved.ready(spec, precise=True))
+    return folder
+
+
+def rows_of(path, n):
+    """A CSV of so many rows, and the characters of a text in the mean."""
+    splits = ftlib.load_task(TASK).splits
+    texts = [text for split in ("train", "test") for text in splits[split]["text"]]
+    if not path.exists():
+        with path.open("w", encoding="utf-8", newline="") as file:
+            out = csv.writer(file)
+            out.writerow(["id", "text"])
+            out.writerows([place, texts[place % len(texts)]] for place in range(n))
+    return path, sum(map(len, texts)) / len(texts)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", default=["tfidf", "static", "probe"])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--probe-rows", type=int, default=10_000)
+    parser.add_argument("--folder", type=Path, default=Path("build/predict"))
+    parser.add_argument("--out", default="docs")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    lines, characters = [], 0.0
+    for method in options.methods:
+        n = options.probe_rows if method == "probe" else options.rows
+        source, characters = rows_of(options.folder / f"{n}.csv", n)
+        kept = options.folder / f"{method}-{n}.json"
+        if not kept.exists():
+            model, out = saved(method, options.folder / method), options.folder / f"{method}.csv"
+            told = subprocess.run(
+                [sys.executable, "-c", CHILD, str(model), str(source), str(out)],
+                env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+                stdout=subprocess.PIPE, text=True, check=True,
+            )  # fmt: skip
+            with out.open(encoding="utf-8", newline="") as file:
+                assert sum(1 for _ in csv.reader(file)) == n + 1, "a row in is a row out"
+            kept.write_text(told.stdout, encoding="utf-8")
+        rows, cut, seconds, memory = json.loads(kept.read_text(encoding="utf-8"))
+        lines.append(f"| {method} | {rows:,} | {cut:,} | {seconds:,.0f} s | {rows / seconds:,.0f} | {size(memory)} |")
+        print(lines[-1], flush=True)
+    text = [
+        "# Predictions for a million rows",
+        "",
+        "Made by `python benchmarks/bench_predict.py`.",
+        "",
+        f"`ftlib predict MODEL_DIR rows.csv --out labels.csv`, 1 thread, on {processor()}. Texts of {TASK}, "
+        f"{characters:.0f} characters in the mean; models fitted to {TRAIN:,} of them, cut after {LENGTH} tokens. "
+        "Seconds are of reading, answering and writing; memory is the process's peak.",
+        "",
+        "| method | rows | cut | took | rows a second | peak memory |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *lines,
+        "",
+        "Rows are read, answered and written 4,096 at a time, so memory does not grow with their number; the linear "
+        f"probe was given {options.probe_rows:,} rows, since its time is the encoder's, the same for every row.",
+        "",
+    ]
+    write(Path(options.out) / "predict.md", "\n".join(text))
