@@ -46,6 +46,50 @@ def processor(device="cpu"):
     return f"{device_name(device)}, {cores()} cores ({mine}), taken for {taken} by torch {torch.__version__}"
 
 
+def over(values, said, of="seeds"):
+    """A mean with its interval over seeds; of one seed, which has none, the value alone."""
+    from ftlib.stats import paired
+
+    if len(values) < 2:
+        return f"{said(values[0])} (one {of.removesuffix('s')})"
+    value, low, high = paired.t_interval(values)
+    return f"{said(value)} ({said(low)} to {said(high)} over {of})"
+
+
+KINDS = {
+    "matrix products": (
+        "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_scaled_dot_product_flash_attention_for_cpu",
+        "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+    ),
+    "copies, also between float32 and bfloat16": ("aten::copy_", "aten::cat", "aten::clone"),
+    "optimizer and the norm of gradients": (
+        "aten::_fused_adamw_", "aten::linalg_vector_norm", "aten::_foreach_mul_", "aten::_foreach_add_",
+    ),
+    "dropout masks": ("aten::random_", "aten::ge", "aten::bernoulli_"),
+    "softmax": ("aten::_softmax", "aten::_softmax_backward_data"),
+    "activation and layer norms": (
+        "aten::gelu", "aten::gelu_backward", "aten::native_layer_norm", "aten::native_layer_norm_backward",
+    ),
+    "additions, products, sums, zeros": (
+        "aten::add", "aten::add_", "aten::mul", "aten::mul_", "aten::sum", "aten::fill_",
+    ),
+}  # fmt: skip
+
+
+def spent(call):
+    """A line: kinds of operators and their shares of what a call takes, most first."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        call()
+    times = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
+    whole = sum(times.values())
+    found = {kind: sum(times.get(name, 0) for name in names) / whole for kind, names in KINDS.items()}
+    found["the rest (Python, autograd, tokenising, other operators)"] = 1 - sum(found.values())
+    shares = sorted(found.items(), key=lambda item: -item[1])
+    return f"ftlib's time goes to: {', '.join(f'{kind} {share:.0%}' for kind, share in shares if share >= 0.005)}."
+
+
 def suite_of(name):
     """The text of a suite that is in `reports`."""
     return (ROOT / "reports" / name / "suite.toml").read_text(encoding="utf-8")

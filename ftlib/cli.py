@@ -199,9 +199,6 @@ def _run(options: argparse.Namespace) -> int:
     jobs = options.jobs or (
         len(planned.jobs) if elsewhere else estimate.jobs_that_fit(planned, scheduler.default_jobs(planned))
     )
-    if not elsewhere:
-        for said in scheduler.idle_cores(planned, jobs):
-            print(said, flush=True)
     already = len(planned.jobs) - len(waiting)
     specs = [job.spec for job in waiting]
     with open_engine(options.engine, jobs, options.scheduler, specs) as start, watching(jobs, already) as show:
@@ -241,6 +238,7 @@ def _overview(planned: Any) -> str:
         f"plan {suite.plan_hash}: {suite.plan.primary}, margin {suite.plan.margin:g}, seeds {seeds}",
         *(f"  {name}: {own.primary}, margin {own.margin:g}" for name, own in suite.plan.tasks.items()),
         f"{len(planned.jobs)} runs, {done} recorded already, {len(planned.jobs) - done} to do",
+        *([planned.threads] if planned.threads else []),
     ]
     if suite.added:
         lines.append("added, as in every report: " + ", ".join(f"{a.method} on {a.task}" for a in suite.added))

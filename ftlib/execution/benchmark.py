@@ -135,7 +135,8 @@ def matmul_peak(device: str = "cpu", dtype: str = "float32", threads: int = 1) -
     Returns:
         Floating-point operations per second: a product of n x n matrices counts as 2 n^3.
     """
-    asked = [1, device_name(device), torch.__version__, dtype, threads]
+    capability = torch.backends.cpu.get_cpu_capability() if device == "cpu" else ""
+    asked = [2, device_name(device), capability, torch.__version__, dtype, threads]
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
     return float(remembered("speed", key, lambda: np.array(_fastest_product(device, dtype, threads))))
 

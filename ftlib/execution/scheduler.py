@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,7 @@ from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.config.suite_file import read_suite
 from ftlib.core import atomic, surroundings
 from ftlib.core.errors import FtlibError, several
+from ftlib.core.format import seconds
 from ftlib.data.audit import Findings, audit, planned_findings
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
@@ -48,6 +49,8 @@ class Planned(NamedTuple):
     suite: Suite
     tasks: Mapping[str, Task]
     jobs: tuple[Job, ...]
+    threads: str = ""
+    """What is said of the threads chosen for its runs; empty where each has one, or the number that was given."""
 
     def task_of(self, spec: Experiment) -> Task:
         """The data a run reads."""
@@ -89,12 +92,75 @@ def plan(path: str | Path, overrides: Mapping[str, Any] | None = None, elsewhere
     problems += compatibility.prompts_that_do_not_fit(usable, lambda spec: tasks[_data_key(spec)])
     if problems:
         raise several(problems)
+    threads, said = (1, "") if elsewhere else chosen_threads(suite, tasks)
     jobs = []
     for spec in suite.experiments:
-        run_dir = suite.folder / "runs" / spec.run_id
+        spec = _with_threads(spec, threads)
+        run_dir = _folder(suite, spec)
         again = why_again(run_dir, spec, tasks[_data_key(spec)])
         jobs.append(Job(run_dir, spec, again is None, again or ""))
-    return Planned(suite, tasks, tuple(jobs))
+    return Planned(suite, tasks, tuple(jobs), said)
+
+
+WORTH_THREADS = 60.0
+"""Seconds that a study must end sooner for its runs to be given more threads than one."""
+
+
+def _with_threads(spec: Experiment, threads: int) -> Experiment:
+    if threads == 1 or not METHODS[spec.method].model:
+        return spec
+    return Experiment(**spec.passed() | {"threads": threads})
+
+
+def chosen_threads(suite: Suite, tasks: Mapping[str, Task]) -> tuple[int, str]:
+    """The threads of each run with a model, and what is said of them, where the person names no number.
+
+    Two runs of one thread are sooner than one after the other with two, unless too few runs are there for the cores:
+    so many threads are taken as the forecast says end the study first. Sums depend on the number of threads; so it is
+    the same for all runs, is chosen for the whole study whatever is done of it, and stays once a run was begun.
+    """
+    specs, there = [spec for spec in suite.experiments if METHODS[spec.method].model], surroundings.cores()
+    elsewhere = ("cuda", "mps", *(["auto"] if shutil.which("nvidia-smi") else []))
+    given = any("threads" in spec.passed() or spec.processes > 1 or spec.device in elsewhere for spec in specs)
+    if given or not len(specs) or len(specs) >= 2 * there:
+        return 1, ""
+    specs.sort(key=lambda spec: METHODS[spec.method].trains)
+    glances: dict[str, float] = {}
+    for spec in specs:
+        if (kind := _but_seed(spec)) not in glances:
+            glances[kind] = estimate.at_a_glance(spec, tasks[_data_key(spec)]) or 0.0
+    alone = [glances[_but_seed(spec)] for spec in specs]
+    options = range(1, there + 1)
+    ends = {n: _end([estimate.with_threads(one, n) for one in alone], there // n) for n in options}
+    begun = [n for n in options if any(_folder(suite, _with_threads(spec, n)).exists() for spec in specs)]
+    best = begun[0] if begun else min(options, key=ends.get)
+    if best == 1 or (not begun and ends[1] - ends[best] < WORTH_THREADS):
+        return 1, ""
+    first, then = (seconds(ends[n]).replace("\xa0", " ") for n in (best, 1))
+    return best, (
+        f"threads {best} for each run, chosen for {there} cores: about {first}, with one thread {then}; "
+        "--set threads=1 has one, and makes other runs: sums differ in their last digits"
+    )
+
+
+def _but_seed(spec: Experiment) -> str:
+    return digest({name: value for name, value in spec.resolved().items() if name != "seed"})
+
+
+def _folder(suite: Suite, spec: Experiment) -> Path:
+    return suite.folder / "runs" / spec.run_id
+
+
+def _end(durations: Iterable[float], at_once: int) -> float:
+    """When the last of some runs ends that are begun in order, so many at a time.
+
+    >>> _end([2, 2, 3], 2), _end([2, 2, 3], 1)
+    (5.0, 7.0)
+    """
+    ends = [0.0] * at_once
+    for one in durations:
+        ends[ends.index(min(ends))] += one
+    return max(ends)
 
 
 def _at_hand(spec: Experiment) -> bool:
@@ -298,22 +364,6 @@ def default_jobs(planned: Planned) -> int:
     """Runs at a time: one per core where each has one thread, since two runs of one thread beat one of two."""
     threads = max((job.spec.threads * job.spec.processes for job in planned.jobs), default=1)
     return max(1, surroundings.cores() // threads)
-
-
-def idle_cores(planned: Planned, jobs: int) -> list[str]:
-    """What is said when fewer runs than cores are left to run at a time: more threads for each would be sooner.
-
-    They are not given by themselves: sums depend on the number of threads, so it is a part of what a run is.
-    """
-    waiting = [job.spec for job in planned.jobs if not job.done and METHODS[job.spec.method].model]
-    threads, there = max((spec.threads * spec.processes for spec in waiting), default=1), surroundings.cores()
-    at_once, elsewhere = min(len(waiting), jobs), ("cuda", "mps", *(["auto"] if shutil.which("nvidia-smi") else []))
-    if not at_once or (at_once + 1) * threads > there or any(spec.device in elsewhere for spec in waiting):
-        return []
-    return [
-        f"{at_once * threads} of {there} cores are used ({at_once} at a time, threads {threads}); --set "
-        f"threads={there // at_once} would use all, and makes other runs: sums differ in their last digits"
-    ]
 
 
 def plan_changes(planned: Planned) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import toy
@@ -431,14 +432,31 @@ def test_runs_at_a_time_are_cores_over_threads(planned, tmp_path, monkeypatch):
     assert scheduler.default_jobs(planned._replace(jobs=tuple(many))) == 1
 
 
-def test_a_person_is_told_of_cores_that_nothing_runs_on(planned, monkeypatch):
-    monkeypatch.setattr(scheduler.surroundings, "cores", lambda: 8)
+def test_threads_are_as_many_as_end_the_study_first(tmp_path, monkeypatch):
+    """Few long runs share the cores; a person's number stands, and so does what was begun."""
+    monkeypatch.setattr(scheduler.surroundings, "cores", lambda: 4)
     monkeypatch.setattr(scheduler.shutil, "which", lambda name: None)
-    trained = [planned.jobs[0]._replace(spec=Experiment(method="full", seed=seed), done=False) for seed in (0, 1)]
-    (said,) = scheduler.idle_cores(planned._replace(jobs=tuple(trained)), 8)
-    assert said.startswith("2 of 8 cores are used") and "--set threads=4 would use all" in said
-    assert not scheduler.idle_cores(planned._replace(jobs=tuple(trained * 4)), 8)
-    assert not scheduler.idle_cores(planned._replace(jobs=()), 8)
+    monkeypatch.setattr(scheduler.estimate, "at_a_glance", lambda spec, task: seconds)
+
+    def threads(**more):
+        specs = tuple(Experiment(method="full", seed=seed, **more) for seed in range(runs))
+        suite = types.SimpleNamespace(experiments=specs, folder=tmp_path)
+        return scheduler.chosen_threads(suite, {scheduler._data_key(specs[0]): None}), specs
+
+    seconds, runs = 300.0, 2
+    (found, said), specs = threads()
+    assert found == 2 and "threads 2 for each run, chosen for 4 cores" in said and "--set threads=1" in said
+    assert threads(threads=1)[0] == threads(processes=2)[0] == threads(device="cuda")[0] == (1, "")
+    runs = 5
+    assert threads()[0] == (1, "")
+    seconds, runs = 30.0, 1
+    assert threads()[0] == (1, "")
+    # Three threads were begun with, when it had fewer runs.
+    seconds, runs = 300.0, 2
+    (tmp_path / "runs" / Experiment(method="full", seed=0, threads=3).run_id).mkdir(parents=True)
+    assert threads()[0][0] == 3
+    (tmp_path / "runs" / specs[1].run_id).mkdir()
+    assert threads()[0] == (1, "")
 
 
 def test_every_method_has_a_notebook_that_exists():
