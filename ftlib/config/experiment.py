@@ -153,7 +153,12 @@ class Fields(BaseModel):
         "",
         description="int8: once trained, the model answers in bytes, smaller and faster on a processor; empty: as is",
     )
-    threads: int = Field(1, ge=1, le=1024, description="CPU threads; part of the result, so fixed by the spec")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="CPU threads; part of the result, so fixed by the spec; a study of few long runs may come to more",
+    )
     save: bool = Field(False, description="keep the adapted model, as anybody can load it, in the run's folder model/")
     notebook: str = Field("", description="run_ notebook that executes it; empty: the method's own")
 
