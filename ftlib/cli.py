@@ -257,13 +257,13 @@ def _plan(options: argparse.Namespace) -> int:
     from ftlib.execution import scheduler
     from ftlib.execution.planning import estimate
     from ftlib.execution.progress import trying
-    from ftlib.plan_power import data_cautions, outlook
+    from ftlib.plan_power import data_cautions, power
 
     if options.jobs < 0:
         raise FtlibError("--jobs: allowed: 0 or more")
     planned = scheduler.plan(options.suite, overrides(options.set))
     print(_overview(planned))
-    for text in [*outlook(planned), *data_cautions(planned)]:
+    for text in [*power(planned), *data_cautions(planned)]:
         print(text, flush=True)
     wanted = options.jobs or scheduler.default_jobs(planned)
     with trying() as show:

@@ -24,7 +24,7 @@ ASSUMED_DISCORDANCE = 0.15
 """Share of test examples on which exactly one of two methods is right, before anything is known about them."""
 
 
-def outlook(planned: "Planned") -> list[str]:
+def power(planned: "Planned") -> list[str]:
     """What the test sets can show, assumed and, where runs are recorded, measured; and how large the grid is."""
     seeds = max(len(seeds) for seeds in _seeds(planned).values())
     sizes = {}

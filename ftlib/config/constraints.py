@@ -300,7 +300,7 @@ def _course_problems(method: Method, values: Mapping[str, Any], given: Collectio
     old = [task for task in values["sequential_tasks"] if kinds[task] == kind]
     for name in ("replay", "ewc"):
         if values[name] and not old and not KINDS[kind].of_text:
-            problems.append(f"{name}: there is nothing old; name earlier tasks of the same kind")
+            problems.append(f"{name}: there is nothing old; name sequential_tasks of the same kind")
     apart = [name for name in ("tuning", "gradient_accumulation", "processes", "mitigation") if name in given]
     return problems + [f"{name}: not with {', '.join(asked)}; leave it out" for name in apart]
 

@@ -82,7 +82,9 @@ class Fields(BaseModel):
         default_factory=list, description="tasks, named as task is, that the model is trained on at the same time"
     )
     other_task_limit: int = Field(
-        0, ge=0, description="training examples of each earlier or joint task, at most; 0: as train_limit says, or all"
+        0,
+        ge=0,
+        description="training examples of each sequential or joint task, at most; 0: as train_limit says, or all",
     )
     sampling: Literal["proportional", "equal", "temperature"] = Field(
         "proportional", description="how often each joint task is drawn: by its size, all alike, or by its square root"
@@ -92,7 +94,7 @@ class Fields(BaseModel):
     )
     l2_sp: float = Field(0.0, ge=0, description="strength of the pull back to the untouched weights, no unit; 0: off")
     ewc: float = Field(
-        0.0, ge=0, description="strength of elastic weight consolidation for the earlier tasks, no unit; 0: off"
+        0.0, ge=0, description="strength of elastic weight consolidation for the tasks before, no unit; 0: off"
     )
     ewc_samples: int = Field(128, ge=1, description="old examples whose gradients say which weights matter to them")
     interpolation: list[Annotated[float, Field(ge=0, le=1)]] = Field(

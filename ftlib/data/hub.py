@@ -231,7 +231,7 @@ def _within(seconds: float, ask: Callable[[], Any]) -> tuple[Any, Exception | No
     def run() -> None:
         try:
             said.append((ask(), None))
-        except Exception as error:  # Told apart by the caller; a thread must not print it.
+        except Exception as error:  # The caller says which it is; a thread must not print it.
             said.append((None, error))
 
     thread = threading.Thread(target=run, daemon=True)

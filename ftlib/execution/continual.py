@@ -88,7 +88,7 @@ def zero_shot_baselines(spec: Experiment, model: "Model") -> dict[str, tuple[Tas
 
 
 def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events) -> TrainedSequence:
-    """Train on every leg in order; the model, and a head that knows all tasks, go from one to the next.
+    """Train in every phase, in order; the model, and a head that knows all tasks, go from one to the next.
 
     Raises:
         Diverged: Some training did.
@@ -107,7 +107,7 @@ def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events)
         if anchors:
             trainable = trainable._replace(pull=anchors.pull)
         watched = pd.concat([tasks[name].splits["validation"].assign(task=name) for name in names])
-        events.say("leg", tasks=names, replayed=len(frame) - sum(len(drawn[name]) for name in names))
+        events.say("phase", tasks=names, replayed=len(frame) - sum(len(drawn[name]) for name in names))
         trainings.append((fit(trainable, model, spec, frame, events, watched), len(frame)))
         seen += names
         if number == len(phases(spec)) or METHODS[spec.method].merges:

@@ -85,7 +85,7 @@ class Shared:
         return low, low + sizes[name]
 
     def trainable(self, names: Sequence[str]) -> Trainable:
-        """What trains on these tasks, whose examples are told apart by a column `task`; all of one kind."""
+        """What trains on these tasks, whose examples are distinguished by a column `task`; all of one kind."""
         kinds = [self._trainables[name] for name in names]
 
         def encode(train: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -159,7 +159,7 @@ def qualified(task: str, label: str) -> str:
 
 
 def union(tasks: Mapping[str, Task]) -> Task:
-    """A task with the labels of all, told apart by the tasks' names; it has no examples of its own."""
+    """A task with the labels of all, distinguished by the tasks' names; it has no examples of its own."""
     labels = tuple(qualified(name, label) for name, task in tasks.items() for label in task.labels)
     return Task("+".join(tasks), CLASSIFICATION, {}, labels, {}, "")
 

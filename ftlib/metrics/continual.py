@@ -31,8 +31,8 @@ def tasks_of(metrics: Mapping[str, Any], resolved: Mapping[str, Any], metric: st
     >>> tasks_of(after, {"sequential_tasks": ["bios", "poems"]})
     {'bios': 'after_1', 'test': 'after'}
     """
-    earlier = [short_name(name) for name in resolved.get("sequential_tasks") or []]
-    stages = {name: f"after_{number}" for number, name in enumerate(earlier, 1)} | {"test": "after"}
+    previous = [short_name(name) for name in resolved.get("sequential_tasks") or []]
+    stages = {name: f"after_{number}" for number, name in enumerate(previous, 1)} | {"test": "after"}
     return {
         name: stage
         for name, stage in stages.items()
@@ -88,7 +88,7 @@ def average_accuracy(R: ArrayLike) -> Array:
 
 
 def backward_transfer(R: ArrayLike) -> Array:
-    """What later trainings did to the earlier tasks; below 0 is forgetting (Lopez-Paz & Ranzato 2017, equation 3).
+    """What later trainings did to the previous tasks; below 0 is forgetting (Lopez-Paz & Ranzato 2017, equation 3).
 
     Returns:
         `(...)`: mean over all tasks but the last of the score at the end minus that right after its own training.
@@ -104,7 +104,7 @@ def backward_transfer(R: ArrayLike) -> Array:
 
 
 def forward_transfer(R: ArrayLike, base: ArrayLike) -> Array:
-    """What earlier trainings did to a task before its own (Lopez-Paz & Ranzato 2017, equation 4).
+    """What previous trainings did to a task before its own (Lopez-Paz & Ranzato 2017, equation 4).
 
     There the base is a model at random initialisation; here it is the untouched model's zero-shot answer.
 

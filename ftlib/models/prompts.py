@@ -104,7 +104,7 @@ def no_words(task: Task) -> str:
 
 
 def same_words(task: Task) -> str:
-    """Which labels could not be told apart by their words; empty where all can.
+    """Which labels are not distinguishable by their words; empty where all can.
 
     >>> from types import SimpleNamespace
     >>> same_words(SimpleNamespace(name="t", label_words={"a": "good", "b": " Good", "c": "bad"}))

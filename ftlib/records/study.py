@@ -289,7 +289,7 @@ def _origins(runs: Iterable[Run]) -> dict[Path, dict[str, str]]:
     """By a run's folder, from which weights, model files and data it was made, where runs that share them disagree.
 
     Seeds of two models, or of two versions of the data, are no sample of one thing. A run that failed, or was recorded
-    before there was such an entry, does not say, and is not told apart by it.
+    before there was such an entry, does not say, and is not distinguished by it.
     """
     found: dict[Path, dict[str, str]] = {}
     # Tokenizer and configuration are named only where the weights alone do not tell runs apart.

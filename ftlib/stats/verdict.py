@@ -15,11 +15,9 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ftlib.core.html import paragraph, table
-from ftlib.stats.bootstrap import swap_test
-from ftlib.stats.linearize import sum_values
 from ftlib.stats.paired import Difference, difference
 from ftlib.stats.power import DifferenceVariance, examples_needed, grouped, power_of, seeds_needed
 
@@ -284,35 +282,3 @@ def compare(
     )
     voice = Voice(name_a, name_b, unit, higher_is_better, one_run=seeded and found.n_seeds == 1)
     return in_words(found, voice, found.p_value)
-
-
-def compare_sums(
-    a: ArrayLike,
-    b: ArrayLike,
-    metric: Callable[[NDArray], NDArray],
-    *,
-    margin: float,
-    rng: np.random.Generator,
-    clusters: ArrayLike | None = None,
-    **how: Any,
-) -> Comparison:
-    """Compare two methods by any metric that is a function of sums over the examples, such as corpus BLEU.
-
-    With one seed the p-value comes from a permutation test, and the interval is widened to hold 0 where the two
-    disagree.
-
-    Args:
-        a: `(n_seeds, n_examples, n_counts)`: what each example adds to the sums.
-        b: The same examples and seeds, or one seed.
-        metric: Sums `(..., n_counts)` to values `(...)`.
-        **how: The other keywords of `compare`.
-
-    >>> counts = [[[1.0, 2.0], [3.0, 4.0]]]
-    >>> compare_sums(counts, counts, lambda s: s[..., 0] / s[..., 1], margin=0.1, rng=np.random.default_rng(0)).verdict
-    'same'
-    """
-    tables = [sum_values(counts, metric) for counts in (a, b)]
-    p_swap = None
-    if len(tables[0]) == len(tables[1]) == 1 and tables[0].shape == tables[1].shape:
-        p_swap = swap_test(np.asarray(a)[0], np.asarray(b)[0], metric, rng, clusters=clusters)
-    return compare(*tables, margin=margin, clusters=clusters, p_exact=p_swap, **how)

@@ -16,7 +16,7 @@ from ftlib.config.methods import METHODS
 from ftlib.execution import scheduler
 from ftlib.execution.planning import compatibility, estimate
 from ftlib.models.loading import load_model
-from ftlib.plan_power import cautions, outlook
+from ftlib.plan_power import cautions, power
 
 HERE = [name for name, method in METHODS.items() if method.tried_on_model]
 VIRTUAL = {"prompt_tuning", "prefix_tuning", "p_tuning"}
@@ -181,7 +181,7 @@ def test_the_plan_warns_of_what_measures_nothing_or_something_else(at_home):
     study = written(
         at_home, '[[runs]]\nmodel = "tiny"\nmethod = "full"\nsequential_tasks = ["file:notes.txt"]\n', "text-first"
     )
-    assert any("SimCSE" in line for line in outlook(scheduler.plan(study)))
+    assert any("SimCSE" in line for line in power(scheduler.plan(study)))
 
 
 def test_a_trial_refuses_what_preparing_refuses_and_the_run_knows_it(at_home, capsys):

@@ -16,7 +16,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.execution import scheduler
 from ftlib.methods.linear_probe import linear_head
 from ftlib.methods.setfit import Pairs, mixed_batches, pair_loss
-from ftlib.plan_power import outlook
+from ftlib.plan_power import power
 from ftlib.records.events import read_events
 from ftlib.training.trainer import mixed_lengths
 
@@ -206,11 +206,11 @@ def test_shots_are_drawn_ten_times_unless_the_plan_names_its_seeds(at_home):
 
 def test_the_plan_warns_of_few_draws_of_few_examples(at_home):
     seeds_of("few", at_home, "seeds = [0, 1, 2]")
-    lines = outlook(scheduler.plan(at_home / "few"))
+    lines = power(scheduler.plan(at_home / "few"))
     assert any("at 1, 32 examples per class" in line for line in lines)
     assert [line for line in lines if line.startswith("caution: 3 draws at 16 examples per class or fewer")]
     seeds_of("few", at_home, "margin = 0.02")
-    assert not [line for line in outlook(scheduler.plan(at_home / "few")) if line.startswith("caution")]
+    assert not [line for line in power(scheduler.plan(at_home / "few")) if line.startswith("caution")]
 
 
 def test_a_target_is_part_of_the_plan_and_plans_without_one_keep_their_hash(at_home):

@@ -210,7 +210,7 @@ def test_old_examples_replayed_in_full_are_what_training_together_sees(told):
     _, _, at_once = told(method="full", sequential_tasks=[], joint_tasks=["file:topics"])
     last, only = ([entry for entry in one if entry["event"] == "fit"][-1] for one in (events, at_once))
     assert (last["n"], last["steps"]) == (only["n"], only["steps"]) == (160, 80)
-    assert [entry["replayed"] for entry in events if entry["event"] == "leg"] == [0, 80]
+    assert [entry["replayed"] for entry in events if entry["event"] == "phase"] == [0, 80]
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.0, 80), (0.05, 84), (0.2, 96)])
@@ -222,8 +222,8 @@ def test_a_share_of_the_old_examples_is_replayed(share, n, told):
 def test_of_a_language_model_general_text_is_replayed(at_home, tmp_path):
     ftlib.run(Experiment(**TEXT, method="full", replay=0.01, train_limit=10), tmp_path / "run")
     (begun,) = (entry for entry in read_events(tmp_path / "run") if entry["event"] == "fit")
-    (leg,) = (entry for entry in read_events(tmp_path / "run") if entry["event"] == "leg")
-    assert leg["replayed"] == 10 and begun["n"] >= 20
+    (phase,) = (entry for entry in read_events(tmp_path / "run") if entry["event"] == "phase")
+    assert phase["replayed"] == 10 and begun["n"] >= 20
 
 
 def test_tasks_at_once_have_rows_of_their_own(told):
@@ -255,7 +255,7 @@ def test_the_loss_looks_at_a_tasks_own_labels_alone(at_home):
 def test_text_read_first_moves_the_model_that_then_learns_the_task(told, at_home):
     """By telling texts apart where the model has no masked layer, by guessing masked words where it has one."""
     record, _, events = told(method="full", sequential_tasks=["file:notes.txt"], epochs=1.0)
-    assert [entry["tasks"] for entry in events if entry["event"] == "leg"] == [["notes"], ["opinions"]]
+    assert [entry["tasks"] for entry in events if entry["event"] == "phase"] == [["notes"], ["opinions"]]
     assert "notes" not in record.metrics["after"] and "sequence" not in record.metrics["after"]
     tiny_models.tiny("bert", at_home / "masked") if not (at_home / "masked").exists() else None
     record, _, events = told(

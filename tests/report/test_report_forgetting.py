@@ -283,7 +283,7 @@ def test_without_general_text_the_tradeoff_takes_the_earlier_tasks(study, tmp_pa
         Went("full", sequence(0.8, 0.78), fields=EARLIER | {"replay": 0.2}),
     ]
     found = tradeoff_of(tmp_path, went)
-    assert found.measure == "sequence" and "earlier tasks" in forgetting.forgotten_label(found)
+    assert found.measure == "sequence" and "previous tasks" in forgetting.forgotten_label(found)
     one = next(point for point in found.points if "replay" in point.name)
     assert one.forgot.value == pytest.approx(((0.85 - 0.8) + (0.8 - 0.78)) / 2, abs=0.02)
 

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from ftlib.core.errors import FtlibError
 from ftlib.stats.multiple import compare_all, ranking
 from ftlib.stats.paired import mcnemar
-from ftlib.stats.verdict import Comparison, compare, compare_sums
+from ftlib.stats.verdict import Comparison, compare
 
 
 def rng(seed=0):
@@ -200,50 +200,6 @@ def test_accuracy_is_one_thing_by_whichever_door():
     assert compare_metric(labels, a, b, "accuracy", margin=0.01, rng=rng()) == compare(
         a == labels, b == labels, margin=0.01, rng=rng()
     )
-
-
-def test_bits_per_byte():
-    n_bytes = rng(0).integers(50, 500, 150)
-    base = n_bytes * rng(1).normal(1.2, 0.2, (3, 150))
-    tuned, untuned = (np.stack([nats, np.broadcast_to(n_bytes, nats.shape)], -1) for nats in (base * 0.98, base))
-    how = {"margin": 0.001, "rng": rng(), "unit": "bits per byte", "higher_is_better": False, "name_a": "tuned"}
-
-    def ratio(sums):
-        return sums[..., 0] / sums[..., 1]
-
-    found = compare_sums(tuned, untuned, ratio, **how)
-    assert found.difference == pytest.approx(-0.02 * (base.sum(axis=1) / n_bytes.sum()).mean())
-    assert found.verdict == "better" and "bits per byte" in found.sentence
-    one = compare_sums(tuned[:1], untuned[:1], ratio, **how)
-    assert one.verdict == "better" and one.p_value < 0.01
-
-
-def test_any_metric_of_sums_such_as_bleu():
-    BLEU = pytest.importorskip("sacrebleu.metrics", reason="needs sacrebleu").BLEU
-
-    words = np.array(["the", "a", "cat", "dog", "sat", "ran", "on", "under", "mat", "log", "red", "blue"])
-    references = [" ".join(rng(s).choice(words, 9)) for s in range(80)]
-
-    def noisy(p, seed):
-        chance = rng(seed)
-        return [" ".join(w if chance.random() < p else chance.choice(words) for w in r.split()) for r in references]
-
-    bleu = BLEU()
-
-    def counts(texts):
-        # sacrebleu's own statistics of a segment: two lengths, then matches and totals of the four orders.
-        return [bleu._extract_corpus_statistics(texts, [references])]
-
-    def score(sums):
-        flat = np.asarray(sums, dtype=float).reshape(-1, 10)
-        rate = (flat[:, 2:6] / flat[:, 6:]).prod(axis=1) ** 0.25
-        return (np.minimum(1, np.exp(1 - flat[:, 1] / flat[:, 0])) * rate).reshape(np.shape(sums)[:-1])
-
-    good, poor = noisy(0.9, 1), noisy(0.7, 2)
-    found = compare_sums(counts(good), counts(poor), score, margin=0.01, rng=rng())
-    expected = [bleu.corpus_score(texts, [references]).score / 100 for texts in (good, poor)]
-    assert found.difference == pytest.approx(expected[0] - expected[1], abs=1e-6)
-    assert found.verdict == "better" and found.p_value < 0.01
 
 
 def test_family_is_corrected_and_says_so():

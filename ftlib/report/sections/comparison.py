@@ -243,7 +243,7 @@ class CurvePoint(NamedTuple):
     members: list[MethodScores]
     """Methods that had so many, and what draws none and so stands at every number."""
     beside: tuple[MethodScores, ...]
-    """Who had more labels than any rung (all there are): shown, and not compared."""
+    """Who had more labels than any point of the curve (all there are): shown, and not compared."""
 
 
 def curve_points(members: Sequence[MethodScores]) -> Iterator[CurvePoint]:
@@ -408,8 +408,8 @@ def task_comparisons(study: Study) -> Iterator[TaskComparison]:
             notes = [*notes, f"not comparable, since their {differ} differ: {parties}"]
         for number, members in enumerate(sized):
             said = notes if number == 0 else []
-            for rung in list(curve_points(members)) or [CurvePoint(0, members, ())]:
-                yield _task_comparison(study, task, rung, said)
+            for point in list(curve_points(members)) or [CurvePoint(0, members, ())]:
+                yield _task_comparison(study, task, point, said)
                 said = []
 
 
@@ -443,11 +443,11 @@ def _party(members: Sequence[MethodScores]) -> str:
     return f"{', '.join(one.name for one in members)} ({n}{f', {part.protocol}' if part.protocol else ''})"
 
 
-def _task_comparison(study: Study, task: str, rung: CurvePoint, notes: list[str]) -> TaskComparison:
+def _task_comparison(study: Study, task: str, point: CurvePoint, notes: list[str]) -> TaskComparison:
     plan = study.plan.of(task)
     up = 1 if metric_row(plan.primary).higher_is_better else -1
-    chance = (study.plan_hash, task, *([f"shots={rung.shots}"] if rung.shots else []))
-    members = sorted(rung.members, key=lambda one: (-up * one.level.value, one.name))
+    chance = (study.plan_hash, task, *([f"shots={point.shots}"] if point.shots else []))
+    members = sorted(point.members, key=lambda one: (-up * one.level.value, one.name))
     few = members[:ALL_PAIRS_UP_TO]
     wanted = [pair for pair in combinations(members, 2) if pair[0] is members[0] or pair[1] in few]
     if len(wanted) < math.comb(len(members), 2):
@@ -471,8 +471,8 @@ def _task_comparison(study: Study, task: str, rung: CurvePoint, notes: list[str]
         tuple(pareto(chance, plan.primary, members)) if spreads else (),
         detectable(members, plan.primary) if spreads else None,
         tuple(notes),
-        rung.shots,
-        rung.beside,
+        point.shots,
+        point.beside,
     )
 
 

@@ -60,7 +60,7 @@ def what_was_forgotten(record: RunRecord) -> Shown:
     if lost["value"] is not None:
         size = units.difference(metric, lost["value"], signed=False)
         span = " to ".join(units.difference(metric, lost[bound], signed=False) for bound in ("low", "high"))
-        said = f"Forgotten at the end, on average over the earlier tasks: {size} points of {metric} ({span})."
+        said = f"Forgotten at the end, on average over the previous tasks: {size} points of {metric} ({span})."
     drawn = pictured(record, metric)._repr_html_() if len(tasks_of(record.metrics, own, metric)) > 1 else ""
     return Shown(paragraph(said, strong=True) + drawn + states(record, metric).content, said)
 
@@ -512,8 +512,8 @@ def _notes(found: Sequences) -> Iterator[str]:
 _NOTE = (
     "Right after own training: what was learned, the mean over the tasks of the accuracy on each when it had just been "
     "trained on. Average accuracy: on all tasks at the end. Forgetting: what was lost since a task's own training "
-    "(first), or since its best moment (max). Backward transfer: what later trainings did to the earlier tasks. "
-    "Forward transfer: what earlier trainings did to a task before its own. All with 95 % intervals for new examples "
+    "(first), or since its best moment (max). Backward transfer: what later trainings did to the previous tasks. "
+    "Forward transfer: what previous trainings did to a task before its own. All with 95 % intervals for new examples "
     "and, from two seeds on, new seeds; tasks count alike, whatever their size."
 )
 

@@ -401,7 +401,7 @@ def general_losses(group: Group, stage: str) -> Loss | None:
 
 
 def sequence_losses(group: Group, stage: str) -> Loss | None:
-    """Accuracy lost on the earlier tasks since each was trained on; tasks count alike."""
+    """Accuracy lost on the previous tasks since each was trained on; tasks count alike."""
     one = task_sequence(group)
     if one is None:
         return None
@@ -432,7 +432,7 @@ def feature_losses(group: Group, stage: str) -> Loss | None:
 
 
 def domain_losses(group: Group, stage: str) -> Loss | None:
-    """ChrF lost on texts of other domains: the task's other test sets, and earlier tasks; domains count alike."""
+    """ChrF lost on texts of other domains: the task's other test sets, and previous tasks; domains count alike."""
     domains = dict.fromkeys(part for run in group.ok for (_, part), one in run.parts.items() if one.texts is not None)
     found = {name: _before_and(group, stage, name) for name in domains if name not in ("test", "validation")}
     found = {name: one for name, one in found.items() if one[2]}
@@ -594,7 +594,7 @@ MOST_POINTS = 24
 
 _FORGOT = {
     GENERAL: "{} that general text costs more than before",
-    "sequence": "points of accuracy lost on the earlier tasks",
+    "sequence": "points of accuracy lost on the previous tasks",
     "features": "points of accuracy that linear probes of the features lost",
     "domains": "{} points lost on other domains",
 }

@@ -44,7 +44,7 @@ def other_rows(study: Study, all_rows: Sequence[dict[str, Any]]) -> list[dict[st
 
 
 def other_table(comparison: TaskComparison, forgot: Sequence[Forgot], rows: Sequence[dict[str, Any]]) -> Table | None:
-    """Other evaluations of a task's methods (earlier tasks, perplexity of general text), before and after."""
+    """Other evaluations of a task's methods (previous tasks, perplexity of general text), before and after."""
     found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     said = {(one.group.model, one.group.method, one.group.settings, forgetting.GENERAL, one.metric) for one in forgot}
     for row in rows:

@@ -91,12 +91,12 @@ def transfers(study: Study) -> list[Transfer]:
 
 
 def _pairs_of(group: Group, able: Sequence[Group]) -> Iterator[_Pair]:
-    earlier, together = _names(group, "sequential_tasks"), _names(group, "joint_tasks")
-    own, names = group.task, [*earlier, group.task, *together]
+    before, joint = _names(group, "sequential_tasks"), _names(group, "joint_tasks")
+    own, names = group.task, [*before, group.task, *joint]
     if len(names) < 2:
         return
-    how = " and ".join(name for name, some in (("after", earlier), ("joint_tasks", together)) if some)
-    for task in (own, *together):
+    how = " and ".join(name for name, some in (("after", before), ("joint_tasks", joint)) if some)
+    for task in (own, *joint):
         sources = tuple(short_name(name) for name in names if name != task)
         part = "test" if task == own else short_name(task)
         lone = next((one for one in able if _trained_alone(one) and _terms(one) == _terms(group, task, own)), None)
