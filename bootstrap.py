@@ -46,7 +46,11 @@ COMMANDS = {
         for name in ("methods", "fewshot", "learning_rate", "base_model", "bias")
     ],
     "lab": [
-        ["-m", "ipykernel", "install", "--prefix", str(VENV), "--name", "ftlib", "--display-name", "ftlib"],
+        # Notebooks are stored with the plain kernel, which every editor has; here it is called ftlib, too.
+        *(
+            ["-m", "ipykernel", "install", "--prefix", str(VENV), "--name", name, "--display-name", "ftlib"]
+            for name in ("ftlib", "python3")
+        ),
         [
             "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", "--MultiKernelManager.default_kernel_name=ftlib",
             "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb",
