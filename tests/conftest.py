@@ -1,6 +1,8 @@
 """What several tests share: a workshop with a toy task and a tiny model, and one study run in it as a user would."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import pytest
 import tiny_models
 import tiny_translators
 import toy
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,8 +115,26 @@ margin = 0.02
 
 
 @pytest.fixture(scope="session")
-def toy_study(toy_home) -> Finished:
-    """Every method, run through the real command line, kernels and all; ftlib adds majority and tfidf."""
+def toy_study(toy_home, tmp_path_factory) -> Finished:
+    """Every method, run through the real command line, kernels and all; ftlib adds majority and tfidf.
+
+    Where several processes test, the first that asks runs it, and the others copy it into their own working directory.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "toy_study.lock"):
+        told = shared / "toy_study.json"
+        if not told.exists():
+            found = _run_toy_study(toy_home)
+            told.write_text(json.dumps([str(found.study), found.code, found.said]), encoding="utf-8")
+    made, code, said = json.loads(told.read_text(encoding="utf-8"))
+    study = toy_home / "reports" / "curves"
+    if not study.exists():
+        shutil.copytree(made, study)
+    return Finished(toy_home, study, code, said)
+
+
+def _run_toy_study(toy_home: Path) -> Finished:
     study = toy_home / "reports" / "curves"
     study.mkdir()
     (study / "suite.toml").write_text(SUITE, encoding="utf-8")
