@@ -295,7 +295,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from ftlib.report.study import export
+    from ftlib.notebook import export
 
     how = {"run": options.run, "method": options.method, "task": options.task}
     print("\n".join(export(options.folder, options.out, **how, seeds=options.seeds, merge=options.merge)))

@@ -1,4 +1,4 @@
-"""What notebooks show: a study with its verdicts, tables, figures and texts; and the answer at the end of a run."""
+"""What notebooks show, above all rooms: a study with its verdicts, tables and figures, a run's answer, and its model."""
 
 import json
 from collections.abc import Iterator
