@@ -1,4 +1,4 @@
-"""What notebooks show, above all rooms: a study with its verdicts, tables and figures, a run's answer, and its model."""
+"""What notebooks show, above all rooms: a study with verdicts, tables and figures, a run's answer, and its model."""
 
 import json
 from collections.abc import Iterator
