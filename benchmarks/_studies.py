@@ -1,7 +1,9 @@
 """What benchmarks share: studies that are run once, and documents in which what was written by hand stays."""
 
+import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,8 +16,11 @@ BY_HAND = re.compile(r"<!-- by hand -->\n.*?<!-- /by hand -->\n", re.DOTALL)
 """What a person wrote into a document that a benchmark makes."""
 
 
-def ran(study, text):
+def ran(study, text, minutes=0.0):
     """Run a study that is not finished, from the suite file's text.
+
+    With `minutes` it is stopped after so long, as by a person, and its report is of what was finished by then; called
+    again it goes on.
 
     Returns:
         Its report (`report.json`), and the seconds it took when it was run; 0 where nobody took the time.
@@ -24,10 +29,21 @@ def ran(study, text):
     study.mkdir(parents=True, exist_ok=True)
     if not (study / "report.json").exists():
         (study / "suite.toml").write_text(text, encoding="utf-8")
-        start = time.perf_counter()
-        if subprocess.call([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT):
+        start, before = time.perf_counter(), float(took.read_text(encoding="utf-8")) if took.exists() else 0.0
+        running = subprocess.Popen([sys.executable, "-m", "ftlib", "run", str(study)], cwd=ROOT)
+        try:
+            failed = running.wait(60 * minutes or None)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            running.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(30)
+            # In the background of a shell a process does not hear of an interruption.
+            running.terminate()
+            running.wait()
+            failed = subprocess.call([sys.executable, "-m", "ftlib", "report", str(study)], cwd=ROOT)
+        if failed:
             sys.exit(f"{study}: some run failed, see {study}/report.html")
-        took.write_text(f"{time.perf_counter() - start:.0f}", encoding="utf-8")
+        took.write_text(f"{before + time.perf_counter() - start:.0f}", encoding="utf-8")
     report = json.loads((study / "report.json").read_text(encoding="utf-8"))
     return report, float(took.read_text(encoding="utf-8")) if took.exists() else 0.0
 

@@ -1,29 +1,40 @@
 """Tokens a second: ftlib, transformers' `generate`, and CTranslate2 where it is installed, of the same weights.
 
+Writes docs/generation.md.
+
     python benchmarks/bench_generation.py [--model tiny-mt] [--task FILE] [--sentences N] [--beams 1 4] [--out docs]
 
-All three write the same sentences in one process with one thread in float32, in turns; the quickest turn counts,
-in seconds of processor time, which a busy machine disturbs less than the clock's. `generate` is called as its
-documentation does, on batches in the order of the file, with the whole file sorted by length beside it, which is what a
-careful user does. A row says how many texts are the same as `generate`'s, token for token.
+All write the same sentences in one process with one thread, in turns; the quickest turn counts, in seconds of
+processor time, which a busy machine disturbs less than the clock's. `generate` is called one sentence at a time, as
+its pipeline does unless it is told otherwise; on batches in the order of the file; and on batches sorted by length,
+which is what a careful user does. A row says how many texts are the same as those of `generate`, one at a time, token
+for token.
 """
 
 import argparse
+import copy
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
 import torch
-from _studies import SHARED
+from _studies import SHARED, processor, write
 
 from ftlib.core.format import short_name
 from ftlib.data.registry import load_task
 from ftlib.models.generation import Decoding, generate
 from ftlib.models.loading import load_model
+from ftlib.models.quantise import quantise
 
 NEW = 64
 """Tokens of a text at most."""
+
+NOTE = """Made by `benchmarks/bench_generation.py`; seconds are of processor time, the quickest of the turns. "Batches"
+are those in the order of the file. In int8 the layer that predicts words stays in float32 in ftlib, and is in bytes in
+CTranslate2; in both other words come out than in float32, which is what "the same texts" counts. CTranslate2's own
+converter takes for granted that a Marian model begins a text with zeros and has the filling token last, as Marian's own
+training makes them; tiny-mt has neither, and the benchmark says so to it in a few lines."""
 
 
 def by_generate(module, inputs, beams, *, size, pad, order):
@@ -41,18 +52,43 @@ def by_generate(module, inputs, beams, *, size, pad, order):
     return found
 
 
-def translator_of(folder):
-    """CTranslate2's translator of the same weights in float32, or why there is none."""
+def translator_of(folder, arithmetic):
+    """CTranslate2's translator of the same weights, or why there is none."""
     try:
         import ctranslate2
+        from ctranslate2.converters import transformers as families
     except ImportError:
         return None, "not installed"
-    out = Path(tempfile.mkdtemp()) / "ct2"
+
+    class AsItStands(families.MarianMTLoader):
+        """Marian whose filling token is a word like any other, not the vocabulary's last one: it is what texts begin
+        with, and its vector is not zero.
+        """
+
+        def set_config(self, config, model, tokenizer):
+            super().set_config(config, model, tokenizer)
+            config.unk_token = tokenizer.unk_token or tokenizer.eos_token
+            config.decoder_start_token = tokenizer.convert_ids_to_tokens(model.config.decoder_start_token_id)
+
+        def set_decoder(self, spec, decoder):
+            super().set_decoder(spec, decoder)
+            spec.start_from_zero_embedding = False
+
+        def get_vocabulary(self, model, tokenizer):
+            return families.BartLoader.get_vocabulary(self, model, tokenizer)
+
+        def _remove_pad_weights(self, spec):
+            """All stay."""
+
+    # One with files of sentencepiece is as Marian's own training made it.
+    if not any(Path(folder).glob("*.spm")):
+        families._MODEL_LOADERS["MarianConfig"] = AsItStands()
+    out = Path(tempfile.mkdtemp()) / arithmetic
     try:
-        ctranslate2.converters.TransformersConverter(str(folder)).convert(str(out), quantization="float32")
+        families.TransformersConverter(str(folder)).convert(str(out), quantization=arithmetic)
     except Exception as error:
         return None, f"does not convert this model: {error}"
-    return ctranslate2.Translator(str(out), compute_type="float32", inter_threads=1, intra_threads=1), ""
+    return ctranslate2.Translator(str(out), compute_type=arithmetic, inter_threads=1, intra_threads=1), ""
 
 
 def by_ctranslate2(translator, tokens, beams, tokenizer):
@@ -79,52 +115,56 @@ def main():
     inputs = tokenizer(sources, truncation=True, max_length=128, return_attention_mask=False)["input_ids"]
     in_file = list(range(len(inputs)))
     by_length = sorted(in_file, key=lambda i: -len(inputs[i]))
-    translator, why = translator_of(model.folder)
+    torch.set_num_threads(1)
+    translators = {arithmetic: translator_of(model.folder, arithmetic) for arithmetic in ("float32", "int8")}
+    in_bytes = copy.deepcopy(module)
+    quantise(in_bytes)
     lines = [
-        f"{len(inputs)} sentences of {short_name(asked.task)}, {Path(asked.model).name}, 1 thread, float32, at most "
-        f"{NEW} tokens",
+        "# Tokens written a second",
         "",
-        "| beams | who | tokens a second | beside generate | the same texts |",
-        "| --- | --- | --- | --- | --- |",
+        f"{len(inputs)} sentences of {short_name(asked.task)}, {Path(asked.model).name}, 1 thread, at most {NEW} "
+        f"tokens; {processor()}.",
+        "",
+        "| beams | who | tokens a second | beside one at a time | beside batches | the same texts |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     tokens = [tokenizer.convert_ids_to_tokens(ids) for ids in inputs]
     # Or else it warns at every call that max_new_tokens is given, too.
     module.generation_config.max_length = None
     for beams in asked.beams:
         theirs_of = partial(by_generate, module, inputs, beams, pad=tokenizer.pad_token_id)
+        how = Decoding(beams, 1.0, NEW)
+        batches = f"`generate`, batches of {asked.batch}"
         who = {
             "`generate`, one sentence at a time": partial(theirs_of, size=1, order=in_file),
-            f"`generate`, batches of {asked.batch} in the file's order": partial(
-                theirs_of, size=asked.batch, order=in_file
-            ),
-            f"`generate`, batches of {asked.batch} by length": partial(theirs_of, size=asked.batch, order=by_length),
-            "ftlib": partial(generate, module, inputs, Decoding(beams, 1.0, NEW), "float32"),
+            f"{batches} in the file's order": partial(theirs_of, size=asked.batch, order=in_file),
+            f"{batches} by length": partial(theirs_of, size=asked.batch, order=by_length),
+            "ftlib, float32": partial(generate, module, inputs, how, "float32"),
+            "ftlib, int8": partial(generate, in_bytes, inputs, how, "float32"),
         }
-        if translator is not None:
-            who["CTranslate2, float32"] = partial(by_ctranslate2, translator, tokens, beams, tokenizer)
+        for arithmetic, (translator, _) in translators.items():
+            if translator is not None:
+                who[f"CTranslate2, {arithmetic}"] = partial(by_ctranslate2, translator, tokens, beams, tokenizer)
         seconds = dict.fromkeys(who, float("inf"))
         found = {}
         for _ in range(asked.turns):
-            for name, write in who.items():
+            for name, write_all in who.items():
                 start = time.process_time()
-                found[name] = write()
+                found[name] = write_all()
                 seconds[name] = min(seconds[name], time.process_time() - start)
-        names = list(who)
-        theirs, usual = found[names[0]], names[1]
+        one, usual = list(who)[:2]
         speeds = {name: sum(map(len, found[name])) / seconds[name] for name in who}
         for name in who:
-            same = sum(one == other for one, other in zip(found[name], theirs, strict=True))
+            same = sum(mine == other for mine, other in zip(found[name], found[one], strict=True))
             lines.append(
-                f"| {beams} | {name} | {speeds[name]:,.0f} | {speeds[name] / speeds[usual]:.2f} | "
-                f"{same} of {len(inputs)} |"
+                f"| {beams} | {name} | {speeds[name]:,.0f} | {speeds[name] / speeds[one]:.2f} | "
+                f"{speeds[name] / speeds[usual]:.2f} | {same} of {len(inputs)} |"
             )
-    if why:
-        lines += ["", f"CTranslate2: {why}."]
+    lines += [f"\nCTranslate2, {name}: {why}." for name, (_, why) in translators.items() if why]
+    lines += ["", NOTE]
     print("\n".join(lines))
     if asked.out:
-        (asked.out / "generation.md").write_text(
-            "# Text written a second\n\n" + "\n".join(lines) + "\n", encoding="utf-8"
-        )
+        write(asked.out / "generation.md", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -111,8 +111,11 @@ def test_sets(only: str, limit: int) -> dict[str, tuple[list[str], list[str]]]:
         for path in sorted((CORPUS / "test").glob("*.csv"))
     }
     task = uistrings.load()
-    more = {"task uistrings, test": task.splits["test"], "task uistrings, notebooks": task.tests["notebooks"]}
-    found |= {name: frame.rename(columns={"text": "source", "label": "target"}) for name, frame in more.items()}
+    more = {"test": task.splits["test"], **task.tests}
+    found |= {
+        f"task uistrings, {name}": frame.rename(columns={"text": "source", "label": "target"})
+        for name, frame in more.items()
+    }
     return {
         name: (frame["source"].tolist()[: limit or None], frame["target"].tolist()[: limit or None])
         for name, frame in found.items()

@@ -34,10 +34,15 @@ model = "{model}"
 train_limit = {pairs}
 epochs = {epochs}
 [[runs]]
-method = ["full", "lora"]
+method = "full"
+learning_rate = {full_rate}
+[[runs]]
+method = "lora"
+learning_rate = {lora_rate}
 [[runs]]
 method = "full"
 model = "{random}"
+learning_rate = {random_rate}
 """
 
 
@@ -55,24 +60,29 @@ def from_nothing(model, folder):
 
 
 def table(study, report):
-    """One line per method: chrF and BLEU with intervals, and how long training took."""
+    """One line per method: chrF and BLEU on test with intervals, n, seeds, and how long training took."""
     rows = [row for row in report["rows"] if row["part"] == "test" and row["metric"] in ("chrf", "bleu")]
-    lines = ["| method | chrF | BLEU | training |", "| --- | --- | --- | --- |"]
+    lines = ["| method | chrF | BLEU | segments | seeds | training |", "| --- | --- | --- | --- | --- | --- |"]
     seconds = {}
     for path in (Path(study) / "runs").glob("*/record.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
-        own = record["spec"]["resolved"]
-        seconds.setdefault((own["method"], own["model"]), []).append(record["cost"].get("train_seconds") or 0.0)
-    names = {}
+        if record["status"] == "ok":
+            own = record["spec"]["resolved"]
+            seconds.setdefault((own["model"], own["method"]), []).append(record["cost"].get("train_seconds") or 0.0)
+    names, first = {}, {}
     for row in rows:
-        if row["stage"] == "after" or (row["stage"] == "before" and row["method"] == "full"):
+        # The untouched model is the same before every method.
+        if row["stage"] == "after" or row["method"] == first.setdefault(row["model"], row["method"]):
             key = (row["stage"], row["model"], row["method"], row["settings"])
             names.setdefault(key, {})[row["metric"]] = row
-    for (stage, model, method, settings), found in names.items():
-        who = f"{Path(model).name} {method} {settings}".strip() if stage == "after" else f"{Path(model).name} untouched"
+    for (stage, model, method, settings), found in sorted(names.items(), key=lambda one: -one[1]["chrf"]["value"]):
+        who = " ".join(filter(None, (Path(model).name if method != "copy" else "", method, settings)))
+        if stage != "after":
+            who = f"{Path(model).name} untouched"
         cells = (f"{found[m]['value']:.1f} ({found[m]['low']:.1f} to {found[m]['high']:.1f})" for m in ("chrf", "bleu"))
-        took = seconds.get((method, model), [0.0])
-        lines.append(f"| {who} | {' | '.join(cells)} | {sum(took) / len(took) / 60:.1f} min |")
+        took = seconds.get((model, method), [0.0])
+        trained = f"{sum(took) / len(took) / 60:.1f} min" if stage == "after" and max(took) else ""
+        lines.append(f"| {who} | {' | '.join(cells)} | {found['chrf']['n']} | {found['chrf']['seeds']} | {trained} |")
     return [*lines, "", *(f"- {row['sentence']}" for row in report["verdicts"])]
 
 
@@ -83,6 +93,10 @@ def main():
     parser.add_argument("--pairs", type=int, default=0)
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--minutes", type=float, default=0, help="after which captions stops, with what it has; 0: never"
+    )
+    parser.add_argument("--rates", type=float, nargs=3, default=[5e-4, 3e-3, 1e-3], metavar=("FULL", "LORA", "RANDOM"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", choices=("captions", "strings"))
     asked = parser.parse_args()
@@ -91,9 +105,9 @@ def main():
         random = from_nothing(asked.model, (asked.folder / "random").resolve())
         text = CAPTIONS.format(
             seeds=list(range(asked.seeds)), data=DATA, model=asked.model, pairs=asked.pairs, epochs=asked.epochs,
-            random=random,
+            random=random, full_rate=asked.rates[0], lora_rate=asked.rates[1], random_rate=asked.rates[2],
         )  # fmt: skip
-        report, took = ran(asked.folder / "captions", text)
+        report, took = ran(asked.folder / "captions", text, asked.minutes)
         pairs = asked.pairs or 29_000
         lines += [f"## Captions (Multi30k, {pairs} pairs, {asked.epochs:g} passes; {took / 60:.0f} minutes in all)", ""]
         lines += [*table(asked.folder / "captions", report), ""]

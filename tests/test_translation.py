@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import tiny_translators
 import torch
+import transformers
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
@@ -236,6 +237,20 @@ def test_the_audit_finds_what_is_wrong_with_pairs(tmp_path):
     assert "swapped" not in {one.code for one in audit(load_task(f"file:{write}"))}
 
 
+def test_old_pairs_of_the_task_are_replayed_where_there_are_any(at):
+    from ftlib.execution.continual import begun, phase_of
+    from ftlib.execution.scheduler import run_problems
+    from ftlib.models.loading import load_model
+
+    spec = Experiment(task="uistrings", model="t5", method="full", replay=0.2, train_limit=8)
+    task = load_task("uistrings")
+    shared, drawn = begun(spec, task, load_model("t5", device="cpu", dtype="float32"))
+    frame = phase_of(spec, shared, 1, drawn)[1]
+    assert len(frame) == 8 + round(0.2 * len(task.old)) and set(frame["text"][8:]) <= set(task.old["text"])
+    lone = Experiment(**SHORT, model="t5", method="full", replay=0.2)
+    assert any("replay: file:pairs has no old examples" in one for one in run_problems(lone, load_task("file:pairs")))
+
+
 # Models.
 
 
@@ -276,10 +291,10 @@ def test_every_file_of_a_marian_tokenizer_counts(home):
 WORDS, ENDS = 16, [2, 5, 6]
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, "gpt2", "llama"])
+@pytest.fixture(scope="module", params=[*FAMILIES, "mbart", "gpt2", "llama"])
 def writer(request):
     """A random model of a family that ends its texts after some tokens, sooner or later."""
-    if request.param in FAMILIES:
+    if request.param in (*FAMILIES, "mbart"):
         model = tiny_translators.build(request.param, WORDS, pad=0, eos=2, bos=1)
     else:
         model = tiny_translators.decoder(request.param, WORDS, pad=0, eos=2, bos=1)
@@ -316,6 +331,15 @@ def test_what_is_written_is_what_generate_writes(writer, beams, penalty):
     assert mine == theirs
     if writer.config.model_type in ("bart", "llama"):
         assert len({len(row) for row in mine}) > 1, "some texts end before others, and leave their batch"
+
+
+def test_many_texts_of_many_lengths_leave_their_batch_at_different_times(writer):
+    """More than an encoder reads at once, and caches that lose rows."""
+    rng = np.random.default_rng(1)
+    inputs = [[*rng.integers(7, WORDS, size=rng.integers(2, 30)).tolist(), 2] for _ in range(40)]
+    for beams in (1, 2):
+        expected = by_transformers(writer, inputs, beams, 1.0, 12, ENDS)
+        assert generate(writer, inputs, Decoding(beams, 1.0, 12), "float32") == expected
 
 
 def test_a_model_that_reads_its_source_again_is_left_to_generate(home):
@@ -365,6 +389,68 @@ def test_training_learns_the_toy_language(family, at, tmp_path):
     before, after = (table[table["stage"] == stage] for stage in ("before", "after"))
     assert (after["n_tokens"].to_numpy() == before["n_tokens"].to_numpy()).all()
     assert after["nats"].sum() < 0.7 * before["nats"].sum()
+
+
+def test_an_adapter_that_is_exported_into_the_weights_writes_what_the_record_says(at, tmp_path, capsys):
+    """By the command line, of a run whose model was not kept; read by transformers alone."""
+    from ftlib.cli import main
+
+    asked = SHORT | QUICK | {"model": "bart", "epochs": 2.0, "learning_rate": 0.01}
+    spec = Experiment(**asked, method="lora", method_args={"r": 2}, max_new_tokens=6)
+    ftlib.run(spec, tmp_path / "study" / "runs" / spec.run_id)
+    assert main(["export", str(tmp_path / "study"), str(tmp_path / "out"), "--run", spec.run_id, "--merge"]) == 0
+    assert not (tmp_path / "out" / "adapter_config.json").exists(), capsys.readouterr().out
+    table = records.read_predictions(tmp_path / "study" / "runs" / spec.run_id)
+    wanted = table[(table["stage"] == "after") & (table["part"] == "test")]["text_out"].tolist()
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    sources = load_task("file:pairs").test_set(5)["text"].tolist()
+    made = model.generate(**tokenizer(sources, return_tensors="pt", padding=True), max_new_tokens=6, do_sample=False)
+    assert [text.strip() for text in tokenizer.batch_decode(made, skip_special_tokens=True)] == wanted
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_mbart_learns_after_the_name_of_its_language(method, at, home, tmp_path):
+    """Its targets end with their language, which its decoder begins with."""
+    from ftlib.models.loading import load_model
+
+    if not (home / "mbart").exists():
+        tiny_translators.tiny("mbart", home / "mbart")
+    said = {"source_language": "en_XX", "target_language": "de_DE"}
+    asked = SHORT | {"model": "mbart", "epochs": 4.0, "batch_size": 10, "learning_rate": 0.01, "max_new_tokens": 8}
+    ftlib.run(Experiment(**asked | said, method=method), tmp_path / "run")
+    table = records.read_predictions(tmp_path / "run")
+    before, after = (table[(table["stage"] == stage) & (table["part"] == "test")] for stage in ("before", "after"))
+    assert after["nats"].sum() < 0.9 * before["nats"].sum()
+    # Six words, their end, and the language.
+    assert set(after["n_tokens"]) == {8}
+    model = load_model("mbart", device="cpu", dtype="float32")
+    writer = METHODS["zero_shot"].prepare()(
+        model, Experiment(**SHORT | said, model="mbart"), load_task("file:pairs"), None
+    )
+    sources = load_task("file:pairs").test_set(5)["text"].tolist()
+    words = model.tokenizer
+    words.src_lang = "en_XX"
+    start = words.convert_tokens_to_ids("de_DE")
+    made = model.speaker().generate(
+        **words(sources, return_tensors="pt", padding=True),
+        decoder_start_token_id=start,
+        max_new_tokens=8,
+        do_sample=False,
+    )
+    mine = [one.text for one in writer.writer(sources)]
+    assert [one[:20] for one in mine] == [
+        text.strip()[:20] for text in words.batch_decode(made, skip_special_tokens=True)
+    ]
+
+
+def test_a_model_of_many_languages_asks_for_one(at, home):
+    if not (home / "mbart").exists():
+        tiny_translators.tiny("mbart", home / "mbart")
+    with pytest.raises(FtlibError, match="target_language: mbart writes several languages; say which"):
+        ftlib.run(Experiment(**SHORT, model="mbart", method="full"))
+    with pytest.raises(FtlibError, match="mbart has no language 'German'; its special tokens begin with .*en_XX"):
+        ftlib.run(Experiment(**SHORT, model="mbart", method="full", target_language="German"))
 
 
 def test_copying_writes_the_source(at, tmp_path):

@@ -54,6 +54,9 @@ def build(family: str, words: int, pad: int, eos: int, bos: int) -> transformers
     elif family == "marian":
         config = transformers.MarianConfig(**ids, **SIZES, decoder_start_token_id=pad, forced_eos_token_id=eos)
         kind = transformers.MarianMTModel
+    elif family == "mbart":
+        config = transformers.MBartConfig(**ids, **SIZES, bos_token_id=bos, decoder_start_token_id=eos)
+        kind = transformers.MBartForConditionalGeneration
     else:
         config = transformers.BartConfig(**ids, **SIZES, bos_token_id=bos, decoder_start_token_id=eos)
         kind = transformers.BartForConditionalGeneration
@@ -71,7 +74,8 @@ def build(family: str, words: int, pad: int, eos: int, bos: int) -> transformers
 
 def tiny(family: str, folder: Path) -> Path:
     """The folder, with a model of the family and its tokenizer saved in it; Marian's is of sentencepiece."""
-    words = _marian_tokenizer(folder) if family == "marian" else tiny_models.tokenizer()
+    own = {"marian": _marian_tokenizer, "mbart": _mbart_tokenizer}
+    words = own[family](folder) if family in own else tiny_models.tokenizer()
     ids = (words.pad_token_id, words.eos_token_id, words.bos_token_id)
     build(family, len(words), *ids).save_pretrained(folder)
     words.save_pretrained(folder)
@@ -101,6 +105,14 @@ def _marian_tokenizer(folder: Path) -> transformers.MarianTokenizer:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Recommended: pip install sacremoses", UserWarning)
         return transformers.MarianTokenizer(*spm, vocab=str(folder / "vocab.json"), source_lang="en", target_lang="de")
+
+
+def _mbart_tokenizer(folder: Path) -> transformers.MBartTokenizer:
+    """Whole words, and the names of mBART's languages."""
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    known = sorted({word for pair in sentences() for side in pair for word in side.split()})
+    vocab = [(one, 0.0) for one in special] + [("▁", -2.0)] + [(f"▁{word}", -1.0) for word in known]
+    return transformers.MBartTokenizer(vocab=vocab)
 
 
 def decoder(family: str, words: int, pad: int, eos: int, bos: int) -> transformers.PreTrainedModel:

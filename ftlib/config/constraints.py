@@ -299,7 +299,8 @@ def _course_problems(method: Method, values: Mapping[str, Any], given: Collectio
         problems.append(f"joint_tasks: {', '.join(other)} is not a {kind} task as {values['task']} is")
     old = [task for task in values["sequential_tasks"] if kinds[task] == kind]
     for name in ("replay", "ewc"):
-        if values[name] and not old and not KINDS[kind].of_text:
+        # Whether a task of pairs has old ones is seen when it is read.
+        if values[name] and not old and KINDS[kind].has_labels:
             problems.append(f"{name}: there is nothing old; name sequential_tasks of the same kind")
     apart = [name for name in ("tuning", "gradient_accumulation", "processes", "mitigation") if name in given]
     return problems + [f"{name}: not with {', '.join(asked)}; leave it out" for name in apart]

@@ -90,7 +90,11 @@ class Fields(BaseModel):
         "proportional", description="how often each joint task is drawn: by its size, all alike, or by its square root"
     )
     replay: float = Field(
-        0.0, ge=0, le=1, description="share of the old examples mixed with the new; of a language model, general text"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the old examples mixed with the new: of earlier tasks, else of the task's old domain, or "
+        "general text where it is text that is modelled",
     )
     l2_sp: float = Field(0.0, ge=0, description="strength of the pull back to the untouched weights, no unit; 0: off")
     ewc: float = Field(

@@ -16,6 +16,7 @@ import pandas as pd
 from ftlib.core.errors import FtlibError, unknown
 from ftlib.data.files import read_documents
 from ftlib.data.identity_terms import load_terms
+from ftlib.data.kinds import KINDS
 from ftlib.data.labels import Columns, frame, ordered, refuse_empty, words_for
 from ftlib.data.tabular import read_rows
 from ftlib.data.task import SPLITS, Task, data_file, make_task, read_card
@@ -140,6 +141,16 @@ def old() -> pd.DataFrame:
     (['id', 'text'], 1000, True)
     """
     return _read("old.txt")
+
+
+def old_examples(task: Task) -> pd.DataFrame | None:
+    """What may be replayed though a run has no earlier task: the task's old examples, or general text; None: nothing.
+
+    >>> from ftlib.data.registry import load_task
+    >>> len(old_examples(load_task("pydocs_text"))), old_examples(load_task("reviews"))
+    (1000, None)
+    """
+    return old() if task.old is None and KINDS[task.kind].of_text else task.old
 
 
 def _read(name: str) -> pd.DataFrame:

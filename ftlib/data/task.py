@@ -43,6 +43,8 @@ class Task:
     """Sentence that turns a label's words into a description, for zero-shot."""
     tests: Mapping[str, "pd.DataFrame"] = field(default_factory=dict)
     """Other test sets, of other domains as a rule: the part `tests.<name>` of a record; columns as in `splits`."""
+    old: "pd.DataFrame | None" = None
+    """Training examples of those domains, which `replay` mixes with the task's own; none of them is measured."""
     group_columns: tuple[str, ...] = ()
     licence: str = "not stated"
     source: str = ""
@@ -158,16 +160,18 @@ def make_task(
     *,
     kind: str = CLASSIFICATION,
     tests: Mapping[str, "pd.DataFrame"] = MappingProxyType({}),
+    old: "pd.DataFrame | None" = None,
     **more,
 ) -> Task:
     """Build a task from checked splits, its content hash included; text to be modelled has no labels."""
     content = hashlib.sha256(repr(labels).encode())
     # After the splits, so that a task without other test sets keeps its hash.
-    for split, table in [*((split, splits[split]) for split in SPLITS), *sorted(tests.items())]:
+    others = [*sorted(tests.items()), *([("old", old)] if old is not None else [])]
+    for split, table in [*((split, splits[split]) for split in SPLITS), *others]:
         for column in table.columns:
             content.update(f"\x1e{split}\x1f{column}\x1e".encode())
             content.update("\x1f".join(table[column].astype(str)).encode())
-    return Task(name, kind, splits, labels, label_words, content.hexdigest(), tests=dict(tests), **more)
+    return Task(name, kind, splits, labels, label_words, content.hexdigest(), tests=dict(tests), old=old, **more)
 
 
 def text_bytes(texts: Iterable[str]) -> int:

@@ -1,6 +1,6 @@
 """uistrings: English interface strings and their German, read from the message catalogs of installed packages.
 
-Strings of websites are to be learned; those of a notebook editor, in another vocabulary and by other translators, show
+Strings of a notebook editor are to be learned; those of websites, in another vocabulary and by other translators, show
 what that costs elsewhere.
 """
 
@@ -21,10 +21,11 @@ from ftlib.data.labels import content_ids
 from ftlib.data.task import SPLITS, Task, make_task, read_card
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
-    "websites": ("django", "rest_framework", "allauth"),
     "notebooks": ("jupyterlab_language_pack_de_DE",),
+    "websites": ("django", "rest_framework", "allauth"),
 }
-"""Domain -> import names of its packages. The first is learned; the others are test sets."""
+"""Domain -> import names of its packages. The first is learned; of the others, what is not old examples is a test
+set."""
 
 LANGUAGES = ("de", "de_DE")
 """What the folder of a catalog is called."""
@@ -69,14 +70,16 @@ def load(name: str = "uistrings", **asked: object) -> Task:
     versions = library_versions(name, [package for packages in DOMAINS.values() for package in packages])
     near = NearDuplicates(), NearDuplicates()
     domains = {domain: list(fit(pairs(packages), *near)) for domain, packages in DOMAINS.items()}
-    learned, *others = domains
-    whole = frame(domains[learned])
-    parts = whole["cluster"].map(part_of)
+    learned, *others = (divided(frame(found)) for found in domains.values())
     return make_task(
         name,
-        {split: whole[parts == split].reset_index(drop=True) for split in SPLITS},
+        learned,
         kind=TEXT_TO_TEXT,
-        tests={domain: frame(domains[domain]) for domain in others},
+        tests={
+            domain: pd.concat([parts["validation"], parts["test"]], ignore_index=True)
+            for domain, parts in zip(list(domains)[1:], others, strict=True)
+        },
+        old=pd.concat([parts["train"] for parts in others], ignore_index=True),
         licence=LICENCE,
         source="message catalogs of " + ", ".join(f"{package} {version}" for package, version in versions.items()),
         card=read_card(name),
@@ -94,6 +97,12 @@ def frame(found: list[Pair]) -> pd.DataFrame:
     return table.assign(
         id=content_ids(f"{one}\x1f{other}" for one, other in found), cluster=table["text"].map(opening)
     )[["id", "text", "label", "cluster"]]
+
+
+def divided(whole: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The pairs of each split, by the families of their English."""
+    parts = whole["cluster"].map(part_of)
+    return {split: whole[parts == split].reset_index(drop=True) for split in SPLITS}
 
 
 def opening(source: str) -> str:

@@ -100,7 +100,7 @@ def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events)
     line = Line(shared.module, shared.new) if spec.interpolation else None
     anchors = _anchored(spec, shared)
     if spec.ewc and not spec.sequential_tasks:
-        _consolidate(spec, shared, own, _old_text(own), anchors, events)
+        _consolidate(spec, shared, own, bundled.old_examples(task).assign(task=own), anchors, events)
     between, trainings, seen = {}, [], []
     for number, names in enumerate(phases(spec), 1):
         trainable, frame = phase_of(spec, shared, number, drawn)
@@ -179,10 +179,6 @@ def _consolidate(
         anchors.add(weight, spec.ewc * importance, weight.detach().clone())
 
 
-def _old_text(name: str) -> "pd.DataFrame":
-    return bundled.old().assign(task=name)
-
-
 def phase_of(
     spec: Experiment, shared: Shared, number: int, drawn: Mapping[str, "pd.DataFrame"]
 ) -> tuple[Trainable, "pd.DataFrame"]:
@@ -202,8 +198,8 @@ def phase_of(
     seen = [name for before in phases(spec)[: number - 1] for name in before] if not METHODS[spec.method].merges else []
     frames = [drawn[name] for name in names]
     old = [drawn[name] for name in dict.fromkeys(seen) if shared.tasks[name].kind == kind]
-    if spec.replay and not old and KINDS[kind].of_text:
-        old = [_old_text(names[0])]
+    if spec.replay and not old and (known := bundled.old_examples(shared.tasks[names[0]])) is not None:
+        old = [known.assign(task=names[0])]
     for place, frame in enumerate(old if spec.replay else []):
         rng = np.random.default_rng([spec.seed, len(seen), place])
         frames.append(frame.iloc[replayed(len(frame), spec.replay, rng)])

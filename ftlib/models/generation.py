@@ -5,9 +5,10 @@ An encoder-decoder reads the source and writes the target. A decoder goes on wit
 Greedy and beam search have the outputs of transformers' `generate`, in less time. Texts are read in order of their
 length and as many at once as a budget of tokens lets, so that little is padding; what an encoder says of them is
 computed once; a text that is finished leaves the batch, and takes its share of every cache with it. Beam search moves
-only what beams differ in: the keys and values of the encoder's states are the same for all beams of a text. The rules
-of the model's own generation configuration hold (forced tokens, words it may not write, no repeated n-grams); one that
-reads the source again is left to `generate` itself.
+only what beams differ in: the keys and values of the encoder's states are the same for all beams of a text. Decoders
+of BART's make take each step in `ftlib.models.steps`. The rules of the model's own generation configuration hold
+(forced tokens, words it may not write, no repeated n-grams); one that reads the source again is left to `generate`
+itself.
 """
 
 import copy
@@ -27,6 +28,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.models.loading import Model, batches
 from ftlib.models.score import passes
 from ftlib.models.score.trees import begin, encode
+from ftlib.models.steps import FAMILIES, Steps, output
 
 if TYPE_CHECKING:
     from ftlib.models.export import Question
@@ -36,6 +38,9 @@ TOKENS = 4096
 
 MOST_TEXTS = 96
 """Read at once at most: what a step reads and writes then stays near the processor."""
+
+READ = 16
+"""Texts that an encoder reads at once, so that short ones are not filled up to the longest of all."""
 
 LEAVE = 8
 """Finished texts leave when they are one of so many: what stays is copied then."""
@@ -56,6 +61,8 @@ class Decoding(NamedTuple):
     max_new_tokens: int = 128
     forced_first: int | None = None
     """The token every text begins with: a language's, for models that write several."""
+    start: int | None = None
+    """What a decoder is given before the first token, where that is a language; None: as the model's settings say."""
     stops: tuple[int, ...] = ()
     """Tokens that end a text beside the model's own."""
 
@@ -133,6 +140,8 @@ def configuration(module: torch.nn.Module, how: Decoding) -> Any:
     config.num_beams, config.length_penalty = how.num_beams, how.length_penalty
     config.max_new_tokens, config.max_length, config.do_sample = how.max_new_tokens, None, False
     config.num_return_sequences, config.top_k, config.top_p, config.temperature = 1, None, None, None
+    if how.start is not None:
+        config.decoder_start_token_id, config.forced_bos_token_id = how.start, None
     if how.forced_first is not None:
         config.forced_bos_token_id = how.forced_first
     if how.num_beams == 1:
@@ -161,6 +170,7 @@ class _Rules:
         self.ends = torch.tensor(config.eos_token_id or [-1], device=self.device)
         self.pad = int(config.pad_token_id)
         learned = getattr(getattr(module, "active_peft_config", None), "is_prompt_learning", False)
+        self.scores = output(self.model) if self.model.config.model_type in FAMILIES else None
         reads_source = (config.encoder_repetition_penalty or 1.0) != 1.0 or config.encoder_no_repeat_ngram_size
         self.foreign = bool(learned or reads_source or config.guidance_scale or config.diversity_penalty)
 
@@ -178,13 +188,30 @@ class _Rules:
         ids, mask = self.padded(inputs)
         if not self.encodes:
             return _State(self, ids, mask, None, DynamicCache(config=self.model.config.get_text_config(decoder=True)))
-        states = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = self._read(ids, mask)
         start = self.config.decoder_start_token_id
         start = self.config.bos_token_id if start is None else start
         tokens = torch.full((len(ids), 1), int(start), device=self.device)
-        cache = EncoderDecoderCache(DynamicCache(config=self.model.config), DynamicCache(config=self.model.config))
         # Without padding there is nothing to hide, and no mask to be made at every step.
-        return _State(self, tokens, mask if bool((mask == 0).any()) else None, states, cache)
+        seen = mask if bool((mask == 0).any()) else None
+        if self.model.config.model_type in FAMILIES:
+            cache = Steps(self.model, states, seen, self.how.max_new_tokens, self.scores)
+        else:
+            cache = EncoderDecoderCache(DynamicCache(config=self.model.config), DynamicCache(config=self.model.config))
+        return _State(self, tokens, seen, states, cache)
+
+    def _read(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The encoder's states, (n, longest, width), of a few texts at a time, each few without their common padding.
+
+        Texts come longest first.
+        """
+        found = []
+        for few, seen in zip(ids.split(READ), mask.split(READ), strict=True):
+            longest = int(seen.sum(dim=1).max())
+            states = self.model.get_encoder()(input_ids=few[:, :longest], attention_mask=seen[:, :longest])
+            # Nobody looks at what is filled up.
+            found.append(torch.nn.functional.pad(states.last_hidden_state, (0, 0, 0, ids.shape[1] - longest)))
+        return torch.cat(found)
 
     def padded(self, inputs: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and what is there of them, (n, longest); a prompt ends where the next token begins."""
@@ -207,6 +234,8 @@ class _State:
 
     def logits(self) -> torch.Tensor:
         """The scores of each row's next token, (n, vocabulary), float32, before any rule."""
+        if isinstance(self.cache, Steps):
+            return self.cache.logits(self.tokens[:, -1])
         fresh = self.tokens[:, self.cache.get_seq_length() :]
         if self.states is None:
             positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -fresh.shape[1] :]
@@ -225,9 +254,20 @@ class _State:
             )
         return found.logits[:, -1].float()
 
+    def spread(self, beams: int) -> None:
+        """Go on with every row so many times."""
+        if isinstance(self.cache, Steps):
+            self.tokens = self.tokens.repeat_interleave(beams, dim=0)
+            self.cache.spread(beams)
+        else:
+            self.keep(torch.arange(len(self.tokens), device=self.rules.device).repeat_interleave(beams))
+
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows only, in this order; a row may be there several times."""
         self.tokens = self.tokens[rows]
+        if isinstance(self.cache, Steps):
+            self.cache.keep(rows)
+            return
         self.mask = None if self.mask is None else self.mask[rows]
         self.states = None if self.states is None else self.states[rows]
         caches = (
@@ -238,28 +278,33 @@ class _State:
 
     def reorder(self, rows: torch.Tensor) -> None:
         """Let beams go on from other beams of the same texts, whose source is the same."""
-        (self.cache if self.states is None else self.cache.self_attention_cache).reorder_cache(rows)
+        if isinstance(self.cache, Steps):
+            self.cache.reorder(rows)
+        else:
+            (self.cache if self.states is None else self.cache.self_attention_cache).reorder_cache(rows)
 
 
 def _greedy(rules: _Rules, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
-    state = rules.begin(inputs)
-    found: list[list[int]] = [[] for _ in inputs]
-    rows = torch.arange(len(inputs), device=rules.device)
-    done = torch.zeros(len(inputs), dtype=torch.bool, device=rules.device)
-    for _ in range(rules.how.max_new_tokens):
+    state, n = rules.begin(inputs), len(inputs)
+    written = torch.full((n, rules.how.max_new_tokens), rules.pad, device=rules.device)
+    lengths = torch.full((n,), rules.how.max_new_tokens)
+    rows, done = torch.arange(n, device=rules.device), torch.zeros(n, dtype=torch.bool, device=rules.device)
+    for step in range(rules.how.max_new_tokens):
         chosen = state.processors(state.tokens, state.logits()).argmax(dim=-1)
-        for row, token, over in zip(rows.tolist(), chosen.tolist(), done.tolist(), strict=True):
-            if not over:
-                found[row].append(token)
-        state.tokens = torch.cat([state.tokens, torch.where(done, rules.pad, chosen)[:, None]], dim=1)
-        done = done | torch.isin(chosen, rules.ends)
+        chosen = torch.where(done, rules.pad, chosen)
+        written[rows, step] = chosen
+        state.tokens = torch.cat([state.tokens, chosen[:, None]], dim=1)
+        over = torch.isin(chosen, rules.ends) & ~done
+        lengths[rows[over].cpu()] = step + 1
+        done = done | over
         if bool(done.all()):
             break
         if int(done.sum()) * LEAVE >= len(done):
             alive = (~done).nonzero()[:, 0]
             state.keep(alive)
             rows, done = rows[alive], done[alive]
-    return [_without_end(tokens, rules) for tokens in found]
+    found = zip(written.tolist(), lengths.tolist(), strict=True)
+    return [_without_end(tokens[:length], rules) for tokens, length in found]
 
 
 def _without_end(tokens: list[int], rules: _Rules) -> list[int]:
@@ -291,7 +336,7 @@ def _beams(rules: _Rules, inputs: Sequence[Sequence[int]]) -> list[list[int]]:
         logs = state.logits().log_softmax(dim=-1)
         if not step:
             # Beams are still one: what was read of a text is shared out among them only now.
-            state.keep(torch.arange(len(logs), device=rules.device).repeat_interleave(k))
+            state.spread(k)
             logs = logs.repeat_interleave(k, dim=0)
         logs = state.processors(state.tokens, logs)
         size = logs.shape[1]
@@ -377,19 +422,29 @@ class Reading:
                 self._language(field, language)
                 setattr(self.tokenizer, name, language)
         first = self._language("target_language", how["target_language"]) if how["target_language"] else None
+        if first is None and self.encodes and hasattr(self.tokenizer, "tgt_lang") and not self.tokenizer.tgt_lang:
+            raise FtlibError(
+                f"target_language: {model.name} writes several languages; say which, as its tokenizer names it, e.g. "
+                f"{', '.join(self._languages()[:2])}; and source_language, the one that it reads"
+            )
+        # mBART's targets end with their language, which is what a text then begins with; later models' begin with it.
+        self.ends = first is not None and self.encodes and self.tokenizer(text_target="a")["input_ids"][-1] == first
         stops = _line_ends(self.tokenizer) if how["lines"] else ()
-        self.decoding = Decoding(how["num_beams"], how["length_penalty"], how["max_new_tokens"], first, stops)
+        begin = {"start": first} if self.ends else {"forced_first": first}
+        self.decoding = Decoding(how["num_beams"], how["length_penalty"], how["max_new_tokens"], stops=stops, **begin)
         self.fits(0)
 
     def _language(self, field: str, language: str) -> int:
         found = self.tokenizer.convert_tokens_to_ids(language)
         if not hasattr(self.tokenizer, "src_lang") or found in (None, self.tokenizer.unk_token_id):
-            known = [one for one in self.tokenizer.all_special_tokens if "_" in one or one.isalpha()][:8]
             raise FtlibError(
                 f"{field}: {self.model.name} has no language {language!r}; its special tokens begin with "
-                f"{', '.join(known) or 'none that name one'}; leave it out for a model of one direction"
+                f"{', '.join(self._languages()[:8]) or 'none that name one'}; leave it out for a model of one direction"
             )
         return int(found)
+
+    def _languages(self) -> list[str]:
+        return [one for one in self.tokenizer.all_special_tokens if "_" in one or one.isalpha()]
 
     def fits(self, shots: int) -> None:
         """Refuse what a decoder cannot see at once.
@@ -439,7 +494,8 @@ class Reading:
             how = {"truncation": True, "max_length": self.max_length, "return_attention_mask": False}
             labels = self.tokenizer(text_target=targets, **how)["input_ids"] if targets else []
             # Not every tokenizer says where a text ends, and what is not said is not learned.
-            labels = [ids if not end or ids[-1:] == end else ids[:most] + end for ids in labels]
+            if end and not self.ends:
+                labels = [ids if ids[-1:] == end else ids[:most] + end for ids in labels]
             return [{"input_ids": ids, "labels": said} for ids, said in zip(sources, labels, strict=True)]
         said = [ids[:most] + end for ids in encode(self.tokenizer, [f" {target}" for target in targets])]
         return [

@@ -145,24 +145,26 @@ def task():
 
 def test_two_domains_of_enough_strings(task):
     sizes = {name: len(frame) for name, frame in [*task.splits.items(), *task.tests.items()]}
-    assert list(sizes) == ["train", "validation", "test", "notebooks"]
-    assert sizes["train"] > 400 and sizes["validation"] > 50 and sizes["test"] > 150 and sizes["notebooks"] > 500
+    assert list(sizes) == ["train", "validation", "test", "websites"]
+    assert sizes["train"] > 400 and sizes["validation"] > 50 and sizes["test"] > 150 and sizes["websites"] > 200
+    assert len(task.old) > 400
     assert task.kind == "text-to-text" and task.labels == ()
     assert "BSD" in task.licence and "django 5" in task.source and "uistrings" in task.card
 
 
 def test_no_string_family_or_translation_is_in_two_parts(task):
-    parts = [*task.splits.values(), *task.tests.values()]
+    parts = [*task.splits.values(), *task.tests.values(), task.old]
     for frame in parts:
         assert list(frame.columns) == ["id", "text", "label", "cluster"] and frame["id"].is_unique
     for column in ("id", "text", "label"):
         assert max(Counter(value for frame in parts for value in frame[column].str.casefold()).values()) == 1
     families = [set(task.splits[split]["cluster"]) for split in SPLITS]
     assert not families[0] & families[1] and not families[0] & families[2] and not families[1] & families[2]
+    assert not set(task.old["cluster"]) & set(task.tests["websites"]["cluster"])
 
 
 def test_every_placeholder_of_the_english_is_in_the_german(task):
-    for frame in [*task.splits.values(), *task.tests.values()]:
+    for frame in [*task.splits.values(), *task.tests.values(), task.old]:
         for text, label in zip(frame["text"], frame["label"], strict=True):
             assert Counter(PLACEHOLDER.findall(text)) == Counter(PLACEHOLDER.findall(label))
             assert text.strip() and label.strip() and "\n" not in text + label
@@ -178,4 +180,4 @@ def test_the_data_of_these_versions_is_what_it_has_always_been(task):
     assert uistrings.load().sha256 == task.sha256
     if task.stated["packages"] != PUBLISHED:
         pytest.skip("other versions of the packages are installed")
-    assert task.sha256 == "88a338b7046404a10bd5c80d8c65a0e3e3a288d5c9691a8b597fec8aff0ffcbb"
+    assert task.sha256 == "9a8d62f60fced1a3e8057c1e65eae2be0da181af7e5359fcb8bf4bb813b15129"

@@ -67,6 +67,8 @@ def cases() -> dict[str, Case]:
     ):  # fmt: skip
         pairs = {"task": "file:pairs", "label_words": {}, "max_length": 24, "max_new_tokens": 8}
         found[f"{method}-{model}-{WRITTEN}"] = Case(method, model, pairs | more)
+    for model in ("t5s", "marian", "translator", "small"):
+        found[f"lora merged into {model}-{WRITTEN}"] = Case("lora", model, pairs, merge=True)
     topics, sequence = {"joint_tasks": ["file:topics"]}, {"sequential_tasks": ["file:topics"]}
     found |= {
         "merged into the weights": Case("lora", "tiny", {}, merge=True),
