@@ -8,7 +8,8 @@ attention took 1.9 to 10 times as long in bfloat16 as its parts do, by the shape
 Lower layers that do not train, computed once for each text instead of at every step.
 """
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,9 +109,72 @@ transformers.AttentionInterface.register("in_parts", attention)
 AttentionMaskInterface.register("in_parts", eager_mask)
 
 
+class _Beside(torch.autograd.Function):
+    """A frozen linear layer and the low-rank one beside it: what both say, with one pass over it fewer for each sum."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, down, up, scale):
+        """(n, width), (out, width), (out) or None, (rank, width), (out, rank), times the second -> (n, out)."""
+        found = x @ weight.t() if bias is None else torch.addmm(bias, x, weight.t())
+        narrow = x @ down.t()
+        ctx.save_for_backward(x, weight, down, up, narrow)
+        ctx.scale = scale
+        # Not in place by its name: what counts operations does not know that one.
+        return torch.addmm(found, narrow, up.t(), alpha=scale, out=found)
+
+    @staticmethod
+    def backward(ctx, grad):
+        """Nothing towards what is frozen."""
+        x, weight, down, up, narrow = ctx.saved_tensors
+        towards = (grad @ up).mul_(ctx.scale)
+        below = None
+        if ctx.needs_input_grad[0]:
+            below = grad @ weight
+            torch.addmm(below, towards, down, out=below)
+        return below, None, None, towards.t() @ x, (grad.t() @ narrow).mul_(ctx.scale), None
+
+
+def _plain_lora(module: torch.nn.Module) -> list[Any]:
+    """LoRA layers of peft that do nothing but add: one adapter in use, no dropout, a frozen linear layer beneath.
+
+    None where several processes train, each of which may hold a part of what is frozen.
+    """
+    known = None if torch.distributed.is_initialized() else sys.modules.get("peft.tuners.lora.layer")
+    return [
+        layer
+        for layer in module.modules()
+        if known
+        and type(layer) is known.Linear
+        and type(layer.base_layer) is torch.nn.Linear
+        and not layer.base_layer.weight.requires_grad
+        and (layer.base_layer.bias is None or not layer.base_layer.bias.requires_grad)
+        and len(layer.active_adapters) == 1
+        and layer.active_adapters[0] in layer.lora_A
+        and layer.lora_A[layer.active_adapters[0]].bias is None
+        and layer.lora_B[layer.active_adapters[0]].bias is None
+        and type(layer.lora_dropout[layer.active_adapters[0]]) is torch.nn.Identity
+        and not (layer.merged or layer.disable_adapters or layer.fan_in_fan_out or layer.lora_variant)
+    ]
+
+
+def _both(layer: Any) -> Callable[..., torch.Tensor]:
+    """What such a layer computes, in place of its own `forward`; what is frozen is turned into bfloat16 once."""
+    (name,), base, known = layer.active_adapters, layer.base_layer, {}
+
+    def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        if dtype not in known:
+            known[dtype] = base.weight.detach().to(dtype), None if base.bias is None else base.bias.detach().to(dtype)
+        down, up = layer.lora_A[name].weight.to(dtype), layer.lora_B[name].weight.to(dtype)
+        found = _Beside.apply(x.reshape(-1, x.shape[-1]).to(dtype), *known[dtype], down, up, layer.scaling[name])
+        return found.view(*x.shape[:-1], -1)
+
+    return forward
+
+
 @contextmanager
 def lean(module: torch.nn.Module, tokens: Iterable[int] | None) -> Iterator[None]:
-    """Within it, a module on a processor trains with only the embeddings it needs, quicker dropout and attention.
+    """Within it, a module on a processor trains with only the embeddings it needs, quicker dropout, attention and LoRA.
 
     A row that no text uses gets no gradient, so that Adam leaves it; the one difference is that weight decay does not
     shrink it either. Left as they are: an embedding that is frozen, shared with another layer (a tied output layer
@@ -134,13 +198,18 @@ def lean(module: torch.nn.Module, tokens: Iterable[int] | None) -> Iterator[None
             always = [] if child.padding_idx is None else [child.padding_idx]
             changed.append((parent, name, child, Rows(child, torch.tensor(sorted({*always, *tokens})))))
     looking = [part for part in _models(module) if part.config._attn_implementation == "sdpa"]
+    beside = _plain_lora(module)
     try:
+        for layer in beside:
+            layer.forward = _both(layer)
         for parent, name, child, other in changed:
             setattr(parent, name, other.train(child.training))
         for part in looking:
             part.set_attn_implementation("in_parts")
         yield
     finally:
+        for layer in beside:
+            del layer.forward
         for part in looking:
             part.set_attn_implementation("sdpa")
         for parent, name, child, other in changed:

@@ -211,6 +211,37 @@ def test_training_leanly_gives_the_weights_of_training_as_it_is(kind, monkeypatc
     assert any(not torch.equal(start[name], found[name]) for name in found if start[name].shape == found[name].shape)
 
 
+@pytest.mark.parametrize("kind", ("encoder", "decoder"))
+def test_lora_within_the_product_has_the_gradient_that_peft_gives_it(kind, monkeypatch):
+    _, task, _, predictor = made(kind, method="lora", learning_rate=0.001)
+    module = still(predictor.trainable.module).train()
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if ".lora_B." in name:
+                p.normal_(std=0.1)
+    inputs = predictor.trainable.collate(predictor.trainable.encode(task.splits["train"])[:5])
+
+    def asked():
+        module.zero_grad()
+        loss = module(**inputs)["loss"]
+        loss.backward()
+        return {"loss": loss.detach(), **gradients(module)}
+
+    def changed():
+        return [layer for layer in module.modules() if "forward" in vars(layer)]
+
+    wanted = asked()
+    with lean(module, None):
+        assert changed(), "peft's own is used"
+        found = asked()
+    assert not changed()
+    assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    # What peft does beside adding is left to it.
+    module.disable_adapter_layers()
+    with lean(module, None):
+        assert not changed()
+
+
 def shape_of(module: torch.nn.Module) -> list:
     models = [part for part in module.modules() if isinstance(part, transformers.PreTrainedModel)]
     return [(name, type(part)) for name, part in module.named_modules()] + [
