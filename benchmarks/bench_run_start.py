@@ -46,7 +46,7 @@ def measured(method: str, runs: int, warm: bool) -> tuple[float, float]:
     for job in jobs:
         scheduler.prepare_folder(job, planned)
     start = seconds()
-    with engines.engine([job.spec for job in jobs] if warm else ()) as begin:
+    with engines.open_engine("local", 1, "", [job.spec for job in jobs] if warm else ()) as begin:
         base.execute([job.run_dir for job in jobs], 1, begin, lambda states: None)
     spent = [(after - before) / len(jobs) for before, after in zip(start, seconds(), strict=True)]
     assert len(jobs) == runs and all(records.read_record(job.run_dir).status == "ok" for job in jobs)

@@ -260,7 +260,7 @@ if __name__ == "__main__":
         good = good and well
     tasks = {"SST-2": (task, {}), "pydocs": (ft.load_task("pydocs"), {"task": "pydocs", "label_words": {}})}
     add(f"## A step beside its own products, {arithmetic}", "")
-    for line in beyond_products(tasks, model, options.examples // 4):
+    for line in beyond_products(tasks, model, max(64, options.examples // 4)):
         add(line)
     add("", f"## What options give, {arithmetic}", "")
     for line in paid_off(task, model, options.examples // 4):
