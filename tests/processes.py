@@ -1,14 +1,31 @@
-"""Processes of a run that a test starts: who they are, and whether they have gone."""
+"""Processes of a run that a test starts: notebooks that break, who the processes are, and whether they have gone."""
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
+from conftest import ROOT
 
 PARAMETERS = 'task: str = "pydocs"\nmethod: str = "majority"\nseed: int = 0\nnotebook: str = ""\nrun_dir: str = ""'
 
 
 HEAD = '[study]\nquestion = "What breaks?"\n[plan]\nseeds = [0]\n[defaults]\ntask = "file:opinions"\n'
+
+
+def write_notebooks(folder: Path, codes: Mapping[str, str], parameters: str = PARAMETERS) -> None:
+    """Notebooks that each do one thing, in `notebooks/` of a working directory, beside the repository's own."""
+    (folder / "notebooks").mkdir()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        (folder / "notebooks" / path.name).symlink_to(path)
+    for name, code in codes.items():
+        cells = [nbformat.v4.new_markdown_cell("# What breaks?", id="title")]
+        cells.append(nbformat.v4.new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}))
+        cells.append(nbformat.v4.new_code_cell(code.strip(), id="breaks"))
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "notebooks" / f"{name}.ipynb")
 
 
 def wait_for(ready, what: str, seconds: float = 90.0):

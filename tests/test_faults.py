@@ -15,7 +15,7 @@ import psutil
 import pytest
 import toy
 from conftest import ROOT, ftlib_command
-from processes import HEAD, PARAMETERS, all_gone, family, kernels, wait_for
+from processes import HEAD, all_gone, family, kernels, wait_for, write_notebooks
 
 import ftlib
 from ftlib import cli, records
@@ -43,13 +43,7 @@ def home(tmp_path_factory) -> Path:
     home = tmp_path_factory.mktemp("broken")
     toy.write_task(home / "opinions")
     toy.save_model(home / "poisoned", poison=True)
-    shutil.copytree(ROOT / "notebooks", home / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    for name, code in BROKEN.items():
-        cells = [nbformat.v4.new_markdown_cell("# What breaks?", id="title")]
-        cells.append(nbformat.v4.new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}))
-        cells.append(nbformat.v4.new_code_cell(code, id="breaks"))
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "notebooks" / f"{name}.ipynb")
+    write_notebooks(home, BROKEN)
     waits = nbformat.read(ROOT / "notebooks" / "10_run_zero_shot.ipynb", as_version=4)
     last = max(place for place, cell in enumerate(waits.cells) if cell.cell_type == "code")
     waits.cells.insert(last, nbformat.v4.new_code_cell(WAITS, id="waits"))

@@ -3,13 +3,11 @@
 import os
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 import toy
-from conftest import ROOT
-from processes import HEAD, PARAMETERS
+from processes import HEAD, PARAMETERS, write_notebooks
 
 from ftlib import records
 from ftlib.config.experiment import Experiment
@@ -30,16 +28,7 @@ def study(tmp_path_factory, toy_home) -> dict[str, records.RunRecord]:
     home = tmp_path_factory.mktemp("large")
     toy.write_task(home / "opinions")
     (home / "tiny").symlink_to(toy_home / "tiny")
-    (home / "notebooks").mkdir()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        (home / "notebooks" / path.name).symlink_to(path)
-    for name, code in LARGE.items():
-        cells = [nbformat.v4.new_markdown_cell("# How much is there?", id="title")]
-        tags = {"tags": ["parameters"]}
-        cells.append(nbformat.v4.new_code_cell(PARAMETERS + SETTINGS, id="parameters", metadata=tags))
-        cells.append(nbformat.v4.new_code_cell(code, id="large"))
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "notebooks" / f"{name}.ipynb")
+    write_notebooks(home, LARGE, PARAMETERS + SETTINGS)
     folder = home / "reports" / "large"
     folder.mkdir(parents=True)
     runs = f'[[runs]]\nmethod = "full"\nmodel = "tiny"\nbatch_size = 8\nnotebook = {[*LARGE]}\n'

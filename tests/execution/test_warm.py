@@ -10,8 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 import toy
-from conftest import ROOT
-from processes import HEAD, PARAMETERS, all_gone, family, kernels, wait_for
+from processes import HEAD, PARAMETERS, all_gone, family, kernels, wait_for, write_notebooks
 
 from ftlib import records
 from ftlib.execution import engines, scheduler
@@ -47,15 +46,7 @@ def home(tmp_path_factory, toy_home) -> Path:
     home = tmp_path_factory.mktemp("warm")
     toy.write_task(home / "opinions")
     (home / "tiny").symlink_to(toy_home / "tiny")
-    (home / "notebooks").mkdir()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        (home / "notebooks" / path.name).symlink_to(path)
-    for name, code in ODD.items():
-        cells = [nbformat.v4.new_markdown_cell("# What is odd?", id="title")]
-        cells.append(nbformat.v4.new_code_cell(PARAMETERS + MORE, id="parameters", metadata={"tags": ["parameters"]}))
-        cells.append(nbformat.v4.new_code_cell(code.strip(), id="odd"))
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "notebooks" / f"{name}.ipynb")
+    write_notebooks(home, ODD, PARAMETERS + MORE)
     return home
 
 
