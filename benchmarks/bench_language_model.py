@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ftlib.data import bundled
+from ftlib.data import general
 from ftlib.metrics.registry import measure_text
 from ftlib.models.loading import load_model
 from ftlib.models.score import protocol, score_text
@@ -75,7 +75,7 @@ def main() -> None:
     model = load_model(args.model, threads=torch.get_num_threads())
     module, most = model.speaker(), args.bytes or 10**12
     print(f"{model}\n{protocol(context=CONTEXT, stride=STRIDE, bos=True)}")
-    measured("general (bundled excerpts)", bundled.load_general()["text"].tolist(), model, module, most)
+    measured("general (bundled excerpts)", general.load_general()["text"].tolist(), model, module, most)
     valid, wiki = SHARED / "corpus" / "english_pretrain.valid.txt", SHARED / "data" / "wikitext2" / "test.txt"
     if valid.exists():
         measured("validation text of its corpus", paragraphs(valid), model, module, most)

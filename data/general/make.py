@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ftlib.core.errors import FtlibError
-from ftlib.data.files import split_documents
+from ftlib.data.general import split_documents
 from ftlib.data.installed import NearDuplicates
 from ftlib.data.tabular import decoded
 

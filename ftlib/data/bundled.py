@@ -1,8 +1,7 @@
-"""What is written out in data/: the tasks reviews and bios, general text, and sentences made from templates.
+"""What is written out in data/: the tasks reviews and bios, and sentences made from templates.
 
-reviews and bios were written for this project, one file and one card each. General text is ordinary English, to measure
-what adapting to something else costs there. Templates give sentences that differ in who they are about, and in nothing
-else.
+reviews and bios were written for this project, one file and one card each. Templates give sentences that differ in who
+they are about, and in nothing else.
 """
 
 import re
@@ -14,9 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from ftlib.core.errors import FtlibError, unknown
-from ftlib.data.files import read_documents
 from ftlib.data.identity_terms import load_terms
-from ftlib.data.kinds import KINDS
 from ftlib.data.labels import Columns, frame, ordered, refuse_empty, words_for
 from ftlib.data.tabular import read_rows
 from ftlib.data.task import SPLITS, Task, data_file, make_task, read_card
@@ -109,58 +106,6 @@ def load(
         caution=written.caution,
         stated={"group_columns": list(groups)},
     )
-
-
-def load_general() -> pd.DataFrame:
-    """Read the bundled excerpts; data/general/CARD.md says whose they are.
-
-    Returns:
-        A row per excerpt, about 1,000 bytes each: `id` (str), `text` (str; paragraphs are lines) and `cluster` (str,
-        the id: no two excerpts are from one document).
-
-    Raises:
-        FtlibError: The file is neither beside the package nor inside it.
-
-    >>> excerpts = load_general()
-    >>> list(excerpts.columns), len(excerpts)
-    (['id', 'text', 'cluster'], 96)
-    """
-    excerpts = _read("general.txt")
-    return excerpts.assign(cluster=excerpts["id"])
-
-
-def old() -> pd.DataFrame:
-    """Read other general text, that a language model can be trained on again so as not to forget it: none of it is
-    measured.
-
-    Returns:
-        As `load_general`.
-
-    >>> read = old()
-    >>> list(read.columns), len(read), set(read["text"]).isdisjoint(load_general()["text"])
-    (['id', 'text'], 1000, True)
-    """
-    return _read("old.txt")
-
-
-def old_examples(task: Task) -> pd.DataFrame | None:
-    """What may be replayed though a run has no earlier task: the task's old examples, or general text; None: nothing.
-
-    >>> from ftlib.data.registry import load_task
-    >>> len(old_examples(load_task("pydocs_text"))), old_examples(load_task("reviews"))
-    (1000, None)
-    """
-    return old() if task.old is None and KINDS[task.kind].of_text else task.old
-
-
-def _read(name: str) -> pd.DataFrame:
-    path = data_file("general", name)
-    if path is None:
-        raise FtlibError(
-            f"general: its text, data/general/{name}, is not in this installation; "
-            "install ftlib from a checkout, or leave the evaluation out"
-        )
-    return read_documents(path)
 
 
 def load_templates(path: str | Path = "") -> pd.DataFrame:

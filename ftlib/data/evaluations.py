@@ -111,7 +111,7 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
             Evaluation(
                 name="general",
                 question="how likely is general text? (bits per byte; models that give a likelihood of text)",
-                load="ftlib.data.bundled:load_general",
+                load="ftlib.data.general:load_general",
                 evaluate="ftlib.evaluation.evaluate:evaluate_general",
                 metrics=("bits_per_byte", "perplexity"),
                 passes=1,

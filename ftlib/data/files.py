@@ -6,17 +6,16 @@ CSV, TSV, JSONL and Parquet give a classification task; .txt gives text to be mo
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import pandas as pd
 
 from ftlib.core.errors import FtlibError, several
+from ftlib.data.general import read_documents
 from ftlib.data.labels import (
     check_labels,
     choose,
-    content_ids,
     crossed,
     frame,
     group_names,
@@ -29,7 +28,7 @@ from ftlib.data.labels import (
     unseen,
     words_for,
 )
-from ftlib.data.tabular import SUFFIXES, Table, all_of, decoded, read_rows
+from ftlib.data.tabular import SUFFIXES, Table, all_of, read_rows
 from ftlib.data.task import SPLITS, Task, make_task
 from ftlib.data.words import unspaced, word_pattern
 
@@ -276,29 +275,6 @@ def load_texts(name: str) -> Task:
     splits, how = _text_splits(frames, path)
     stated = {"documents": "separated by an empty line", "ids": "hash of the text", "splits": how}
     return make_task(name, splits, kind="language-modeling", source=str(path), stated=stated)
-
-
-def read_documents(path: Path) -> pd.DataFrame:
-    """The documents of one file, in their order: a frame with `id` and `text`.
-
-    Raises:
-        FtlibError: The file cannot be read, is not UTF-8, or holds no document.
-    """
-    documents = split_documents(decoded(path, path.name))
-    if not documents:
-        raise FtlibError(f"{path.name}: the file is empty")
-    return pd.DataFrame({"id": content_ids(documents), "text": documents}, dtype="str")
-
-
-def split_documents(text: str) -> list[str]:
-    r"""The documents of a text: what stands between empty lines.
-
-    >>> split_documents("One\n two.\n\n \n\nThree.\r\n\r\nFour.\n")
-    ['One\n two.', 'Three.', 'Four.']
-    """
-    # Not splitlines(): a form feed or U+2028 inside a line does not end it.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return ["\n".join(block) for filled, block in groupby(lines, lambda line: bool(line.strip())) if filled]
 
 
 def _text_splits(frames: dict[str, pd.DataFrame], path: Path) -> tuple[dict[str, pd.DataFrame], str]:

@@ -24,8 +24,7 @@ import pandas as pd
 
 from ftlib.core.atomic import cache_folder, write_atomically
 from ftlib.core.errors import FtlibError
-from ftlib.data.labels import content_ids
-from ftlib.data.task import SPLITS
+from ftlib.data.task import SPLITS, content_ids
 
 SKIPPED_FOLDERS = frozenset(
     ("tests", "test", "testing", "_testing")

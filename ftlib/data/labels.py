@@ -4,7 +4,6 @@ From the values of a column to class names, their order, and the words that say 
 split.
 """
 
-import hashlib
 import json
 import re
 import shlex
@@ -17,6 +16,7 @@ import pandas as pd
 
 from ftlib.core.errors import FtlibError
 from ftlib.data.tabular import MISSING, Table, all_of
+from ftlib.data.task import content_ids
 from ftlib.metrics.fairness import BLANK_GROUP
 
 MOST_LABELS = 1000
@@ -647,21 +647,6 @@ def has_ids(table: Table) -> bool:
         return False
     ids = [str(value).strip() for value in table.column("id") if isinstance(value, str | int)]
     return len(ids) == len(table.lines) == len(set(ids)) and all(ids)
-
-
-def content_ids(texts: Iterable[str]) -> list[str]:
-    """Twelve hex digits of each text's SHA-256; a text's second occurrence gets "-2", and so on.
-
-    >>> content_ids(["a", "b", "a"])
-    ['ca978112ca1b', '3e23e8160039', 'ca978112ca1b-2']
-    """
-    seen: Counter[str] = Counter()
-    ids = []
-    for text in texts:
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        seen[digest] += 1
-        ids.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
-    return ids
 
 
 def refuse_empty(groups: Sequence[str]) -> None:

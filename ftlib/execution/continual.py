@@ -16,7 +16,7 @@ import numpy as np
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core.format import short_name
-from ftlib.data import bundled
+from ftlib.data import general
 from ftlib.data.kinds import KINDS
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
@@ -100,7 +100,7 @@ def train_sequence(spec: Experiment, task: Task, model: "Model", events: Events)
     line = Line(shared.module, shared.new) if spec.interpolation else None
     anchors = _anchored(spec, shared)
     if spec.ewc and not spec.sequential_tasks:
-        _consolidate(spec, shared, own, bundled.old_examples(task).assign(task=own), anchors, events)
+        _consolidate(spec, shared, own, general.old_examples(task).assign(task=own), anchors, events)
     between, trainings, seen = {}, [], []
     for number, names in enumerate(phases(spec), 1):
         trainable, frame = phase_of(spec, shared, number, drawn)
@@ -198,7 +198,7 @@ def phase_of(
     seen = [name for before in phases(spec)[: number - 1] for name in before] if not METHODS[spec.method].merges else []
     frames = [drawn[name] for name in names]
     old = [drawn[name] for name in dict.fromkeys(seen) if shared.tasks[name].kind == kind]
-    if spec.replay and not old and (known := bundled.old_examples(shared.tasks[names[0]])) is not None:
+    if spec.replay and not old and (known := general.old_examples(shared.tasks[names[0]])) is not None:
         old = [known.assign(task=names[0])]
     for place, frame in enumerate(old if spec.replay else []):
         rng = np.random.default_rng([spec.seed, len(seen), place])

@@ -18,7 +18,7 @@ from ftlib.config.suite_file import read_suite
 from ftlib.core import atomic, surroundings
 from ftlib.core.errors import FtlibError, several
 from ftlib.core.format import seconds
-from ftlib.data import bundled
+from ftlib.data import general
 from ftlib.data.audit import Findings, audit, planned_findings
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
@@ -202,7 +202,7 @@ def run_problems(spec: Experiment, task: Task, elsewhere: bool = False) -> list[
     except FtlibError as error:
         problems.append(str(error))
     problems += [problem for name in (*spec.sequential_tasks, *spec.joint_tasks) for problem in _read(name, {})[1]]
-    if (spec.replay or spec.ewc) and not spec.sequential_tasks and bundled.old_examples(task) is None:
+    if (spec.replay or spec.ewc) and not spec.sequential_tasks and general.old_examples(task) is None:
         said = "replay" if spec.replay else "ewc"
         problems.append(f"{said}: {task.name} has no old examples; name earlier tasks with sequential_tasks")
     try:

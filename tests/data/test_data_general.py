@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from ftlib.core.errors import FtlibError
-from ftlib.data import bundled
+from ftlib.data import general
 from ftlib.data.task import text_bytes
 
 FOLDER = ROOT / "data" / "general"
@@ -18,7 +18,7 @@ SENTENCES = ("The river rose in the night and took the bridge away.", "Mr. Hardy
 
 @pytest.fixture(scope="module")
 def excerpts():
-    return bundled.load_general()
+    return general.load_general()
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,6 @@ def test_the_script_says_what_it_needs(script, monkeypatch, capsys):
 
 
 def test_an_installation_without_the_file_says_so(monkeypatch):
-    monkeypatch.setattr(bundled, "data_file", lambda name, file: None)
+    monkeypatch.setattr(general, "data_file", lambda name, file: None)
     with pytest.raises(FtlibError, match="data/general/general.txt, is not in this installation"):
-        bundled.load_general()
+        general.load_general()

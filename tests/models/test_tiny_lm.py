@@ -11,7 +11,7 @@ from conftest import ROOT
 import ftlib
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
-from ftlib.data import bundled
+from ftlib.data import general
 from ftlib.metrics.language import bits_per_byte
 from ftlib.models import weights
 from ftlib.models.loading import count, load_model
@@ -43,7 +43,7 @@ def test_any_text_can_be_written_and_read_back():
 
 def test_it_predicts_ordinary_english_about_as_its_card_says():
     model = load_model("tiny-lm")
-    texts = bundled.load_general()["text"].tolist()[:16]
+    texts = general.load_general()["text"].tolist()[:16]
     found = ftlib.score_text(model.speaker(), model.tokenizer, texts, context=512, stride=256)
     assert bits_per_byte(found["nats"], found["n_bytes"]) < 1.6
     assert math.isfinite(found["nats"].sum())

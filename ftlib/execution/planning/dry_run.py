@@ -25,7 +25,7 @@ from ftlib.config.experiment import Experiment
 from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core.atomic import clock, write_json
 from ftlib.core.errors import FtlibError
-from ftlib.data import bundled
+from ftlib.data import general
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.evaluation.evaluate import of_examples
@@ -129,11 +129,11 @@ def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Pre
     found |= {"checkpoint_bytes": predictor.checkpoint_bytes, "general_seconds": 0.0}
     found["model_bytes"] = FLOAT * predictor.total_parameters if model else 0
     if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
-        general = bundled.load_general()
-        lengths = text_lengths(general["text"], model)
+        documents = general.load_general()
+        lengths = text_lengths(documents["text"], model)
         if not modelled:
             score = predictor.likelihood.score
-            rate = _seconds_per_token(lambda some: score(some["text"].tolist()), general, lengths, 8)
+            rate = _seconds_per_token(lambda some: score(some["text"].tolist()), documents, lengths, 8)
         found["general_seconds"] = rate * read_at(lengths, 8)
     return found
 
