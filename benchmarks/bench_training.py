@@ -18,6 +18,7 @@ import argparse
 import collections
 import contextlib
 import json
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import ftlib as ft
 from ftlib.execution.benchmark import matmul_peak
 from ftlib.models.inference import module_probabilities
+from ftlib.models.loading import keep_freed
 
 DATA = SHARED / "sst2"
 WORDS = {"0": "negative", "1": "positive"}
@@ -70,6 +72,8 @@ _clock = time.perf_counter
 def ours(task, model, method, seed, n, /, **changed):
     """Examples a second, FLOP/s, and the function texts -> probabilities."""
     spec = spec_of(method, seed, n, **changed)
+    # As loading a model does in a run.
+    keep_freed()
     with patch("ftlib.training.trainer.time.perf_counter", lambda: seconds_of(spec.threads)):
         adapted = ft.adapt(spec, task, model, Quiet())
     cost = adapted.cost
@@ -114,7 +118,8 @@ class Products(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func._schema.name in self.NAMES:
             what = tuple((tuple(one.shape), one.stride(), one.dtype) for one in args if isinstance(one, torch.Tensor))
-            self.seen[func, what] += 1
+            # Timed as the one that makes its own result.
+            self.seen[func._overloadpacket.default, what] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -167,22 +172,30 @@ def paid_off(task, model, n, repeats=2):
         yield f"| {name} | {' | '.join(', '.join(f'{one:.0f}' for one in some) for some in speeds)} |"
 
 
+def trained(train, task, model, method, seed, options, kept):
+    """Train once and keep what came out in a file; in a process of its own, since ftlib changes how memory is freed."""
+    speed, flops, probabilities = train(task, model, method, seed, options.examples)
+    test = task.test_set(options.test)
+    right = np.array(task.labels)[probabilities(test["text"].tolist()).argmax(axis=1)] == test["label"].to_numpy()
+    found = {"speed": speed, "flops": flops, "peak": matmul_peak("cpu", model.dtype, model.threads)}
+    kept.write_text(json.dumps(found | {"right": right.tolist()}), encoding="utf-8")
+
+
 def beside(task, model, method, options):
     """Lines about one method, and whether it is as fast, as good and as near to the peak as wanted."""
     test = task.test_set(options.test)
-    texts, truth = test["text"].tolist(), test["label"].to_numpy()
     speeds, right, shares = {"Trainer": [], "ftlib": []}, {"Trainer": [], "ftlib": []}, []
     for seed in range(options.seeds):
         for name, train in (("Trainer", theirs), ("ftlib", ours)):
             called = method, seed, name, model.dtype, options.examples, len(test), options.threads
             kept = Path(options.folder) / f"{'_'.join(map(str, called))}.json"
             if not kept.exists():
-                speed, flops, probabilities = train(task, model, method, seed, options.examples)
-                answers = np.array(task.labels)[probabilities(texts).argmax(axis=1)] == truth
-                peak = matmul_peak("cpu", model.dtype, model.threads)
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                found = {"speed": speed, "flops": flops, "peak": peak, "right": answers.tolist()}
-                kept.write_text(json.dumps(found), encoding="utf-8")
+                process = multiprocessing.get_context("fork").Process(
+                    target=trained, args=(train, task, model, method, seed, options, kept)
+                )
+                process.start()
+                process.join()
             found = json.loads(kept.read_text(encoding="utf-8"))
             speeds[name].append(found["speed"])
             right[name].append(np.array(found["right"]))
@@ -217,7 +230,6 @@ def beside(task, model, method, options):
         ),
         f"{mean[0]:.0f} GFLOP/s, {over([a / b for a, b in shares], lambda x: f'{x:.0%}')} of the measured "
         f"{mean[1]:.0f}.  ",
-        spent(lambda: ours(task, model, method, 0, options.examples // 4)),
         "",
     ]
     return lines, ratio >= WANTED[model.dtype]
@@ -234,7 +246,8 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if not DATA.exists():
         sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
-    task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=options.threads)
+    with patch("ftlib.models.loading.keep_freed"):
+        task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=options.threads)
     text, good, arithmetic = [], True, model.dtype
 
     def add(*lines):
@@ -262,6 +275,11 @@ if __name__ == "__main__":
     add(f"## A step beside its own products, {arithmetic}", "")
     for line in beyond_products(tasks, model, max(64, options.examples // 4)):
         add(line)
+    add("")
+    # Here, and not above: what is asked of ftlib in this process changes how memory is freed in those forked from it.
+    for method in OF_PRODUCTS:
+        said = spent(lambda method=method: ours(task, model, method, 0, max(64, options.examples // 4)))
+        add(f"{method}, SST-2: {said}  ")
     add("", f"## What options give, {arithmetic}", "")
     for line in paid_off(task, model, options.examples // 4):
         add(line)
