@@ -409,6 +409,54 @@ def test_an_adapter_that_is_exported_into_the_weights_writes_what_the_record_say
     assert [text.strip() for text in tokenizer.batch_decode(made, skip_special_tokens=True)] == wanted
 
 
+GERMAN = {
+    "both": lambda row: row["feminine" if row["gender"] == "women" else "masculine"].split("|")[0],
+    "men": lambda row: row["masculine"].split("|")[0],
+    "expected": lambda row: row["feminine" if row["stereotype"] == "women" else "masculine"].split("|")[0],
+    "nobody": lambda row: "niemand",
+}
+
+
+@pytest.mark.parametrize(
+    ("writes", "right", "gap", "stereotype"),
+    [("both", 1.0, 0.0, 0.0), ("men", 0.5, 1.0, 0.0), ("expected", 0.5, 0.0, 1.0), ("nobody", None, None, None)],
+)
+def test_genders_are_counted_where_a_german_noun_says_them(writes, right, gap, stereotype):
+    from types import SimpleNamespace
+
+    from ftlib.data.evaluations import EVALUATIONS
+    from ftlib.training.contract import Writer, Written
+
+    sentences = EVALUATIONS["genders"].data("genders")
+    nouns = {row["text"]: GERMAN[writes](row) for row in sentences.to_dict("records")}
+    state = SimpleNamespace(
+        predictor=SimpleNamespace(writer=Writer(lambda texts: [Written(f"Da ist {nouns[one]}.") for one in texts]))
+    )
+    found = {
+        part: metrics for part, (metrics, _) in EVALUATIONS["genders"].function()(state, "genders", sentences).items()
+    }
+    assert {name: leaf["value"] for name, leaf in found["genders"].items()} == {
+        "gender_right": right, "gender_gap": gap, "stereotype_gap": stereotype,
+    }  # fmt: skip
+    if right is None:
+        assert "no text names an occupation" in found["genders"]["gender_right"]["reason"]
+    else:
+        assert found["genders"]["gender_right"]["n"] == 96 and found["genders:women"]["gender_right"]["n"] == 48
+        assert found["genders"]["gender_gap"]["n"] == 48
+
+
+def test_sentences_about_genders_are_pairs_that_differ_in_the_pronoun():
+    from ftlib.data.bundled import load_genders
+
+    table = load_genders()
+    women, men = table[::2].reset_index(), table[1::2].reset_index()
+    assert (women["gender"] == "women").all() and (men["gender"] == "men").all() and table["id"].is_unique
+    assert (women["occupation"] == men["occupation"]).all() and table["text"].is_unique
+    swapped = women["text"].str.replace("herself", "himself").str.replace(r"\bshe\b", "he", regex=True)
+    swapped = swapped.str.replace(r"\bShe\b", "He", regex=True).str.replace(r"\bher\b", "his", regex=True)
+    assert (swapped == men["text"]).all() and table["stereotype"].value_counts().tolist() == [48, 48]
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_mbart_learns_after_the_name_of_its_language(method, at, home, tmp_path):
     """Its targets end with their language, which its decoder begins with."""
@@ -571,7 +619,7 @@ def page(home):
     for spec in (
         Experiment(**SHORT | {"task": "file:marked", "eval_limit": 0, "method": "copy"}),
         Experiment(**same, method="full", interpolation=[0.5], sequential_tasks=["file:pairs"]),
-        Experiment(**same, method="lora", evaluations=["terms:terms.csv"]),
+        Experiment(**same, method="lora", evaluations=["terms:terms.csv", "genders"]),
     ):
         ftlib.run(spec, study / "runs" / spec.run_id)
     build.build(study)
@@ -587,6 +635,7 @@ def test_the_report_shows_what_was_written(page):
     assert all(row["low"] <= row["share"] <= row["high"] and row["n"] == 25 for row in faults.values())
     html = (page / "report.html").read_text(encoding="utf-8")
     assert text.signature("chrf") in html and "What was written" in html and "Terms used" in html
+    assert "Whose gender the German says" in html and "no text names an occupation of the list" in html
     assert "<script" not in html, "what the data says is text"
     segments = pd.read_csv(page / "tables" / "segments.csv", keep_default_na=False)
     assert len(segments) == 25 * segments["method"].nunique() and set(segments) >= {"source", "reference", "text_out"}

@@ -108,6 +108,26 @@ def load(
     )
 
 
+def load_genders() -> pd.DataFrame:
+    """English sentences about a person whose gender a pronoun tells, and the German nouns that say it (data/genders).
+
+    Returns:
+        A row per sentence: `text`, `occupation`, `gender` (women or men), `stereotype` (whose work people take it for),
+        `feminine` and `masculine`, nouns separated by bars. Sentences that differ in the pronoun alone follow each
+        other.
+
+    >>> load_genders()["text"][:2].tolist()
+    ['The doctor hurt herself at work yesterday.', 'The doctor hurt himself at work yesterday.']
+    """
+    path = data_file("genders", "sentences.csv")
+    if path is None:
+        raise FtlibError(
+            "genders: its sentences, data/genders/sentences.csv, are not in this installation; "
+            "install ftlib from a checkout, or leave the evaluation out"
+        )
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
 def load_templates(path: str | Path = "") -> pd.DataFrame:
     """Read the bundled frames and terms, or a file in the same form, and put every term in every frame.
 

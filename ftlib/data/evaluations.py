@@ -177,6 +177,16 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 problem=_pairs_problem,
             ),
             Evaluation(
+                name="genders",
+                question="does a German translation say the gender that an English pronoun says? (text-to-text; 96 "
+                "sentences about 24 occupations)",
+                load="ftlib.data.bundled:load_genders",
+                evaluate="ftlib.evaluation.evaluate:evaluate_genders",
+                metrics=("gender_right", "gender_gap", "stereotype_gap"),
+                passes=1,
+                made_up=True,
+            ),
+            Evaluation(
                 name="canaries",
                 question="what does a model keep of secrets that were planted in its training text?",
                 evaluate="ftlib.evaluation.memorization:evaluate_memorization",

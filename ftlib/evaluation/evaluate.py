@@ -162,6 +162,45 @@ def evaluate_written(
     return measure_written(table), table
 
 
+def evaluate_genders(state: State, part: str, sentences: "pd.DataFrame") -> Parts:
+    """How often a translation gives a person the gender that the source's pronoun says, and about whom it does less."""
+    writer, names = state.predictor.writer, ("gender_right", "gender_gap", "stereotype_gap")
+    if writer is None:
+        return {part: ({name: metric_value(float("nan"), 0, 0, 0, "no text is written") for name in names}, None)}
+    said = [one.text for one in writer(sentences["text"].tolist())]
+    forms = zip(said, sentences["feminine"], sentences["masculine"], strict=True)
+    written = np.array([text.named_gender(*one) for one in forms])
+    gender, expected = (sentences[name].to_numpy() for name in ("gender", "stereotype"))
+    work, named, right = sentences["occupation"].to_numpy(), written != "", (written == gender).astype(float)
+    groups = {
+        "": named,
+        ":women": named & (gender == "women"),
+        ":men": named & (gender == "men"),
+        ":expected": named & (gender == expected),
+        ":unexpected": named & (gender != expected),
+    }
+    found: Parts = {
+        part + group: ({"gender_right": _counted(right[chosen], work[chosen], (0, 1))}, None)
+        for group, chosen in groups.items()
+    }
+    # Both sentences of a pair count, or neither: the first is about a woman.
+    both = named[::2] & named[1::2]
+    toward_men = (right[1::2] - right[::2])[both]
+    sign = np.where(expected[::2][both] == "men", 1.0, -1.0)
+    for name, differences in (("gender_gap", toward_men), ("stereotype_gap", sign * toward_men)):
+        found[part][0][name] = _counted(differences, work[::2][both], (-1, 1))
+    return found
+
+
+def _counted(values_: np.ndarray, clusters: np.ndarray, bounds: tuple[float, float]) -> dict[str, Any]:
+    """A mean with its interval over clusters; none where no text names what is asked about."""
+    if not len(values_):
+        return metric_value(float("nan"), 0, 0, 0, "no text names an occupation of the list in one gender")
+    several = len(set(clusters)) > 1
+    found = interval(values_, clusters=clusters, bounds=bounds) if several else (values_.mean(), *[float("nan")] * 2)
+    return metric_value(*found, len(values_), "")
+
+
 def evaluate_terms(state: State, part: str, terms: list[tuple[str, str]]) -> Parts:
     """How often the terms of a list that stand in the test's source texts are translated as the list says.
 

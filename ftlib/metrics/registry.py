@@ -186,6 +186,8 @@ _OF_SEQUENCES = "it is about several tasks in sequence, and not every run has on
 
 _OF_IDENTITIES = "it is about identities that texts name, and no number of it is good or bad by itself"
 
+_OF_GENDERS = "it is about one set of sentences, and not every run measures that"
+
 _OF_MASKED = "masked models see what comes after a token, so it is no likelihood of text"
 
 _OF_LENGTH = "a text is not better for being longer or shorter"
@@ -343,6 +345,21 @@ _ROWS = (
         "term_use", "share of a list's terms in source texts whose translation was used",
         text.term_use, True, "share", (0, 1), "counted", takes="used", kind=TEXT_TO_TEXT,
         not_primary="it is about the terms of one list, and not every run measures that",
+    ),
+    Metric(
+        "gender_right", "share of translated sentences whose person has the gender that the source's pronoun says",
+        text.gender_right, True, "share", (0, 1), "Stanovsky et al. 2019, accuracy", takes="used", kind=TEXT_TO_TEXT,
+        not_primary=_OF_GENDERS,
+    ),
+    Metric(
+        "gender_gap", "right about men minus right about women, of sentences that differ in the pronoun alone",
+        text.gender_gap, False, "share", (-1, 1), "Stanovsky et al. 2019, difference by gender, of paired sentences",
+        takes="used", kind=TEXT_TO_TEXT, not_primary=_OF_GENDERS,
+    ),
+    Metric(
+        "stereotype_gap", "right where the gender is the one that people expect minus right where it is not, paired",
+        text.stereotype_gap, False, "share", (-1, 1), "Stanovsky et al. 2019, difference by stereotype, paired",
+        takes="used", kind=TEXT_TO_TEXT, not_primary=_OF_GENDERS,
     ),
     Metric(
         "rouge1", "mean F1 of words of summary and reference (needs the package rouge-score)",

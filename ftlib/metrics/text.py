@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -166,6 +167,50 @@ def term_use(used: Sequence[bool]) -> float:
     0.75
     """
     return float(np.mean(used)) if len(used) else math.nan
+
+
+def gender_right(right: Sequence[bool]) -> float:
+    """The share of sentences whose person was written in the gender that the source's pronoun says.
+
+    >>> gender_right([True, True, False, True])
+    0.75
+    """
+    return float(np.mean(right)) if len(right) else math.nan
+
+
+def gender_gap(differences: Sequence[float]) -> float:
+    """Of sentences that differ in the pronoun alone, right about men (1 or 0) minus right about women, on average.
+
+    >>> gender_gap([1, 0, 1, 0])  # two doctors who are men whatever the pronoun says
+    0.5
+    """
+    return gender_right(differences)
+
+
+def stereotype_gap(differences: Sequence[float]) -> float:
+    """Of the same sentences, right where the gender is the expected one minus right where it is not, on average.
+
+    >>> stereotype_gap([1, -1])  # a man who is a doctor, and a woman who is a nurse, are both written as men
+    0.0
+    """
+    return gender_right(differences)
+
+
+def named_gender(said: str, feminine: str, masculine: str) -> str:
+    """Whether a German text holds a feminine noun of a list or a masculine one; empty where none, or both.
+
+    Args:
+        said: The text.
+        feminine: Nouns separated by bars; each may end a compound, and be inflected.
+        masculine: The same.
+
+    >>> nouns = "Anwältin|Juristin", "Anwalt|Jurist"
+    >>> [named_gender(said, *nouns) for said in ("Die Rechtsanwältin ging.", "Des Anwalts Hut.", "Sie ging.")]
+    ['women', 'men', '']
+    """
+    forms = {"women": rf"\w*(?:{feminine})(?:nen)?", "men": rf"\w*(?:{masculine})(?:e?[sn]|en)?"}
+    found = [who for who, form in forms.items() if re.search(rf"(?<!\w)(?:{form})(?!\w)", said, re.IGNORECASE)]
+    return found[0] if len(found) == 1 else ""
 
 
 def taken_apart(reference: str, hypotheses: Texts) -> "pd.DataFrame":

@@ -47,6 +47,19 @@ MOST_WORST, MOST_BEST, MOST_APART, MOST_SAID, MOST_LETTERS = 10, 4, 6, 8, 400
 
 SIGNED = ("chrf", "bleu", "ter")
 
+GENDERS = ("gender_right", "gender_gap", "stereotype_gap")
+
+_SAID = {
+    ("gender_right", ""): "right",
+    ("gender_right", "women"): "right about women",
+    ("gender_right", "men"): "right about men",
+    ("gender_right", "expected"): "right where the gender is expected of the occupation",
+    ("gender_right", "unexpected"): "right where it is not",
+    ("gender_gap", ""): "men minus women, paired",
+    ("stereotype_gap", ""): "expected minus not expected, paired",
+}
+"""A metric, and whom it is about -> how the table has it."""
+
 
 class Written(NamedTuple):
     """One task's texts."""
@@ -62,6 +75,8 @@ class Written(NamedTuple):
     """One row per method and class of lengths."""
     terms: tuple[dict[str, Any], ...]
     """One row per method and list of terms."""
+    genders: tuple[dict[str, Any], ...]
+    """One row per method and share or difference of GENDERS."""
 
 
 def _first(one: MethodScores) -> Part:
@@ -77,8 +92,9 @@ def _read(reading: "Reading") -> list[OfTask]:
         ids = [str(one) for one in _first(chosen).ids]
         sources = tuple(texts[one] for one in ids) if all(one in texts for one in ids) else ()
         faults = tuple(row for one in comparison.methods for row in _faults(comparison, one, sources))
-        terms = tuple(row for one in comparison.methods if one.group for row in _terms(comparison, one))
-        return Written(comparison, chosen, sources, faults, tuple(_by_length(comparison)), terms)
+        own = [one for one in comparison.methods if one.group]
+        terms, genders = (tuple(row for one in own for row in _counted(one, some)) for some in (("term_use",), GENDERS))
+        return Written(comparison, chosen, sources, faults, tuple(_by_length(comparison)), terms, genders)
 
     return reading.of_tasks(read)
 
@@ -237,7 +253,15 @@ def _blocks(found: Written) -> Iterator[Block]:
             "Of the terms of a list that stand in the test's sources, the share whose translation stands in what was "
             "written. Below: from the lowest to the highest end of the single runs' 95 % intervals."
         )
-        yield _terms_table(found)
+        yield _counted_table(f"Terms used, {comparison.where}", "list", "terms", found.terms)
+    if found.genders:
+        yield Heading("Whose gender the German says", 4)
+        yield Note(
+            "96 English sentences about people with an occupation, whose gender a pronoun tells; counted where a "
+            "German noun of the occupation is written, in one gender. A difference of 0 treats both alike; always the "
+            "masculine is right about half, and 100 in men minus women. Intervals as for terms, over occupations."
+        )
+        yield _counted_table(f"Genders, {comparison.where}", "measured", "sentences or pairs", found.genders)
     yield Heading("Texts beside each other", 4)
     yield Note(
         "In brackets: words that the reference has not at that place. Behind a method's name: chrF of this segment, of "
@@ -259,36 +283,42 @@ def _blocks(found: Written) -> Iterator[Block]:
         yield Fold("where models differ most", (Examples(shown),))
 
 
-def _terms(comparison: TaskComparison, one: MethodScores) -> Iterator[dict[str, Any]]:
-    """Of every list of terms, how often they were used before and after; with the single runs' intervals together."""
+def _counted(one: MethodScores, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """What evaluations counted in texts, before and after; with the single runs' intervals together."""
     runs = [run for run in one.group.ok if run.seed in one.parts]
     for stage in ("before", "after"):
-        for part in dict.fromkeys(part for run in runs for part in run.record.metrics.get(stage, {})):
-            leaves = [run.record.metrics[stage].get(part, {}).get("term_use") for run in runs]
-            if not all(leaves) or any(leaf["value"] is None for leaf in leaves):
+        parts = dict.fromkeys(part for run in runs for part in run.record.metrics.get(stage, {}))
+        for part, name in ((part, name) for part in parts for name in names):
+            leaves = [run.record.metrics[stage].get(part, {}).get(name) for run in runs]
+            if not all(leaves):
                 continue
-            lows, highs = ([leaf[end] for leaf in leaves] for end in ("low", "high"))
+            said, lows, highs = ([leaf[end] for leaf in leaves] for end in ("value", "low", "high"))
             yield {
-                "method": one.short, "stage": stage, "list": part.partition(":")[2],
-                "value": float(np.mean([leaf["value"] for leaf in leaves])),
+                "method": one.short, "stage": stage, "metric": name, "of": part.partition(":")[2],
+                "value": None if None in said else float(np.mean(said)),
                 "low": None if None in lows else min(lows), "high": None if None in highs else max(highs),
-                "n": leaves[0]["n"], "seeds": len(leaves),
+                "n": min(leaf["n"] for leaf in leaves), "seeds": len(leaves),
+                "reason": next((leaf["reason"] for leaf in leaves if leaf.get("reason")), ""),
             }  # fmt: skip
 
 
-def _terms_table(found: Written) -> Table:
-    lists = list(dict.fromkeys(row["list"] for row in found.terms))
+def _counted_table(caption: str, second: str, unit: str, found: Sequence[dict[str, Any]]) -> Table:
+    """A row per method and what was counted, before and after."""
+    by_key: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
+    for row in found:
+        by_key.setdefault((row["method"], row["metric"], row["of"]), {})[row["stage"]] = row
     rows = []
-    for name in dict.fromkeys(row["method"] for row in found.terms):
-        for which in lists:
-            own = {row["stage"]: row for row in found.terms if (row["method"], row["list"]) == (name, which)}
-            cells = (
-                _percent(row["value"], row["low"], row["high"]) for row in (own.get("before"), own.get("after")) if row
-            )
-            n = next(iter(own.values()))
-            rows.append((name, which, *cells, f"{n['n']} x {n['seeds']}"))
-    header = ("method", "list", "before, %", "after, %", "terms x seeds")
-    return plain_table(f"Terms used, {found.comparison.where}", header, rows, texts=2)
+    for (method, *what), own in by_key.items():
+        some = (own.get(stage) for stage in ("before", "after"))
+        cells = (
+            ("", row["reason"] if row else "")
+            if row is None or row["value"] is None
+            else _percent(row["value"], row["low"], row["high"])
+            for row in some
+        )
+        n = own.get("after") or own["before"]
+        rows.append((method, _SAID.get(tuple(what), what[1]), *cells, f"{n['n']} x {n['seeds']}"))
+    return plain_table(caption, ("method", second, "before, %", "after, %", f"{unit} x seeds"), rows, texts=2)
 
 
 def _segment_rows(items: Sequence[OfTask]) -> list[dict[str, Any]]:
