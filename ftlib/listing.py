@@ -139,7 +139,7 @@ def _in_columns(row: dict[str, Any], of_what: str) -> str:
         else f"of the {size:.3g} GB of {of_what}"
     )
     fits = {
-        "train": "fits",
+        "train": f"fits {room.removeprefix('of ')}" if of_what == CONTAINER else "fits",
         "predict": f"fits to predict, too large to fine-tune fully {room}",
         "nothing": f"too large {room}",
     }[row["fits"]]

@@ -109,7 +109,8 @@ def test_models_and_plans_go_by_the_containers_limits(tmp_path, monkeypatch, cap
     assert catalog.machine_memory() == (2 * GIGABYTE, surroundings.CONTAINER)
     row = {"problem": "", "memory_bytes": 2 * GIGABYTE, "fits": "nothing", "speed": {}, "family": "encoder"}
     row |= {"parameters": 1, "disk_bytes": 1, "context": 1, "predict_bytes": 1, "train_bytes": 1, "licence": "mit"}
-    assert "2.0 GB (limit of this container)" in listing._in_columns(row, surroundings.CONTAINER)
+    for fits in ("nothing", "predict", "train"):
+        assert "2.0 GB (limit of this container)" in listing._in_columns(row | {"fits": fits}, surroundings.CONTAINER)
     toy.write_task(tmp_path / "opinions")
     study = write_study(
         tmp_path / "study", f'[defaults]\ntask = "file:{tmp_path}/opinions"\n[[runs]]\nmethod = "tfidf"\n'
