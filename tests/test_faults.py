@@ -360,6 +360,16 @@ def test_a_record_that_is_cut_short_is_named_and_the_others_are_used(copied, cap
         records.read_record(path.parent)
 
 
+def test_a_record_that_holds_something_else_is_damaged(copied):
+    path = sorted(copied.glob("runs/*/record.json"))[0]
+    held = json.loads(path.read_text(encoding="utf-8"))
+    wrong = {"provenance": [], "metrics": 3, "cost": None, "spec": {"resolved": []}, "status": "fine", "run_id": 7}
+    for name, value in wrong.items():
+        path.write_text(json.dumps(held | {name: value}), encoding="utf-8")
+        with pytest.raises(records.Damaged, match="not a record"):
+            records.read_record(path.parent)
+
+
 def test_a_record_that_does_not_name_its_data_is_made_again(copied, capsys):
     path = sorted(copied.glob("runs/*/record.json"))[0]
     fields = json.loads(path.read_text())
@@ -376,6 +386,7 @@ def test_a_damaged_record_diary_texts_and_predictions_of_the_plan_stop_no_report
     assert len(read_events(first.parent)) == len(lines)
     assert f"{first}, line 2" in capsys.readouterr().err
     (second.parent / "record.json").write_text("{")
+    (first.parent / "spec.json").write_text("{")
     examples = next(copied.glob("examples/*.parquet"))
     examples.write_bytes(b"half")
     (copied / estimate.FILE).write_text("{")

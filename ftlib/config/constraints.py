@@ -15,7 +15,7 @@ from ftlib.config.methods import (
     family_of,
     read_config,
 )
-from ftlib.core.errors import unknown
+from ftlib.core.errors import FtlibError, unknown
 from ftlib.core.format import short_name
 from ftlib.data import canaries
 from ftlib.data.evaluations import made_up
@@ -77,7 +77,10 @@ def known_config(model: str) -> Mapping[str, Any]:
     folder = Path(model)
     if model in _CONFIGS or not (folder / "config.json").is_file():
         return _CONFIGS.get(model, {})
-    return read_config(folder)
+    try:
+        return read_config(folder)
+    except FtlibError:  # A damaged folder is named where its weights are looked for, beside all else that is wrong.
+        return {}
 
 
 TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")

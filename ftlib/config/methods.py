@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ftlib.core.errors import FtlibError
 from ftlib.data.kinds import (
     CLASSIFICATION,
     DECODER,
@@ -84,8 +85,16 @@ def context_of(config: Mapping[str, Any]) -> int | None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A model folder's config.json."""
-    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    """A model folder's config.json.
+
+    Raises:
+        FtlibError: It is not JSON, or holds no object.
+    """
+    path = folder / "config.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise FtlibError(f"{path}: not a configuration ({error}); download the model again") from None
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def measure_before(spec: Experiment, task: Task, model: "Model | None", events: 
         if "general" in spec.evaluations and model.speaks:
             from ftlib.models.inference import untouched_likelihood
 
-            silent.likelihood = untouched_likelihood(model.speaker(), model, spec)
+            silent.likelihood = untouched_likelihood(model.untouched_speaker(), model, spec)
         found = {"test": ({"accuracy": missing}, None)} | evaluate_others("before", spec, task, model, silent)
         return joined(found, 0.0, saved_seconds() - spared)
     untouched = METHODS["zero_shot"].prepare()(model, spec, task, None)

@@ -76,7 +76,9 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
         groups = group_of(texts) if group_of else None
         return head.probabilities(features(model, texts, spec.max_length), groups)
 
-    likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.evaluations and model.speaks else None
+    likelihood = (
+        untouched_likelihood(model.untouched_speaker(), model, spec) if spec.evaluations and model.speaks else None
+    )
     saved = Saveable(model, model.encoder, lambda: head.saved, {short_name(spec.task): Question(task.labels)})
     return Predictor(
         head.learned, count(model) + head.learned, 8 * head.learned, probabilities, likelihood, saved=saved

@@ -37,7 +37,9 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
 
     learned = train["label"].nunique() * (inputs.shape[1] + 1)
     # The model itself is left as it was, so its likelihood of text is too; it is loaded only where a probe asks.
-    likelihood = untouched_likelihood(model.speaker(), model, spec) if spec.evaluations and model.speaks else None
+    likelihood = (
+        untouched_likelihood(model.untouched_speaker(), model, spec) if spec.evaluations and model.speaks else None
+    )
     saved = Saveable(model, model.encoder, lambda: head, {short_name(spec.task): Question(task.labels)})
     return Predictor(learned, count(model) + learned, 8 * learned, probabilities, likelihood, saved=saved)
 

@@ -41,7 +41,7 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | N
 
 def of_text(model: Model, spec: Experiment, task: Task) -> Predictor:
     """How likely the model as it is finds texts."""
-    module = model.speaker()
+    module = model.untouched_speaker()
     # A masked model's pseudo-likelihood is no answer that anybody would ask for.
     saved = Saveable(model, module, questions={short_name(spec.task): Question()}) if model.family == DECODER else None
     return Predictor(0, count(model), 0, likelihood=untouched_likelihood(module, model, spec), saved=saved)
@@ -61,7 +61,7 @@ def of_labels(model: Model, spec: Experiment, task: Task) -> Predictor:
 
         saved = Saveable(model, model.encoder, head, {short_name(spec.task): Question(task.labels)})
         return Predictor(0, count(model), 0, answers, saved=saved)
-    module = model.speaker()
+    module = model.untouched_speaker()
     likelihood = untouched_likelihood(module, model, spec)
     prompt = prompt_of(task, chosen["template"])
     options = {name: chosen[name] for name in ("calibration", "normalisation")}
@@ -114,7 +114,7 @@ def prepare_in_context(model: Model, spec: Experiment, task: Task, train: "pd.Da
         prompt.shots([examples[i] for i in order]) for order in orders(len(examples), spec.seed, chosen["orders"])
     ]
     _fits(model, spec, prompt, prefixes[0], len(examples))
-    module = model.speaker()
+    module = model.untouched_speaker()
     options = {name: chosen[name] for name in ("calibration", "normalisation")}
     first, *others = [prompted(module, model, spec, prompt, prefix, **options) for prefix in prefixes]
     likelihood = untouched_likelihood(module, model, spec)

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,9 @@ from ftlib.core.atomic import remembered, remembered_rows
 from ftlib.core.errors import FtlibError
 from ftlib.models import weights
 from ftlib.records import provenance
+
+_READ: weakref.WeakValueDictionary[tuple[str, str, str], torch.nn.Module] = weakref.WeakValueDictionary()
+"""Untouched models that somebody holds."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,6 +106,14 @@ class Model:
         if not self.speaks:
             raise FtlibError(f"model {self.name!r}: was stored without the layer that predicts tokens")
         return _load(loader, self.folder, _config(self.folder), whole=True).eval().to(self.device)
+
+    def untouched_speaker(self) -> torch.nn.Module:
+        """`speaker` for whoever only reads it: all that read the same model hold one copy."""
+        key = (str(self.folder), self.files_sha256, self.device)
+        found = _READ.get(key)
+        if found is None:
+            found = _READ[key] = self.speaker()
+        return found
 
     @property
     def speaks(self) -> bool:

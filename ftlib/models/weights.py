@@ -56,8 +56,28 @@ def find(name: str) -> Weights:
     sha256 = _sha256_of(files)
     if sha256 != SHA256.get(name, sha256):
         raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
+    digest = model_digest(folder)
+    for pattern in ("*config*.json", "tokenizer*.json", "special_tokens_map.json", "modules.json", "*.index.json"):
+        for path in sorted(folder.glob(pattern)):
+            if problem := _json_problem(path, path.stat().st_size, path.stat().st_mtime_ns):
+                raise FtlibError(f"model {name!r}: {path}: {problem}; {_AGAIN}")
+    tensors(folder)
     pooling_of(folder)
-    return Weights(folder, revision, sha256, model_digest(folder))
+    return Weights(folder, revision, sha256, digest)
+
+
+_AGAIN = "the file is missing, cut off or something else. Download the model again"
+
+
+@cache
+def _json_problem(path: Path, size: int, changed: int) -> str:
+    """What is wrong with a file beside the weights as it was last changed; empty where nothing is."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        return f"not JSON ({error})"
+    kind, called = (list, "list") if path.name == "modules.json" else (dict, "object")
+    return "" if isinstance(found, kind) else f"found {type(found).__name__}, and it holds one {called}"
 
 
 def _conversion(name: str, folder: Path) -> str:
@@ -276,14 +296,14 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
                 if not 2 <= size <= path.stat().st_size - 8:
                     raise ValueError(f"a header of {size} bytes in a file of {path.stat().st_size}")
                 header = json.loads(file.read(size))
+            header.pop("__metadata__", None)
             for name, entry in header.items():
-                if name != "__metadata__":
-                    found[name] = (entry["dtype"], tuple(entry["shape"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FtlibError(
-                f"{path}: no safetensors header can be read ({error}); the file is missing, cut off or something "
-                "else. Download the model again"
-            ) from None
+                found[name] = (entry["dtype"], tuple(entry["shape"]))
+            whole = 8 + size + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            if path.stat().st_size != whole:
+                raise ValueError(f"its header is of a file of {whole} bytes, and it has {path.stat().st_size}")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise FtlibError(f"{path}: no safetensors header can be read ({error}); {_AGAIN}") from None
     return found
 
 

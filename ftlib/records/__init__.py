@@ -232,6 +232,7 @@ def read_record(run_dir: str | Path) -> RunRecord:
             fields = _of_schema_1(fields)
         if fields["schema"] != SCHEMA:
             raise FtlibError(f"{path}: schema {fields['schema']}; this ftlib reads schemas 1 and {SCHEMA}")
+        _check_shape(fields)
         return RunRecord(**fields)
     except FileNotFoundError:
         raise FtlibError(f"{path}: no record; the run has not finished") from None
@@ -239,6 +240,22 @@ def read_record(run_dir: str | Path) -> RunRecord:
         raise Damaged(in_words(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{path}: not a record ({error}); move its folder away to run it again") from None
+
+
+def _check_shape(fields: Mapping[str, Any]) -> None:
+    """Refuse a record that is JSON and holds something else than the contract says, before anyone reads on in it.
+
+    Raises:
+        ValueError: Says which entry.
+    """
+    stages = {f"metrics.{stage}": parts for stage, parts in dict(fields["metrics"]).items()}
+    parts = {f"{stage}.{part}": leaves for stage, held in stages.items() for part, leaves in dict(held).items()}
+    objects = {name: fields[name] for name in ("spec", "metrics", "cost", "provenance")} | stages | parts
+    objects["spec.resolved"] = fields["spec"]["resolved"]
+    if wrong := next((name for name, value in objects.items() if not isinstance(value, dict)), ""):
+        raise ValueError(f"{wrong} is no object")
+    if fields["status"] not in STATUS or not isinstance(fields["run_id"], str):
+        raise ValueError(f"status {fields['status']!r}, run_id {fields['run_id']!r}")
 
 
 @functools.cache

@@ -34,8 +34,8 @@ def request(run_dir: str | Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
         raise FtlibError(f"{path}: not a request ({error}); `ftlib run SUITE` writes it again") from None
 
 

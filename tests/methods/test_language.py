@@ -90,6 +90,14 @@ def test_zero_shot_of_an_untouched_decoder_is_the_same_before_and_after():
     assert general["value"] > 1 and general["n"] > 50 and "context 256" in general["protocol"]
 
 
+def test_all_that_read_the_untouched_model_hold_one_copy():
+    """A run of several tasks measures each by zero-shot, and what is trained is a model of its own."""
+    spec = Experiment(model="llama", method="zero_shot", **COMMON)
+    task, model = ftlib.open_task(spec), ftlib.open_model(spec)
+    held = [METHODS["zero_shot"].prepare()(model, spec, task).saved.module for _ in range(2)]
+    assert held[0] is held[1] is model.untouched_speaker() and model.speaker() is not held[0]
+
+
 def test_contextual_calibration_takes_away_what_the_prompt_says_by_itself():
     """An empty text, calibrated by itself alone, gets the same probability for every label."""
     spec = Experiment(model="llama", method="zero_shot", **COMMON)

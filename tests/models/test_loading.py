@@ -3,12 +3,14 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import ftlib
+from ftlib import cli
 from ftlib.core.errors import FtlibError
 from ftlib.models import loading, weights
 
@@ -35,6 +37,30 @@ def test_a_folder_with_pickled_weights_only_is_refused(at_home, tmp_path):
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(FtlibError, match="loads no pickled weights"):
         ftlib.load_model(str(tmp_path / "model"))
+
+
+DAMAGE = {
+    "model.safetensors": (lambda held: b"", lambda held: held[:1000], lambda held: held[:-1000]),
+    "config.json": (lambda held: b"", lambda held: b"[1]", lambda held: held[:40], lambda held: b"\xff\xfe{}"),
+    "tokenizer.json": (lambda held: b"", lambda held: held[: len(held) // 2], lambda held: b"[]"),
+    "tokenizer_config.json": (lambda held: b"", lambda held: b'["a"]'),
+}
+
+
+@pytest.mark.parametrize(("file", "number"), [(file, n) for file, some in DAMAGE.items() for n in range(len(some))])
+def test_a_damaged_file_of_a_model_is_named_before_anything_runs(at_home, tmp_path, file, number, capsys):
+    folder = Path(shutil.copytree(at_home / "tiny", tmp_path / "mine"))
+    (folder / file).write_bytes(DAMAGE[file][number]((folder / file).read_bytes()))
+    with pytest.raises(FtlibError, match=rf"{file}: .*the file is missing, cut off or something else"):
+        weights.find(str(folder))
+    suite = f'[study]\nquestion = "q"\n[defaults]\ntask = "file:opinions"\nmodel = "{folder}"\n'
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "suite.toml").write_text(
+        f'{suite}[plan]\nmargin = 0.1\n[[runs]]\nmethod = "probe"\n[[runs]]\nmethod = "lorra"\n', encoding="utf-8"
+    )
+    assert cli.main(["plan", str(tmp_path / "study"), "--no-trial"]) == 2
+    said = capsys.readouterr().err
+    assert file in said and "did you mean 'lora'?" in said, "all that is wrong, at once"
 
 
 def test_device_and_dtype_are_chosen_and_can_be_chosen(at_home):

@@ -11,7 +11,8 @@ import numpy as np
 
 from ftlib.config.methods import METHODS
 from ftlib.core import format
-from ftlib.records import RunRecord
+from ftlib.core.errors import FtlibError
+from ftlib.records import RunRecord, provenance
 from ftlib.records.study import Group, Run, Study, differing
 from ftlib.report.blocks import Block, Cell, Fold, Heading, Note, Section, Table, plain_table
 from ftlib.report.sections.runs import long_name
@@ -210,8 +211,10 @@ def against(runs: Iterable[tuple[Path, RunRecord]]) -> list[Compared]:
     """
     found: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
     for folder, record in runs:
-        path = folder / "spec.json"
-        said = json.loads(path.read_text(encoding="utf-8")).get("predicted") if path.exists() else None
+        try:
+            said = provenance.request(folder).get("predicted")
+        except FtlibError:  # A damaged request says nothing of what its record holds.
+            continue
         if not said or record.status != "ok":
             continue
         names, resolved = ("train_seconds", "eval_seconds"), record.spec["resolved"]
