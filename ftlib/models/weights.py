@@ -57,7 +57,7 @@ def find(name: str) -> Weights:
     if sha256 != SHA256.get(name, sha256):
         raise FtlibError(f"model {name!r}: {files[0]} has sha256 {sha256}, expected {SHA256[name]}; refused")
     digest = model_digest(folder)
-    for pattern in ("*config*.json", "tokenizer*.json", "special_tokens_map.json", "modules.json", "*.index.json"):
+    for pattern in _OF_KNOWN_SHAPE:
         for path in sorted(folder.glob(pattern)):
             if problem := _json_problem(path, path.stat().st_size, path.stat().st_mtime_ns):
                 raise FtlibError(f"model {name!r}: {path}: {problem}; {_AGAIN}")
@@ -65,6 +65,11 @@ def find(name: str) -> Weights:
     pooling_of(folder)
     return Weights(folder, revision, sha256, digest)
 
+
+_OF_KNOWN_SHAPE = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "modules.json", "*.index.json",
+)  # fmt: skip
+"""Files beside the weights that transformers reads as one object; other JSON, such as training's, may hold anything."""
 
 _AGAIN = "the file is missing, cut off or something else. Download the model again"
 

@@ -51,6 +51,7 @@ DAMAGE = {
 def test_a_damaged_file_of_a_model_is_named_before_anything_runs(at_home, tmp_path, file, number, capsys):
     folder = Path(shutil.copytree(at_home / "tiny", tmp_path / "mine"))
     (folder / file).write_bytes(DAMAGE[file][number]((folder / file).read_bytes()))
+    (folder / "data_config.json").write_text("[]")  # Of training: nobody reads it.
     with pytest.raises(FtlibError, match=rf"{file}: .*the file is missing, cut off or something else"):
         weights.find(str(folder))
     suite = f'[study]\nquestion = "q"\n[defaults]\ntask = "file:opinions"\nmodel = "{folder}"\n'
