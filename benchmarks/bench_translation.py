@@ -19,6 +19,7 @@ import torch
 import transformers
 from _studies import SHARED, processor, ran, suite_of, write
 
+from ftlib.config.methods import METHODS
 from ftlib.models import weights
 
 DATA = SHARED / "multi30k_en_de"
@@ -64,7 +65,10 @@ def from_nothing(model, folder):
 def table(study, report):
     """One line per method: chrF and BLEU on test with intervals, n, seeds, and how long training took."""
     rows = [row for row in report["rows"] if row["part"] == "test" and row["metric"] in ("chrf", "bleu")]
-    lines = ["| method | chrF | BLEU | segments | seeds | training |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| method | chrF | BLEU | segments | seeds | training, mean of the method |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     seconds = {}
     for path in (Path(study) / "runs").glob("*/record.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -73,9 +77,10 @@ def table(study, report):
             seconds.setdefault((own["model"], own["method"]), []).append(record["cost"].get("train_seconds") or 0.0)
     names, first = {}, {}
     for row in rows:
-        # The untouched model is the same before every method.
-        if row["stage"] == "after" or row["method"] == first.setdefault(row["model"], row["method"]):
-            key = (row["stage"], row["model"], row["method"], row["settings"])
+        # The untouched model is the same before every method that trains; one that does not may search otherwise.
+        same = METHODS[row["method"]].trains and first.setdefault(row["model"], row["method"]) == row["method"]
+        if row["stage"] == "after" or (row["stage"] == "before" and same):
+            key = (row["stage"], row["model"], row["method"], row["settings"] if row["stage"] == "after" else "")
             names.setdefault(key, {})[row["metric"]] = row
     for (stage, model, method, settings), found in sorted(names.items(), key=lambda one: -one[1]["chrf"]["value"]):
         who = " ".join(filter(None, (Path(model).name if method != "copy" else "", method, settings)))
@@ -83,7 +88,7 @@ def table(study, report):
             who = f"{Path(model).name} untouched"
         cells = (f"{found[m]['value']:.1f} ({found[m]['low']:.1f} to {found[m]['high']:.1f})" for m in ("chrf", "bleu"))
         took = seconds.get((model, method), [0.0])
-        trained = f"{sum(took) / len(took) / 60:.1f} min" if stage == "after" and max(took) else ""
+        trained = f"{sum(took) / len(took) / 60:.1f} min" if stage == "after" and max(took) > 2 else ""
         lines.append(f"| {who} | {' | '.join(cells)} | {found['chrf']['n']} | {found['chrf']['seeds']} | {trained} |")
     return [*lines, "", *(f"- {row['sentence']}" for row in report["verdicts"])]
 
