@@ -272,7 +272,7 @@ def _headline(
                 f"{start}nothing is shown better than {names}, but it is not shown to be better than "
                 f"{_names(behind, MOST_NAMES)}."
             )
-        every = "nothing here can be told apart: " if len(top) == len(comparison.methods) else ""
+        every = "nothing here is distinguishable: " if len(top) == len(comparison.methods) else ""
         corrected = " after correction" if len(comparison.pairs) > 1 else ""
         return f"{start}{every}{names} are not shown to differ{corrected}{_ahead_of(comparison, best, tied, today)}."
     if same:
