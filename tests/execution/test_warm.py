@@ -71,7 +71,7 @@ def prepared(folder: Path, runs: str, seeds: str = "[0, 1]") -> list:
 
 def executed(jobs: list, warm: bool = True, show=lambda states: None, at_a_time: int = 1, **options) -> None:
     """Run them; every run that is warm, whatever it takes."""
-    with engines.engine([job.spec for job in jobs] if warm else ()) as start:
+    with engines.local_engine([job.spec for job in jobs] if warm else ()) as start:
         base.execute([job.run_dir for job in jobs], at_a_time, start, show, **options)
 
 
@@ -171,7 +171,7 @@ def test_a_kernel_that_ends_is_a_failed_run(here, tmp_path):
 
 def test_a_warm_run_that_takes_too_long_is_a_timeout_and_its_parent_goes_on(here, tmp_path):
     stopped, late = prepared(tmp_path / "study", odd("83_run_sleeps"))
-    with engines.engine([stopped.spec, late.spec]) as start:
+    with engines.local_engine([stopped.spec, late.spec]) as start:
         handle = start(stopped.run_dir)
         seen = wait_for(lambda: "pid" in (news := handle.parent.news(handle.name)) and kernels(news["pid"]), "a kernel")
         seen.append(psutil.Process(handle.parent.news(handle.name)["pid"]))
@@ -221,7 +221,7 @@ def test_without_its_warm_parent_a_study_goes_on_cold(here, tmp_path, moment):
 
 def test_a_run_alone_of_its_kind_starts_cold(here, tmp_path):
     jobs = prepared(tmp_path / "study", '[[runs]]\nmethod = ["tfidf", "probe"]\nshots = 8\n', seeds="[0]")
-    with engines.engine([job.spec for job in jobs]) as start:
+    with engines.local_engine([job.spec for job in jobs]) as start:
         handle = start(jobs[0].run_dir)
         assert isinstance(handle, base.Process)
         handle.stop()

@@ -253,7 +253,7 @@ def test_a_study_starts_such_runs_cold_and_fewer_at_a_time(here, tmp_path):
     assert scheduler.default_jobs(planned) == max(1, scheduler.default_jobs(alone) // 2)
     job = next(job for job in planned.jobs if job.spec.processes == 2)
     scheduler.prepare_folder(job, planned)
-    with engines.engine([job.spec for job in planned.jobs]) as start:
+    with engines.local_engine([job.spec for job in planned.jobs]) as start:
         handle = start(job.run_dir)
         handle.stop()
     assert isinstance(handle, base.Process)

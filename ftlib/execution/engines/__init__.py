@@ -28,7 +28,7 @@ def open_engine(
         FtlibError: No such engine, or the package it needs is not installed.
     """
     if name == "local":
-        return _local(specs)
+        return local_engine(specs)
     if name != "dask":
         raise unknown("engine", name, ENGINES)
     try:
@@ -39,7 +39,7 @@ def open_engine(
 
 
 @contextmanager
-def _local(specs: Iterable[Experiment] = ()) -> Iterator[Start]:
+def local_engine(specs: Iterable[Experiment] = ()) -> Iterator[Start]:
     """Runs as processes of this machine.
 
     Args:
