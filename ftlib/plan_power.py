@@ -9,6 +9,7 @@ from ftlib.core.format import short_name
 from ftlib.data.audit import Findings, audit, planned_findings, unknown_tokens
 from ftlib.data.kinds import KINDS
 from ftlib.data.registry import kind_of
+from ftlib.execution.scheduler import stored_tokenizer
 from ftlib.models import weights
 from ftlib.records.study import read_study
 from ftlib.report.metric_rows import show_as_per_cent
@@ -128,12 +129,12 @@ def data_cautions(planned: "Planned") -> list[str]:
         if METHODS[spec.method].model and (task.sha256, spec.model) not in unknown:
             unknown.add((task.sha256, spec.model))
             if spec.model not in tokenizers:
-                tokenizers[spec.model] = _tokenizer(spec.model)
+                tokenizers[spec.model] = stored_tokenizer(spec.model)
             if tokenizers[spec.model] is not None:
                 found += unknown_tokens(task, spec.model, tokenizers[spec.model])
         if METHODS[spec.method].model and task.has_labels:
             if spec.model not in tokenizers:
-                tokenizers[spec.model] = _tokenizer(spec.model)
+                tokenizers[spec.model] = stored_tokenizer(spec.model)
             known = task.sha256, spec.model, spec.max_length, spec.eval_limit
             if tokenizers[spec.model] is not None and known not in read:
                 read.add(known)
@@ -157,11 +158,3 @@ def _cut_texts(spec: "Experiment", task: "Task", tokenizer: Any) -> list[str]:
         f"caution: {task.name}: {found} of {len(texts)} test texts {are} longer than max_length = {spec.max_length} "
         f"tokens of {spec.model} and cut there"
     ]
-
-
-def _tokenizer(model: str) -> Any:
-    """A model's tokenizer from its file; None where it has none of that kind."""
-    from tokenizers import Tokenizer
-
-    path = weights.find(model).folder / "tokenizer.json"
-    return Tokenizer.from_file(str(path)) if path.is_file() else None

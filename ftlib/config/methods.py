@@ -94,7 +94,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise FtlibError(f"{path}: not a configuration ({error}); download the model again") from None
+        raise FtlibError(f"{path}: no JSON object ({error}); download the model again") from None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ftlib.core import atomic, surroundings
 from ftlib.core.errors import FtlibError, several
 from ftlib.core.format import seconds
 from ftlib.data import general
-from ftlib.data.audit import Findings, audit, planned_findings
+from ftlib.data.audit import Findings, audit, planned_findings, unknown_tokens
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.execution import notebook_exec, worker
@@ -287,7 +287,7 @@ def prepare_folder(job: Job, planned: Planned, audits: dict[str, Findings] | Non
     Args:
         job: The run.
         planned: The study it belongs to.
-        audits: The audits that were made so far, by the data's checksum; filled here.
+        audits: The audits that were made so far, by the data's checksum (and the model, for its tokens); filled here.
     """
     job.run_dir.mkdir(parents=True, exist_ok=True)
     made = [path for name in _MADE if (path := job.run_dir / name).exists()]
@@ -326,7 +326,22 @@ def _findings(spec: Experiment, planned: Planned, audits: dict[str, Findings]) -
     primary = planned.suite.plan.of(spec.task).primary
     found = audits[task.sha256]
     told = planned_findings(task, primary=primary, shots=spec.shots, eval_limit=spec.eval_limit, found=found)
+    if METHODS[spec.method].model:
+        key = f"{task.sha256} {spec.model}"
+        if key not in audits:
+            tokenizer = stored_tokenizer(spec.model)
+            unknown = unknown_tokens(task, spec.model, tokenizer) if tokenizer is not None else []
+            audits[key] = Findings(task.name, (), tuple(unknown))
+        told = [*told, *audits[key]]
     return [one._asdict() for one in told]
+
+
+def stored_tokenizer(model: str) -> Any:
+    """A model's tokenizer from its file; None where it has none of that kind."""
+    from tokenizers import Tokenizer
+
+    path = weights.find(model).folder / "tokenizer.json"
+    return Tokenizer.from_file(str(path)) if path.is_file() else None
 
 
 def stop_orphans(study: Path) -> dict[Path, int]:

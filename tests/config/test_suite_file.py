@@ -473,3 +473,17 @@ def test_the_shots_of_a_run_replace_the_train_limit_of_the_defaults(tmp_path):
     file.write_text(head + '[[runs]]\nmethod = "probe"\nshots = 8\ntrain_limit = 9\n')
     with pytest.raises(FtlibError, match="both given"):
         load_suite(file)
+
+
+def test_tokens_that_a_model_does_not_know_are_in_the_record_and_so_in_the_report(tmp_path):
+    rows = [(f"{'อร่อยมาก' if n % 2 else 'แย่มาก'}ร้านนี้{n}", "ab"[n % 2]) for n in range(120)]
+    toy.write_rows(tmp_path / "thai.csv", rows)
+    runs = '[[runs]]\nmethod = ["tfidf", "probe"]\n'
+    study = write(tmp_path / "study", HEAD + f'[defaults]\ntask = "file:{tmp_path}/thai.csv"\nmodel = "minilm"\n{runs}')
+    found = scheduler.plan(study)
+    for job in found.jobs:
+        scheduler.prepare_folder(job, found)
+        told = json.loads((job.run_dir / "spec.json").read_text())["data_findings"]
+        said = [one for one in told if one["code"] == "unknown_tokens"]
+        assert bool(said) == (job.spec.method == "probe")
+        assert all("minilm does not know" in one["text"] and one["level"] == "problem" for one in said)
