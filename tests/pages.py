@@ -7,7 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from conftest import ROOT
+from jsonschema import Draft202012Validator
 
+import ftlib.report
+
+SCHEMA = Draft202012Validator(
+    json.loads((Path(ftlib.report.__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+)
 CHECK = ROOT.parent / "shared" / "tools" / "check_study.py"
 
 
@@ -39,10 +45,14 @@ class Page(HTMLParser):
 
 
 def read(study: Path) -> dict:
+    """report.json, which is in its schema."""
+
     def refuse(token):
         raise AssertionError(f"{token} is not JSON")
 
-    return json.loads((study / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    content = json.loads((study / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    SCHEMA.validate(content)
+    return content
 
 
 OUTPUTS = ("report.html", "report.json", "tables/*.csv", "figures/*.svg")

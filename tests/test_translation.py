@@ -12,6 +12,7 @@ import pytest
 import tiny_translators
 import torch
 import transformers
+from pages import read
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
@@ -628,7 +629,7 @@ def page(home):
 
 
 def test_the_report_shows_what_was_written(page):
-    said = json.loads((page / "report.json").read_text(encoding="utf-8"))
+    said = read(page)
     assert not said["disagreements"], "every figure is had again from the predictions"
     faults = {(row["method"], row["fault"]): row for row in said["written_faults"]}
     assert faults["copy", "copied"]["share"] == 1.0 and faults["copy", "source_language"]["share"] > 0.9
@@ -644,7 +645,7 @@ def test_the_report_shows_what_was_written(page):
 
 
 def test_the_report_shows_what_was_lost_on_the_earlier_domain(page):
-    said = json.loads((page / "report.json").read_text(encoding="utf-8"))
+    said = read(page)
     points = said["tradeoff"]
     assert len(points) == 2 and {row["measure"] for row in points} == {"domains"}
     assert {row["alpha"] for row in points} == {None, 0.5}
