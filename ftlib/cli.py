@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: CPU cores / threads)")
     run.add_argument("--engine", default="local", metavar="local|dask", help="where runs execute (default: local)")
     run.add_argument("--scheduler", default="", metavar="ADDRESS", help="a running Dask scheduler, with --engine dask")
-    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field for every run")
+    run.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="field of all runs, or seeds")
     run.add_argument("--timeout", type=float, default=0, metavar="SECONDS", help="limit for one run (default: none)")
     run.add_argument("--dry-run", action="store_true", help="check everything, say what would run, run nothing")
     run.set_defaults(do=_run)
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("suite", metavar="SUITE")
     plan.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: as `ftlib run`)")
     plan.add_argument("--no-trial", action="store_true", help="count memory from files; try nothing, predict no time")
-    plan.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="set a field for every run")
+    plan.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="field of all runs, or seeds")
     plan.set_defaults(do=_plan)
 
     report = commands.add_parser("report", help="make the report again from the records")
@@ -70,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         "--pdf", action="store_true", help="print the page to report.pdf too, with an installed browser"
     )
     report.add_argument(
-        "--export", nargs="+", default=[], metavar="KIND", help="tables for others: parquet, latex, markdown"
+        "--export",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help="for other programs: tables as parquet, latex, markdown; figures as pdf; runs to mlflow, trackio",
     )
     report.set_defaults(do=_report)
 
@@ -278,19 +282,18 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from ftlib.report import build
+    from pathlib import Path
 
-    path = build.build(options.study)
+    from ftlib.report import build, exports
+
+    kinds = [*options.export, *(["page"] if options.pdf else [])]
+    exports.known(kinds)
+    path = build.build(options.study, pdf="pdf" in kinds)
     print(path)
-    if kinds := [*options.export, *(["pdf"] if options.pdf else [])]:
-        from ftlib.report.exports import export
-
-        written = export(path.parent, kinds)
-        print(
-            written[0]
-            if len(written) == 1
-            else f"{len(written)} files: {', '.join(sorted({str(one.parent) for one in written}))}"
-        )
+    written = exports.export(path.parent, kinds)
+    folders = {str(one.parent) if isinstance(one, Path) else one for one in written}
+    if written:
+        print(written[0] if len(written) == 1 else f"{len(written)} files: {', '.join(sorted(folders))}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a report says, for other programs: its tables as Parquet, LaTeX and Markdown, and the page as PDF."""
+"""What a report says, for other programs: its tables, its figures and the page itself, and its runs in trackers."""
 
 import json
 import shutil
@@ -10,6 +10,8 @@ from typing import Any
 
 from ftlib.core.atomic import write_atomically
 from ftlib.core.errors import FtlibError, unknown
+from ftlib.report import trackers
+from ftlib.report.build import build
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 """Programs that print a page, by their names on PATH."""
@@ -17,35 +19,53 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 Rows = Sequence[Mapping[str, Any]]
 
 
-def export(study_folder: str | Path, kinds: Sequence[str]) -> list[Path]:
-    """Write `exports/NAME.*` from report.json and, as PDF, `report.pdf` from report.html.
+def export(study_folder: str | Path, kinds: Sequence[str]) -> list[Path | str]:
+    """Write a study's report in other forms.
 
     Args:
         study_folder: The folder of a study whose report has been made.
         kinds: Names of `KINDS`.
 
     Returns:
-        The files.
+        The files and stores.
 
     Raises:
-        FtlibError: No such kind, no report, or no browser for the PDF.
+        FtlibError: No such kind, no report, or something that the kind needs is not installed.
     """
     folder, written = Path(study_folder), []
-    if wrong := [kind for kind in kinds if kind not in KINDS]:
-        raise unknown("export", wrong[0], KINDS)
+    known(kinds)
     if not (folder / "report.json").is_file():
         raise FtlibError(f"{folder}: no report.json; make the report first (ftlib report {folder.as_posix()})")
-    content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    lists = {name: rows for name, rows in content.items() if _is_table(rows)}
     for kind in kinds:
-        ending, write = KINDS[kind]
-        if write is None:
-            written.append(print_page(folder))
-        for name, rows in lists.items() if write else ():
-            path = folder / "exports" / f"{name}.{ending}"
-            write_atomically(path, lambda temporary, rows=rows, write=write: write(rows, temporary))
-            written.append(path)
+        written += KINDS[kind](folder)
     return written
+
+
+def known(kinds: Sequence[str]) -> None:
+    """Refuse what is no name of `KINDS`."""
+    if wrong := [kind for kind in kinds if kind not in KINDS]:
+        raise unknown("export", wrong[0], KINDS)
+
+
+def _tables(ending: str, write: Callable[[Rows, Path], None]) -> Callable[[Path], list[Path | str]]:
+    """What writes every table of report.json to `exports/NAME.ending`."""
+
+    def written(folder: Path) -> list[Path | str]:
+        content, paths = json.loads((folder / "report.json").read_text(encoding="utf-8")), []
+        for name, rows in content.items():
+            if _is_table(rows):
+                paths.append(folder / "exports" / f"{name}.{ending}")
+                write_atomically(paths[-1], lambda temporary, rows=rows: write(rows, temporary))
+        return paths
+
+    return written
+
+
+def _figures(folder: Path) -> list[Path | str]:
+    """Every figure as PDF; drawn anew where the report was made without."""
+    if not any(folder.glob("figures/*.pdf")):
+        build(folder, pdf=True)
+    return sorted(folder.glob("figures/*.pdf"))
 
 
 def _is_table(rows: Any) -> bool:
@@ -168,10 +188,13 @@ def print_page(study_folder: str | Path) -> Path:
     return folder / "report.pdf"
 
 
-KINDS: Mapping[str, tuple[str, Callable[[Rows, Path], None] | None]] = {
-    "parquet": ("parquet", _parquet),
-    "latex": ("tex", _latex),
-    "markdown": ("md", _markdown),
-    "pdf": ("pdf", None),
+KINDS: Mapping[str, Callable[[Path], list[Path | str]]] = {
+    "parquet": _tables("parquet", _parquet),
+    "latex": _tables("tex", _latex),
+    "markdown": _tables("md", _markdown),
+    "pdf": _figures,
+    "page": lambda folder: [print_page(folder)],
+    "mlflow": lambda folder: [trackers.to_mlflow(folder)],
+    "trackio": lambda folder: [trackers.to_trackio(folder)],
 }
-"""Name -> ending, and what writes a table; of the PDF, which is the page, nothing."""
+"""Name -> what writes it."""

@@ -1,10 +1,11 @@
-"""Figures as SVG that is the same, byte for byte, each time it is drawn, and that follows a dark screen."""
+"""Figures as SVG, which follows a dark screen, and as PDF: the same, byte for byte, each time they are drawn."""
 
 import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -113,6 +114,30 @@ def svg(figure: "Figure") -> str:
     )
 
 
+def pdf(figure: "Figure") -> bytes:
+    """The figure as PDF: no date, so that it is the same each time; letters as outlines of their font, for print."""
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context(_RC | {"pdf.fonttype": 42}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ ")
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return buffer.getvalue()
+
+
+_AS_PDF: ContextVar[bool] = ContextVar("as_pdf", default=False)
+
+
+@contextmanager
+def as_pdf(wanted: bool) -> Iterator[None]:
+    """Draw every figure inside as PDF too, where wanted."""
+    token = _AS_PDF.set(wanted)
+    try:
+        yield
+    finally:
+        _AS_PDF.reset(token)
+
+
 class Picture:
     """A figure that a notebook shows as the report does, with its description for those who cannot see it."""
 
@@ -146,6 +171,8 @@ class Figure(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
     unfolded: bool = False
     """Whether the table is shown at once, since it says more than the picture."""
+    pdf: bytes = b""
+    """Empty where it was not asked for."""
 
     def __repr__(self) -> str:
         return f"Figure({self.title})"
@@ -168,4 +195,5 @@ def figure_of(
 ) -> Figure:
     """A figure of what is drawn on these axes, with the table that says the same."""
     said = " ".join(filter(None, map(style.alt_text, ax.figure.axes)))
-    return Figure(kind, title, caption, svg(ax.figure), said, header, tuple(rows))
+    printed = pdf(ax.figure) if _AS_PDF.get() else b""
+    return Figure(kind, title, caption, svg(ax.figure), said, header, tuple(rows), pdf=printed)
