@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -399,7 +399,7 @@ class Experiment(Fields):
         A field at its default is left out, so that a field that is added later leaves old records valid; a default that
         changes is a change of meaning and bumps SCHEMA.
         """
-        default = {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
+        default = _defaults()
         # Whether the model is kept changes nothing about it.
         asked = {name: value for name, value in self.resolved().items() if value != default[name] and name != "save"}
         return digest({"schema": SCHEMA, "spec": asked})[:16]
@@ -517,6 +517,12 @@ class Plan(BaseModel):
         """
         own = self.tasks.get(task)
         return self.model_copy(update={"tasks": {}} | (own.model_dump() if own else {}))
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    """Every field of an experiment at its default."""
+    return {name: field.get_default(call_default_factory=True) for name, field in Fields.model_fields.items()}
 
 
 USUAL: Mapping[str, Override] = {

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import sys
 import tomllib
@@ -40,7 +41,8 @@ def load_suite(path: str | Path, overrides: Mapping[str, Any] | None = None, *, 
 
     Args:
         path: The suite file, or the study's folder that holds it.
-        overrides: Fields set for every run, over the file (`--set field=value`).
+        overrides: Fields set for every run, over the file (`--set field=value`); `seeds` are the study's. Of seeds that
+            the plan has the others are still to be run; with others it is another plan.
         check_files: Whether the data and models that it names by path must be there; reading a finished study needs
             neither.
 
@@ -64,14 +66,19 @@ def read_suite(
     path = Path(path)
     path = path / "suite.toml" if path.is_dir() else path
     file = _parsed(path)
-    question, plan, problems = _settled(file)
-    cells, added, found = _cells(file, dict(overrides or {}))
+    question, stated, problems = _settled(file)
+    overrides = dict(overrides or {})
+    plan, found = _with_seeds(stated, overrides.pop("seeds", None))
+    problems += found
+    if not set(plan.seeds) <= set(stated.seeds_of({"method": "full", "shots": 1})):
+        stated = plan
+    cells, added, found = _cells(file, overrides)
     problems += [*found, *_task_problems(plan, [_task_of(cell) for _, cell in cells])]
     if "plan" not in file and len(cells) - len(added) > 1:
         problems.append("[plan]: missing; a study that compares settles primary, margin and seeds beforehand")
     experiments, found = _experiments(cells, plan, check_files)
     said = [f"{path}: {problem}" for problem in [*problems, *found]]
-    return Suite(path.parent, question, plan, hash_of(question, plan), experiments, added), said
+    return Suite(path.parent, question, plan, hash_of(question, stated), experiments, added), said
 
 
 Cell = tuple[str, dict[str, Any]]
@@ -105,7 +112,9 @@ def _settled(file: Mapping[str, Any]) -> tuple[str, Plan, list[str]]:
             found = type(file[name]).__name__
             problems.append(f"[{name}]: found {found}; write it as a table, [{name}] on a line of its own")
     study, fields = _table(file, "study"), _table(file, "plan")
-    problems += [f"[study] {unknown('field', name, ['question'])}" for name in study if name != "question"]
+    known = ["question", "error_costs"]
+    problems += [f"[study] {unknown('field', name, known)}" for name in study if name not in known]
+    problems += [f"[study] {problem}" for problem in error_costs(study)[1]]
     question = study.get("question", "")
     if not isinstance(question, str) or not question.strip():
         problems.append("[study] question: missing; say in one sentence what the study decides")
@@ -114,6 +123,36 @@ def _settled(file: Mapping[str, Any]) -> tuple[str, Plan, list[str]]:
     plan = Plan(**{name: value for name, value in fields.items() if name not in bad} | {"tasks": tasks})
     problems += [f"[plan] {problem}" for problem in [*found, *_plan_problems(plan)]]
     return question, plan, problems + wrong
+
+
+def _with_seeds(plan: Plan, asked: Any) -> tuple[Plan, list[str]]:
+    """The plan with other seeds, where some are asked for: `--set seeds=0,1` or `--set seeds=[0, 1]`."""
+    if asked is None:
+        return plan, []
+    listed = asked.split(",") if isinstance(asked, str) else asked if isinstance(asked, list) else [asked]
+    seeds = [int(one) if isinstance(one, str) and one.strip().isdecimal() else one for one in listed]
+    problems, _ = model_problems({"seeds": seeds}, Plan)
+    if problems:
+        return plan, [f"--set {problem}" for problem in problems]
+    found = plan.model_copy(update={"seeds": seeds})
+    found.model_fields_set.add("seeds")
+    return found, [f"--set {problem}" for problem in _plan_problems(found) if problem.startswith("seeds")]
+
+
+def error_costs(study: Mapping[str, Any]) -> tuple[tuple[float, float] | None, list[str]]:
+    """What a false alarm and a miss cost, as [study] says it; None where it does not, with what is wrong.
+
+    >>> error_costs({"error_costs": {"false_alarm": 1, "miss": 10}})
+    ((1.0, 10.0), [])
+    """
+    said = study.get("error_costs")
+    if said is None:
+        return None, []
+    found = [said.get(name) for name in ("false_alarm", "miss")] if isinstance(said, dict) and len(said) == 2 else []
+    if not found or any(type(cost) not in (int, float) or not 0 < cost < math.inf for cost in found):
+        wanted = "two costs above 0, error_costs = {false_alarm = 1, miss = 10}"
+        return None, [f"error_costs: found {said!r}; write {wanted}"]
+    return (float(found[0]), float(found[1])), []
 
 
 def _overrides(tables: Any) -> tuple[dict[str, Override], list[str]]:

@@ -15,7 +15,7 @@ from typing import Any
 from ftlib import records
 from ftlib.config.experiment import USUAL, Fields, Plan, draws, hash_of, renamed
 from ftlib.config.methods import METHODS
-from ftlib.config.suite_file import load_suite
+from ftlib.config.suite_file import error_costs, load_suite
 from ftlib.core.errors import FtlibError, several
 from ftlib.core.format import short_name
 from ftlib.data.kinds import CLASSIFICATION
@@ -163,6 +163,8 @@ class Study:
     """What the reader must know about how the folder was read."""
     texts: Mapping[str, Examples] = field(default_factory=dict)
     """data_sha256 -> texts of the test part, where the study holds them."""
+    error_costs: tuple[float, float] | None = None
+    """What a false alarm and a miss cost, where suite.toml says so."""
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -190,7 +192,7 @@ def read_study(folder: str | Path) -> Study:
         raise FtlibError(f"{folder}: no runs/*/record.json; run the suite first (ftlib run {folder.as_posix()})")
     cache: dict[bytes, Any] = {}
     runs = [read_run(path, record, cache) for path, record in found]
-    question, plan, plan_hash, notes = read_plan(folder, runs)
+    question, plan, plan_hash, costs, notes = read_plan(folder, runs)
     missing, more = _against_suite(folder, runs)
     wrong = [run for run in runs if run.record.run_id != run.folder.name]
     notes += [f"left out: {said}" for said in damaged]
@@ -205,7 +207,7 @@ def read_study(folder: str | Path) -> Study:
                 examples[sha] = Examples.read(path)
         except FtlibError as error:
             notes.append(f"left out: {error}")
-    return Study(folder, question, plan, plan_hash, groups, missing, tuple(notes), examples)
+    return Study(folder, question, plan, plan_hash, groups, missing, tuple(notes), examples, costs)
 
 
 def read_run(path: Path, record: RunRecord, cache: dict[bytes, Any]) -> Run:
@@ -224,19 +226,20 @@ def example_file(folder: Path, sha: str) -> Path | None:
     return path if sha.isalnum() and path.is_file() else None
 
 
-def read_plan(folder: Path, runs: list[Run]) -> tuple[str, Plan, str, list[str]]:
-    """The question, the plan and its hash, read without looking at anything outside the folder."""
+def read_plan(folder: Path, runs: list[Run]) -> tuple[str, Plan, str, tuple[float, float] | None, list[str]]:
+    """The question, the plan, its hash and what errors cost, read without looking at anything outside the folder."""
     path = folder / "suite.toml"
     if not path.is_file():
         said = "there is no suite.toml, so no plan stood before the runs; the defaults of a plan are used"
-        return "", _usual(runs), "", [said]
+        return "", _usual(runs), "", None, [said]
     try:
         file = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         question, plan = str(file.get("study", {}).get("question", "")), Plan(**renamed(file.get("plan", {})))
+        costs, wrong = error_costs(file.get("study", {}))
     except (ValueError, TypeError, AttributeError):
-        return "", _usual(runs), "", ["suite.toml cannot be read as a suite; the defaults of a plan are used"]
+        return "", _usual(runs), "", None, ["suite.toml cannot be read as a suite; the defaults of a plan are used"]
     notes = [] if "plan" in file else ["suite.toml has no [plan]; its defaults are used"]
-    return question, plan, hash_of(question, plan), notes
+    return question, plan, hash_of(question, plan), costs, [*notes, *(f"suite.toml: {said}" for said in wrong)]
 
 
 def _usual(runs: list[Run]) -> Plan:

@@ -96,12 +96,14 @@ def ratio_interval(
     denominators: ArrayLike,
     *,
     alpha: float = 0.05,
+    bounds: tuple[float, float] | None = None,
     clusters: ArrayLike | None = None,
 ) -> Interval:
-    """Sum of numerators / sum of denominators with its interval, averaged over seeds (bits per byte, nats per token).
+    """Sum of numerators / sum of denominators with its interval, averaged over seeds (bits per byte, precision).
 
     Args:
         denominators: `(n_seeds, n_examples)`, or `(n_examples,)` for all seeds.
+        bounds: Least and most that the ratio can be; there it is as sure as the examples with a denominator make it.
 
     Returns:
         Value, low, high in the unit of the ratio; never below 0 where no numerator is.
@@ -109,7 +111,17 @@ def ratio_interval(
 
     >>> ratio_interval([2.0, 4.0], [1.0, 2.0])
     Interval(value=2.0, low=2.0, high=2.0)
+
+    Of four answers all are right, which does not make the next one certain:
+
+    >>> ratio_interval([1, 1, 1, 1, 0], [1, 1, 1, 1, 0], bounds=(0, 1)).low.__round__(2)
+    0.51
     """
+    if bounds is not None:
+        check_alpha(alpha)
+        found = variance_components(ratio_values(numerators, denominators), clusters)
+        touched = int((np.atleast_2d(denominators) > 0).any(axis=0).sum())
+        return _level(found, alpha, bounds, touched)
     found = interval(ratio_values(numerators, denominators), alpha=alpha, clusters=clusters)
     if (np.asarray(numerators) >= 0).all():
         return Interval(found.value, max(found.low, 0.0), found.high)

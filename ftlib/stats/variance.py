@@ -10,6 +10,7 @@ which seeds the runs happened to draw. With three seeds a bootstrap over runs is
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -279,14 +280,20 @@ def half_width(
     >>> round(float(half_width(1.0, 0.0, 0.0, 1, 2, 0.05)), 3)
     12.706
     """
+    t_examples = _students_t(n_examples - 1, alpha)
+    if n_seeds == 1:
+        return t_examples * examples_se
+    t_seeds = _students_t(n_seeds - 1 if seeds_df is None else seeds_df, alpha)
+    return np.maximum(np.hypot(t_examples * examples_se, t_seeds * seeds_se), t_seeds * least_se)
+
+
+@lru_cache(maxsize=1 << 14)
+def _students_t(df: float, alpha: float) -> float:
+    """The quantile of Student's t that alpha / 2 lies beyond; a report asks for the same ones again and again."""
     from scipy.special import stdtrit
 
     # The lower tail keeps its digits where 1 - alpha / 2 would round to 1.
-    t_examples = -float(stdtrit(n_examples - 1, alpha / 2))
-    if n_seeds == 1:
-        return t_examples * examples_se
-    t_seeds = -float(stdtrit(n_seeds - 1 if seeds_df is None else seeds_df, alpha / 2))
-    return np.maximum(np.hypot(t_examples * examples_se, t_seeds * seeds_se), t_seeds * least_se)
+    return -float(stdtrit(df, alpha / 2))
 
 
 def is_binary(scores: Array) -> bool:

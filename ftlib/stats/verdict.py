@@ -169,7 +169,7 @@ def _both(found: Difference, chance: DifferenceVariance, noun: str, plan: dict[s
         if power_of(found.value, times * found.n_draws, times * found.n_seeds, chance, **plan).settled >= 0.8:
             extra = _about((times - 1) * found.n_examples)
             both = f"about {extra} more {noun}s together with {(times - 1) * found.n_seeds} more seeds would decide"
-            return f"{both}; no realistic number of either alone would"
+            return f"{both}; neither is enough by itself"
     return f"no realistic number of {noun}s or seeds (up to {MOST_TIMES} times what there is) would decide"
 
 

@@ -487,3 +487,26 @@ def test_tokens_that_a_model_does_not_know_are_in_the_record_and_so_in_the_repor
         said = [one for one in told if one["code"] == "unknown_tokens"]
         assert bool(said) == (job.spec.method == "probe")
         assert all("minilm does not know" in one["text"] and one["level"] == "problem" for one in said)
+
+
+def test_seeds_set_on_the_command_line_are_the_studys(tmp_path):
+    (tmp_path / "suite.toml").write_text(f'{HEAD}[[runs]]\nmethod = "lora"\n', encoding="utf-8")
+    whole = load_suite(tmp_path)
+    for asked in ("0,2", [0, 2]):
+        part = load_suite(tmp_path, {"seeds": asked})
+        assert {spec.seed for spec in part.experiments if spec.method == "lora"} == {0, 2}
+        assert part.plan_hash == whole.plan_hash, "a part of what the plan asks for"
+    other = load_suite(tmp_path, {"seeds": 7})
+    assert other.plan.seeds == [7] and other.plan_hash != whole.plan_hash
+    for wrong in ("a", [0, 0], -1, []):
+        with pytest.raises(FtlibError, match="--set seeds"):
+            load_suite(tmp_path, {"seeds": wrong})
+
+
+def test_costs_of_errors_are_no_part_of_the_plan_and_have_to_be_two_above_0(tmp_path):
+    runs = '[[runs]]\nmethod = "lora"\n'
+    head = HEAD.replace("[plan]", "error_costs = {false_alarm = 1, miss = 10}\n[plan]")
+    assert read(tmp_path, runs, head).plan_hash == read(tmp_path, runs, HEAD).plan_hash
+    for wrong in ("10", "{miss = 1}", "{false_alarm = 0, miss = 1}", '{false_alarm = 1, miss = "a lot"}'):
+        with pytest.raises(FtlibError, match=r"\[study\] error_costs"):
+            read(tmp_path, runs, HEAD.replace("[plan]", f"error_costs = {wrong}\n[plan]"))

@@ -36,10 +36,12 @@ class Sure(NamedTuple):
     """Method -> accuracy at each of COVERAGES."""
     positive: str
     """The label that false alarms and misses are about; empty where there are not two."""
-    costs: dict[tuple[int, int], list[tuple[str, Cheapest]]]
+    costs: dict[tuple[float, float], list[tuple[str, Cheapest]]]
     """(a false alarm, a miss) -> methods with what they cost, the cheapest first."""
     found: dict[str, tuple[list[float], list[float]]]
     """Method -> false alarms and what is found, in per cent, for every threshold."""
+    own: tuple[float, float] | None = None
+    """What errors cost the person who asks, where suite.toml says so."""
 
 
 def read_sure(study: Study, comparison: TaskComparison) -> Sure | None:
@@ -60,12 +62,13 @@ def read_sure(study: Study, comparison: TaskComparison) -> Sure | None:
         one.name: np.mean([np.where(p.chosen == 1, p.sure, 1 - p.sure) for p in _parts(one)], axis=0) for one in able
     }
     costs = {}
-    for alarm, miss in RATIOS:
-        rng = np.random.default_rng(seed_of(study.plan_hash, comparison.task, f"costs {alarm} {miss}"))
+    own = [study.error_costs] if study.error_costs and study.error_costs not in RATIOS else []
+    for alarm, miss in [*own, *RATIOS]:
+        rng = np.random.default_rng(seed_of(study.plan_hash, comparison.task, f"costs {alarm:g} {miss:g}"))
         told = cheapest_thresholds(first.truth, list(probabilities.values()), alarm, miss, rng, clusters=first.clusters)
         costs[alarm, miss] = sorted(zip(probabilities, told, strict=True), key=lambda pair: pair[1].cost.value)
     found = {name: _trade(first.truth, p) for name, p in probabilities.items()}
-    return Sure(comparison, coverage, first.labels[1], costs, found)
+    return Sure(comparison, coverage, first.labels[1], costs, found, study.error_costs)
 
 
 def _able(one: MethodScores) -> bool:
@@ -132,7 +135,7 @@ def _coverage_figure(found: Sure) -> Figure:
             "coverage",
             "Accuracy against coverage",
             "If only the answers that a method is surest of are used and the rest is left to people. Bands are 95 % "
-            "percentile intervals, test examples and seeds drawn again; with few seeds they are rough.",
+            "percentile intervals, under resampling of test examples and seeds; with few seeds they are rough.",
             ("method", *(f"of the surest {100 * share:g} %" for share in shown)),
             rows,
         )
@@ -149,6 +152,21 @@ def _goal_sentence(found: Sure) -> str:
     return f"Shown to be right {100 * GOAL:g} % of the time or more: {format.listed(said)} of the examples."
 
 
+def costs_sentence(found: Sure) -> str:
+    """Which method at which threshold by the costs that suite.toml says; empty where it says none."""
+    if found.own is None or not found.costs:
+        return ""
+    alarm, miss = found.own
+    name, one = found.costs[found.own][0]
+    low, high = (f"{1000 * end:.3g}" for end in one.cost[1:])
+    rest = "" if one.best > 0.95 or len(found.costs[found.own]) == 1 else f"; next is {found.costs[found.own][1][0]}"
+    return (
+        f"By your costs (a false alarm {alarm:g}, a miss {miss:g}): {name}, calling a text {found.positive} from "
+        f"{100 * one.threshold:.0f} % on, costs {1000 * one.cost.value:.3g} per 1,000 texts ({low} to {high}); that no "
+        f"other method is cheaper holds with probability {format.likelihood(one.best)}{rest}."
+    )
+
+
 def _cost_table(found: Sure) -> Any:
     def of(row: dict[str, Any]) -> str:
         return f"{1000 * row['cost'].value:.3g} ({1000 * row['cost'].low:.3g} to {1000 * row['cost'].high:.3g})"
@@ -163,7 +181,7 @@ def _cost_table(found: Sure) -> Any:
         Column("best", "how sure", format.likelihood, number=True, unit="that no other is cheaper"),
     )
     rows = [
-        {"ratio": f"{alarm} : {miss}", "name": told[0][0], **told[0][1]._asdict()}
+        {"ratio": f"{alarm:g} : {miss:g}", "name": told[0][0], **told[0][1]._asdict()}
         for (alarm, miss), told in found.costs.items()
     ]
     return table(f"Which method at which threshold, {found.comparison.where}", columns, rows)
@@ -177,10 +195,13 @@ def _blocks(found: Sure) -> Iterator[Block]:
     yield Heading("Which threshold, if errors cost differently", 4)
     yield Note(
         f"A false alarm is a text that is called {found.positive} and is not, a miss one that is and is not called so. "
-        "Find the line with your costs: which method is cheapest, from which probability on it should say so, and how "
-        "sure that is. Costs are of test examples that had no part in choosing the threshold; probabilities are means "
-        "over a method's runs."
+        "Find the line with your costs, or write them under [study] in suite.toml (error_costs = {false_alarm = 1, "
+        "miss = 10}): which method is cheapest, from which probability on it should say so, and how sure that is. "
+        "Costs are of test examples that had no part in choosing the threshold; probabilities are means over a "
+        "method's runs."
     )
+    if said := costs_sentence(found):
+        yield Note(said, quiet=False)
     yield _cost_table(found)
     with drawing(3.6 + 0.16 * -(-len(found.found) // 2)) as ax:
         lines.trade_of_errors(ax, found.found, found.positive)

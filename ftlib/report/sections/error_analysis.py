@@ -15,6 +15,7 @@ from ftlib.report.blocks import (
     Example,
     Examples,
     Figures,
+    Fold,
     Heading,
     Note,
     OfTask,
@@ -26,6 +27,7 @@ from ftlib.report.blocks import (
 )
 from ftlib.report.metric_rows import value_of
 from ftlib.report.sections.comparison import MethodScores, TaskComparison, confusion_figure
+from ftlib.stats.intervals import Interval, ratio_interval
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading
@@ -67,6 +69,39 @@ def per_label(comparison: TaskComparison) -> Table:
         for label, n, values in rows
     ]
     return plain_table("F1 of each label, %", ("label", "examples", *(one.short for one in shown)), body)
+
+
+def rates(comparison: TaskComparison, one: MethodScores) -> Table:
+    """Precision and recall of each label, with intervals, the worst recall first."""
+    parts, words = list(one.parts.values()), words_of(comparison)
+    truth, chosen = parts[0].truth, np.stack([part.chosen for part in parts])
+    rows = []
+    for code, label in enumerate(parts[0].labels):
+        hits = (chosen == code) & (truth == code)
+        recall, n = _rate(hits, (truth == code)[None], parts[0].clusters)
+        precision, given = _rate(hits, chosen == code, parts[0].clusters)
+        said = [Cell(words(label)), format.count(n), *_rate_cells(recall), format.count(given), *_rate_cells(precision)]
+        rows.append((np.nan_to_num(recall.value, nan=2.0), label, said))
+    header = ("label", "examples", ("recall, %", "found"), ("given", "mean of the seeds"), ("precision, %", "right"))
+    return plain_table(
+        f"Precision and recall of {one.short}", header, [said for _, _, said in sorted(rows, key=lambda r: r[:2])]
+    )
+
+
+def _rate(hits: np.ndarray, of: np.ndarray, clusters: Any) -> tuple[Interval, float]:
+    """Share of hits with its interval, NaN where too few count; and how many count, in the mean of the seeds."""
+    sums = of.sum(axis=1)
+    found = Interval(np.nan, np.nan, np.nan)
+    if sums.min() > 1:
+        found = ratio_interval(hits.astype(float), of.astype(float), bounds=(0.0, 1.0), clusters=clusters)
+    return found, float(sums.mean())
+
+
+def _rate_cells(found: Interval) -> Iterator[tuple[str, str]]:
+    if np.isnan(found.value):
+        yield "not available", "fewer than two to divide by"
+    else:
+        yield f"{100 * found.value:.1f}", f"{100 * found.low:.1f} to {100 * found.high:.1f}"
 
 
 def judges(comparison: TaskComparison) -> list[MethodScores]:
@@ -157,6 +192,15 @@ def _blocks(found: Errors) -> Iterator[Block]:
     few = len(next(iter(chosen.parts.values())).labels) <= 12
     most = found.most_confusions if few else 1
     yield Figures(tuple(confusion_figure(one, words_of(comparison)) for one in shown[:most]))
+    yield Heading("Precision and recall of each label", 4)
+    yield Note(
+        f"{chosen.short}, with 95 % intervals. Recall: of the examples of a label, how many are found. Precision: of "
+        "the answers that give it, how many are right."
+    )
+    yield from first_rows(rates(comparison, chosen), MOST_LABEL_ROWS, "label")
+    if others := shown[1:MOST_CONFUSIONS]:
+        tables = [block for one in others for block in (Note(one.short, quiet=False), rates(comparison, one))]
+        yield Fold(f"The same of {format.listed([one.short for one in others])}", tuple(tables))
 
 
 def hard_blocks(found: Errors) -> Iterator[Block]:
@@ -173,7 +217,7 @@ def hard_blocks(found: Errors) -> Iterator[Block]:
     ids = "" if any(one.text for one in found.hard) else " The study does not hold the texts, so only ids are shown."
     yield Note(
         f"{format.plural(n, 'test example')} that every run of {format.some(able)} got wrong. First those on whose "
-        "wrong label most methods agree, most surely wrong first: there the label itself may be in "
+        "wrong label most methods agree, ordered by their confidence in it: there the label itself may be in "
         f"doubt.{first}{ids}"
     )
     words = words_of(found.comparison)
