@@ -121,10 +121,10 @@ def tab(program: str) -> Iterator[Tab]:
 
 
 PICTURES = {
-    "report.png": (1100, "body", 1500, ""),
+    "report.png": (1440, "body", 1560, ""),
     "report-tablet.png": (768, "body", 1500, ""),
     "report-phone.png": (390, "body", 1500, ""),
-    "report-card.png": (1100, ".card", 0, ""),
+    "report-card.png": (1440, ".card", 0, ""),
     "report-front.png": (768, ".prices", 0, "quality_and_cost"),
     "report-examples.png": (1100, "#examples", 900, "examples"),
 }

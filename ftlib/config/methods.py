@@ -108,6 +108,8 @@ class Method:
     """The file of `ftlib/methods/` that builds it."""
     notebook: str
     """The run_ notebook that tells its story."""
+    title: str = ""
+    """What people call it, where its name is no word of theirs."""
     function: str = "prepare"
     """The function of that file."""
     model: bool = True
@@ -393,6 +395,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 constant=True,
                 mitigates=True,
                 saves="sklearn",
+                title="majority class",
             ),
             Method(
                 name="tfidf",
@@ -406,6 +409,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 mitigates=True,
                 reference=3,
                 saves="sklearn",
+                title="TF-IDF",
             ),
             Method(
                 name="ngram",
@@ -416,6 +420,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 model=False,
                 arguments={"order": (6, "bytes seen at once, the predicted one among them")},
                 serves={LANGUAGE_MODELING: FAMILIES},
+                title="byte n-grams",
             ),
             Method(
                 name="copy",
@@ -426,6 +431,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 model=False,
                 draws=False,
                 serves={TEXT_TO_TEXT: FAMILIES},
+                title="source copied",
             ),
             Method(
                 name="zero_shot",
@@ -448,6 +454,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 },
                 untouched=True,
                 saves="transformers",
+                title="zero-shot",
             ),
             Method(
                 name="probe",
@@ -460,6 +467,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 reference=2,
                 saves="sklearn",
                 frozen=True,
+                title="linear probe",
             ),
             Method(
                 name="static",
@@ -472,6 +480,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 mitigates=True,
                 reference=4,
                 saves="model2vec",
+                title="static embeddings",
             ),
             Method(
                 name="threshold",
@@ -485,6 +494,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 counterpart="probe",
                 saves="sklearn",
                 frozen=True,
+                title="probe with group thresholds",
             ),
             Method(
                 name="exponentiated",
@@ -498,6 +508,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 counterpart="probe",
                 saves="sklearn",
                 frozen=True,
+                title="probe with equalised groups",
             ),
             _trains(
                 "setfit",
@@ -514,6 +525,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 new_head=False,
                 tried_on_model=False,
                 continues=False,
+                title="SetFit",
             ),
             Method(
                 name="in_context",
@@ -528,6 +540,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 # An encoder-decoder learns to answer one text, not to go on with a list of them.
                 serves={CLASSIFICATION: (DECODER, ENCODER_DECODER), TEXT_TO_TEXT: (DECODER,)},
                 saves="transformers",
+                title="examples in the prompt",
             ),
             _trains(
                 "full",
@@ -537,6 +550,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 moves="all",
                 interpolates=True,
                 reference=1,
+                title="full fine-tuning",
             ),
             _adapter(
                 "lora",
@@ -544,6 +558,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 1e-3,
                 _LORA,
                 interpolates=True,
+                title="LoRA",
             ),
             _adapter(
                 "rslora",
@@ -552,6 +567,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 _LORA,
                 peft_arguments=_ALL_LINEAR | {"use_rslora": True},
                 interpolates=True,
+                title="rsLoRA",
             ),
             _adapter(
                 "dora",
@@ -559,6 +575,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 1e-3,
                 _LORA,
                 peft_arguments=_ALL_LINEAR | {"use_dora": True},
+                title="DoRA",
             ),
             _adapter(
                 "pissa",
@@ -566,6 +583,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 1e-3,
                 _PISSA,
                 peft_arguments=_ALL_LINEAR | {"init_lora_weights": "pissa"},
+                title="PiSSA",
             ),
             _adapter(
                 "ia3",
@@ -574,6 +592,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 peft="IA3Config",
                 # It is about chosen layers, which peft knows.
                 peft_arguments={},
+                title="IA3",
             ),
             _adapter(
                 "vera",
@@ -581,6 +600,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 3e-2,
                 _VERA,
                 peft="VeraConfig",
+                title="VeRA",
             ),
             # Five from the top of peft's own comparison; they start at LoRA's rate, which no trial has chosen.
             _adapter(
@@ -589,6 +609,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 1e-3,
                 _MISS,
                 peft="MissConfig",
+                title="MiSS",
             ),
             _adapter(
                 "hira",
@@ -596,6 +617,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 1e-3,
                 _HIRA,
                 peft="HiraConfig",
+                title="HiRA",
             ),
             _adapter(
                 "oft",
@@ -605,6 +627,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 peft="OFTConfig",
                 # A block and a rank: one of them says the other.
                 peft_arguments=_ALL_LINEAR | {"r": 0},
+                title="OFT",
             ),
             _adapter(
                 "delora",
@@ -612,6 +635,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 1e-3,
                 _DELORA,
                 peft="DeloraConfig",
+                title="DeLoRA",
             ),
             _adapter(
                 "randlora",
@@ -619,6 +643,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 1e-3,
                 _RANDLORA,
                 peft="RandLoraConfig",
+                title="RandLoRA",
             ),
             _trains(
                 "bitfit",
@@ -627,6 +652,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 function="prepare_partial",
                 moves="some",
                 interpolates=True,
+                title="BitFit",
             ),
             _trains(
                 "last_layers",
@@ -636,6 +662,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 function="prepare_partial",
                 moves="some",
                 interpolates=True,
+                title="last layers",
             ),
             _adapter(
                 "prompt_tuning",
@@ -646,6 +673,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 # Words of the vocabulary are a better start than noise (Lester et al. 2021, section 3.2).
                 peft_arguments=_BEFORE_THE_TEXT | {"prompt_tuning_init": "SAMPLE_VOCAB"},
                 continues=False,
+                title="prompt tuning",
             ),
             _adapter(
                 "prefix_tuning",
@@ -657,6 +685,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 continues=False,
                 # It hands keys on from layer to layer.
                 recomputes=False,
+                title="prefix tuning",
             ),
             _adapter(
                 "p_tuning",
@@ -666,6 +695,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 peft="PromptEncoderConfig",
                 peft_arguments=_BEFORE_THE_TEXT,
                 continues=False,
+                title="p-tuning",
             ),
             _adapter(
                 "qlora",
@@ -682,6 +712,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 quantised=True,
                 # 4 bits cannot be tried without the weights that they stand for.
                 tried_on_model=False,
+                title="QLoRA",
             ),
             _adapter(
                 "stacked",
@@ -691,6 +722,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 notebook="40_run_sequence",
                 stacks=True,
                 saves="transformers",
+                title="stacked LoRA",
             ),
             _adapter(
                 "merged",
@@ -702,6 +734,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 serves=_ANY,
                 merges=True,
                 saves="transformers",
+                title="merged LoRA",
             ),
             _trains(
                 "distill",
@@ -716,6 +749,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 mitigates=False,
                 new_head=False,
                 continues=False,
+                title="distillation",
             ),
         )
     }

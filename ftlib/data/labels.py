@@ -379,7 +379,8 @@ def _is_mark(tables: Mapping[str, Table], name: str) -> bool:
 def _mark_columns(tables: Mapping[str, Table], common: Sequence[str], marks: Sequence[str]) -> str:
     where = ", ".join(table.where for table in tables.values())
     settings = " or ".join(f'label_column = "{name}"' for name in marks)
-    said = f"{where}: label_column: no column has a usual name; columns: {', '.join(common)}; "
+    said = f"{where}: label_column: no column has a usual name; columns: {', '.join(common)}; tried: "
+    said += f"{', '.join(LABEL_NAMES)}; "
     if len(marks) == 1:
         return f"{said}say which: {settings}"
     return (
@@ -424,7 +425,8 @@ def _guess(
             f'say which: {field} = "{candidates[-1]}"'
         )
     elif len(common) == max(len(table.columns) for table in tables.values()):
-        said = f"{where}: {field}: no column has a usual name; columns: {', '.join(common)}; "
+        said = f"{where}: {field}: no column has a usual name; columns: {', '.join(common)}; tried: "
+        said += f"{', '.join(TEXT_NAMES if field.startswith('text') else LABEL_NAMES)}; "
         if (likely := _likely(tables, common, field)) is None:
             return problems.append(f"{said}all hold numbers with a fraction: scores, which are no classes") or ""
         shown = f"--{field.replace('_', '-')} {shlex.quote(likely)}"

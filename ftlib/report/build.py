@@ -19,7 +19,7 @@ from ftlib.metrics import units
 from ftlib.records.study import Study, read_study
 from ftlib.report import metric_rows
 from ftlib.report.blocks import Block, OfTask, Section, as_csv, figures_of
-from ftlib.report.figures import Figure
+from ftlib.report.figures import Figure, as_pdf
 from ftlib.report.plots import one_look
 from ftlib.report.sections import (
     across_tasks,
@@ -49,6 +49,7 @@ from ftlib.report.sections.comparison import (
     COMPARISONS_SECTION,
     METHODS_SECTION,
     TaskComparison,
+    in_titles,
     main_figure,
     task_comparisons,
     unheard,
@@ -179,11 +180,12 @@ SECTIONS: tuple[Section, ...] = (
 """The sections, in the order of the page."""
 
 
-def build(study_folder: str | Path) -> Path:
+def build(study_folder: str | Path, *, pdf: bool = False) -> Path:
     """Write a study's report.
 
     Args:
         study_folder: The folder that holds `runs/`, and `suite.toml` where there is one.
+        pdf: Write the figures as PDF beside the SVG.
 
     Returns:
         The path of `report.html`.
@@ -194,7 +196,7 @@ def build(study_folder: str | Path) -> Path:
     study = read_study(study_folder)
     reading = Reading(study)
     # One colour and one marker for each method, in every figure of the page.
-    with one_look([one.name for comparison in reading.tops for one in comparison.methods]):
+    with one_look([one.name for comparison in reading.tops for one in comparison.methods]), as_pdf(pdf):
         return _build(study.folder, study, reading)
 
 
@@ -249,10 +251,12 @@ def _write_figures(folder: Path, parts: Sequence[Sequence[Figure]]) -> None:
     written = set()
     for number, part in enumerate(parts, 1):
         for place, figure in enumerate(part, 1):
-            name = f"{number:02d}-{place:02d}-{figure.kind}.svg"
-            written.add(name)
-            _write(folder / name, figure.svg)
-    for old in folder.glob("[0-9]*-[0-9][0-9]-*.svg"):
+            name = f"{number:02d}-{place:02d}-{figure.kind}"
+            for ending, drawn in (("svg", figure.svg.encode("utf-8", "replace")), ("pdf", figure.pdf)):
+                if drawn:
+                    written.add(f"{name}.{ending}")
+                    atomic.write_atomically(folder / f"{name}.{ending}", lambda to, data=drawn: to.write_bytes(data))
+    for old in (*folder.glob("[0-9]*-[0-9][0-9]-*.svg"), *folder.glob("[0-9]*-[0-9][0-9]-*.pdf")):
         if old.name not in written:
             old.unlink()
 
@@ -290,9 +294,18 @@ def _page(
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else Markup(text(value)),
     )
+
+    def titled(said: str, top: TaskComparison) -> str:
+        """A sentence with what people call the methods, those too that had other numbers of labels."""
+        return in_titles(said, *(one for one in reading.comparisons if one.task == top.task))
+
     environment.filters["picture"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
     environment.filters |= {
         "raw": Markup,
+        "titled": titled,
+        "titled_table": lambda shown, top: shown._replace(
+            rows=tuple(tuple(cell._replace(text=titled(cell.text, top)) for cell in row) for row in shown.rows)
+        ),
         "card_table": report_card.card_table,
         "glosses": report_card.glosses,
     }

@@ -128,9 +128,9 @@ def test_the_page_opens_with_question_verdict_and_interval(study_dir):
     places = [words.index(part) for part in ("LoRA or full fine-tuning", "Verdict", "accuracy", "How sure this is")]
     assert places == sorted(places) and places[-1] < words.index("Methods by metrics")
     assert re.search(r"\d\d\.\d % \(\d\d\.\d to \d\d\.\d\)", words)
-    assert "The plan stood before the first run: all 10 runs" in words
-    assert "smallest difference this study can show" in words
-    assert "stays unseen with 3 seeds 73 % of the time" in words
+    assert "The evaluation plan was fixed before the first run: all 10 runs" in words
+    assert "Minimum detectable difference (80 % power): " in words
+    assert "would be missed by 3 seeds 73 % of the time" in words
 
 
 def test_a_clear_winner_is_named_and_a_loser_is_not(tmp_path):
@@ -211,7 +211,7 @@ def test_failed_runs_are_shown_and_never_ranked(attacked):
 def test_missing_seeds_leave_the_common_ones_and_the_page_says_so(attacked):
     pair = next(row for row in read(attacked)["verdicts"] if {row["a"], row["b"]} == {"lora", "full"})
     assert pair["seeds"] == 2 and "lora [seeds 0, 1]" in pair["sentence"]
-    assert "use only those that finished on both sides: lora (2 seeds)" in Page(attacked / "report.html").text
+    assert "use only those that finished on both sides: LoRA (2 seeds)" in Page(attacked / "report.html").text
 
 
 def test_a_record_that_its_predictions_do_not_give_is_said_loudly(study_dir, tmp_path, quick):
@@ -276,7 +276,7 @@ def test_another_plan_makes_it_exploratory(study_dir, tmp_path, quick):
     assert "Exploratory: all runs were made under another plan" in Page(study / "report.html").text
     suite.unlink()
     build.build(study)
-    assert "Exploratory: no plan stood before the runs" in Page(study / "report.html").text
+    assert "Exploratory: no plan was fixed before the runs" in Page(study / "report.html").text
 
 
 def test_a_study_where_nothing_finished_still_reports(tmp_path):

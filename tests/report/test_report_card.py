@@ -1,15 +1,21 @@
 """Page one: the card says in one word each what the comparisons say, and what it says beside them is generated."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from groups import LABELS, give_groups
 from pages import Page, read
+from sklearn.metrics import precision_recall_fscore_support
 from synthetic import TEXTS, TYPICAL, Made, write_study
 
+from ftlib.config.methods import METHODS
+from ftlib.records.study import read_study
 from ftlib.report import build, plots
-from ftlib.report.sections import report_card
+from ftlib.report.sections import error_analysis, report_card
+from ftlib.report.sections.comparison import in_titles, task_comparisons
 
 SEEDS = (0, 1, 2)
 
@@ -122,3 +128,51 @@ def test_a_base_model_is_that_of_the_method(study):
     found = json.loads((study / "report.json").read_text(encoding="utf-8"))["report_card"]
     assert {row["against"] for row in found} == {"zero_shot", None}
     assert report_card.SECTION.columns["report_card"][:4] == ("task", "model", "method", "settings")
+
+
+def test_the_persons_own_costs_of_errors_are_answered_on_page_one(study, tmp_path):
+    own = shutil.copytree(study, tmp_path / "study")
+    suite = (own / "suite.toml").read_text(encoding="utf-8")
+    (own / "suite.toml").write_text(
+        suite.replace("[study]\n", "[study]\nerror_costs = {false_alarm = 1, miss = 30}\n"), encoding="utf-8"
+    )
+    words = Page(build.build(own)).text
+    rows = [row for row in read(own)["thresholds"] if row["miss_costs"] == 30]
+    assert {row["false_alarm_costs"] for row in rows} == {1}
+    best = min(rows, key=lambda row: row["value"])
+    said = f"By your costs (a false alarm 1, a miss 30): {best['name']}, calling a text poet from "
+    said = in_titles(said, next(task_comparisons(read_study(own))))
+    assert words.index(said) < words.index("Report card"), "beside the verdict"
+    assert f"on, costs {1000 * best['value']:.3g} per 1,000 texts" in words
+
+
+def test_precision_and_recall_are_what_scikit_learn_gives(people):
+    comparison = next(task_comparisons(read_study(people)))
+    for one in comparison.methods:
+        parts = list(one.parts.values())
+        names = list(parts[0].labels)
+        wanted = np.mean(
+            [precision_recall_fscore_support(part.truth, part.chosen, zero_division=np.nan)[:2] for part in parts],
+            axis=0,
+        )
+        for row in error_analysis.rates(comparison, one).rows:
+            place = names.index(row[0].text)
+            for cell, value in ((row[4], wanted[0][place]), (row[2], wanted[1][place])):
+                if np.isnan(value):
+                    assert cell.text == "not available"
+                else:
+                    low, high = map(float, cell.small.split(" to "))
+                    assert (
+                        cell.text == f"{100 * value:.1f}" and low <= 100 * value + 0.05 and 100 * value - 0.05 <= high
+                    )
+
+
+def test_page_one_calls_methods_what_people_call_them(study):
+    assert all(method.title for method in METHODS.values())
+    comparison = next(task_comparisons(read_study(study)))
+    said = in_titles("full and lora, not full fine-tuning, a linear probe, how=probe or probe-like; probe", comparison)
+    kept = "not full fine-tuning, a linear probe, how=probe or probe-like"
+    assert said == f"full fine-tuning and LoRA, {kept}; linear probe"
+    words = Page(study / "report.html").text
+    headline = next(one["headline"] for one in read(study)["advice"] if one["task"] == comparison.task)
+    assert in_titles(headline, comparison) in words and "LoRA (lora)" in words

@@ -224,7 +224,7 @@ def test_what_features_tell_is_compared_before_and_after(study):
     assert row["verdict"] == "worse" and row["n"] == N and row["seeds"] == 3
     assert row["before"] == pytest.approx(0.8, abs=0.01) and row["low"] < row["difference"] < row["high"] < 0
     assert "a linear probe for bios is worse than before by" in row["sentence"]
-    assert "What the features still tell" in Page(study / "report.html").text
+    assert "Linear-probe accuracy on other tasks" in Page(study / "report.html").text
 
 
 def test_features_that_stay_are_exactly_the_same(tmp_path, quick):

@@ -65,7 +65,7 @@ def test_fewer_bits_per_byte_are_better(texts):
     said = next(line for line in told.reasons if "than zero_shot (the base model) by" in line)
     assert re.search(r"is better than .* by 0\.2\d* bits per byte \(0\.2\d* to 0\.2\d*\)", said)
     assert (
-        "60 test documents, the same for every method; a difference matters from 0.02 bits per byte on"
+        "60 test documents, the same for every method; smallest difference of practical interest: 0.02 bits per byte."
         in told.limits[0]
     )
 
@@ -176,7 +176,7 @@ def test_masked_models_are_never_among_the_others(tmp_path):
     assert not content["disagreements"]
 
 
-# What it cost elsewhere
+# Effect on other abilities
 
 
 def test_general_text_before_and_after_is_paired_over_documents_and_seeds(texts):
@@ -215,7 +215,7 @@ def test_one_sentence_per_method_and_what_was_bought_beside_it(texts):
             words,
         )
     bought = re.search(
-        r"What full bought and what it cost, against the base model: −0\.\d{3} bits per byte on the task "
+        r"What full fine-tuning bought and what it cost, against the base model: −0\.\d{3} bits per byte on the task "
         r"\(−0\.\d{3} to −0\.\d{3}\), \+0\.\d{3} bits per byte on general text \(\+0\.\d{3} to \+0\.\d{3}\)",
         words,
     )
@@ -254,7 +254,7 @@ def test_an_encoder_says_why_it_has_no_general_text(tmp_path):
         edit_record(runs_of(study, "probe")[0], lambda m, stage=stage: m[stage].update(general={"bits_per_byte": leaf}))
     build.build(study)
     words = Page(study / "report.html").text
-    assert read(study)["general"] == [] and "What it cost elsewhere" not in words
+    assert read(study)["general"] == [] and "Effect on other abilities" not in words
     assert "an encoder gives no likelihood" in words
 
 
@@ -325,7 +325,7 @@ def test_without_a_plan_text_is_judged_by_what_plans_usually_settle(tmp_path):
     (study / "suite.toml").unlink()
     build.build(study)
     assert {row["metric"] for row in read(study)["verdicts"]} == {"bits_per_byte"}
-    assert "no plan stood before the runs" in Page(study / "report.html").text
+    assert "no plan was fixed before the runs" in Page(study / "report.html").text
 
 
 @pytest.mark.parametrize("texts_of", ["one source", "one document"])

@@ -19,7 +19,7 @@ from ftlib.records.study import read_study
 from ftlib.report import build
 from ftlib.report.blocks import figures_of
 from ftlib.report.sections import learning_curve
-from ftlib.report.sections.comparison import task_comparisons
+from ftlib.report.sections.comparison import in_titles, task_comparisons
 from ftlib.report.sections.learning_curve import LearningCurves, learning_curves
 from ftlib.stats.paired import holm
 
@@ -166,7 +166,8 @@ def test_the_verdict_says_what_to_use_and_where_the_answer_changes(study):
     words = Page(study / "report.html").text
     told = read(study)["advice"][0]
     assert told["headline"].startswith(("It depends on how many labels you have: ", "Use "))
-    places = [words.index(part) for part in (QUESTION, "Verdict", told["headline"], "What to use with how many labels")]
+    headline = in_titles(told["headline"], build.Reading(read_study(study)).tops[0])
+    places = [words.index(part) for part in (QUESTION, "Verdict", headline, "What to use with how many labels")]
     assert places == sorted(places)
     covered = " ".join(where for where, _ in told["ranks"])
     assert covered.count("per class") == len(told["ranks"]) >= 3
@@ -220,7 +221,7 @@ def test_few_samples_are_cautioned_about(tmp_path, quick, study):
     build.build(folder)
     words = Page(folder / "report.html").text
     assert "Caution: only 3 few-shot samples at 4 and 8 labels per class; at least 10 are advised, since" in words
-    assert "Caution: 9 few-shot samples of lora at 4 labels per class" in Page(study / "report.html").text
+    assert "Caution: 9 few-shot samples of LoRA at 4 labels per class" in Page(study / "report.html").text
 
 
 def test_the_plans_target_is_drawn_tabled_and_said(tmp_path):
@@ -232,7 +233,7 @@ def test_the_plans_target_is_drawn_tabled_and_said(tmp_path):
     row = goals["the plan's target", "setfit"]
     assert row["target"] == 0.75 and row["low"] < row["shots"] < row["high"] and row["measured"] == [1, 8, 64]
     assert content["plan"]["target"] == 0.75 and ", target 0.75" in words
-    assert "Labels per class for the plan's target, accuracy 75.0 %: setfit " in words
+    assert "Labels per class for the plan's target, accuracy 75.0 %: SetFit " in words
     (image,) = [a["alt"] for t, a in Page(folder / "report.html").tags if t == "img" and "against labels" in a["alt"]]
     assert "target: 75.000 at every number" in image
 
@@ -246,7 +247,7 @@ def test_one_sample_says_that_it_cannot_tell(tmp_path, quick):
 
 
 def test_what_is_not_measured_everywhere_is_said(study):
-    assert "Not measured at every number of labels: lora (1 to 32)" in Page(study / "report.html").text
+    assert "Not measured at every number of labels: LoRA (1 to 32)" in Page(study / "report.html").text
 
 
 @pytest.mark.parametrize("metric", ["mcc", "brier"])
@@ -278,7 +279,7 @@ def test_a_collapsed_run_is_named_and_stays_in_the_mean(study):
     ]
     assert len(found) == 10 and level == pytest.approx(np.mean(found))
     words = Page(study / "report.html").text
-    assert "1 of 10 runs of full at 1 label per class collapsed (seed 3) and stays in its mean of " in words
+    assert "1 of 10 runs of full fine-tuning at 1 label per class collapsed (seed 3) and stays in its mean of " in words
     assert "1 run collapsed to one label and stays in every mean" in words and "Runs that collapsed" in words
 
 
@@ -304,7 +305,7 @@ def test_the_majority_class_did_not_collapse_and_other_studies_name_theirs_too(t
     build.build(folder)
     (row,) = read(folder)["collapsed"]
     assert (row["method"], row["seed"], row["shots"]) == ("full", 1, 0)
-    assert "1 of 3 runs of full collapsed (seed 1)" in Page(folder / "report.html").text
+    assert "1 of 3 runs of full fine-tuning collapsed (seed 1)" in Page(folder / "report.html").text
 
 
 # What it is

@@ -316,9 +316,9 @@ def test_costs_hold_what_moves_and_how_much_of_the_machine_was_used(study):
     full, tfidf = rows["full"], rows["tfidf"]
     assert full["trainable parameters"].small == "100\xa0%\xa0of\xa022.7\xa0M"
     assert rows["lora"]["trainable parameters"].small == "2.9\xa0%\xa0of\xa022.7\xa0M"
-    assert full["of the matmul peak"][:2] == ("33 %", "31\xa0of\xa095\xa0GFLOP/s")
+    assert full["share of peak FLOP/s"][:2] == ("33 %", "31\xa0of\xa095\xa0GFLOP/s")
     assert re.fullmatch(r"60\sexamples/s, 1\d\ss\svalidation", full["training time"].small)
-    assert full["stored"].text == "90.9 MB" and tfidf["of the matmul peak"].text == ""
+    assert full["stored"].text == "90.9 MB" and tfidf["share of peak FLOP/s"].text == ""
 
 
 def test_costs_that_old_records_do_not_hold_are_not_made_up(tmp_path, quick):

@@ -26,23 +26,26 @@ def forest(
     label: str,
     reference: tuple[str, float] | None = None,
     tied: Sequence[bool] = (),
+    titles: Sequence[str] = (),
 ) -> "Axes":
     """One row per method: its value as its marker, its interval as a line; the first name is at the top.
 
     `lows`: (n,) lower bounds; NaN where unknown.
     `reference`: A name and a value to draw a dashed line at.
     `tied`: (n,) whether a method shares the first place: a bracket joins those that do.
+    `titles`: (n,) what to call them; their names where there are none.
     """
     import seaborn as sns
 
     values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
-    look, n = looks(names), len(names)
+    look, n = list(looks(names).values()), len(names)
+    names = titles or names
     places = [str(place) for place in range(n)][::-1]
     ends = np.where(np.isfinite(lows) & np.isfinite(highs), [lows, highs], values)
     sns.pointplot(
         x=np.concatenate([ends[0], values, ends[1]]), y=places * 3, hue=places * 3, order=places[::-1],
         hue_order=places, orient="h", estimator="median", errorbar=("pi", 100), linestyles="none", legend=False, ax=ax,
-        palette=[look[name][0] for name in names], markers=[look[name][1] for name in names], markersize=6,
+        palette=[colour for colour, _ in look], markers=[marker for _, marker in look], markersize=6,
         err_kws={"linewidth": 2.2, "solid_capstyle": "butt"},
     )  # fmt: skip
     first = [n - 1 - place for place, shares in enumerate(tied) if shares]

@@ -85,6 +85,13 @@ class MethodScores(NamedTuple):
         return self.line or self.name
 
     @property
+    def title(self) -> str:
+        """What people call it: its short name with the method's title, "LoRA (minilm) r=4"."""
+        method = self.group.method if self.group else ""
+        known = METHODS[method].title if method in METHODS else ""
+        return known + self.short.removeprefix(method) if known and self.short.startswith(method) else self.short
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Those of its runs."""
         return tuple(self.parts)
@@ -116,6 +123,19 @@ class MethodScores(NamedTuple):
         runs = [run for run in self.group.ok if run.seed in self.parts] if self.group else []
         values = [run.record.cost.get(name) for run in runs]
         return math.nan if not values or None in values else float(np.mean(values))
+
+
+def in_titles(said: str, *comparisons: "TaskComparison") -> str:
+    """A sentence with the methods' titles where it has their names."""
+    able = [one for comparison in comparisons for one in (*comparison.methods, *comparison.beside)]
+    titles = {name: one.title for one in able for name in (one.name, one.short)}
+    known = sorted((name for name, shown in titles.items() if name != shown), key=len, reverse=True)
+    if not known:
+        return said
+    names = "|".join(map(re.escape, known))
+    # What is a part of a word, a title already, or a setting, stays: "full fine-tuning", "linear probe", "how=probe".
+    found = rf"(?<![\w=-])(?<!linear )({names})(?![\w=-])(?! fine-tuning)"
+    return re.sub(found, lambda name: titles[name[1]], said)
 
 
 def called(one: MethodScores) -> str:
@@ -731,6 +751,7 @@ def main_figure(comparison: TaskComparison) -> Figure:
             label=units.heading(metric),
             reference=(BASE, by * before.level.value) if before else None,
             tied=[one in comparison.top for one in shown],
+            titles=[one.title for one in shown],
         )
         return figure_of(
             ax,
@@ -740,7 +761,7 @@ def main_figure(comparison: TaskComparison) -> Figure:
             "methods can differ although their lines overlap: comparisons are paired, so read the table of comparisons "
             "for that.",
             ("method", units.heading(metric), "95 % interval"),
-            [(one.name, units.level(metric, one.level.value), units.span(metric, *one.level[1:])) for one in shown],
+            [(one.title, units.level(metric, one.level.value), units.span(metric, *one.level[1:])) for one in shown],
         )
 
 

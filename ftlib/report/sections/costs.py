@@ -34,7 +34,7 @@ def costs(study: Study) -> Table:
         "peak memory": lambda group: _plain(format.size(mean(group, "peak_memory_bytes"))),
         "trainable parameters": _trainable,
         "stored": lambda group: _plain(format.size(mean(group, "checkpoint_bytes"))),
-        "of the matmul peak": _of_peak,
+        "share of peak FLOP/s": _of_peak,
         "runs": lambda group: _plain(str(len(group.ok))),
     }
     cells = {name: [cell(group) for group in groups] for name, cell in columns.items()}
@@ -57,7 +57,7 @@ def settings(study: Study) -> Table | None:
         body.append((long_name(study, group), line, given, _tuned(group)))
     header = ("method", "settings that differ", "the method's own", "chosen on validation")
     shown = 4 if any(row[3] for row in body) else 3
-    caption = "On what terms each method ran"
+    caption = "Settings of each method"
     return plain_table(caption, header[:shown], [row[:shown] for row in body], texts=4) if body else None
 
 
@@ -325,7 +325,7 @@ def _blocks(found: Costs) -> Iterator[Block]:
         )
         yield _table(found.predicted)
     if terms := settings(found.study):
-        yield Fold("On what terms each method ran", (terms,))
+        yield Fold("Settings of each method", (terms,))
 
 
 SECTION = Section(

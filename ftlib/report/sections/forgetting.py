@@ -745,7 +745,7 @@ def _blocks(found: Elsewhere) -> Iterator[Block]:
     for comparison, changes in found.general:
         yield from _general_blocks(comparison, changes)
     if found.features:
-        yield Heading("What the features still tell")
+        yield Heading("Linear-probe accuracy on other tasks")
         yield Note(
             "A linear probe is fitted to a task that the model was not adapted to, on its features before and after. "
             "Paired: the same examples, the same seeds; corrected (Holm) over the methods for each task of a probe."
@@ -776,7 +776,7 @@ def _general_blocks(comparison: TaskComparison, found: Sequence[Forgot]) -> Iter
         protocols.setdefault(one.protocol, []).append(one.group.name)
     yield Heading(f"General text, {comparison.where}")
     yield Note(
-        "How many bits a byte of ordinary text costs each method, before and after; lower is better. Every change is "
+        "Bits per byte of each method on ordinary text, before and after; lower is better. Every change is "
         f"paired: the same excerpts, the same seeds. Protocol: {format.protocols(protocols)}."
     )
     yield Sentences(tuple(f"{change_sentence(one)}." for one in found))
@@ -791,7 +791,7 @@ def _general_blocks(comparison: TaskComparison, found: Sequence[Forgot]) -> Iter
 
 SECTION = Section(
     name="forgetting",
-    title="What it cost elsewhere",
+    title="Effect on other abilities (forgetting)",
     read=_read,
     columns={
         "general": (

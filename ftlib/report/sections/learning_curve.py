@@ -554,8 +554,8 @@ def _limits(curves: LearningCurves) -> Iterator[str]:
     noun = units.noun(curves.metric)
     of = "" if units.in_own_unit(curves.metric) else f" of {curves.metric}"
     yield (
-        f"{plural(top.n, f'test {noun}')}, the same for every method; a difference matters from "
-        f"{units.margin(curves.metric, curves.margin)}{of} on. Methods are compared with the same number of labels per "
+        f"{plural(top.n, f'test {noun}')}, the same for every method; smallest difference of practical interest: "
+        f"{units.margin(curves.metric, curves.margin)}{of}. Methods are compared with the same number of labels per "
         "class only; intervals are 95 %, and the comparisons at one number are corrected for being so many (Holm): one "
         "question for each number."
     )

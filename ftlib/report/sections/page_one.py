@@ -13,9 +13,10 @@ from ftlib.metrics import units
 from ftlib.records.study import Group, Run, Study
 from ftlib.report.sections import runs
 from ftlib.report.sections.comparison import TaskComparison, called
+from ftlib.report.sections.confidence import costs_sentence
 from ftlib.report.sections.costs import mean
 from ftlib.report.sections.recommendation import Advice, needed, next_open
-from ftlib.report.sections.report_card import Card
+from ftlib.report.sections.report_card import Card, says_little
 from ftlib.stats.verdict import realistic
 
 if TYPE_CHECKING:
@@ -126,7 +127,14 @@ def not_shown(reading: "Reading", comparison: TaskComparison, card: Card) -> Ite
     if "bias" not in families and not any(map(is_bias, without)):
         yield "Whether groups of people are treated alike: no groups and no evaluation of bias were measured."
     if not families & {"forgetting", "text"} and not comparison.of_text and not without:
-        yield "Forgetting: nothing beside the task was measured (evaluations in the plan)."
+        yield "Forgetting: no other measurement was made (evaluations in the plan)."
+    for column in card.columns:
+        if column.family == "bias" and (open_ones := [one for one in column.entries.values() if says_little(one)]):
+            widest = max(one.value.high - one.value.low for one in open_ones)
+            yield (
+                f"How large the {column.title} is: intervals are up to {100 * widest:.0f} points wide, since few "
+                "examples of a label are of one group; more test examples of each group would narrow them."
+            )
     if undecided := sum(entry.verdict == "undecided" for column in card.columns for entry in column.entries.values()):
         cells = format.plural(undecided, "cell")
         yield f"{cells} of the card {'is' if undecided == 1 else 'are'} undecided, which is not the same as equivalent."
@@ -245,6 +253,8 @@ class PageOne(NamedTuple):
     about: About
     not_shown: tuple[str, ...]
     next_steps: tuple[str, ...]
+    by_costs: str
+    """Which method at which threshold by the person's own costs of errors; empty where suite.toml says none."""
 
 
 def page_one(reading: "Reading", comparison: TaskComparison, advice: Advice, card: Card) -> PageOne:
@@ -254,4 +264,5 @@ def page_one(reading: "Reading", comparison: TaskComparison, advice: Advice, car
     lacking = runs.unfinished(reading.study, comparison.task)
     if lacking and not any(line.startswith(("Finish", "Cheapest first: Finish")) for line in steps):
         steps.insert(0, lacking.detail)
-    return PageOne(about(reading.study, comparison), lines, tuple(steps))
+    sure = next((one.found for one in reading.of("confidence") or [] if one.found.comparison is comparison), None)
+    return PageOne(about(reading.study, comparison), lines, tuple(steps), costs_sentence(sure) if sure else "")

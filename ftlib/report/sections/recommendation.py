@@ -396,9 +396,8 @@ def _ahead_in_part(comparison: TaskComparison, best: MethodScores, leaning: list
     ]
     said += [f"{len(leaning) - 6} others"] if len(leaning) > 6 else []
     return [
-        f"{best.name} is ahead of {format.listed(said)}: each alone would count, "
-        f"among {len(comparison.pairs)} comparisons "
-        "it does not quite."
+        f"{best.name} is ahead of {format.listed(said)}: significant on its own, not after "
+        f"correction for {len(comparison.pairs)} comparisons."
     ]
 
 
@@ -440,8 +439,8 @@ def _limits(comparison: TaskComparison) -> list[str]:
     most = max((len(one.parts) for one in comparison.methods if one.draws), default=1)
     pairs, noun = len(comparison.pairs), units.noun(comparison.metric)
     lines = [
-        f"{format.plural(comparison.n, f'test {noun}')}, the same for every method; a difference matters from "
-        f"{units.margin(comparison.metric, comparison.margin)}{_of(comparison)} on. Intervals are 95 %"
+        f"{format.plural(comparison.n, f'test {noun}')}, the same for every method; smallest difference of practical "
+        f"interest: {units.margin(comparison.metric, comparison.margin)}{_of(comparison)}. Intervals are 95 %"
         + (f"; {format.plural(pairs, 'comparison')}, corrected for being so many (Holm)." if pairs > 1 else ".")
     ]
     if protocols := format.protocols(comparison.protocols):
@@ -450,8 +449,8 @@ def _limits(comparison: TaskComparison) -> list[str]:
         a, b, least = comparison.detectable
         said = f"{units.difference(comparison.metric, least, signed=False)}{units.unit(comparison.metric)}"
         lines.append(
-            f"The smallest difference this study can show: between two methods as alike as {a} and {b}, a true "
-            f"difference under {said} is missed more often than 1 time in 5 (before correction)."
+            f"Minimum detectable difference (80 % power): {said}, between two methods as similar as {a} and {b}, "
+            "before correction."
         )
     given: dict[float, list[MethodScores]] = {}
     for one in comparison.methods:
@@ -469,8 +468,8 @@ def _limits(comparison: TaskComparison) -> list[str]:
     elif most < 6:
         missed = 100 * 0.9**most
         lines.append(
-            f"{format.plural(most, 'seed')} per method that draws: the intervals cover new test {noun}s and new seeds, "
-            f"but {most} runs say little about how seeds spread, so they are wide on purpose. They cannot show rare "
-            f"accidents: a mishap in 1 run of 10 stays unseen with {most} seeds {missed:.0f} % of the time."
+            f"{format.plural(most, 'seed')} for each method that uses randomness: the intervals cover new test {noun}s "
+            f"and new seeds, but {most} runs say little about how seeds spread, so they are wide on purpose. A failure "
+            f"that hits 1 run in 10 would be missed by {most} seeds {missed:.0f} % of the time."
         )
     return lines

@@ -241,8 +241,17 @@ def _measured(comparison: TaskComparison, lines: Sequence[BiasChange], title: st
         level = one and (one.before if method.group is None else one.after)
         if level is not None and not np.isnan(level.value):
             verdict = "base" if method.untouched else _SIZES.get(one.verdict, "")
-            entries[method.name] = _entry(RATE if metric in GAPS.values() else metric, level, one.n, one.seeds, verdict)
+            entry = _entry(RATE if metric in GAPS.values() else metric, level, one.n, one.seeds, verdict)
+            if says_little(entry):
+                low, high = (100 * end for end in level[1:])
+                entry = entry._replace(span=f"{low:.0f} to {high:.0f}, too few")
+            entries[method.name] = entry
     return CardColumn("bias", f"{metric}:{about}", title, unit, gloss, entries)
+
+
+def says_little(entry: Entry) -> bool:
+    """Whether a gap between groups is hardly known: its interval is over half of all it can be."""
+    return entry.value.high - entry.value.low > 0.5
 
 
 def _first(lines: Iterable[Any], method: MethodScores) -> Any:
@@ -282,7 +291,7 @@ def card_table(found: Card) -> Table:
     body = []
     for one in comparison.methods[:MOST_ROWS]:
         base = "base model" if one.untouched else "baseline" * one.baseline
-        cells = [Cell(one.short, base, strong=True)]
+        cells = [Cell(one.title, base, strong=True)]
         for column in found.columns:
             entry = column.entries.get(one.name)
             if entry is None:
@@ -296,7 +305,8 @@ def card_table(found: Card) -> Table:
 def glosses(found: Card) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """One line for each method and for each column."""
     methods = dict.fromkeys(one.group.method for one in found.comparison.methods if one.group)
-    named = [(name, METHODS[name].summary) for name in methods if name in METHODS]
+    known = [METHODS[name] for name in methods if name in METHODS]
+    named = [(f"{one.title} ({one.name})" if one.title else one.name, one.summary) for one in known]
     return named, [(f"{one.title} ({one.unit})" if one.unit else one.title, one.gloss) for one in found.columns]
 
 

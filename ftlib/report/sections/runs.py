@@ -137,7 +137,7 @@ def missing_table(study: Study) -> Table:
         name = " · ".join(filter(None, (spec["method"], said, spec["task"])))
         lines.setdefault(name, []).append(str(spec["seed"]))
     body = [(name, ", ".join(seeds)) for name, seeds in lines.items()]
-    return plain_table("Runs that are missing", ("method", "seeds"), body, texts=2)
+    return plain_table("Runs not finished yet", ("method", "seeds"), body, texts=2)
 
 
 class Unfinished(NamedTuple):
@@ -212,7 +212,7 @@ def _absent_blocks(found: Absent) -> Iterator[Block]:
         )
         yield table("Runs that collapsed", _COLLAPSED, found.collapsed)
     if found.study.missing:
-        yield Heading("Runs that are missing")
+        yield Heading("Runs not finished yet")
         yield Note("suite.toml asks for them and there is no record: run the study again, and only these run.")
         yield missing_table(found.study)
 
@@ -296,13 +296,11 @@ def plan_stood(study: Study) -> bool:
 def plan_line(study: Study) -> str:
     """Whether the plan stood, in words."""
     if not study.plan_hash:
-        return "Exploratory: no plan stood before the runs, so what follows is a search, not a test."
+        return "Exploratory: no plan was fixed before the runs, so what follows is a search, not a test."
     if not study.exploratory:
         n = len(study.runs)
         runs = "its only run" if n == 1 else f"all {n} runs"
-        return (
-            f"The plan stood before the first run: {runs} carry the hash of the plan in suite.toml ({study.plan_hash})."
-        )
+        return f"The evaluation plan was fixed before the first run: {runs} carry its hash ({study.plan_hash})."
     n, total = len(study.exploratory), len(study.runs)
     which = "all runs were" if n == total else f"{n} of {total} runs were"
     return f"Exploratory: {which} made under another plan than suite.toml holds now ({study.plan_hash})."
@@ -406,7 +404,7 @@ def _sources_blocks(reading: "Reading") -> Iterator[Block]:
     study = reading.study
     plan = plan_in_words(study, any(one.shots for one in reading.comparisons))
     again = f"{command(study)} (in the folder that holds this page)" if study.plan_hash else command(study)
-    yield Facts((("make it again", again), *facts(study), ("plan", plan)))
+    yield Facts((("reproduce", again), *facts(study), ("plan", plan)))
     yield Fold("Every run, with its notebook and record", (runs_table(study),))
     if measured := [name for name in METRICS if any(row["metric"] == name for row in reading.rows)]:
         yield Fold("What the metrics mean", (metric_table(measured),))
@@ -414,7 +412,7 @@ def _sources_blocks(reading: "Reading") -> Iterator[Block]:
 
 SOURCES_SECTION = Section(
     name="sources",
-    title="Where this comes from",
+    title="Provenance",
     read=lambda reading: reading,
     columns={},
     rows=lambda _: {},

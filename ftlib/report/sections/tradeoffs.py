@@ -139,7 +139,7 @@ def _figure(found: Prices) -> Figure:
             f"{title(units.name(comparison.metric))} against "
             + ("what it takes" if len(found.panels) > 1 else found.panels[0].label.partition(",")[0]),
             "Filled points are Pareto-optimal: nothing that costs less, or as much, is better. The table says how "
-            f"often each would be so, were the test {units.noun(comparison.metric)}s and seeds drawn again, with "
+            f"often each is so under resampling of test {units.noun(comparison.metric)}s and seeds, with "
             "costs, forgetting and bias as measured; with few seeds such probabilities are rough.",
             ("method", *(panel.label for panel in found.panels)),
             list(_table(found)),

@@ -132,7 +132,7 @@ def _note(found: Sequence[Trained], comparison: TaskComparison) -> str:
     return (
         f"Validation loss is the mean over {n}validation {noun}s, which no step learned from. Where it turns up while "
         "the training loss still falls, the method begins to learn its examples by heart; quality can hold for a while "
-        "all the same, since the loss counts sureness too. Of tuned methods: the setting that was taken."
+        "all the same, since the loss also depends on confidence. Of tuned methods: the setting that was taken."
     )
 
 
