@@ -13,11 +13,12 @@ from sklearn.metrics import f1_score
 
 import ftlib
 from ftlib.config.experiment import Plan, hash_of
+from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.core.format import short_name
-from ftlib.metrics.registry import measure
+from ftlib.metrics.registry import METRICS, measure
 from ftlib.models import loading, weights
-from ftlib.records import RunRecord, flat, predictions_table, provenance
+from ftlib.records import COLUMNS, RunRecord, flat, predictions_table, provenance
 from ftlib.records.study import read_study
 
 
@@ -119,7 +120,20 @@ def test_no_number_of_a_method_or_a_list_is_infinite(at_home):
             ftlib.Experiment(**asked, **wrong)
 
 
-@pytest.mark.parametrize("labels", [("macro", "micro"), ("binary", "text"), ("value", "n"), ("label", "id", "cluster")])
+OURS = [
+    *METRICS, *METHODS, *COLUMNS, "macro", "micro", "binary", "value", "low", "high", "n", "reason", "f1",
+    "groups", "gaps",
+    "before", "after", "test", "validation", "general", "base model", "nan", "text", "score_label",
+    "(blank)", "a.b", "=1+1",
+]  # fmt: skip
+"""Names that the library has for something."""
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("macro", "micro"), ("binary", "text"), ("value", "n"), ("label", "id", "cluster")]
+    + [tuple(sorted(random.Random(seed).sample(OURS, 2 + seed % 5))) for seed in range(20)],
+)
 def test_labels_and_groups_may_be_called_like_what_the_library_has(labels):
     truth = [labels[place % len(labels)] for place in range(30)]
     texts = pd.DataFrame({"id": [str(n) for n in range(30)], "text": "a", "label": truth, "group_value": truth})
@@ -133,7 +147,8 @@ def test_labels_and_groups_may_be_called_like_what_the_library_has(labels):
     assert [found["f1"][label]["value"] for label in labels] == pytest.approx(list(each))
     leaves = flat({"after": {"test": found}})
     assert leaves["after.test.f1_macro"] is found["f1_macro"]
-    assert all(leaves[f"after.test.f1.{label}"] is found["f1"][label] for label in labels)
+    held = {id(leaf) for leaf in leaves.values()}
+    assert len(held) == len(leaves) and all(id(found["f1"][label]) in held for label in labels)
 
 
 def recorded(study, seed, entry, value):
