@@ -472,8 +472,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Method(
                 name="static",
                 summary="logistic regression on the mean of one vector per token, distilled from the model (model2vec)",
-                module="linear_probe",
-                function="prepare_static",
+                module="static",
                 notebook="11_run_few_shot",
                 arguments=_STATIC,
                 serves=_ANY,

@@ -7,8 +7,8 @@ import pandas as pd
 
 from ftlib.core.errors import FtlibError
 from ftlib.data.kinds import KINDS
-from ftlib.data.tabular import decoded
-from ftlib.data.task import Task, content_ids, data_file
+from ftlib.data.tabular import content_ids, decoded
+from ftlib.data.task import Task, data_file
 
 
 def load_general() -> pd.DataFrame:

@@ -24,7 +24,8 @@ import pandas as pd
 
 from ftlib.core.atomic import cache_folder, write_atomically
 from ftlib.core.errors import FtlibError
-from ftlib.data.task import SPLITS, content_ids
+from ftlib.data.tabular import content_ids
+from ftlib.data.task import SPLITS
 
 SKIPPED_FOLDERS = frozenset(
     ("tests", "test", "testing", "_testing")

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ftlib.core.errors import FtlibError
-from ftlib.data.tabular import MISSING, Table, all_of
-from ftlib.data.task import content_ids
+from ftlib.data.tabular import MISSING, Table, all_of, content_ids
 from ftlib.metrics.fairness import BLANK_GROUP
 
 MOST_LABELS = 1000

@@ -17,8 +17,8 @@ from ftlib.core.errors import FtlibError, several
 from ftlib.data.files import NAMES, Asked, divided, split_files
 from ftlib.data.kinds import TEXT_TO_TEXT, directed
 from ftlib.data.labels import blank_or_not_text, has_ids
-from ftlib.data.tabular import MISSING, SUFFIXES, Table, all_of, decoded, known, read_rows
-from ftlib.data.task import Task, content_ids, make_task
+from ftlib.data.tabular import MISSING, SUFFIXES, Table, all_of, content_ids, decoded, known, read_rows
+from ftlib.data.task import Task, make_task
 
 PAIR = ("source", "target")
 """What the columns of a table are called where nothing else is said."""

@@ -1,6 +1,7 @@
 """Strict reading of CSV, TSV, JSONL and Parquet: what the file says, or an error that names file and line."""
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -459,3 +460,18 @@ def _parquet(path: Path, where: str) -> Table:
         return [known(value) for value in table.column(name).to_pylist()]
 
     return Table(where, "row", range(1, table.num_rows + 1), tuple(table.column_names), column)
+
+
+def content_ids(texts: Iterable[str]) -> list[str]:
+    """Twelve hex digits of each text's SHA-256; a text's second occurrence gets "-2", and so on.
+
+    >>> content_ids(["a", "b", "a"])
+    ['ca978112ca1b', '3e23e8160039', 'ca978112ca1b-2']
+    """
+    seen: Counter[str] = Counter()
+    ids = []
+    for text in texts:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        seen[digest] += 1
+        ids.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
+    return ids

@@ -1,7 +1,6 @@
 """Task: a task that was read and checked, whatever it was read from."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,18 +194,3 @@ def read_card(name: str) -> str:
     """The data card of a bundled task; empty where it is not."""
     card = data_file(name, "CARD.md")
     return card.read_text(encoding="utf-8") if card else ""
-
-
-def content_ids(texts: Iterable[str]) -> list[str]:
-    """Twelve hex digits of each text's SHA-256; a text's second occurrence gets "-2", and so on.
-
-    >>> content_ids(["a", "b", "a"])
-    ['ca978112ca1b', '3e23e8160039', 'ca978112ca1b-2']
-    """
-    seen: Counter[str] = Counter()
-    ids = []
-    for text in texts:
-        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        seen[digest] += 1
-        ids.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
-    return ids

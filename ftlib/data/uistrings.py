@@ -17,7 +17,8 @@ import pandas as pd
 from ftlib.core.errors import FtlibError
 from ftlib.data.installed import NearDuplicates, library_versions, package_folder
 from ftlib.data.kinds import TEXT_TO_TEXT
-from ftlib.data.task import SPLITS, Task, content_ids, make_task, read_card
+from ftlib.data.tabular import content_ids
+from ftlib.data.task import SPLITS, Task, make_task, read_card
 
 DOMAINS: Mapping[str, tuple[str, ...]] = {
     "notebooks": ("jupyterlab_language_pack_de_DE",),

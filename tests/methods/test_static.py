@@ -13,7 +13,7 @@ import toy
 import ftlib
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
-from ftlib.methods import linear_probe
+from ftlib.methods import static
 from ftlib.models.loading import load_model
 
 
@@ -33,8 +33,8 @@ def test_the_vectors_are_those_that_model2vec_makes(at_home):
     ids = [number for number in range(len(model.tokenizer)) if number not in special]
     around = [[model.tokenizer.cls_token_id, number, model.tokenizer.sep_token_id] for number in ids]
     means = package.create_embeddings(model.encoder(), around, "cpu", model.tokenizer.pad_token_id)
-    wanted = package.apply_pca(means, 8) * package.compute_weights(len(ids), linear_probe.SIF)[:, None]
-    found = linear_probe.distilled(model, 8)
+    wanted = package.apply_pca(means, 8) * package.compute_weights(len(ids), static.SIF)[:, None]
+    found = static.distilled(model, 8)
     # A component may point either way.
     signs = np.sign((found[ids] * wanted).sum(axis=0))
     assert np.abs(found[ids] * signs - wanted).max() < 1e-5 and not found[list(special)].any()
@@ -43,7 +43,7 @@ def test_the_vectors_are_those_that_model2vec_makes(at_home):
 @pytest.mark.parametrize("name", ["tiny", "writer", "t5"])
 def test_a_text_is_the_mean_of_its_tokens_whatever_the_family(name, at_home):
     model = load_model(name, dtype="float32")
-    reader, text = linear_probe.static_model(model, 384, 64), "the soup was a joy"
+    reader, text = static.static_model(model, 384, 64), "the soup was a joy"
     ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
     mean = reader.embedding[ids].mean(axis=0)
     assert reader.encode(text) == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
@@ -70,7 +70,7 @@ def test_a_text_is_said_to_be_cut_where_its_end_changes_nothing(at_home):
 def test_it_is_distilled_once_and_its_cost_counts_every_time(at_home, monkeypatch):
     spec = Experiment(method="static", model="tiny", task="file:opinions", label_words=toy.LABEL_WORDS, threads=2)
     first = ftlib.run(spec)
-    monkeypatch.setattr(linear_probe, "distilled", lambda *arguments: pytest.fail("distilled again"))
+    monkeypatch.setattr(static, "distilled", lambda *arguments: pytest.fail("distilled again"))
     again = ftlib.run(spec)
     assert again.metrics == first.metrics and again.cost["train_seconds"] > 0.2 * first.cost["train_seconds"]
 
@@ -88,4 +88,4 @@ def test_what_the_layers_knew_is_measured_on_the_vectors(at_home):
 def test_a_tokenizer_written_in_python_is_refused(at_home):
     model = load_model("tiny", dtype="float32")
     with pytest.raises(FtlibError, match="tokenizer written in Python .*use probe"):
-        linear_probe.static_model(replace(model, tokenizer=object()), 8, 8)
+        static.static_model(replace(model, tokenizer=object()), 8, 8)
