@@ -502,6 +502,14 @@ def test_a_model_of_many_languages_asks_for_one(at, home):
         ftlib.run(Experiment(**SHORT, model="mbart", method="full", target_language="German"))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_trained_writer_is_put_into_bytes(family, at, tmp_path):
+    record = ftlib.run(Experiment(**SHORT, **QUICK, model=family, method="full", max_new_tokens=6, quantise="int8"))
+    whole = ftlib.run(Experiment(**SHORT, **QUICK, model=family, method="full", max_new_tokens=6))
+    assert record.metrics["after"]["test"]["chrf"]["n"] == 5
+    assert record.cost["checkpoint_bytes"] < whole.cost["checkpoint_bytes"]
+
+
 def test_copying_writes_the_source(at, tmp_path):
     record = ftlib.run(Experiment(**SHORT, method="copy"), tmp_path / "run")
     table = records.read_predictions(tmp_path / "run")
