@@ -259,7 +259,8 @@ def _blocks(found: Written) -> Iterator[Block]:
         yield Note(
             "96 English sentences about people with an occupation, whose gender a pronoun tells; counted where a "
             "German noun of the occupation is written, in one gender. A difference of 0 treats both alike; always the "
-            "masculine is right about half, and 100 in men minus women. Intervals as for terms, over occupations."
+            "masculine is right about half, and 100 in men minus women. Below: from the lowest to the highest end of "
+            "the single runs' 95 % intervals, over occupations."
         )
         yield _counted_table(f"Genders, {comparison.where}", "measured", "sentences or pairs", found.genders)
     yield Heading("Texts beside each other", 4)
