@@ -32,6 +32,16 @@ def test_minilm_with_another_checksum_is_refused(at_home, tmp_path, monkeypatch)
         ftlib.load_model("minilm")
 
 
+@pytest.mark.parametrize("name", weights.MINILM_FILES)
+def test_what_lies_beside_minilms_weights_is_as_published_too(tmp_path, name):
+    folder = Path(shutil.copytree(weights.find("minilm").folder, tmp_path / "model"))
+    assert weights._as_published(folder) == folder
+    with (folder / name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(FtlibError, match=f"{name} has sha256 .*, expected .*; refused"):
+        weights._as_published(folder)
+
+
 def test_a_folder_with_pickled_weights_only_is_refused(at_home, tmp_path):
     shutil.copytree(at_home / "tiny", tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
