@@ -19,6 +19,7 @@ import collections
 import contextlib
 import json
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -34,8 +35,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import ftlib as ft
 from ftlib.execution.benchmark import matmul_peak
+from ftlib.execution.worker import process_variables
 from ftlib.models.inference import module_probabilities
-from ftlib.models.loading import keep_freed
 
 DATA = SHARED / "sst2"
 WORDS = {"0": "negative", "1": "positive"}
@@ -72,8 +73,6 @@ _clock = time.perf_counter
 def ours(task, model, method, seed, n, /, **changed):
     """Examples a second, FLOP/s, and the function texts -> probabilities."""
     spec = spec_of(method, seed, n, **changed)
-    # As loading a model does in a run.
-    keep_freed()
     with patch("ftlib.training.trainer.time.perf_counter", lambda: seconds_of(spec.threads)):
         adapted = ft.adapt(spec, task, model, Quiet())
     cost = adapted.cost
@@ -173,7 +172,7 @@ def paid_off(task, model, n, repeats=2):
 
 
 def trained(train, task, model, method, seed, options, kept):
-    """Train once and keep what came out in a file; in a process of its own, since ftlib changes how memory is freed."""
+    """Train once and keep what came out in a file; in a process of its own, so that nobody has what another warmed."""
     speed, flops, probabilities = train(task, model, method, seed, options.examples)
     test = task.test_set(options.test)
     right = np.array(task.labels)[probabilities(test["text"].tolist()).argmax(axis=1)] == test["label"].to_numpy()
@@ -246,8 +245,10 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if not DATA.exists():
         sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
-    with patch("ftlib.models.loading.keep_freed"):
-        task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=options.threads)
+    if os.environ.get("GLIBC_TUNABLES") is None:
+        # As a study's runs are started; read when a process begins. The Trainer has it, too.
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | process_variables(options.threads))
+    task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=options.threads)
     text, good, arithmetic = [], True, model.dtype
 
     def add(*lines):
@@ -276,7 +277,6 @@ if __name__ == "__main__":
     for line in beyond_products(tasks, model, max(64, options.examples // 4)):
         add(line)
     add("")
-    # Here, and not above: what is asked of ftlib in this process changes how memory is freed in those forked from it.
     for method in OF_PRODUCTS:
         said = spent(lambda method=method: ours(task, model, method, 0, max(64, options.examples // 4)))
         add(f"{method}, SST-2: {said}  ")

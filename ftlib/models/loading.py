@@ -1,6 +1,5 @@
 """Base models: a name becomes weights, a tokenizer, a device and a dtype. Safetensors only; no remote code, ever."""
 
-import ctypes
 import hashlib
 import json
 import os
@@ -10,7 +9,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +182,6 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
     # Its threads would be beside those of the spec, and it warns when a process that used them forks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     device = pick_device(device)
-    if device == "cpu":
-        keep_freed()
     try:
         tokenizer = tokenizer_in(found.folder)
     except (ImportError, OSError, ValueError) as error:
@@ -212,25 +208,6 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
         )
     run_as = (device, pick_dtype(dtype, device), threads)
     return Model(name, *found, *run_as, tokenizer, family, context_of(config), weights.pooling_of(found.folder))
-
-
-KEPT_BYTES = 2**30
-"""Of memory that was freed, the most that a process on a processor keeps at hand."""
-
-
-@cache
-def keep_freed() -> None:
-    """Leave what tensors free with this process, which needs as much for the next batch.
-
-    glibc gives back what is large, and to get it again, page by page, took 5 to 15 % of a training step.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    # Whoever sets them in the environment has decided. Named by mallopt(3), whose numbers are in glibc's malloc.h.
-    if mallopt and not any(name.startswith("MALLOC_") for name in os.environ):
-        trim_threshold, mmap_threshold = -1, -3
-        # From 32 MB on, a tensor has pages of its own again: one such is a hole that nothing else fills.
-        mallopt(mmap_threshold, 2**25)
-        mallopt(trim_threshold, KEPT_BYTES)
 
 
 def tokenizer_in(folder: Path) -> Any:

@@ -1,8 +1,6 @@
 """Which weights a name means, and which are refused."""
 
-import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,22 +119,3 @@ def test_batches_hold_every_example_once_longest_first():
     found = loading.batches(lengths, 16)
     assert sorted(np.concatenate(found)) == list(range(100))
     assert lengths[found[0]].min() >= lengths[found[-1]].max()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
-def test_memory_that_tensors_free_is_not_asked_for_anew(monkeypatch):
-    resource = pytest.importorskip("resource")
-
-    def faults() -> int:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(3):
-            # All at once, and all freed at once, as a batch's activations are.
-            [torch.ones(2**21) for _ in range(10)]
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
-        monkeypatch.delenv(name)
-    loading.keep_freed.cache_clear()
-    loading.keep_freed()
-    faults()
-    assert faults() < 2000, "80 MB three times are 61 440 pages"

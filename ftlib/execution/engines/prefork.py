@@ -82,7 +82,7 @@ class Parent:
             stdout=subprocess.PIPE,
             # What goes wrong with it goes wrong again in the cold starts that follow, and is in their logs.
             stderr=subprocess.DEVNULL,
-            env=os.environ | worker.thread_variables(kind.threads) | {worker.PARENT: str(os.getpid())},
+            env=os.environ | worker.process_variables(kind.threads) | {worker.PARENT: str(os.getpid())},
         )
         os.set_blocking(self.process.stdout.fileno(), False)
         self.ended = False

@@ -228,7 +228,7 @@ def _tried(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | worker.thread_variables(threads),
+                env=os.environ | worker.process_variables(threads),
             )
         try:
             while waiting:
