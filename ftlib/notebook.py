@@ -69,6 +69,7 @@ def export(
     task: str = "",
     seeds: str = "median",
     merge: bool = False,
+    int8: bool = False,
 ) -> list[str]:
     """Write a study's model as a folder that loads without ftlib; sentences that say what was written, and why that.
 
@@ -80,12 +81,13 @@ def export(
         task: Which, where a study has several.
         seeds: "median": the seed in the middle on validation, never the best on test; "all": a folder each.
         merge: Whether an adapter is added to the weights, so that the folder needs no other.
+        int8: Whether the weights are put into bytes.
 
     Raises:
         FtlibError: No such run, method or task; see also `ftlib.execution.export.export_runs`.
     """
     found, said = _chosen_runs(Path(folder), run, method, task)
-    lines = export_runs(found, Path(out), seeds=seeds, merge=merge)
+    lines = export_runs(found, Path(out), seeds=seeds, merge=merge, int8=int8)
     for path, record in found:
         for one in (Path(out), Path(out) / f"seed{record.spec['resolved']['seed']}"):
             model_card.complete(path, one)
@@ -115,7 +117,8 @@ def _chosen_runs(folder: Path, run: str, method: str, task: str) -> tuple[list[t
     chosen = [group for group in groups if method in (group.name, group.method)]
     if len(chosen) != 1:
         listed = ", ".join(f"{group.name!r} on {group.task}" for group in chosen or groups)
-        raise FtlibError(f"--method {method}: found {len(chosen)} settings; allowed, by name and --task: {listed}")
+        several = f"found {len(chosen)} settings of that name" if chosen else "no run of that name finished"
+        raise FtlibError(f"--method {method}: {several}; allowed, by name and --task: {listed}")
     return [(one.folder, one.record) for one in chosen[0].ok], said
 
 

@@ -318,8 +318,8 @@ def _quantise_problems(method: Method, values: Mapping[str, Any], given: Collect
         able = [m.name for m in METHODS.values() if m.trains and not m.quantised]
         return [f"{said}{method.name} trains no model in float32; allowed with {', '.join(able)}"]
     problems = [f"{said}not with {name}, which goes on from float32 weights" for name in CONTINUED if name in given]
-    if values["save"]:
-        problems.append(f"{said}transformers reads no model in bytes; save the run without quantise")
+    if values["save"] and method.not_in_int8:
+        problems.append(f"{said}{method.not_in_int8}; leave out save")
     if values["device"] not in ("auto", "cpu"):
         problems.append(f'{said}a processor multiplies bytes here, not {values["device"]}; device = "cpu"')
     return problems

@@ -184,6 +184,15 @@ class Method:
         """The families of model it serves, for some kind of task."""
         return tuple(name for name in FAMILIES if any(name in served for served in self.serves.values()))
 
+    @property
+    def not_in_int8(self) -> str:
+        """Why its model cannot be saved in int8, in words; empty where it can."""
+        if not self.trains or self.quantised:
+            return f"{self.name} trains no model in float32"
+        if "num_virtual_tokens" in self.arguments:
+            return f"what {self.name} learns stands before the text and is in no weight"
+        return ""
+
     def lacks(self, device: str = "auto") -> str:
         """What it needs and this machine does not have, in words; empty where all is there.
 

@@ -6,6 +6,7 @@ Trained again means the same spec, seed, data and model files; whether it answer
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -22,7 +23,12 @@ from ftlib.records.provenance import device_name
 
 
 def export_runs(
-    found: Sequence[tuple[Path, RunRecord]], out: Path, *, seeds: str = "median", merge: bool = False
+    found: Sequence[tuple[Path, RunRecord]],
+    out: Path,
+    *,
+    seeds: str = "median",
+    merge: bool = False,
+    int8: bool = False,
 ) -> list[str]:
     """Write the models of runs that differ in their seed only; a model that was not kept is trained again.
 
@@ -31,6 +37,7 @@ def export_runs(
         out: A folder that is not there yet: the model itself, or one folder a seed where there are several.
         seeds: "median": the seed in the middle on validation, never the best on test; "all".
         merge: Whether an adapter is added to the weights, so that the folder needs no other.
+        int8: Whether it is put into bytes; a run with `quantise = "int8"` always is.
 
     Returns:
         Sentences that say what was written, and which seed it is.
@@ -40,6 +47,15 @@ def export_runs(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FtlibError(f"{out}: is there already; name a folder that is not")
+    for path, record in found:
+        _saves(Experiment(**record.spec["passed"]), path, int8)
+    # Told before anything is trained again.
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out.parent):
+            pass
+    except OSError as error:
+        raise FtlibError(f"{out}: cannot be written there ({error.strerror}); name another place") from None
     ordered = sorted(found, key=lambda one: one[1].spec["resolved"].get("seed", 0))
     said = []
     if seeds == "median" and len(ordered) > 1:
@@ -51,7 +67,7 @@ def export_runs(
     for path, record in ordered:
         folder = out if len(ordered) == 1 else out / f"seed{record.spec['resolved']['seed']}"
         folder.parent.mkdir(parents=True, exist_ok=True)
-        said.append(f"{folder}: {_export(path, record, folder, merge)}")
+        said.append(f"{folder}: {_export(path, record, folder, merge, int8)}")
     return said
 
 
@@ -73,7 +89,6 @@ def _median(ordered: Sequence[tuple[Path, RunRecord]]) -> tuple[tuple[Path, RunR
 def _validated_again(record: RunRecord) -> tuple[str, float]:
     """What a run's model shows on validation, trained again: its own record has nothing of it."""
     spec = Experiment(**record.spec["passed"])
-    _saves(spec, spec.method)
     task, model = run.open_task(spec), run.open_model(spec)
     return _figure(validated(spec, task, run.adapt(spec, task, model).predictor.saved.ready(spec))["validation"])
 
@@ -84,14 +99,12 @@ def _figure(said: Mapping[str, float]) -> tuple[str, float]:
     return name, said[name]
 
 
-def _saves(spec: Experiment, where: object) -> None:
-    if not METHODS[spec.method].saves:
+def _saves(spec: Experiment, where: object, int8: bool = False) -> None:
+    method = METHODS[spec.method]
+    if not method.saves:
         raise FtlibError(f"{where}: {spec.method} has nothing that could be loaded elsewhere")
-    if spec.quantise:
-        raise FtlibError(
-            f'{where}: found quantise = "{spec.quantise}"; transformers reads no model in bytes. Export the run of the '
-            "same settings without quantise"
-        )
+    if (int8 or spec.quantise) and (why := method.not_in_int8):
+        raise FtlibError(f"{where}: --int8: {why}; export it without")
 
 
 def _on_validation(path: Path, record: RunRecord) -> tuple[str, float]:
@@ -113,14 +126,13 @@ def _on_validation(path: Path, record: RunRecord) -> tuple[str, float]:
     return "", float("nan")
 
 
-def _export(path: Path, record: RunRecord, folder: Path, merge: bool) -> str:
+def _export(path: Path, record: RunRecord, folder: Path, merge: bool, int8: bool) -> str:
     """Write one run's model, copied where it was kept, else trained again and compared with the record."""
     kept = path / FOLDER
-    if (kept / export.FACTS).is_file() and not merge:
+    spec = Experiment(**record.spec["passed"])
+    if (kept / export.FACTS).is_file() and not merge and int8 <= bool(spec.quantise):
         shutil.copytree(kept, folder, dirs_exist_ok=True)
         return f"the model that run {record.run_id} kept"
-    spec = Experiment(**record.spec["passed"])
-    _saves(spec, path)
     task = run.open_task(spec)
     if other := scheduler.why_again(path, spec.model_copy(update={"save": False}), task):
         raise FtlibError(f"{path}: {other}; the model that was recorded cannot be made again. Run the study again")
@@ -140,7 +152,7 @@ def _export(path: Path, record: RunRecord, folder: Path, merge: bool) -> str:
             f"{path}: trained again, it answers otherwise than was recorded, by up to {apart:.2g}. The record is of "
             f"{there}, this is {here}; run the study here with save = true, and export that"
         )
-    said = keep(folder, spec, task, model, predictor, recorded, merge=merge)
+    said = keep(folder, spec, task, model, predictor, recorded, merge=merge, int8=int8)
     return (
         f"run {record.run_id}, trained again with its seed: as recorded within {apart:.2g}, and in a process without "
         f"ftlib within {said['largest_difference']:.2g} on {said['n']} test examples"

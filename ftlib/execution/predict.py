@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 
 from ftlib.core import format
@@ -264,9 +265,7 @@ def predict(
     Raises:
         FtlibError: Model or file are not what they should be; nothing is written then.
     """
-    suffix = Path(out).suffix.lower() if out else ".csv"
-    if suffix not in SUFFIXES:
-        raise FtlibError(f"--out {out}: found {suffix or 'no suffix'!r}; allowed: {', '.join(SUFFIXES)}")
+    suffix = _writable(out, path) if out else ".csv"
     wanted = Wanted(text_column, group_column)
     total = checked(path, wanted)
     saved = load_adapted(model, dtype=dtype, threads=threads)
@@ -302,6 +301,22 @@ def predict(
     if sys.stderr.isatty():
         print(file=sys.stderr)
     return Said(**counts, seconds=time.perf_counter() - start, probabilities=_calibrated(saved))
+
+
+def _writable(out: str, path: str) -> str:
+    """The suffix of a file that is written; refused before a million rows are answered for nothing."""
+    file = Path(out)
+    if (suffix := file.suffix.lower()) not in SUFFIXES:
+        raise FtlibError(f"--out {out}: found {suffix or 'no suffix'!r}; allowed: {', '.join(SUFFIXES)}")
+    if file.is_dir() or (file.exists() and Path(path).exists() and file.samefile(path)):
+        raise FtlibError(f"--out {out}: is {'a folder' if file.is_dir() else 'the file that is read'}; name another")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise FtlibError(f"--out {out}: cannot be written there ({error.strerror}); name another place") from None
+    return suffix
 
 
 def _batches(found: Iterator[Row], size: int) -> Iterator[list[Row]]:

@@ -99,6 +99,7 @@ def keep(
     recorded: "pd.DataFrame",
     *,
     merge: bool = False,
+    int8: bool = False,
 ) -> dict[str, Any]:
     """Write a run's model into a folder, and have it answered by a process that knows no ftlib.
 
@@ -110,6 +111,7 @@ def keep(
         predictor: The adapted model.
         recorded: The run's predictions, of the stage `after`, part `test`.
         merge: Whether an adapter is added to the weights.
+        int8: Whether it is put into bytes first; what was trained is in bytes afterwards.
 
     Returns:
         What the record says of it.
@@ -118,8 +120,12 @@ def keep(
         FtlibError: The saved model answers otherwise than the run's.
     """
     saved = predictor.saved.ready(spec, precise=True)
-    said = {"run_id": spec.run_id, **_facts(model, task), **validated(spec, task, saved)}
+    said = {"run_id": spec.run_id, **_facts(model, task)}
+    if int8 or spec.quantise:
+        said |= _in_int8(saved, spec, task, recorded)
+    said |= validated(spec, task, saved)
     saved.facts = {**saved.facts, **said}
+    allowed = export.INT8_TOLERANCE if saved.facts.get("int8") else export.TOLERANCE
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -130,10 +136,10 @@ def keep(
         asked = export.asked_of(saved, part, rows, _column(spec, task))
         (answers,), peak = export.ask_alone([asked], spec.threads)
         said |= {"largest_difference": export.difference(saved, asked, answers), "n": len(asked.texts[own])}
-        if said["largest_difference"] > export.TOLERANCE:
+        if said["largest_difference"] > allowed:
             raise FtlibError(
                 "save: the saved model, loaded in a process of its own, answers otherwise: by up to "
-                f"{said['largest_difference']:.2g} on {said['n']} test examples; allowed: {export.TOLERANCE:g}"
+                f"{said['largest_difference']:.2g} on {said['n']} test examples; allowed: {allowed:g}"
             )
         said |= _against(saved, asked, answers, recorded, model)
         said["bytes"] = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
@@ -143,6 +149,26 @@ def keep(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return said
+
+
+def _in_int8(saved: SavedModel, spec: Experiment, task: Task, recorded: "pd.DataFrame") -> dict[str, Any]:
+    """Put a model into bytes, unless its run did; what that changes on the test set."""
+    from ftlib.models.quantise import quantise, stored
+
+    saved.facts = {**saved.facts, "int8": True}
+    if not spec.quantise:
+        quantise(saved.module)
+    inner = saved.module.get_base_model() if hasattr(saved.module, "get_base_model") else saved.module
+    parts = stored(inner)
+    said = {"int8": True, "weights_bytes": sum(one.nbytes for one in parts.values())}
+    said["float32_bytes"] = sum(4 * one.numel() for name, one in parts.items() if not name.endswith(".int8_scales"))
+    if spec.quantise or not saved.labels:
+        return said
+    test = task.test_set(spec.eval_limit)
+    found = saved.probabilities(test["text"].tolist()).argmax(axis=1)
+    now, before = np.asarray(saved.labels, dtype=object)[found], recorded["prediction"].to_numpy()
+    right = [float((one == test["label"].to_numpy()).mean()) for one in (before, now)]
+    return said | {"int8_changed": int((now != before).sum()), "int8_n": len(test), "int8_accuracy": right}
 
 
 def _against(
@@ -169,7 +195,8 @@ def _against(
         apart = float(np.abs(found - rows[[f"score_{label}" for label in labels]].to_numpy(dtype=float)).max())
         chosen = np.asarray(labels, dtype=object)[found.argmax(axis=1)]
         changed = {"labels_changed": int((chosen != rows["prediction"].to_numpy()).sum())}
-    if not (model is not None and model.bf16) and apart > allowed:
+    # In int8 a text's answer depends on what it was asked together with.
+    if not (model is not None and (model.bf16 or saved.facts.get("int8"))) and apart > allowed:
         raise FtlibError(
             f"save: the saved model differs from the recorded predictions by up to {apart:.2g}; allowed: "
             f"{allowed:g} in float32"
@@ -227,6 +254,19 @@ def _card(facts: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"- Licence of the data: {facts['data_licence']}. This model has none yet: whoever releases it chooses."
     )
+    if facts.get("int8"):
+        size = f"{facts['weights_bytes'] / 1e6:.1f} MB, {facts['float32_bytes'] / 1e6:.1f} MB in float32"
+        lines.append(
+            f"- Linear layers and word vectors are in int8 ({size}), for torch on a processor. An answer depends a "
+            "little on what a text is asked together with; asked alone, this folder and ftlib differ by at most "
+            f"{export.INT8_TOLERANCE:g}."
+        )
+        if "int8_n" in facts:
+            before, now = facts["int8_accuracy"]
+            lines.append(
+                f"- In int8 {facts['int8_changed']} of {facts['int8_n']} test examples have another label than in "
+                f"float32; accuracy {now:.4f}, {before:.4f} before."
+            )
     if chosen.get("value"):
         lines.append(
             f"- Probabilities are calibrated by dividing their logarithms by {chosen['value']:.3f} (chosen on "

@@ -8,6 +8,7 @@ documented is what was tested.
 """
 
 import copy
+import inspect
 import json
 import os
 import subprocess
@@ -37,10 +38,18 @@ if TYPE_CHECKING:
     from ftlib.models.loading import Model
     from ftlib.models.prompts import Prompt
 
-FACTS, HEAD = "prediction.json", "head.safetensors"
+FACTS, HEAD, INT8 = "prediction.json", "head.safetensors", "int8.safetensors"
 
 TOLERANCE = 1e-5
 """The largest difference between the answers of a saved model and those of the run, in float32."""
+
+NEEDED = {"adapter", "family", "library", "max_length", "method", "task", "tasks"}
+"""What prediction.json says of every model."""
+
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+INT8_TOLERANCE = 0.01
+"""The same of a model in int8, each text alone: a rounding error may turn into one of a whole step."""
 
 CHECKED = 32
 """Test examples, at most, that a saved model is asked in a process of its own."""
@@ -192,17 +201,24 @@ class SavedModel:
 
     def _inputs(self, texts: Sequence[str], batch_size: int) -> Any:
         if self.model is None:
-            return texts if self.module is None else self.module.encode(list(texts), use_multiprocessing=False)
+            return texts if self.module is None else self._static(texts)[0]
         from ftlib.models.loading import features_in_use
 
         return features_in_use(self.module, self.model, texts, self.facts["max_length"], batch_size)
 
     def predict(self, texts: Sequence[str], task: str = "", groups: Sequence[str] | None = None) -> Answers:
         """The label of every text, its probability, and whether the text was cut."""
-        found = self.calibrated(self.probabilities(texts, task, groups))
+        if self.model is None and self.module is not None and len(texts):
+            # Reading a text is most of the work, so it is read once.
+            inputs, cut = self._static(texts)
+            found = self.calibrated(self.head(inputs, groups))
+        else:
+            found, cut = self.calibrated(self.probabilities(texts, task, groups)), self.cut(texts)
         best = found.argmax(axis=1) if len(texts) else np.zeros(0, int)
         labels = np.asarray(self.question(task).labels, dtype=object)
-        return Answers(labels[best], found[np.arange(len(best)), best], self.cut(texts))
+        if found.shape[1] != len(labels):
+            raise FtlibError(f"{FACTS} names {len(labels)} labels, the weights give {found.shape[1]}; export it again")
+        return Answers(labels[best], found[np.arange(len(best)), best], cut)
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """The probabilities at the temperature that validation chose; as they are where it chose none."""
@@ -239,7 +255,7 @@ class SavedModel:
         if self.question().writing:
             return self.reading().cut(texts)
         if self.model is None:
-            return np.zeros(len(texts), bool) if self.module is None else self._static_cut(texts)
+            return np.zeros(len(texts), bool) if self.module is None else self._static(texts)[1]
         special = self.head is not None or self.model.family == ENCODER
         ids = self.model.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"] if texts else []
         return np.array([len(one) > self.facts["max_length"] for one in ids], bool)
@@ -253,17 +269,21 @@ class SavedModel:
         copied.no_truncation()
         return copied
 
-    def _static_cut(self, texts: Sequence[str]) -> np.ndarray:
-        # The package looks at so many characters, and at max_length tokens of them. A token is a character of ASCII or
-        # more, so short texts need no second look; some tokenizers put a space in front.
-        most = self.facts["max_length"]
-        found = np.array([len(text) > most * self.module.median_token_length for text in texts], bool)
-        looked = [
-            place for place, text in enumerate(texts) if not found[place] and not (text.isascii() and len(text) < most)
-        ]
-        read = self._uncut.encode_batch_fast([texts[place] for place in looked], add_special_tokens=False)
-        found[looked] = [len(one) > most for one in read]
-        return found
+    def _static(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(n, dims) what the package's `encode` makes of texts, and (n,) whether it leaves off the end of one.
+
+        It looks at so many characters, and at the first `max_length` tokens of them.
+        """
+        most, module = self.facts["max_length"], self.module
+        characters = most * module.median_token_length
+        read = self._uncut.encode_batch_fast([text[:characters] for text in texts], add_special_tokens=False)
+        cut = np.array([len(one) > most for one in read], bool) | [len(text) > characters for text in texts]
+        found = np.zeros((len(texts), module.dim), module.embedding.dtype)
+        for place, one in enumerate(read):
+            if ids := [number for number in one.ids[:most] if number != module.unk_token_id]:
+                rows = ids if module.token_mapping is None else module.token_mapping[ids]
+                found[place] = module.embedding[rows].mean(axis=0)
+        return found / (np.linalg.norm(found, axis=1, keepdims=True) + 1e-32), cut
 
     def likelihood(self, texts: Sequence[str]) -> "pd.DataFrame":
         """How likely a language model finds whole texts: nats, n_tokens, n_bytes; BOS stands before each."""
@@ -302,20 +322,28 @@ def write(folder: Path, saved: SavedModel, *, merge: bool = False, card: Sequenc
             module.save_pretrained(folder)
         if model is not None:
             facts["pooling"] = model.pooling
+        if facts.get("int8"):
+            _write_int8(folder, module)
+        elif model is not None:
             # Of two halves both are stored, since that is what transformers reads.
             (model.body() if model.family == ENCODER_DECODER else module).save_pretrained(folder)
     else:
         outputs = _outputs(saved.questions)
         facts["outputs"] = outputs
+        in_bytes = facts.get("int8", False)
         adapter = hasattr(module, "peft_config") and METHODS[facts["method"]].saves == "peft" and not merge
+        adapter = adapter and not in_bytes
         if adapter:
             _write_adapter(folder, module, model)
         else:
-            whole = _whole(module, facts["method"])
+            plain = module if in_bytes else _whole(module, facts["method"])
             if model.family == ENCODER:
-                whole.config.id2label = dict(enumerate(outputs))
-                whole.config.label2id = {label: code for code, label in enumerate(outputs)}
-            whole.save_pretrained(folder)
+                plain.config.id2label = dict(enumerate(outputs))
+                plain.config.label2id = {label: code for code, label in enumerate(outputs)}
+            if in_bytes:
+                _write_int8(folder, plain)
+            else:
+                plain.save_pretrained(folder)
         if model.family != ENCODER:
             _generation(module, model, saved).save_pretrained(folder)
     if model is not None:
@@ -337,9 +365,12 @@ def write(folder: Path, saved: SavedModel, *, merge: bool = False, card: Sequenc
         half=bool(model) and model.family == ENCODER_DECODER,
         static=model is None and module is not None,
         writes=bool(saved.question().writing),
+        int8=facts.get("int8", False),
     )
+    # Its metadata, without which the Hub's readers complain.
+    metadata = ["---", f"library_name: {facts['library']}", "---", ""]
     title = f"# {facts['method']} of {facts['base_model'] or 'words'}"
-    lines = [title, "", "## How to use it", "", f"```python\n{code}```", "", *card]
+    lines = [*metadata, title, "", "## How to use it", "", f"```python\n{code}```", "", *card]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -368,6 +399,17 @@ def _write_adapter(folder: Path, module: Any, model: "Model") -> None:
     module.save_pretrained(folder, selected_adapters=[module.active_adapter])
     # peft's own card says nothing.
     (folder / "README.md").unlink(missing_ok=True)
+
+
+def _write_int8(folder: Path, module: Any) -> None:
+    """Its bytes and configuration; under a name of their own, since `from_pretrained` would take them for weights."""
+    from safetensors.torch import save_file
+
+    from ftlib.models.quantise import stored
+
+    inner = module.get_base_model() if hasattr(module, "get_base_model") else module
+    save_file(stored(inner), folder / INT8)
+    inner.config.save_pretrained(folder)
 
 
 def hub_name(folder: Path) -> tuple[str, str]:
@@ -422,7 +464,9 @@ for one in asked["models"]:
             written, rated = space["write"](given, **named), space["nats"](given, one["targets"][task], **named)
             answers[task] = [[*pair, text] for pair, text in zip(rated, written)]
         else:
-            answers[task] = space["probabilities"](given, **named) if "probabilities" in space else space["nats"](given)
+            ask = space["probabilities"] if "probabilities" in space else space["nats"]
+            # In int8 an answer depends on what the text is asked together with.
+            answers[task] = [ask([text], **named)[0] for text in given] if one["alone"] else ask(given, **named)
     found.append(answers)
     os.chdir(home)
 strangers = [name for name in sys.modules if name.partition(".")[0] == "ftlib"]
@@ -443,6 +487,8 @@ class Asked(NamedTuple):
     groups: Sequence[str] | None = None
     targets: Mapping[str, Sequence[str]] | None = None
     """References by task, of a model that writes texts."""
+    alone: bool = False
+    """Whether each text is asked by itself."""
 
 
 def ask_alone(models: Sequence[Asked], threads: int = 1) -> tuple[list[dict[str, np.ndarray]], int | None]:
@@ -502,7 +548,7 @@ def asked_of(saved: SavedModel, folder: Path, examples: "Mapping[str, pd.DataFra
             texts[name] = clipped(saved.model.tokenizer, texts[name], min(CONTEXT, saved.model.context or CONTEXT) // 4)
         if column and groups is None:
             groups = some[column].tolist()
-    return Asked(folder, texts, groups, targets or None)
+    return Asked(folder, texts, groups, targets or None, bool(saved.facts.get("int8")))
 
 
 def spread(n: int) -> np.ndarray:
@@ -521,16 +567,16 @@ def difference(saved: SavedModel, asked: Asked, answers: Mapping[str, np.ndarray
     """
     most = 0.0
     for name, texts in asked.texts.items():
-        found = answers[name]
+        found, parts = answers[name], [[text] for text in texts] if asked.alone else [texts]
         if saved.question(name).labels:
-            apart = np.abs(found - saved.probabilities(texts, name, asked.groups))
+            apart = np.abs(found - np.concatenate([saved.probabilities(part, name, asked.groups) for part in parts]))
         else:
             if asked.targets is not None:
                 # One at a time, as README.md has it: padding would round otherwise.
                 pairs = zip(texts, asked.targets[name], strict=True)
                 own = [saved.rate([text], [target], name)[0, 0] for text, target in pairs]
             else:
-                own = saved.likelihood(texts)["nats"]
+                own = np.concatenate([saved.likelihood(part)["nats"] for part in parts])
             nats, tokens = found[:, :2].astype(float).T
             apart = np.abs(nats - np.asarray(own)) / np.maximum(tokens, 1)
         most = max(most, float(apart.max()) if np.isfinite(apart).all() else float("inf"))
@@ -550,8 +596,12 @@ def folder_of(path: str | Path) -> Path:
     for folder in (path, path / "model"):
         if (folder / FACTS).is_file():
             return folder
-    kept = "this run kept no model: `ftlib export` makes it" if (path / "spec.json").exists() else "no saved model here"
-    raise FtlibError(f"{path}: {kept}; allowed: a folder with {FACTS}, or the folder of a run with save = true")
+    said = "no saved model here" if path.exists() else "no such folder"
+    if (path / "record.json").exists():
+        said = f"this run kept no model: `ftlib export {path} OUT` makes it"
+    elif (path / "suite.toml").exists():
+        said = f"is a study: `ftlib export {path} OUT` takes the model of its winner out of it"
+    raise FtlibError(f"{path}: {said}; allowed: a folder with {FACTS}, or the folder of a run with save = true")
 
 
 def load_adapted(path: str | Path, *, device: str = "auto", dtype: str = "auto", threads: int = 0) -> SavedModel:
@@ -567,10 +617,12 @@ def load_adapted(path: str | Path, *, device: str = "auto", dtype: str = "auto",
         FtlibError: There is no saved model, or a file of it is damaged.
     """
     folder = folder_of(path)
+    from safetensors import SafetensorError
+
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = _facts_in(folder)
         head = None
-        if (folder / HEAD).is_file():
+        if "kind" in facts:
             from safetensors.numpy import load_file
 
             head = Head(facts["kind"], load_file(folder / HEAD), facts["head"])
@@ -582,10 +634,30 @@ def load_adapted(path: str | Path, *, device: str = "auto", dtype: str = "auto",
                 module = StaticModel.from_pretrained(folder)
             return SavedModel(None, module, head, facts)
         return _with_model(folder, facts, head, device, dtype, threads)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
         if isinstance(error, FtlibError):
             raise
-        raise FtlibError(f"{folder}: cannot be read as a saved model ({type(error).__name__}: {error})") from None
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise FtlibError(
+            f"{folder}: cannot be read as a saved model ({what}); a file of it is damaged or missing: export it again"
+        ) from None
+
+
+def _facts_in(folder: Path) -> dict[str, Any]:
+    """What prediction.json says.
+
+    Raises:
+        FtlibError: It lacks something, or there are pickled weights in the folder.
+    """
+    if pickled := sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED):
+        raise FtlibError(
+            f"{folder}: found {pickled[0]}, a pickle, which could run any code; ftlib reads safetensors and JSON only. "
+            "Remove it where model.safetensors is there, too; else export the model again"
+        )
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    if lacking := NEEDED - (facts if isinstance(facts, dict) else {}).keys():
+        raise FtlibError(f"{folder / FACTS}: lacks {', '.join(sorted(lacking))}; export the model again")
+    return facts
 
 
 def _with_model(
@@ -601,7 +673,10 @@ def _with_model(
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(threads or cores())
-    device, only = pick_device(device), {"local_files_only": True, "trust_remote_code": False}
+    device, only = (
+        pick_device("cpu" if facts.get("int8") else device),
+        {"local_files_only": True, "trust_remote_code": False},
+    )
     tokenizer = tokenizer_in(folder)
     loader, family = LOADERS[facts["family"]], facts["family"]
     level = transformers.utils.logging.get_verbosity()
@@ -610,10 +685,10 @@ def _with_model(
         if facts["adapter"]:
             import peft
 
-            more = {}
+            more = {"use_safetensors": True}
             if family == ENCODER:
                 labels = dict(enumerate(facts["outputs"]))
-                more = {"num_labels": len(labels), "id2label": labels, "ignore_mismatched_sizes": True}
+                more |= {"num_labels": len(labels), "id2label": labels, "ignore_mismatched_sizes": True}
                 more["pad_token_id"] = tokenizer.pad_token_id
             kind = getattr(peft, f"AutoPeft{loader.removeprefix('Auto')}")
             with warnings.catch_warnings():
@@ -622,11 +697,20 @@ def _with_model(
                 module = kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **more)
         else:
             kind = transformers.AutoModel if head else getattr(transformers, loader)
-            module = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **only)
+            if facts.get("int8"):
+                module = kind.from_config(transformers.AutoConfig.from_pretrained(folder, **only), dtype=torch.float32)
+            else:
+                module = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **only)
     finally:
         transformers.utils.logging.set_verbosity(level)
     if head and family == ENCODER_DECODER:
         module = module.get_encoder()
+    if facts.get("int8"):
+        from safetensors.torch import load_file
+
+        from ftlib.models.quantise import restored
+
+        module = restored(module, load_file(folder / INT8))
     context = context_of(module.config.to_dict())
     run_as = (device, pick_dtype(dtype, device), threads or cores())
     pooling = facts.get("pooling", "mean")
@@ -665,6 +749,20 @@ from transformers import {loader}
 model = {loader}.from_pretrained(folder, dtype=torch.float32).eval()
 """
 
+_INT8 = """
+import warnings
+
+from safetensors.torch import load_file
+from transformers import AutoConfig, {loader}
+
+
+{functions}
+
+
+model = {loader}.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
+{half}model = restored(model, load_file(pathlib.Path(folder, "int8.safetensors")))
+"""
+
 _LABELS = """labels = dict(enumerate(said["outputs"]))
 """
 
@@ -683,11 +781,7 @@ def probabilities(texts, task=said["task"], batch_size=16):
     return found
 """
 
-_FEATURES = """
-from transformers import AutoModel
-
-model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-{half}
+_FEATURES = """{load}
 
 @torch.inference_mode()
 def features(texts, batch_size=16):
@@ -886,7 +980,7 @@ def nats(texts, targets, task=said["task"]):
 def readme_code(
     family: str = "", *, adapter: bool = False, pooling: str = "", head: tuple[str, str] | None = None,
     has_labels: bool = True, several: bool = False, half: bool = False, static: bool = False,
-    writes: bool = False,
+    writes: bool = False, int8: bool = False,
 ) -> str:  # fmt: skip
     """The code for one kind of saved model.
 
@@ -900,8 +994,18 @@ def readme_code(
         static: Whether features are means of static vectors (model2vec).
         half: Whether features are those of the reading half of an encoder-decoder.
         writes: Whether it writes a text for each that it is given.
+        int8: Whether its weights are bytes.
     """
-    loader = LOADERS.get(family, "")
+    loader = "AutoModel" if head else LOADERS.get(family, "")
+    kept = "model = model.get_encoder()\n" if half and head else ""
+    if int8:
+        from ftlib.models import quantise
+
+        made = (quantise.Int8Linear, quantise.Int8Embedding, quantise.restored)
+        functions = "\n\n\n".join(inspect.getsource(one).rstrip() for one in made)
+        whole = _INT8.format(loader=loader, functions=functions, half=kept)
+    else:
+        whole = _WHOLE.format(loader=loader) + kept
     where = 'folder = "."  # this folder\n'
     if head:
         functions, called = head
@@ -911,9 +1015,8 @@ def readme_code(
         if not family:
             return where + made
         pooled = " " * 8 + _POOLED[pooling]
-        kept = "model = model.get_encoder()\n" if half else ""
-        return where + _START + _FEATURES.format(pooled=pooled, half=kept) + made
-    if family == ENCODER and not adapter and not several:
+        return where + _START + _FEATURES.format(pooled=pooled, load=whole) + made
+    if family == ENCODER and not adapter and not several and not int8:
         return where + _PIPELINE
     if adapter:
         of_encoder = family == ENCODER
@@ -921,7 +1024,7 @@ def readme_code(
         more = _OF_ENCODER if of_encoder else ""
         load += f".from_pretrained(\n    folder, dtype=torch.float32{more}\n).eval()\n"
     else:
-        load = _WHOLE.format(loader=loader)
+        load = whole
     if family == ENCODER:
         return where + _START + load + _CLASSIFIER
     if writes:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -82,6 +83,43 @@ def test_rows_in_are_rows_out_in_order(model, tmp_path, monkeypatch, ending):
     assert found["label"].dropna().tolist() == wanted.labels.tolist() * 5
     assert found["probability"].dropna().tolist() == pytest.approx(wanted.probability.tolist() * 5, abs=1e-6)
     assert found["label"].isna().tolist() == [False, False, True, False] * 5
+
+
+def _labels(folder):
+    facts = json.loads((folder / "prediction.json").read_text(encoding="utf-8"))
+    facts["tasks"][facts["task"]]["labels"] = ["good"]
+    (folder / "prediction.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: (folder / "head.safetensors").write_bytes(b"xx"), "cannot be read as a saved model"),
+        (lambda folder: (folder / "head.safetensors").unlink(), "a file of it is damaged or missing: export it again"),
+        (lambda folder: (folder / "prediction.json").write_text("[]"), "lacks adapter, family, library"),
+        (lambda folder: (folder / "weights.bin").write_bytes(b"x"), "found weights.bin, a pickle, which could run any"),
+        (_labels, "prediction.json names 1 labels, the weights give 2"),
+    ],
+)
+def test_a_damaged_or_pickled_model_is_refused_in_one_sentence(model, tmp_path, capsys, change, said):
+    folder = shutil.copytree(model, tmp_path / "model")
+    change(folder)
+    assert main(["predict", str(folder), written(tmp_path / "in.csv", TEXTS), "--out", str(tmp_path / "out.csv")]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out.csv").exists()
+
+
+def test_where_nothing_can_be_written_is_said_before_anything_is_read(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(predicting, "load_adapted", lambda *given, **more: pytest.fail("loaded for nothing"))
+    source = written(tmp_path / "in.csv", TEXTS)
+    (tmp_path / "folder.csv").mkdir()
+    for out, said in (
+        (source, "is the file that is read"),
+        (tmp_path / "folder.csv", "is a folder"),
+        (tmp_path / "in.csv" / "out.csv", "cannot be written there"),
+    ):
+        assert main(["predict", str(model), source, "--out", str(out)]) == 2
+        assert said in capsys.readouterr().err
+    assert read(tmp_path / "in.csv")["text"].tolist() == TEXTS
 
 
 @pytest.mark.parametrize(
@@ -184,7 +222,7 @@ def test_the_method_that_the_report_advises_is_exported_where_none_is_named(stud
     assert main(["export", str(study), str(tmp_path / "out")]) == 2
     assert "is there already" in capsys.readouterr().err
     assert main(["export", str(study), str(tmp_path / "other"), "--method", "dora"]) == 2
-    assert "--method dora: found 0 settings; allowed" in capsys.readouterr().err
+    assert "--method dora: no run of that name finished; allowed" in capsys.readouterr().err
 
 
 def test_a_training_that_does_not_give_what_was_recorded_is_refused(study, at_home, tmp_path):

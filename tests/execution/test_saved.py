@@ -3,6 +3,7 @@
 import gc
 import json
 import shutil
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -262,7 +263,7 @@ def test_a_model_that_answers_otherwise_is_no_result(at_home, tmp_path, monkeypa
 
     def other(folder, saved, **more):
         arrays = {**saved.head.arrays, "bias": saved.head.arrays["bias"] + [0.0, 0.01]}
-        write(folder, export.SavedModel(None, None, saved.head._replace(arrays=arrays), saved.facts), **more)
+        write(folder, export.SavedModel(None, None, replace(saved.head, arrays=arrays), saved.facts), **more)
 
     monkeypatch.setattr(export, "write", other)
     with pytest.raises(FtlibError, match=r"answers otherwise: by up to .* on 24 test examples; allowed: 1e-05"):

@@ -64,6 +64,7 @@ def test_a_text_is_said_to_be_cut_where_its_end_changes_nothing(at_home):
     assert [len(one) for one in reader.tokenize([short, full, beyond])] == [2, 20, 20]
     texts = [short, full, beyond, "é" + full, "x" * 20 * reader.median_token_length + " soup"]
     assert saved.cut(texts).tolist() == [False, False, True, True, True]
+    assert saved._static(texts)[0] == pytest.approx(reader.encode(texts), abs=1e-6), "read as the package reads"
     assert saved.predict(texts).cut.tolist() == saved.cut(texts).tolist() and not len(saved.cut([]))
 
 
