@@ -277,13 +277,13 @@ class SavedModel:
         most, module = self.facts["max_length"], self.module
         characters = most * module.median_token_length
         read = self._uncut.encode_batch_fast([text[:characters] for text in texts], add_special_tokens=False)
-        cut = np.array([len(one) > most for one in read], bool) | [len(text) > characters for text in texts]
+        longer = [len(one) > most or len(text) > characters for one, text in zip(read, texts, strict=True)]
         found = np.zeros((len(texts), module.dim), module.embedding.dtype)
         for place, one in enumerate(read):
             if ids := [number for number in one.ids[:most] if number != module.unk_token_id]:
                 rows = ids if module.token_mapping is None else module.token_mapping[ids]
                 found[place] = module.embedding[rows].mean(axis=0)
-        return found / (np.linalg.norm(found, axis=1, keepdims=True) + 1e-32), cut
+        return found / (np.linalg.norm(found, axis=1, keepdims=True) + 1e-32), np.array(longer, bool)
 
     def likelihood(self, texts: Sequence[str]) -> "pd.DataFrame":
         """How likely a language model finds whole texts: nats, n_tokens, n_bytes; BOS stands before each."""
@@ -464,7 +464,7 @@ for one in asked["models"]:
             written, rated = space["write"](given, **named), space["nats"](given, one["targets"][task], **named)
             answers[task] = [[*pair, text] for pair, text in zip(rated, written)]
         else:
-            ask = space["probabilities"] if "probabilities" in space else space["nats"]
+            ask, named = (space["probabilities"], named) if "probabilities" in space else (space["nats"], {})
             # In int8 an answer depends on what the text is asked together with.
             answers[task] = [ask([text], **named)[0] for text in given] if one["alone"] else ask(given, **named)
     found.append(answers)
@@ -685,10 +685,10 @@ def _with_model(
         if facts["adapter"]:
             import peft
 
-            more = {"use_safetensors": True}
+            more = {}
             if family == ENCODER:
                 labels = dict(enumerate(facts["outputs"]))
-                more |= {"num_labels": len(labels), "id2label": labels, "ignore_mismatched_sizes": True}
+                more = {"num_labels": len(labels), "id2label": labels, "ignore_mismatched_sizes": True}
                 more["pad_token_id"] = tokenizer.pad_token_id
             kind = getattr(peft, f"AutoPeft{loader.removeprefix('Auto')}")
             with warnings.catch_warnings():
