@@ -54,7 +54,7 @@ def test_searching_finds_the_example_and_filters_by_who_is_right(pages, tab):
     tab.open(pages[0], 1440)
     told = "document.querySelector('.told').textContent"
     assert tab.run(told).startswith("120 of 120 examples")
-    tab.run("document.querySelector('.words').value = 'test-0007'")
+    tab.run("document.querySelector('.words').value = 'test-00007'")
     tab.run("document.querySelector('.find').dispatchEvent(new Event('input'))")
     assert tab.run(told).startswith("1 of 120 examples")
     tab.run("document.querySelector('.words').value = ''; document.querySelector('.b').value = '0'")
