@@ -68,7 +68,6 @@ _ALIASES = {"build_report": "build", "comparisons": "task_comparisons"}
 __all__ = sorted(_HOME)
 
 _MOVED = {
-    "methods.in_context": "ftlib.methods.zero_shot",
     "report.tables": "ftlib.report.blocks",
     "suite": "ftlib.execution.scheduler",
     "training.replay": "ftlib.execution.continual",

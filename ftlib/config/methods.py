@@ -538,8 +538,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Method(
                 name="in_context",
                 summary="a few labelled examples in the prompt; nothing is trained (Brown et al. 2020)",
-                module="zero_shot",
-                function="prepare_in_context",
+                module="in_context",
                 notebook="11_run_few_shot",
                 needs_label_words=True,
                 needs_shots=True,
