@@ -19,7 +19,6 @@ from ftlib.execution.saved import FOLDER, keep, validated
 from ftlib.models import export
 from ftlib.records import RunRecord, read_predictions
 from ftlib.records.events import read_curve
-from ftlib.records.provenance import device_name
 
 
 def export_runs(
@@ -144,13 +143,11 @@ def _export(path: Path, record: RunRecord, folder: Path, merge: bool, int8: bool
     names = [name for name in again if name.startswith("score_")] or ["nats"]
     apart = float(np.abs(again[names].to_numpy(dtype=float) - recorded[names].to_numpy(dtype=float)).max())
     if apart > (export.TOLERANCE if names != ["nats"] else export.TOLERANCE * float(recorded["nats"].max())):
-        here, there = (
-            device_name(model.device if model else "cpu"),
-            record.provenance.get("device", "an unknown machine"),
-        )
+        there = record.provenance.get("device", "an unknown machine")
         raise FtlibError(
-            f"{path}: trained again, it answers otherwise than was recorded, by up to {apart:.2g}. The record is of "
-            f"{there}, this is {here}; run the study here with save = true, and export that"
+            f"{path}: trained again, it answers otherwise than was recorded, by up to {apart:.2g}. Another processor "
+            f"or another version of a package rounds otherwise; the record is of {there}, and names its packages. Run "
+            "the study here with save = true, and export that"
         )
     said = keep(folder, spec, task, model, predictor, recorded, merge=merge, int8=int8)
     return (

@@ -208,11 +208,17 @@ def test_seeds_that_were_not_measured_on_validation_are_trained_again_and_with_s
     assert load_adapted(tmp_path / "out").predict(["good"]).labels[0] in ("good", "bad")
 
 
-def test_a_run_in_bytes_is_refused_before_anything_is_trained(tmp_path):
-    record = SimpleNamespace(run_id="0" * 16, spec={"passed": {"method": "full", "quantise": "int8"}})
-    record.spec["resolved"] = {"seed": 0}
-    with pytest.raises(FtlibError, match="Export the run of the same settings without quantise"):
-        export_runs([(tmp_path, record)], tmp_path / "out")
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("tfidf", "--int8: tfidf trains no model in float32; export it without"),
+        ("prefix_tuning", "--int8: what prefix_tuning learns stands before the text and is in no weight"),
+    ],
+)
+def test_what_cannot_be_put_into_bytes_is_refused_before_anything_is_trained(method, said, tmp_path):
+    record = SimpleNamespace(run_id="0" * 16, spec={"passed": {"method": method}, "resolved": {"seed": 0}})
+    with pytest.raises(FtlibError, match=said):
+        export_runs([(tmp_path, record)], tmp_path / "out", int8=True)
     assert not (tmp_path / "out").exists()
 
 
