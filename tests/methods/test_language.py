@@ -15,7 +15,7 @@ from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.data.registry import load_task
 from ftlib.execution import scheduler
-from ftlib.methods import baselines, zero_shot
+from ftlib.methods import baselines
 from ftlib.models import prompts
 from ftlib.models.loading import load_model
 from ftlib.training import lm
@@ -152,8 +152,8 @@ def test_shots_that_do_not_fit_are_refused_with_the_numbers():
 
 
 def test_orders_are_nested_and_drawn_by_the_seed():
-    assert zero_shot.orders(8, 3, 4)[:2] == zero_shot.orders(8, 3, 2)
-    assert zero_shot.orders(8, 3, 1) != zero_shot.orders(8, 4, 1)
+    assert prompts.orders(8, 3, 4)[:2] == prompts.orders(8, 3, 2)
+    assert prompts.orders(8, 3, 1) != prompts.orders(8, 4, 1)
 
 
 def test_a_long_text_is_cut_and_the_question_is_not():
