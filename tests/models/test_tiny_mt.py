@@ -80,7 +80,7 @@ def test_a_task_of_interface_strings_can_be_measured_with_it():
     spec = Experiment(task="uistrings", model="tiny-mt", method="zero_shot", eval_limit=12, dtype="float32")
     record = ftlib.run(spec)
     assert record.status == "ok"
-    for part in ("test", "tests.notebooks"):
+    for part in ("test", "tests.websites"):
         assert 0 < record.metrics["before"][part]["chrf"]["value"] <= 100
 
 
