@@ -19,7 +19,6 @@ import collections
 import contextlib
 import json
 import multiprocessing
-import os
 import sys
 import tempfile
 import time
@@ -35,7 +34,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import ftlib as ft
 from ftlib.execution.benchmark import matmul_peak
-from ftlib.execution.worker import process_variables
 from ftlib.models.inference import module_probabilities
 
 DATA = SHARED / "sst2"
@@ -245,9 +243,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     if not DATA.exists():
         sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
-    if os.environ.get("GLIBC_TUNABLES") is None:
-        # As a study's runs are started; read when a process begins. The Trainer has it, too.
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | process_variables(options.threads))
     task, model = ft.load_task(f"file:{DATA}", label_words=WORDS), ft.load_model("minilm", threads=options.threads)
     text, good, arithmetic = [], True, model.dtype
 

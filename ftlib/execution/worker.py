@@ -380,15 +380,8 @@ def _ended(run_dir: Path, spec: Experiment) -> None:
 
 
 def process_variables(threads: int) -> dict[str, str]:
-    """Environment variables from which a process that computes takes its number of threads, and its pages of memory.
-
-    What a step frees is large and goes back to the system, page by page of 4 kB. In pages of 2 MB, where glibc 2.35 or
-    later can have them, MiniLM with texts of 46 tokens asked for 28 at a step instead of 6 400, and the fastest of
-    several steps took 6 % less. A choice of tunables that is made already stands.
-    """
-    large = os.environ.get("GLIBC_TUNABLES") or "glibc.malloc.hugetlb=1"
-    threads_of = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return dict.fromkeys(threads_of, str(threads)) | {"GLIBC_TUNABLES": large}
+    """Environment variables from which a process that computes takes its number of threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
 def notebook_parameters(spec: Experiment, source: Path) -> dict[str, Any]:
