@@ -74,6 +74,8 @@ def distilled(model: Model, dims: int) -> np.ndarray:
     A token stands between what the tokenizer puts around a text; what the last layer says of the three is averaged.
     """
     vocabulary, special = model.tokenizer.get_vocab(), set(model.tokenizer.all_special_ids)
+    # A token that was made special stays so where the configuration beside names another in its place.
+    special |= {number for number, token in model.tokenizer.added_tokens_decoder.items() if token.special}
     # BERT keeps places for words to come, [unused0] and so on, which are in no text.
     ids = np.array(sorted(n for word, n in vocabulary.items() if n not in special and not word.startswith("[unused")))
     full, bare = (model.tokenizer("a", add_special_tokens=around)["input_ids"] for around in (True, False))

@@ -11,6 +11,7 @@ import transformers
 
 import ftlib
 from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS as TABLE
 from ftlib.config.methods import context_of
 from ftlib.core.errors import FtlibError
 from ftlib.execution.run import adapt, open_model, open_task
@@ -93,6 +94,7 @@ def test_the_record_says_that_a_stored_head_was_dropped(at_home, tmp_path, capsy
     assert "dropped_head" not in ftlib.run(Experiment(model="tiny", **asked), tmp_path / "other").provenance
 
 
+TOLD = "tokenizer_config.json"
 TOKENIZERS = {
     "padding on the left": {"padding_side": "left"},
     "cut on the left": {"truncation_side": "left"},
@@ -152,6 +154,63 @@ def test_nothing_stored_beside_a_decoders_weights_changes_an_answer(
         kept = {key: value for key, value in (said | fields).items() if value is not None}
         path.write_text(json.dumps(kept), encoding="utf-8")
     assert np.allclose(untouched[family, method], answers(tmp_path / "model", method, shots), atol=1e-5)
+
+
+def alterations(family):
+    """What may lie beside the weights: file -> fields, by what it is."""
+    for name, given in (TOKENIZERS if family == "encoder" else BESIDE).items():
+        yield name, ({key: value for key, value in given.items() if key.endswith(".json")} or {TOLD: given})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "family"),
+    [
+        (name, family)
+        for name, row in TABLE.items()
+        if row.model and not row.needs
+        for family in row.serves.get("classification", ())
+    ],
+)
+def test_every_method_answers_alike_on_every_family_or_refuses_it(grouped, at_home, tmp_path, method, family, capsys):
+    row, models = TABLE[method], {"decoder": "llama", "encoder-decoder": "t5"}
+    given = {"task": grouped, "group_columns": ["who"]} if row.groups else {"task": "file:opinions"}
+    given |= {"shots": 1} if row.needs_shots else {} if row.untouched else {"train_limit": 48 if row.groups else 16}
+    given |= {"epochs": 1, "min_steps": 0, "batch_size": 8, "learning_rate": 0.003} if row.trains else {}
+    given |= {"joint_tasks": ["file:topics"]} if row.merges else {}
+    given |= {"sequential_tasks": ["file:topics"]} if row.stacks else {}
+    arguments = dict.fromkeys({"layers", "k"} & set(row.arguments), 1)
+
+    def answered(folder):
+        words = {"bad": "negative", "good": "positive"}
+        spec = Experiment(
+            model=str(folder), method=method, method_args=arguments, dtype="float32", max_length=24, label_words=words,
+            **given,
+        )  # fmt: skip
+        task, model = open_task(spec), open_model(spec)
+        # One that goes by groups finds a text's group in the task.
+        texts = task.splits["test"]["text"].tolist()[:8] if row.groups else TEXTS
+        return adapt(spec, task, model).predictor.probabilities(texts)
+
+    for number, (name, files) in enumerate([("as it is", {}), *alterations(family)]):
+        folder = tmp_path / str(number)
+        if family == "encoder":
+            shutil.copytree(at_home / "tiny", folder)
+        else:
+            tiny_models.tiny(models[family], folder)
+        for file, fields in files.items():
+            path = folder / file
+            said = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            kept = {key: value for key, value in (said | fields).items() if value is not None}
+            path.write_text(json.dumps(kept), encoding="utf-8")
+        if not number:
+            try:
+                plain = answered(folder)
+            except FtlibError as error:
+                assert "allowed" in str(error) or "has no" in str(error), error
+                return
+        else:
+            assert np.allclose(plain, answered(folder), atol=1e-5), name
 
 
 def test_a_tokenizer_of_another_model_is_refused(at_home, tmp_path):
