@@ -237,7 +237,7 @@ def test_runs_on_other_examples_are_not_comparable(tmp_path, quick):
     table.to_parquet(path / "predictions.parquet", index=False)
     build.build(study)
     words = Page(study / "report.html").text
-    assert "not comparable, since their test examples differ" in words and "tfidf (60 test examples)" in words
+    assert "not comparable, since their test examples differ" in words and "TF-IDF (60 test examples)" in words
     assert not any("tfidf" in (row["a"], row["b"]) for row in read(study)["verdicts"])
 
 
