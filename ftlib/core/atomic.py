@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import platformdirs
 
+from ftlib.core.errors import FtlibError
 from ftlib.core.surroundings import in_words
 
 _saved = 0.0
@@ -36,6 +38,20 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, named: str) -> None:
+    """Make a folder, and refuse one in which nothing can be written, before anything is computed for it.
+
+    Raises:
+        FtlibError: Nothing can be written there; `named` says what was asked for.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FtlibError(f"{named}: cannot be written there ({error.strerror}); name another place") from None
 
 
 def write_json(path: Path, value: Any) -> None:

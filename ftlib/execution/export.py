@@ -6,12 +6,12 @@ Trained again means the same spec, seed, data and model files; whether it answer
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
+from ftlib.core.atomic import check_writable
 from ftlib.core.errors import FtlibError
 from ftlib.evaluation.evaluate import of_examples
 from ftlib.execution import run, scheduler
@@ -48,13 +48,7 @@ def export_runs(
         raise FtlibError(f"{out}: is there already; name a folder that is not")
     for path, record in found:
         _saves(Experiment(**record.spec["passed"]), path, int8)
-    # Told before anything is trained again.
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out.parent):
-            pass
-    except OSError as error:
-        raise FtlibError(f"{out}: cannot be written there ({error.strerror}); name another place") from None
+    check_writable(out.parent, str(out))
     ordered = sorted(found, key=lambda one: one[1].spec["resolved"].get("seed", 0))
     said = []
     if seeds == "median" and len(ordered) > 1:

@@ -12,11 +12,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 
 from ftlib.core import format
-from ftlib.core.atomic import write_atomically
+from ftlib.core.atomic import check_writable, write_atomically
 from ftlib.core.errors import FtlibError
 from ftlib.data.labels import joined_text, text_candidates
 from ftlib.data.tabular import SUFFIXES, read_rows
@@ -310,12 +309,7 @@ def _writable(out: str, path: str) -> str:
         raise FtlibError(f"--out {out}: found {suffix or 'no suffix'!r}; allowed: {', '.join(SUFFIXES)}")
     if file.is_dir() or (file.exists() and Path(path).exists() and file.samefile(path)):
         raise FtlibError(f"--out {out}: is {'a folder' if file.is_dir() else 'the file that is read'}; name another")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise FtlibError(f"--out {out}: cannot be written there ({error.strerror}); name another place") from None
+    check_writable(file.parent, f"--out {out}")
     return suffix
 
 
