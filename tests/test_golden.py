@@ -75,7 +75,16 @@ LEFT_OUT = {
     "notes",
 }  # fmt: skip
 """Keys that hold prose."""
-ADDED = {"report_card", "fronts", "coverage", "thresholds", "written_faults", "written_lengths", "segments"}
+ADDED = {
+    "report_card",
+    "fronts",
+    "coverage",
+    "thresholds",
+    "written_faults",
+    "written_lengths",
+    "written_counts",
+    "segments",
+}
 """Tables that reports have and that are not stored: the card of page one, quality against forgetting and bias, what
 probabilities are worth, and what is said of texts that are written, of which no stored study has any."""
 GONE = {"winners_in_order"}

@@ -5,7 +5,7 @@ A row says what is asked, of which texts and at what cost; what it does with a m
 """
 
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -32,10 +32,13 @@ class Evaluation:
     """Names of METRICS that it gives."""
     passes: float
     """What a text costs: how often the model reads it, at each stage; training is 3 for each pass over an example."""
+    tokens: Callable[[str, Collection[str]], int] | None = None
+    """About how many tokens its texts have in all, from what a plan writes and the tasks that a run learns; None: as
+    many as the task's test texts."""
     load: str = ""
     """The function that loads its data, given what a plan writes behind the colon; empty: it needs the task's alone."""
     offered: tuple[str, ...] = ()
-    """Names that a plan may write, where they have something behind the colon."""
+    """Names that a plan may write, where some have something behind the colon."""
     field: str = "evaluations"
     """The field of an Experiment that asks for it: one that lists names, or one that is not empty."""
     is_bias: bool = False
@@ -46,6 +49,11 @@ class Evaluation:
     """What its part of a record is called, from what a plan writes."""
     problem: Callable[[str, bool], str] = lambda name, check_files: ""
     """What is wrong with a name, in words; the files it names are looked for where the second argument is true."""
+
+    def allows(self, name: str) -> bool:
+        """Whether a plan may write so, as far as the colon goes: what stands behind it is looked at by `problem`."""
+        forms = self.offered or (self.name,)
+        return any(":" in one for one in forms) if ":" in name else self.name in forms
 
     def function(self) -> Callable:
         """The function that measures, loaded now."""
@@ -104,6 +112,33 @@ def _pairs_problem(name: str, check_files: bool) -> str:
     return f"no such table; allowed: {name.partition(':')[0]}:PATH of a file in {', '.join(SUFFIXES)}"
 
 
+PROBED = MappingProxyType({"pydocs": 37, "reviews": 27, "bios": 47})
+"""Bundled tasks that linear probes are fitted to, and about how many tokens a text of each has. Said one by one: a task
+that is bundled later would change what every study measures."""
+
+PROBE_TRAIN, PROBE_TEST = 400, 300
+"""Examples a probe is fitted to and tested on, the same ones for every run."""
+
+
+def probed_tasks(argument: str) -> tuple[str, ...]:
+    """Names of the tasks that are read off the features: the one behind the colon, or all.
+
+    >>> probed_tasks("reviews"), probed_tasks("")
+    (('reviews',), ('pydocs', 'reviews', 'bios'))
+    """
+    return (argument,) if argument else tuple(PROBED)
+
+
+def _probed_tokens(name: str, own: Collection[str]) -> int:
+    asked = set(probed_tasks(argument_of(name))).difference(own)
+    return sum(PROBED[one] for one in asked) * (PROBE_TRAIN + PROBE_TEST)
+
+
+def _features_problem(name: str, check_files: bool) -> str:
+    argument = argument_of(name)
+    return str(unknown("task of linear probes", argument, PROBED)) if argument not in ("", *PROBED) else ""
+
+
 EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
     {
         row.name: row
@@ -115,14 +150,18 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 evaluate="ftlib.evaluation.evaluate:evaluate_general",
                 metrics=("bits_per_byte", "perplexity"),
                 passes=1,
+                tokens=lambda name, own: 22_300,
             ),
             Evaluation(
                 name="features",
                 question="what do the features tell of bundled tasks that the model is not adapted to? (linear probes)",
-                load="ftlib.evaluation.linear_probes:probed_tasks",
+                offered=("features", *(f"features:{task}" for task in PROBED)),
+                load="ftlib.data.evaluations:probed_tasks",
                 evaluate="ftlib.evaluation.linear_probes:evaluate_linear_probes",
                 metrics=KINDS[CLASSIFICATION].metrics,
                 passes=1,
+                tokens=_probed_tokens,
+                problem=_features_problem,
             ),
             Evaluation(
                 name="swaps",
@@ -146,6 +185,7 @@ EVALUATIONS: Mapping[str, Evaluation] = MappingProxyType(
                 evaluate="ftlib.evaluation.bias_probes:evaluate_templates",
                 metrics=("template_gap",),
                 passes=1,
+                tokens=lambda name, own: 13_000,
                 is_bias=True,
                 made_up=True,
             ),
@@ -223,7 +263,7 @@ def is_bias(name: str) -> bool:
     False
     """
     row = evaluation_of(name)
-    return row is not None and row.is_bias and bool(row.offered) == (":" in name)
+    return row is not None and row.is_bias and row.allows(name)
 
 
 def made_up(name: str) -> bool:
@@ -252,13 +292,15 @@ def evaluation_problems(names: Iterable[str], *, check_files: bool = True) -> li
 
     >>> print(evaluation_problems(["swaps:age", "templates"])[0])
     evaluations: swaps:age: kind of identity terms: unknown 'age'. Known: gender, nationality, religion
+    >>> print(evaluation_problems(["features", "features:bios", "features:topics"])[0])
+    evaluations: features:topics: task of linear probes: unknown 'topics'. Known: bios, pydocs, reviews
     >>> evaluation_problems(["pairs:a/test.csv", "pairs:b/a.tsv"], check_files=False)
     ['evaluations: pairs:a/test.csv and pairs:b/a.tsv would both be called pairs:a; rename a file']
     """
     found, parts = [], {}
     for name in names:
         row = evaluation_of(name)
-        if row is None or row.field != "evaluations" or bool(row.offered) != (":" in name):
+        if row is None or row.field != "evaluations" or not row.allows(name):
             found.append(str(unknown("evaluations", name, OFFERED)))
             continue
         part = row.part(name)

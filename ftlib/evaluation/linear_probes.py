@@ -8,27 +8,17 @@ from collections.abc import Sequence
 from functools import cache, partial
 
 from ftlib.config.methods import METHODS
+from ftlib.data.evaluations import PROBE_TEST, PROBE_TRAIN
 from ftlib.data.registry import load_task
 from ftlib.data.task import Task
 from ftlib.evaluation.evaluate import Parts, State, of_examples
 from ftlib.metrics import metric_value
 from ftlib.training.contract import Predictor
 
-PROBED = ("pydocs", "reviews", "bios")
-"""Said one by one: a task that is bundled later would change what every study measures."""
-
-TRAIN, TEST = 400, 300
-"""Examples a probe is fitted to and tested on, the same ones for every run."""
-
 
 @cache
 def _task(name: str) -> Task:
     return load_task(name)
-
-
-def probed_tasks() -> tuple[str, ...]:
-    """Names of the tasks that are read off the features; each is read when a run is asked about it."""
-    return PROBED
 
 
 def evaluate_linear_probes(state: State, part: str, tasks: Sequence[str]) -> Parts:
@@ -44,15 +34,15 @@ def evaluate_linear_probes(state: State, part: str, tasks: Sequence[str]) -> Par
     own = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}
     found: Parts = {}
     for name in (name for name in tasks if name not in own):
-        of_task = f"{part}:{name}"
+        of_task = f"{part.partition(':')[0]}:{name}"
         if predictor.features is None and predictor.trainable is not None:
             reason = f"{spec.method} stands before the text; the features that read it are the untouched model's"
             found[of_task] = {"accuracy": metric_value(float("nan"), 0, 0, 0, reason)}, None
             continue
         task = _task(name)
-        train = task.draw(train_limit=min(TRAIN, len(task.splits["train"])), seed=0)
+        train = task.draw(train_limit=min(PROBE_TRAIN, len(task.splits["train"])), seed=0)
         C = METHODS["probe"].arguments["C"][0]
         head = linear_head(encode(train["text"].tolist()), train["label"], task.labels, C)
         probe = Predictor(0, 0, 0, lambda texts, head=head: head(encode(texts)))
-        found[of_task] = of_examples(state.stage, of_task, task, task.test_set(TEST), probe)
+        found[of_task] = of_examples(state.stage, of_task, task, task.test_set(PROBE_TEST), probe)
     return found

@@ -8,18 +8,29 @@ from ftlib.core.html import fold, table
 from ftlib.metrics import flat
 from ftlib.metrics.registry import LANGUAGE_MODELING, METRICS, TEXT_TO_TEXT, metric_row
 
-WRITTEN_AS = {"bleu": "BLEU", "chrf": "chrF", "ter": "TER"}
+WRITTEN_AS = {
+    "f1_macro": "macro F1",
+    "f1_binary": "F1",
+    "mcc": "MCC",
+    "brier": "Brier score",
+    "order_sd": "spread over orders",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "ter": "TER",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+}
 """Metrics that readers know by another spelling than their key's."""
 
 
 def name(metric: str) -> str:
-    """A metric's name in words: its key, unless the key is words with underscores.
+    """A metric's name in words.
 
-    >>> name("f1_macro"), name("bits_per_byte"), name("chrf")
-    ('f1_macro', 'bits per byte', 'chrF')
+    >>> name("f1_macro"), name("bits_per_byte"), name("chrf"), name("f1.not_ok")
+    ('macro F1', 'bits per byte', 'chrF', 'f1.not_ok')
     """
-    words = metric_row(metric).kind in (LANGUAGE_MODELING, TEXT_TO_TEXT)
-    return WRITTEN_AS.get(metric, metric.replace("_", " ") if words else metric)
+    return WRITTEN_AS.get(metric, metric.replace("_", " ") if metric in METRICS else metric)
 
 
 def of_text(metric: str) -> bool:
@@ -46,18 +57,18 @@ def unit(metric: str) -> str:
     """What follows a difference in a sentence.
 
     >>> unit("accuracy"), unit("mcc"), unit("bits_per_byte"), unit("bleu")
-    (' points', ' in mcc', ' bits per byte', ' BLEU points')
+    (' points', ' in MCC', ' bits per byte', ' BLEU points')
     """
     if in_own_unit(metric):
         return f" {metric_row(metric).unit}"
-    return " points" if scale(metric) > 1 else f" in {metric}"
+    return " points" if scale(metric) > 1 else f" in {name(metric)}"
 
 
 def heading(metric: str) -> str:
     r"""A metric's name with its unit and its direction, for a column.
 
     >>> heading("accuracy"), heading("brier")
-    ('accuracy, %\xa0↑', 'brier\xa0↓')
+    ('accuracy, %\xa0↑', 'Brier score\xa0↓')
     """
     row = metric_row(metric)
     return (
@@ -86,7 +97,7 @@ def with_name(metric: str, value: float | None) -> str:
     """A metric's value with its unit and name.
 
     >>> with_name("accuracy", 0.6833), with_name("mcc", 0.5), with_name("bits_per_byte", 1.5), with_name("chrf", 50.0)
-    ('accuracy 68.3 %', 'mcc 0.500', '1.500 bits per byte', 'chrF 50.0')
+    ('accuracy 68.3 %', 'MCC 0.500', '1.500 bits per byte', 'chrF 50.0')
     """
     if of_text(metric):
         return f"{level(metric, value)} {name(metric)}"

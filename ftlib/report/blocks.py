@@ -264,6 +264,31 @@ def by_task(items: Iterable[OfTask], blocks: Callable[[Any], Iterable[Block]]) -
         yield from blocks(one.found)
 
 
+def in_words(block: Block, say: Callable[[str], str]) -> Block:
+    """A block with what people call the methods, in its sentences and where a row of a table is about one.
+
+    >>> in_words(Note("lora leads"), lambda said: said.replace("lora", "LoRA")).text
+    'LoRA leads'
+    """
+
+    def named(cell: Cell) -> Cell:
+        about = cell.strong and not cell.number and not cell.href
+        return cell._replace(text=say(cell.text), small=say(cell.small)) if about else cell
+
+    if isinstance(block, Note):
+        return block._replace(text=say(block.text))
+    if isinstance(block, Sentences):
+        return block._replace(lines=tuple(map(say, block.lines)))
+    if isinstance(block, Table):
+        return block._replace(rows=tuple(tuple(map(named, row)) for row in block.rows))
+    if isinstance(block, Examples):
+        found = (one._replace(said=tuple((say(who), what) for who, what in one.said)) for one in block.examples)
+        return block._replace(examples=tuple(found))
+    if isinstance(block, Fold):
+        return block._replace(summary=say(block.summary), blocks=tuple(in_words(one, say) for one in block.blocks))
+    return block
+
+
 def figures_of(blocks: Iterable[Block]) -> list[Figure]:
     """Every figure of some blocks, folded ones too, in the order of the page."""
     found: list[Figure] = []

@@ -17,10 +17,9 @@ from ftlib.core import atomic, format
 from ftlib.core.html import text
 from ftlib.metrics import units
 from ftlib.records.study import Study, read_study
-from ftlib.report import metric_rows
-from ftlib.report.blocks import Block, OfTask, Section, as_csv, figures_of
+from ftlib.report import metric_rows, plots
+from ftlib.report.blocks import Block, OfTask, Section, as_csv, figures_of, in_words
 from ftlib.report.figures import Figure, as_pdf
-from ftlib.report.plots import one_look
 from ftlib.report.sections import (
     across_tasks,
     bias_summary,
@@ -196,7 +195,8 @@ def build(study_folder: str | Path, *, pdf: bool = False) -> Path:
     study = read_study(study_folder)
     reading = Reading(study)
     # One colour and one marker for each method, in every figure of the page.
-    with one_look([one.name for comparison in reading.tops for one in comparison.methods]), as_pdf(pdf):
+    names = [one.name for comparison in reading.tops for one in comparison.methods]
+    with plots.one_look(names, lambda said: in_titles(said, *reading.comparisons)), as_pdf(pdf):
         return _build(study.folder, study, reading)
 
 
@@ -224,7 +224,7 @@ def _build(folder: Path, study: Study, reading: Reading) -> Path:
         for name in section.columns:
             listed[name] = [*listed.get(name, []), *found[name]]
         columns |= section.columns
-        if items is not None and (blocks := list(section.blocks(items))):
+        if items is not None and (blocks := [in_words(one, plots.in_words) for one in section.blocks(items)]):
             shown.append((section, blocks))
     for name, rows in listed.items():
         _write(folder / "tables" / f"{name}.csv", as_csv(rows, columns[name]))

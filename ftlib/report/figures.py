@@ -195,5 +195,8 @@ def figure_of(
 ) -> Figure:
     """A figure of what is drawn on these axes, with the table that says the same."""
     said = " ".join(filter(None, map(style.alt_text, ax.figure.axes)))
+    title, caption = style.in_words(title), style.in_words(caption)
+    if header[0] == "method":
+        rows = [(style.in_words(row[0]), *row[1:]) for row in rows]
     printed = pdf(ax.figure) if _AS_PDF.get() else b""
     return Figure(kind, title, caption, svg(ax.figure), said, header, tuple(rows), pdf=printed)

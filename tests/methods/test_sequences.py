@@ -13,6 +13,7 @@ from ftlib import records
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
+from ftlib.data import evaluations
 from ftlib.evaluation import linear_probes
 from ftlib.execution import continual
 from ftlib.methods import peft_adapters
@@ -63,7 +64,7 @@ def test_an_adapter_that_begins_at_zero_has_forgotten_exactly_nothing(method, mo
 
 @pytest.mark.parametrize("method", ["full", "lora", "bitfit", "last_layers", "rslora"])
 def test_the_line_begins_at_the_untouched_model_and_ends_at_the_adapted_one_to_the_bit(method, at_home, monkeypatch):
-    monkeypatch.setattr(linear_probes, "PROBED", ("topics",))
+    monkeypatch.setattr(evaluations, "PROBED", {"topics": 10})
     monkeypatch.setattr(linear_probes, "_task", lambda name: ftlib.load_task("file:topics"))
     arguments = {"method_args": {"k": 1}} if method == "last_layers" else {}
     spec = Experiment(

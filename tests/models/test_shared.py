@@ -162,9 +162,9 @@ def without_measured(record):
 def test_a_record_is_the_same_with_and_without_what_is_shared(method, cache, tmp_path, monkeypatch):
     given = OPINIONS | {"train_limit": 40, "evaluations": ["features"]}
     own = {"epochs": 1.0, "head_init": "linear_probe"} if method in ("lora", "full") else {}
-    monkeypatch.setattr("ftlib.evaluation.linear_probes.PROBED", ("reviews",))
-    monkeypatch.setattr("ftlib.evaluation.linear_probes.TRAIN", 16)
-    monkeypatch.setattr("ftlib.evaluation.linear_probes.TEST", 12)
+    monkeypatch.setattr("ftlib.data.evaluations.PROBED", {"reviews": 27})
+    monkeypatch.setattr("ftlib.evaluation.linear_probes.PROBE_TRAIN", 16)
+    monkeypatch.setattr("ftlib.evaluation.linear_probes.PROBE_TEST", 12)
     # Other samples, and another method, leave rows; this run finds a part of its own.
     ftlib.run(ftlib.Experiment(**given, **own, method=method, seed=1))
     ftlib.run(ftlib.Experiment(**given, method="probe", seed=2))

@@ -113,7 +113,7 @@ def test_the_untouched_model_and_the_baselines_are_rows(study_dir):
     before = [row for row in rows if row["stage"] == "before" and row["metric"] == "accuracy"]
     assert {row["method"] for row in before} == {"zero_shot", "probe", "full", "lora"}
     words = Page(study_dir / "report.html").text
-    assert "base model" in words and "measured by zero_shot" in words
+    assert "base model" in words and "measured by zero-shot" in words
 
 
 def test_the_untouched_model_stands_for_itself_without_a_zero_shot_run(tmp_path):

@@ -153,7 +153,10 @@ def test_the_page_the_json_and_the_table_say_the_same(study, lines):
     page, rows = Page(study / "report.html"), read(study)["bias_summary"]
     assert len(rows) == len(lines) and "Bias before and after" in page.text
     assert lead(list(lines.values())) in page.text
-    assert sentence(lines["full", *GAP]) in page.text and "Blodgett et al. 2021" in page.text
+    assert (
+        sentence(lines["full", *GAP]).replace("full:", "full fine-tuning:", 1) in page.text
+        and "Blodgett et al. 2021" in page.text
+    )
     assert "not available" in page.text and "none of 120 test texts" in page.text
     row = next(r for r in rows if (r["method"], r["part"], r["metric"]) == ("full", *GAP[:2]))
     assert [row[name] for name in ("change", "low", "high")] == pytest.approx(list(lines["full", *GAP].change))

@@ -106,7 +106,10 @@ def test_the_page_has_a_figure_with_its_table_and_says_the_protocol(study):
 
 def test_the_report_holds_it_in_every_form(study):
     page = build.build(study).read_text(encoding="utf-8")
-    assert "<h2>What it memorises</h2>" in page and "full against lora, planted 4 times: exposed more by" in page
+    assert (
+        "<h2>What it memorises</h2>" in page
+        and "full fine-tuning against LoRA, planted 4 times: exposed more by" in page
+    )
     content = json.loads((study / "report.json").read_text(encoding="utf-8"))
     assert len(content["memorization"]) == 2 * 2 * 4 + 2 * 2 * 2 and len(content["memorization_verdicts"]) == 3 + 8 + 2
     with (study / "tables" / "memorization.csv").open(encoding="utf-8", newline="") as file:

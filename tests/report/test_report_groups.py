@@ -113,7 +113,7 @@ def test_sentences_are_plain(found):
 def test_the_page_the_json_and_the_table_say_the_same(study, found):
     page, rows = Page(study / "report.html"), read(study)["groups"]
     assert "for which groups it makes more errors" in page.text and "undecided" in page.text
-    assert sentence(change(found, "full")) in page.text
+    assert sentence(change(found, "full")).replace("full:", "full fine-tuning:", 1) in page.text
     assert "In no gap, having fewer than 10 examples or no name: (blank) (7) and other (4)" in page.text
     row = next(r for r in rows if (r["method"], r["metric"], r["stage"]) == ("full", "accuracy_difference", "change"))
     one = change(found, "full")

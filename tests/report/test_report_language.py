@@ -136,7 +136,7 @@ def test_the_protocol_is_beside_every_value(texts):
     for heading in ("How sure this is", "Methods by metrics", "General text", "Comparisons", "Quality against cost"):
         assert PROTOCOL in words[words.index(heading) :][:1500], heading
     assert "compares models of one tokenizer only; bits per byte is what is compared" in words
-    assert f"ngram: {TEXTS[0].protocol}" in words
+    assert f"byte n-grams: {TEXTS[0].protocol}" in words
 
 
 def test_two_protocols_are_not_compared(tmp_path):
@@ -208,7 +208,7 @@ def test_what_changes_nothing_is_exactly_zero_and_costs_the_others_no_correction
 
 def test_one_sentence_per_method_and_what_was_bought_beside_it(texts):
     words = Page(texts / "report.html").text
-    for method in ("lora", "full"):
+    for method in ("LoRA", "full fine-tuning"):
         assert re.search(
             rf"{method}: general text costs 0\.\d{{3}} bits per byte more than before "
             r"\(0\.\d{3} to 0\.\d{3}; 40 excerpts, 3 seeds\)",
@@ -242,7 +242,7 @@ def test_studies_of_labels_show_general_text_too(tmp_path):
     assert {row["metric"] for row in content["verdicts"]} == {"accuracy"}
     rows = {row["method"]: row for row in content["general"]}
     assert rows["lora"]["verdict"] == "worse" and rows["lora"]["margin"] is None
-    assert "lora: general text costs 0.0" in words
+    assert "LoRA: general text costs 0.0" in words
     assert re.search(r"\+\d\d\.\d points on the task \(.*?\), \+0\.0\d\d bits per byte on general text", words)
     assert "F1 of each label" in words and not content["disagreements"]
 
@@ -316,7 +316,11 @@ def test_the_spread_over_orders_is_shown_where_it_was_recorded(tmp_path):
     (row,) = [row for row in read(study)["rows"] if row["metric"] == "order_sd"]
     assert (row["value"], row["low"], row["high"], row["n"], row["source"]) == (0.031, 0.018, 0.12, 4, "record")
     words = Page(study / "report.html").text
-    assert "order_sd, %\xa0↓" in (study / "report.html").read_text() and "3.1" in words and "1.8 to 12.0" in words
+    assert (
+        "spread over orders, %\xa0↓" in (study / "report.html").read_text()
+        and "3.1" in words
+        and "1.8 to 12.0" in words
+    )
     assert "standard deviation of the accuracy over orders" in words
 
 

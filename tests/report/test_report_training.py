@@ -218,10 +218,11 @@ def test_a_rise_of_the_validation_loss_is_said_with_its_interval_and_no_other(st
     assert rows["lora"]["rise"] == 0 and rows["dora"]["failed"] == 1 and rows["dora"]["runs"] == 2
     words = Page(study / "report.html").text
     assert re.search(
-        r"full overfits: its validation loss was lowest at step 50 and rose by 0\.\d{3} \(0\.\d{3} to", words
+        r"full fine-tuning overfits: its validation loss was lowest at step 50 and rose by 0\.\d{3} \(0\.\d{3} to",
+        words,
     )
-    assert "lora overfits" not in words and "Failed, and shown all the same: dora, seed 2 (diverged)." in words
-    assert "rslora stops early (patience 1): 3 of 3 runs kept earlier weights than the last, of step 75." in words
+    assert "LoRA overfits" not in words and "Failed, and shown all the same: DoRA, seed 2 (diverged)." in words
+    assert "rsLoRA stops early (patience 1): 3 of 3 runs kept earlier weights than the last, of step 75." in words
     assert rows["rslora"]["kept_steps"] == [75, 75, 75]
 
 
@@ -303,7 +304,7 @@ def test_a_few_shot_study_shows_tuning_and_training_at_the_most_labels(tmp_path,
     assert entry["shots"] == 64 and {row["settings"] for row in entry["curve"]} == {"shots=64"}
     assert {row["settings"] for row in content["training"]} == {"shots=64"}
     assert "How fairly were they tuned? pydocs, 64 labels per class" in words
-    assert "How training went pydocs, 64 labels per class" in words and "full overfits" in words
+    assert "How training went pydocs, 64 labels per class" in words and "full fine-tuning overfits" in words
 
 
 # Costs
@@ -366,6 +367,6 @@ def test_the_study_keeps_the_contract(study):
 def test_every_figure_of_training_has_its_words_and_its_table(study):
     page = Page(study / "report.html")
     words = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
-    assert any("expected best of as many settings tried, full: " in said for said in words)
-    assert any("Losses of full: training from" in said and "1 failed run" in said for said in words)
+    assert any("expected best of as many settings tried, full fine-tuning: " in said for said in words)
+    assert any("Losses of full fine-tuning: training from" in said and "1 failed run" in said for said in words)
     assert page.text.count("The same as a table") >= 6

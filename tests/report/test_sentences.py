@@ -17,7 +17,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
 from ftlib.report import build, model_card
 from ftlib.report.sections import learning_curve, recommendation, runs
-from ftlib.report.sections.comparison import called, task_comparisons
+from ftlib.report.sections.comparison import called, in_titles, task_comparisons
 from ftlib.report.sections.learning_curve import LearningCurves
 from ftlib.stats.verdict import MOST_TIMES, compare, realistic
 
@@ -353,7 +353,8 @@ def test_the_whole_page_and_every_table_go_by_the_same_verdicts(seed, tmp_path):
     comparison = first(study)
     build.build(study)
     page = Page(study / "report.html").text
-    names = {called(one): one.name for one in comparison.methods} | {one.name: one.name for one in comparison.methods}
+    names = {say(one): one.name for one in comparison.methods for say in (called, lambda one: one.name)}
+    names |= {in_titles(said, comparison): name for said, name in names.items()}
     either = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
     claims = set(re.findall(rf"(?<![\w-])({either}) is (better|worse) than ({either}) by ", page))
     assert claims or all(pair.comparison.verdict in ("same", "undecided") for pair in comparison.pairs)

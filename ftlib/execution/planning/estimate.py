@@ -429,7 +429,10 @@ def at_a_glance(spec: Experiment, task: Task) -> float | None:
     if method.trains:
         steps = max(math.ceil(n / settings["batch_size"]) * settings["epochs"], settings["min_steps"])
         learning = 3 * steps * settings["batch_size"] * each * spec.tuning.get("learning_rate", 1)
-    beside = sum(evaluation_of(name).passes for name in spec.evaluations) * test
+    own, beside = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}, 0.0
+    for name in spec.evaluations:
+        row = evaluation_of(name)
+        beside += row.passes * (row.tokens(name, own) if row.tokens else test)
     # The untouched model's answers are computed once for a study.
     reading = test + (beside if method.trains or method.untouched else 0.0)
     if method.needs_shots:

@@ -7,7 +7,7 @@ here.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 _SHOTS = re.compile(r" shots=\d+")
 
 _LOOKS: ContextVar[Mapping[str, tuple[str, str]] | None] = ContextVar("looks", default=None)
+
+_SAY: ContextVar[Callable[[str], str]] = ContextVar("say", default=str)
 
 
 def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -40,13 +42,23 @@ def looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 @contextmanager
-def one_look(names: Iterable[str]) -> Iterator[None]:
-    """Give each name one colour and one marker in every figure drawn inside."""
-    token = _LOOKS.set(looks(dict.fromkeys(_SHOTS.sub("", name) for name in names)))
+def one_look(names: Iterable[str], say: Callable[[str], str] = str) -> Iterator[None]:
+    """Give each name one colour and one marker in every figure drawn inside.
+
+    `say`: What people call what has a name in a text, "LoRA (minilm)" for "lora (minilm)".
+    """
+    looked = _LOOKS.set(looks(dict.fromkeys(_SHOTS.sub("", name) for name in names)))
+    said = _SAY.set(say)
     try:
         yield
     finally:
-        _LOOKS.reset(token)
+        _LOOKS.reset(looked)
+        _SAY.reset(said)
+
+
+def in_words(said: str) -> str:
+    """A text with what people call the methods that it names."""
+    return _SAY.get()(said)
 
 
 INK, FAINT, LINES, PAPER = "#1f2328", "#59636e", "#d1d9e0", "#ffffff"
@@ -59,7 +71,7 @@ def alt_text(ax: "Axes") -> str:
 
 def described(ax: "Axes", said: str) -> "Axes":
     """Leave a description on the axes."""
-    ax.alt_text = clean(said)
+    ax.alt_text = clean(in_words(said))
     return ax
 
 
@@ -71,6 +83,11 @@ def clean(said: str) -> str:
     """
     said = re.sub(r"\s", " ", said)
     return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", said)
+
+
+def label_of(name: str, most: int = 26) -> str:
+    """A method's name for an axis or a legend, as people call it."""
+    return shorten(in_words(name), most)
 
 
 def shorten(said: str, most: int = 26) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots import COLOURS, FAINT, LINES, MARKERS, PAPER, described, legend_below, looks, shorten
+from ftlib.report.plots import COLOURS, FAINT, LINES, MARKERS, PAPER, described, label_of, legend_below, looks, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,8 +58,8 @@ def heat(
     most = max(float(np.nanmax(np.abs(values), initial=0)), 1e-9)
     low, high = (-most, most) if signed else (0, 1)
     cells(ax, values, _CHANGES if signed else LEVELS, low, high)
-    ax.set_xticks(np.arange(len(columns)) + 0.5, [shorten(name, 16) for name in columns])
-    ax.set_yticks(np.arange(len(rows)) + 0.5, [shorten(name, 22) for name in rows])
+    ax.set_xticks(np.arange(len(columns)) + 0.5, [label_of(name, 16) for name in columns])
+    ax.set_yticks(np.arange(len(rows)) + 0.5, [label_of(name, 22) for name in rows])
     ax.set_xlabel(across)
     ax.set_ylabel(down)
     said = []
@@ -110,7 +110,7 @@ def rates_by_group(
     for number, group in enumerate(groups):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         ax.plot([], [], color=colour, marker=marker, linestyle="none", label=shorten(group))
-    ax.set_yticks([-band for band in range(len(methods))], [shorten(name) for name in methods])
+    ax.set_yticks([-band for band in range(len(methods))], [label_of(name) for name in methods])
     ax.set_ylim(-len(methods) + 0.5, 0.5)
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
@@ -144,7 +144,7 @@ def exposure(
         places = np.array([ticks.index(count) for count in counts]) + 0.09 * (number - (len(series) - 1) / 2)
         ax.errorbar(
             places, values, yerr=[values - low, high - values], color=look[name][0], marker=look[name][1],
-            markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.5, capsize=2.5, elinewidth=1, label=shorten(name),
+            markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.5, capsize=2.5, elinewidth=1, label=label_of(name),
         )  # fmt: skip
     for value, style, said in ((most, (0, (5, 3)), "most that is seen"), (chance, "-", "chance")):
         if value is not None:
@@ -191,7 +191,7 @@ def tradeoff(
     look = looks([*lines, *(name for i, name in enumerate(names) if i not in on_line)])
     for name, some in lines.items():
         colour = look[name][0]
-        ax.plot(forgotten[list(some), 0], gained[list(some), 0], color=colour, linewidth=1.4, label=shorten(name))
+        ax.plot(forgotten[list(some), 0], gained[list(some), 0], color=colour, linewidth=1.4, label=label_of(name))
     for i, point in enumerate(names):
         of_line = next((name for name, some in lines.items() if i in some), "")
         colour, marker = (look[of_line][0], ".") if of_line else look[point]
@@ -201,7 +201,7 @@ def tradeoff(
         ax.plot(
             [forgotten[i, 0]], [gained[i, 0]], marker=marker, linestyle="none", zorder=3, markeredgecolor=colour,
             markerfacecolor=colour if i == chosen or of_line else PAPER,
-            label=shorten(_beside(names[i], [*lines, *names])) if not of_line else None,
+            label=label_of(_beside(names[i], [*lines, *names])) if not of_line else None,
         )  # fmt: skip
     ax.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
     if untouched is not None and np.isfinite(untouched):

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots import COLOURS, FAINT, INK, LINES, MARKERS, PAPER, described, legend_below, looks, shorten
+from ftlib.report.plots import (
+    COLOURS,
+    FAINT,
+    INK,
+    LINES,
+    MARKERS,
+    PAPER,
+    described,
+    label_of,
+    legend_below,
+    looks,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,7 +26,7 @@ if TYPE_CHECKING:
 Series = Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]]
 """Name -> (labels per class, values, lower bounds, upper bounds)."""
 
-_LETTERS = 15
+_LETTERS = 17
 """What fits beside a curve."""
 
 
@@ -43,7 +55,7 @@ def shots(
         else:
             where = (counts[-1], values[-1])
             ax.annotate(
-                shorten(name, _LETTERS), where, xytext=(6, 0), textcoords="offset points", fontsize=8, color=colour,
+                label_of(name, _LETTERS), where, xytext=(6, 0), textcoords="offset points", fontsize=8, color=colour,
                 va="center", bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}, zorder=4,
             )  # fmt: skip
     for lines, style in ((levels or {}, "-"), (goals or {}, (0, (5, 3)))):
@@ -83,7 +95,7 @@ def draws(axes: "Sequence[Axes]", runs: Mapping[str, Mapping[int, Sequence[float
                 place + np.asarray(aside), values, linestyle="none", marker=marker, markersize=3.6, color=colour,
                 markeredgecolor=PAPER, markeredgewidth=0.3, zorder=3,
             )  # fmt: skip
-        ax.set_title(shorten(name), fontsize=9, loc="left", color=colour)
+        ax.set_title(label_of(name), fontsize=9, loc="left", color=colour)
         ax.set_xticks(range(len(every)), [f"{k:g}" for k in every], fontsize=7.5)
         ax.set_xlim(-0.6, len(every) - 0.4)
         ax.grid(False, axis="x")
@@ -115,7 +127,7 @@ def coverage(
         ax.fill_between(shares, lows, highs, color=colour, alpha=0.12, linewidth=0)
         sns.lineplot(
             x=list(shares), y=list(values), ax=ax, estimator=None, color=colour, marker=marker, markersize=5,
-            markevery=4, markeredgecolor=PAPER, markeredgewidth=0.4, label=shorten(name), legend=False,
+            markevery=4, markeredgecolor=PAPER, markeredgewidth=0.4, label=label_of(name), legend=False,
         )  # fmt: skip
     ax.set_xlabel("answered: the surest share of the examples, %")
     ax.set_ylabel(label)
@@ -138,7 +150,7 @@ def trade_of_errors(ax: "Axes", series: Mapping[str, tuple[Sequence[float], Sequ
     for name, (alarms, found) in series.items():
         sns.lineplot(
             x=list(alarms), y=list(found), ax=ax, estimator=None, sort=False, color=look[name][0],
-            label=shorten(name), legend=False, drawstyle="steps-post",
+            label=label_of(name), legend=False, drawstyle="steps-post",
         )  # fmt: skip
     ax.plot([0, 100], [0, 100], color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
     ax.set_xlabel(f"false alarms: others that are called {shorten(positive)}, %")
@@ -165,7 +177,7 @@ def curves(ax: "Axes", runs: Sequence[tuple[str, Sequence[float], Sequence[float
         first = name not in [earlier for earlier, _, _ in runs[:place]]
         sns.lineplot(
             x=list(steps), y=list(losses), ax=ax, estimator=None, sort=False, color=COLOURS[number % len(COLOURS)],
-            linestyle=dashes[number % len(dashes)], linewidth=1.2, label=shorten(name) if first else "_", legend=False,
+            linestyle=dashes[number % len(dashes)], linewidth=1.2, label=label_of(name) if first else "_", legend=False,
         )  # fmt: skip
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
@@ -224,7 +236,7 @@ def _name_ends(ax: "Axes", ends: Sequence[tuple[float, str, str]]) -> None:
                 heights[i + 1] += short / 2
     for height, (value, name, colour) in zip(heights, order, strict=True):
         ax.annotate(
-            shorten(name, _LETTERS + 6), (1, value), xycoords=("axes fraction", "data"),
+            label_of(name, _LETTERS + 6), (1, value), xycoords=("axes fraction", "data"),
             xytext=(1.05, height), textcoords=("axes fraction", "data"), fontsize=8, color=colour, va="center",
             annotation_clip=False, arrowprops={"arrowstyle": "-", "color": LINES, "linewidth": 0.7, "shrinkB": 0},
         )  # fmt: skip
@@ -319,7 +331,7 @@ def _scaled(ax: "Axes", lines: Losses) -> None:
 
 
 def _dressed(ax: "Axes", name: str) -> None:
-    ax.set_title(shorten(name), fontsize=9, loc="left")
+    ax.set_title(label_of(name), fontsize=9, loc="left")
     ax.tick_params(length=0, labelsize=7.5)
     ax.grid(False, axis="x")
 
@@ -383,7 +395,7 @@ def by_rate(
         ax.fill_between(some, lows, highs, color=colour, alpha=0.14, linewidth=0)
         ax.plot(
             some, values, color=colour, marker=marker, markersize=5.5, markeredgecolor=PAPER, markeredgewidth=0.5,
-            label=shorten(name),
+            label=label_of(name),
         )  # fmt: skip
     least, most = ax.get_ylim()
     step = 0.06 * (most - least)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ftlib.report.plots import FAINT, INK, LINES, PAPER, clean, described, legend_below, looks, shorten
+from ftlib.report.plots import FAINT, INK, LINES, PAPER, clean, described, label_of, legend_below, looks, shorten
 from ftlib.report.plots.heat import LEVELS, cells
 
 if TYPE_CHECKING:
@@ -26,20 +26,17 @@ def forest(
     label: str,
     reference: tuple[str, float] | None = None,
     tied: Sequence[bool] = (),
-    titles: Sequence[str] = (),
 ) -> "Axes":
     """One row per method: its value as its marker, its interval as a line; the first name is at the top.
 
     `lows`: (n,) lower bounds; NaN where unknown.
     `reference`: A name and a value to draw a dashed line at.
     `tied`: (n,) whether a method shares the first place: a bracket joins those that do.
-    `titles`: (n,) what to call them; their names where there are none.
     """
     import seaborn as sns
 
     values, lows, highs = (np.asarray(x, dtype=float) for x in (values, lows, highs))
     look, n = list(looks(names).values()), len(names)
-    names = titles or names
     places = [str(place) for place in range(n)][::-1]
     ends = np.where(np.isfinite(lows) & np.isfinite(highs), [lows, highs], values)
     sns.pointplot(
@@ -71,7 +68,7 @@ def forest(
             fontsize=8,
             color=FAINT,
         )
-    ax.set_yticks(range(n)[::-1], [shorten(name) for name in names])
+    ax.set_yticks(range(n)[::-1], [label_of(name) for name in names])
     ax.set_ylim(-0.6, n - 0.4)
     ax.set_ylabel("")
     ax.grid(False, axis="y")
@@ -130,7 +127,7 @@ def cost_quality(
             markeredgecolor=colour,
             linestyle="none",
             zorder=3,
-            label=shorten(names[i]),
+            label=label_of(names[i]),
         )
     if not measured:
         ax.axvline(0, color=FAINT, linestyle=(0, (4, 3)), linewidth=1, zorder=0)
@@ -168,7 +165,7 @@ def seeds(ax: "Axes", runs: Mapping[str, Sequence[float]], *, label: str) -> "Ax
         hue=places, hue_order=[str(k) for k in range(len(runs))], palette=[look[name][0] for name in runs],
         legend=False, orient="h", jitter=False, ax=ax, size=5.5, edgecolor=PAPER, linewidth=0.6,
     )  # fmt: skip
-    ax.set_yticks(range(len(runs)), [shorten(name) for name in runs])
+    ax.set_yticks(range(len(runs)), [label_of(name) for name in runs])
     ax.set_ylim(len(runs) - 0.4, -0.6)
     ax.set_ylabel("")
     ax.grid(False, axis="y")

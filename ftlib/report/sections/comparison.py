@@ -126,16 +126,22 @@ class MethodScores(NamedTuple):
 
 
 def in_titles(said: str, *comparisons: "TaskComparison") -> str:
-    """A sentence with the methods' titles where it has their names."""
+    """A sentence with the methods' titles where it has their names, unless a label of the data is called the same."""
     able = [one for comparison in comparisons for one in (*comparison.methods, *comparison.beside)]
     titles = {name: one.title for one in able for name in (one.name, one.short)}
-    known = sorted((name for name, shown in titles.items() if name != shown), key=len, reverse=True)
+    labels = {label for one in able for part in one.parts.values() for label in part.labels}
+    known = sorted({name for name, shown in titles.items() if name != shown} - labels, key=len, reverse=True)
     if not known:
         return said
-    names = "|".join(map(re.escape, known))
-    # What is a part of a word, a title already, or a setting, stays: "full fine-tuning", "linear probe", "how=probe".
-    found = rf"(?<![\w=-])(?<!linear )({names})(?![\w=-])(?! fine-tuning)"
-    return re.sub(found, lambda name: titles[name[1]], said)
+
+    def form(name: str) -> str:
+        # A title already stays: the "full" of "full fine-tuning", the "probe" of "linear probe".
+        before, _, after = titles[name].partition(name) if name in titles[name] else ("", "", "")
+        not_before = f"(?<!{re.escape(before)})" if before else ""
+        return not_before + re.escape(name) + (f"(?!{re.escape(after)})" if after else "")
+
+    # A part of a word or a setting stays, such as "how=probe".
+    return re.sub(rf"(?<![\w=-])({'|'.join(map(form, known))})(?![\w=-])", lambda name: titles[name[1]], said)
 
 
 def called(one: MethodScores) -> str:
@@ -168,7 +174,9 @@ def method_scores(study: Study, task: str) -> tuple[list[tuple[Same, MethodScore
             notes.append(f"{group.name}: seeds {left} were measured on {others} and are left out")
         level = group_interval(list(parts.values()), metric)
         if math.isnan(level.value):
-            notes.append(f"{group.name} is not compared: {metric} is not available ({why_not(kept, metric)})")
+            notes.append(
+                f"{group.name} is not compared: {units.name(metric)} is not available ({why_not(kept, metric)})"
+            )
             continue
         same = _same(kept[0], runs[0], group)
         model = before.get((group.model, same))
@@ -645,7 +653,7 @@ def pairs_table(comparison: TaskComparison) -> Table:
     def row(pair: Paired) -> tuple[Said, ...]:
         found, (a, b) = pair.comparison, pair.compared_as if comparison.shots else (pair.a, pair.b)
         return (
-            Cell(f"{a} − {b}"),
+            Cell(in_titles(f"{a} − {b}", comparison)),
             Cell(_VERDICTS[found.verdict].format(a), format.unbroken(found.sentence), strong=True),
             units.difference(metric, found.difference),
             f"{units.difference(metric, found.low)} to {units.difference(metric, found.high)}",
@@ -751,7 +759,6 @@ def main_figure(comparison: TaskComparison) -> Figure:
             label=units.heading(metric),
             reference=(BASE, by * before.level.value) if before else None,
             tied=[one in comparison.top for one in shown],
-            titles=[one.title for one in shown],
         )
         return figure_of(
             ax,

@@ -60,7 +60,9 @@ def what_was_forgotten(record: RunRecord) -> Shown:
     if lost["value"] is not None:
         size = units.difference(metric, lost["value"], signed=False)
         span = " to ".join(units.difference(metric, lost[bound], signed=False) for bound in ("low", "high"))
-        said = f"Forgotten at the end, on average over the previous tasks: {size} points of {metric} ({span})."
+        said = (
+            f"Forgotten at the end, on average over the previous tasks: {size} points of {units.name(metric)} ({span})."
+        )
     drawn = pictured(record, metric)._repr_html_() if len(tasks_of(record.metrics, own, metric)) > 1 else ""
     return Shown(paragraph(said, strong=True) + drawn + states(record, metric).content, said)
 

@@ -68,7 +68,7 @@ def per_label(comparison: TaskComparison) -> Table:
         (Cell(words(label)), format.count(n), *(units.level(f"f1.{label}", value) for value in values))
         for label, n, values in rows
     ]
-    return plain_table("F1 of each label, %", ("label", "examples", *(one.short for one in shown)), body)
+    return plain_table("F1 of each label, %", ("label", "examples", *(one.title for one in shown)), body)
 
 
 def rates(comparison: TaskComparison, one: MethodScores) -> Table:
@@ -84,7 +84,7 @@ def rates(comparison: TaskComparison, one: MethodScores) -> Table:
         rows.append((np.nan_to_num(recall.value, nan=2.0), label, said))
     header = ("label", "examples", ("recall, %", "found"), ("given", "mean of the seeds"), ("precision, %", "right"))
     return plain_table(
-        f"Precision and recall of {one.short}", header, [said for _, _, said in sorted(rows, key=lambda r: r[:2])]
+        f"Precision and recall of {one.title}", header, [said for _, _, said in sorted(rows, key=lambda r: r[:2])]
     )
 
 
@@ -183,7 +183,7 @@ def _rows(items: list[OfTask]) -> list[dict[str, Any]]:
 def _blocks(found: Errors) -> Iterator[Block]:
     comparison, chosen = found.comparison, found.chosen
     yield Heading("F1 of each label", 4)
-    yield Note(f"In per cent, mean over seeds; the labels that {comparison.methods[0].short} finds hardest come first.")
+    yield Note(f"In per cent, mean over seeds; the labels that {comparison.methods[0].title} finds hardest come first.")
     yield from first_rows(per_label(comparison), MOST_LABEL_ROWS, "label")
     yield Heading("Confusion", 4)
     yield Note("Per cent of each true label, all seeds together; a strong diagonal is good.")
@@ -194,18 +194,18 @@ def _blocks(found: Errors) -> Iterator[Block]:
     yield Figures(tuple(confusion_figure(one, words_of(comparison)) for one in shown[:most]))
     yield Heading("Precision and recall of each label", 4)
     yield Note(
-        f"{chosen.short}, with 95 % intervals. Recall: of the examples of a label, how many are found. Precision: of "
+        f"{chosen.title}, with 95 % intervals. Recall: of the examples of a label, how many are found. Precision: of "
         "the answers that give it, how many are right."
     )
     yield from first_rows(rates(comparison, chosen), MOST_LABEL_ROWS, "label")
     if others := shown[1:MOST_CONFUSIONS]:
-        tables = [block for one in others for block in (Note(one.short, quiet=False), rates(comparison, one))]
-        yield Fold(f"The same of {format.listed([one.short for one in others])}", tuple(tables))
+        tables = [block for one in others for block in (Note(one.title, quiet=False), rates(comparison, one))]
+        yield Fold(f"The same of {format.listed([one.title for one in others])}", tuple(tables))
 
 
 def hard_blocks(found: Errors) -> Iterator[Block]:
     """What every run of every method got wrong."""
-    able = [one.short for one in judges(found.comparison)]
+    able = [one.title for one in judges(found.comparison)]
     if len(able) < 2:
         yield Note("Fewer than two methods that look at the text, so there is nothing that all of them got wrong.")
         return

@@ -53,7 +53,7 @@ def answers(study: Study, comparison: TaskComparison, errors: Errors | None) -> 
     if not comparison.has_labels or len(able) < 2:
         return None
     told = [_voted(one) for one in able]
-    names = tuple(one.short for one in able)
+    names = tuple(one.title for one in able)
     chosen, sure = (np.stack(side) for side in zip(*told, strict=True))
     return Answers(comparison, names, chosen, sure, texts_of(study, comparison), errors)
 

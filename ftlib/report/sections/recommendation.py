@@ -409,7 +409,7 @@ def _distance(comparison: TaskComparison, pair: Paired) -> str:
 
 def _of(comparison: TaskComparison) -> str:
     """What an amount is of, unless its unit says so."""
-    return "" if units.in_own_unit(comparison.metric) else f" of {comparison.metric}"
+    return "" if units.in_own_unit(comparison.metric) else f" of {units.name(comparison.metric)}"
 
 
 def _ranks(comparison: TaskComparison) -> list[tuple[str, str]]:

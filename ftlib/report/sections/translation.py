@@ -93,7 +93,10 @@ def _read(reading: "Reading") -> list[OfTask]:
         sources = tuple(texts[one] for one in ids) if all(one in texts for one in ids) else ()
         faults = tuple(row for one in comparison.methods for row in _faults(comparison, one, sources))
         own = [one for one in comparison.methods if one.group]
-        terms, genders = (tuple(row for one in own for row in _counted(one, some)) for some in (("term_use",), GENDERS))
+        terms, genders = (
+            tuple(row for one in own for row in _counted(comparison.task, one, some))
+            for some in (("term_use",), GENDERS)
+        )
         return Written(comparison, chosen, sources, faults, tuple(_by_length(comparison)), terms, genders)
 
     return reading.of_tasks(read)
@@ -171,7 +174,7 @@ def faults_table(found: Written) -> Table:
     n = found.faults[0]["n"]
     header = (
         "% of the segments",
-        *((one.short, f"n = {n} x {format.plural(len(one.parts), 'seed')}") for one in shown),
+        *((one.title, f"n = {n} x {format.plural(len(one.parts), 'seed')}") for one in shown),
     )
     return plain_table(f"What is wrong with what was written, {found.comparison.where}", header, rows)
 
@@ -187,7 +190,7 @@ def lengths_table(found: Written) -> Table:
     for one in found.comparison.methods:
         own = [row for row in found.lengths if row["method"] == one.name]
         cells = [(units.level(metric, row["value"]), units.span(metric, row["low"], row["high"])) for row in own]
-        rows.append((one.short, *cells))
+        rows.append((one.title, *cells))
     header = ("method", *((f"{low} to {high} words", f"n = {n}") for low, high, n in classes))
     return plain_table(f"{units.heading(metric)} by the length of the reference", header, rows)
 
@@ -213,7 +216,7 @@ def _example(found: Written, place: int, alike: Mapping[str, np.ndarray]) -> Exa
     for one in found.comparison.methods[:MOST_SAID]:
         hypothesis = _first(one).texts[1][place]
         score = units.level("chrf", alike[one.name][place])
-        said.append((f"{one.short} ({score})", _shortened(marked(references[place], hypothesis))))
+        said.append((f"{one.title} ({score})", _shortened(marked(references[place], hypothesis))))
     rest = len(found.comparison.methods) - MOST_SAID
     source = found.sources[place] if found.sources else ""
     more = f"and {rest} more methods" if rest > 0 else ""
@@ -271,11 +274,11 @@ def _blocks(found: Written) -> Iterator[Block]:
     alike = _segments(found)
     mine = alike[found.chosen.name]
     worst, best = np.argsort(mine, kind="stable"), np.argsort(-mine, kind="stable")
-    yield Note(f"Where {found.chosen.short} is least like the reference:", quiet=False)
+    yield Note(f"Where {found.chosen.title} is least like the reference:", quiet=False)
     yield Examples(tuple(_example(found, int(place), alike) for place in worst[:MOST_WORST]))
     if n >= MOST_WORST + MOST_BEST:
         shown = tuple(_example(found, int(place), alike) for place in best[:MOST_BEST])
-        yield Fold(f"where {found.chosen.short} is most like the reference", (Examples(shown),))
+        yield Fold(f"where {found.chosen.title} is most like the reference", (Examples(shown),))
     able = [one for one in comparison.methods if not one.baseline]
     if len(able) > 1 and n >= MOST_WORST + MOST_BEST:
         spread = np.ptp([alike[one.name] for one in able], axis=0)
@@ -284,7 +287,7 @@ def _blocks(found: Written) -> Iterator[Block]:
         yield Fold("where models differ most", (Examples(shown),))
 
 
-def _counted(one: MethodScores, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _counted(task: str, one: MethodScores, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """What evaluations counted in texts, before and after; with the single runs' intervals together."""
     runs = [run for run in one.group.ok if run.seed in one.parts]
     for stage in ("before", "after"):
@@ -295,7 +298,7 @@ def _counted(one: MethodScores, names: Sequence[str]) -> Iterator[dict[str, Any]
                 continue
             said, lows, highs = ([leaf[end] for leaf in leaves] for end in ("value", "low", "high"))
             yield {
-                "method": one.short, "stage": stage, "metric": name, "of": part.partition(":")[2],
+                "task": task, "method": one.name, "stage": stage, "metric": name, "of": part.partition(":")[2],
                 "value": None if None in said else float(np.mean(said)),
                 "low": None if None in lows else min(lows), "high": None if None in highs else max(highs),
                 "n": min(leaf["n"] for leaf in leaves), "seeds": len(leaves),
@@ -343,6 +346,8 @@ def _segment_rows(items: Sequence[OfTask]) -> list[dict[str, Any]]:
 
 _FAULT_COLUMNS = ("task", "method", "fault", "share", "low", "high", "n", "seeds")
 
+_COUNT_COLUMNS = ("task", "method", "stage", "metric", "of", "value", "low", "high", "n", "seeds", "reason")
+
 _LENGTH_COLUMNS = ("task", "method", "metric", "shortest", "longest", "value", "low", "high", "n", "seeds")
 
 
@@ -350,6 +355,7 @@ def _rows(items: Sequence[OfTask]) -> dict[str, list[dict[str, Any]]]:
     return {
         "written_faults": [row for item in items for row in item.found.faults],
         "written_lengths": [row for item in items for row in item.found.lengths],
+        "written_counts": [row for item in items for row in (*item.found.terms, *item.found.genders)],
     }
 
 
@@ -360,6 +366,7 @@ SECTION = Section(
     columns={
         "written_faults": _FAULT_COLUMNS,
         "written_lengths": _LENGTH_COLUMNS,
+        "written_counts": _COUNT_COLUMNS,
         "segments": ("task", "id", "method", "source", "reference", "text_out", "chrf"),
     },
     rows=_rows,
