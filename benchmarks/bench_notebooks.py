@@ -54,19 +54,24 @@ def measured(path, home):
     html = ["".join(one.get("data", {}).get("text/html", "")) for one in outputs]
     figures = sum("<svg" in one for one in html) + sum("image/png" in one.get("data", {}) for one in outputs)
     warned = [one for one in outputs if one.get("name") == "stderr" and "arning" in "".join(one["text"])]
-    last = outputs[-1].get("data", {}).get("text/plain", outputs[-1].get("text", "")) if outputs else ""
-    stated = re.search(r"Time[^\n]*\n?[^\n]*", "".join(cells[0]["source"]))
+    last = "".join(outputs[-1].get("data", {}).get("text/plain", outputs[-1].get("text", ""))) if outputs else ""
     return {
         "ok": process.returncode == 0,
         "seconds": round(seconds),
         "memory": stop.most,
         "figures": figures,
         "warnings": len(warned),
-        "stated": stated[0].replace("\n", " ") if stated else "",
         "title": "".join(cells[0]["source"]).splitlines()[0].removeprefix("# "),
-        "last": "".join(last).strip(),
+        "last": "(a picture)" if last.startswith("<ftlib.") else last.strip(),
         "error": "" if process.returncode == 0 else said.strip().splitlines()[-1],
     }
+
+
+def stated(name):
+    """What a notebook says of its time and memory."""
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    found = re.search(r"Time[^\n]*\n?[^\n]*", "".join(cells[0]["source"]))
+    return found[0].replace("\n", " ").strip() if found else ""
 
 
 def document(rows):
@@ -76,7 +81,7 @@ def document(rows):
     for name, row in sorted(rows.items()):
         took = f"{row['seconds']}" if row["ok"] else f"failed: {row['error']}"
         memory = f"{row['memory'] / 1e9:.1f} GB"
-        lines.append(f"| {name} | {took} | {memory} | {row['figures']} | {row['warnings']} | {row['stated']} |")
+        lines.append(f"| {name} | {took} | {memory} | {row['figures']} | {row['warnings']} | {stated(name)} |")
     lines += [
         "",
         "Memory is of papermill, the kernel and what they start, together.",

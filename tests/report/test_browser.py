@@ -70,3 +70,13 @@ def test_without_scripts_everything_else_is_there_and_links_open_what_they_name(
     assert tab.run("document.querySelectorAll('article').length") > 3
     tab.do("Page.navigate", url=pages[0].resolve().as_uri() + "#confidence")
     assert tab.run("document.querySelector('#confidence').closest('details').open") is True
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (768, 1024), (390, 844)])
+def test_page_one_is_at_most_three_screens(pages, tab, width, height):
+    tab.open(pages[0], width)
+    details = tab.run("document.querySelector('nav').getBoundingClientRect().top + window.scrollY")
+    assert details <= 3 * height
+    # What stands beside the verdict is read without a touch where there is room for it.
+    shown = tab.run("document.querySelector('.aside li').checkVisibility({contentVisibilityAuto: true})")
+    assert shown == (width == 1440)
