@@ -1,29 +1,31 @@
 """Adapters, full fine-tuning and the linear probe, with equal tuning budgets, on two tasks; writes docs/adapters.md.
 
-    python benchmarks/bench_adapters.py [--folder build/adapters] [--out docs]
+    python benchmarks/bench_adapters.py [pydocs sst2] [--folder build/adapters] [--out docs]
 
-The study `reports/adapters` on pydocs and on SST-2 (`../shared/data`), as one study of two tasks: three seeds, three
-learning rates for every method that trains, chosen on validation. A study that is finished in FOLDER is not run again:
-its report is read.
+The study `reports/adapters` on pydocs and on SST-2 (`../shared/data`), as one study of the tasks that are named, both
+as a rule: three seeds, three learning rates for every method that trains, chosen on validation. A study that is
+finished in FOLDER is not run again: its report is read.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from _studies import SHARED, ran, suite_of, write
+from _studies import SHARED, processor, ran, suite_of, write
 
 from ftlib.records import records_of
 
 DATA = SHARED / "sst2"
 
 
-def suite():
-    """The suite file of both tasks, from that of pydocs."""
+def suite(tasks):
+    """The suite file of these tasks, from that of pydocs."""
     text = suite_of("adapters")
+    if tasks == ["pydocs"]:
+        return text
     same, *runs = text.split("[[runs]]")
     more = f'\ntask = "file:{DATA}"\nlabel_words = {{"0" = "negative", "1" = "positive"}}'
-    return "[[runs]]".join([same, *runs, *(more + run for run in runs)])
+    return "[[runs]]".join([same, *(runs if "pydocs" in tasks else []), *(more + run for run in runs)])
 
 
 COSTS = {
@@ -63,15 +65,16 @@ def table(report, task, trainable):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=["pydocs", "sst2"])
     parser.add_argument("--folder", default="build/adapters")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
-    if not DATA.exists():
+    if "sst2" in options.tasks and not DATA.exists():
         sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
     study = Path(options.folder)
-    report, _ = ran(study, suite())
+    report, _ = ran(study, suite(options.tasks))
     trainable = shares(study)
-    text = ["# Adapters, equally tuned", "", "Made by `python benchmarks/bench_adapters.py`.", ""]
+    text = ["# Adapters, equally tuned", "", f"Made by `python benchmarks/bench_adapters.py`; {processor()}.", ""]
     text += [
         "Three seeds, three learning rates each, chosen on validation and counted in the seconds. In brackets: the"
     ]

@@ -376,3 +376,22 @@ def test_the_whole_page_and_every_table_go_by_the_same_verdicts(seed, tmp_path):
     assert ("Nothing is open" in steps) <= settled, steps
     if "would decide" in told.headline:
         assert ("No realistic number" in steps) == ("no realistic number of examples or seeds" in told.headline), steps
+
+
+def test_methods_are_called_by_their_titles_unless_a_label_is_called_the_same(tmp_path):
+    made = [Made("majority", -0.5), Made("probe", 1.0), Made("full", 2.0)]
+    pages = {}
+    for folder, labels in (("plain", ("a", "b")), ("alike", ("full", "b"))):
+        study = write_study(tmp_path / folder, made, labels=labels, n=60)
+        build.build(study)
+        pages[folder] = Page(study / "report.html").text, first(study)
+    words, comparison = pages["plain"]
+    said = "full leads over probe and majority; full fine-tuning stays, and a linear probe, and how=full."
+    assert in_titles(said, comparison) == (
+        "full fine-tuning leads over linear probe and majority class; full fine-tuning stays, and a linear probe, and "
+        "how=full."
+    )
+    assert in_titles(in_titles(said, comparison), comparison) == in_titles(said, comparison)
+    assert "full fine-tuning right, linear probe wrong" in words and "majority class class" not in words
+    words, comparison = pages["alike"]
+    assert in_titles("full and probe", comparison) == "full and linear probe"
