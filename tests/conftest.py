@@ -1,5 +1,6 @@
 """What several tests share: a workshop with a toy task and a tiny model, and one study run in it as a user would."""
 
+import gc
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ import tiny_models
 import tiny_translators
 import toy
 from filelock import FileLock
+
+from ftlib.execution import saved
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +35,20 @@ class Finished:
     study: Path
     code: int
     said: str
+
+
+@pytest.fixture(autouse=True)
+def few_texts_are_timed(monkeypatch):
+    """A run asks its model up to 82 times to say how long an answer takes: longer than all else that a toy does."""
+    monkeypatch.setattr(saved, "ONE_BY_ONE", (2, 3))
+    monkeypatch.setattr(saved, "BATCHES", (1, 2))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_is_loaded_is_no_garbage():
+    """Each training looks for garbage, and would look through all that torch and the tests before have loaded."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ ONE_BY_ONE = (5, 50)
 TOGETHER = 32
 """Texts that are asked at a time where many are waiting."""
 
-BATCHES = (3, 50)
+BATCHES = (3, 10)
 """Of so many texts, at least and at most."""
 
 VALIDATED = 1000

@@ -172,9 +172,6 @@ def made(toy_home, tmp_path_factory):
         patch.chdir(toy_home)
         patch.setenv("FTLIB_CACHE", str(toy_home / "cache"))
         more_models(toy_home)
-        # What is loaded already is no garbage: each training collects it.
-        gc.collect()
-        gc.freeze()
         found = {}
         for number, (name, case) in enumerate(CASES.items()):
             spec = spec_of(case)
