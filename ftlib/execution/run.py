@@ -357,13 +357,15 @@ def save(
 ) -> RunRecord:
     """Put the record together and write it: predictions first, record last.
 
-    The run's folder is `reports/exploration/runs/<run_id>` if empty; None: nothing is written.
+    The run's folder is `reports/exploration/runs/<run_id>` if empty; None: nothing is written. There an earlier record
+    with other values, as another version or another machine leaves it, is set aside and that is said.
 
     Raises:
-        FtlibError: The folder belongs to another spec, or has a complete record already; or the saved model answers
-            otherwise than the run's.
+        FtlibError: The folder belongs to another spec, or is named and has another record already; or the saved model
+            answers otherwise than the run's.
     """
-    if run_dir == "":
+    exploring = run_dir == ""
+    if exploring:
         run_dir = Path("reports/exploration/runs") / spec.run_id
     given = provenance.request(run_dir) if run_dir else {}
     if given and given["run_id"] != spec.run_id:
@@ -373,6 +375,10 @@ def save(
     table = stacked([one.predictions for one in states.values() if one.predictions is not None])
     if sequence := continual.summary(table, metrics, spec.resolved()):
         metrics["after"] = metrics["after"] | {"sequence": sequence}
+    if exploring and _has_other_values(run_dir, metrics):
+        made = ("notebook.ipynb", FOLDER, "predictions.parquet", "record.json")
+        where = records.set_aside(run_dir, [path for name in made if (path := run_dir / name).exists()])
+        print(f"an earlier record of this run has other values (another version, or another machine): it is in {where}")
     cost = adapted.cost | {
         "eval_seconds": after.seconds,
         "shared_seconds": before.spared + adapted.cost["shared_seconds"] + after.spared,
@@ -413,6 +419,17 @@ def save(
         provenance.keep_examples(Path(run_dir), task)
         records.write(run_dir, record, table)
     return record
+
+
+def _has_other_values(run_dir: Path, metrics: dict) -> bool:
+    """Whether a record is there that is not the one to be written; a damaged one is none."""
+    if not (run_dir / "record.json").exists():
+        return False
+    try:
+        old = records.read_record(run_dir)
+    except records.Damaged:
+        return True
+    return old.status == "ok" and old.metrics != metrics
 
 
 def _peak_memory(others: tuple[int, int]) -> dict[str, int | None]:

@@ -1,6 +1,5 @@
 """A study from plan to records: check everything, skip what is done, run the rest, survive being killed."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -292,11 +291,7 @@ def prepare_folder(job: Job, planned: Planned, audits: dict[str, Findings] | Non
     job.run_dir.mkdir(parents=True, exist_ok=True)
     made = [path for name in _MADE if (path := job.run_dir / name).exists()]
     if (job.run_dir / "record.json").exists():
-        kept = planned.suite.folder / "superseded" / job.run_dir.name
-        kept.mkdir(parents=True, exist_ok=True)
-        number = len(list(kept.glob("*.record.json"))) + 1
-        for path in made:
-            os.replace(path, kept / f"{number}.{path.name}")
+        records.set_aside(job.run_dir, made)
     else:
         # What a run left that was killed: beside the next attempt's record it would be taken for that attempt's.
         for path in made:

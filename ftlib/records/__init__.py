@@ -7,8 +7,9 @@ report can be recomputed from the predictions.
 import functools
 import json
 import math
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +206,23 @@ def write(run_dir: str | Path, record: RunRecord, predictions: "pd.DataFrame | N
     path = run_dir / "record.json"
     write_json(path, asdict(record))
     return path
+
+
+def set_aside(run_dir: Path, made: Iterable[Path]) -> Path:
+    """Move what an earlier attempt made into `superseded/`, beside the study's runs, where nothing is overwritten.
+
+    Args:
+        made: Its files, the record last, so that a move that was cut short goes on where it stopped.
+
+    Returns:
+        The folder that holds all earlier attempts of the run, numbered.
+    """
+    kept = run_dir.parent.parent / "superseded" / run_dir.name
+    kept.mkdir(parents=True, exist_ok=True)
+    number = len(list(kept.glob("*.record.json"))) + 1
+    for path in made:
+        os.replace(path, kept / f"{number}.{path.name}")
+    return kept
 
 
 def write_predictions(path: Path, table: "pd.DataFrame") -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ftlib
 from ftlib import records
 from ftlib.core import atomic
 from ftlib.core.errors import FtlibError
@@ -62,6 +63,27 @@ def test_a_record_that_stands_is_never_changed(tmp_path):
     with pytest.raises(FtlibError, match="never edited"):
         records.write(run, record(accuracy=0.75), PREDICTIONS)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_lesson_run_again_by_another_version_sets_the_old_record_aside(
+    damaged, at_home, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    spec = ftlib.Experiment(task=f"file:{at_home / 'opinions'}", method="majority")
+    run = tmp_path / "reports/exploration/runs" / spec.run_id
+    assert ftlib.run(spec, "").status == "ok"
+    made = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    assert ftlib.run(spec, "").status == "ok" and not (tmp_path / "reports/exploration/superseded").exists()
+    made["metrics"]["after"]["test"]["accuracy"]["value"] = 0.125
+    old = "{" if damaged else json.dumps(made)
+    (run / "record.json").write_text(old, encoding="utf-8")
+    capsys.readouterr()
+    assert ftlib.run(spec, "").status == "ok"
+    said, kept = capsys.readouterr().out, run.parent.parent / "superseded" / spec.run_id
+    assert "an earlier record of this run has other values" in said and str(kept.relative_to(tmp_path)) in said
+    assert (kept / "1.record.json").read_text(encoding="utf-8") == old and (kept / "1.predictions.parquet").exists()
+    assert records.complete_record(run).metrics["after"]["test"]["accuracy"]["value"] != 0.125
 
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_half_done(tmp_path):
