@@ -402,7 +402,7 @@ def test_a_damaged_record_diary_texts_and_predictions_of_the_plan_stop_no_report
 @pytest.mark.parametrize("name, said", [
     ("model.safetensors", "made with other weights"),
     ("tokenizer_config.json", "made with another tokenizer or configuration of the model"),
-    ("config.json", "made with another tokenizer or configuration of the model"),
+    pytest.param("config.json", "made with another tokenizer or configuration of the model", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_record_of_another_model_is_not_done(copied, at_home, capsys, name, said):
     path = at_home / "tiny" / name

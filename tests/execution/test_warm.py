@@ -203,7 +203,7 @@ def test_a_run_that_is_killed_failed_and_its_kernel_ends(here, tmp_path):
     wait_for(lambda: seen and all_gone(seen), "the kernels to end", 10)
 
 
-@pytest.mark.parametrize("moment", ["while it imports", "while a run is at work"])
+@pytest.mark.parametrize("moment", [pytest.param("while it imports", marks=pytest.mark.slow), "while a run is at work"])
 def test_without_its_warm_parent_a_study_goes_on_cold(here, tmp_path, moment):
     jobs = prepared(tmp_path / "study", '[[runs]]\nmethod = "tfidf"\nshots = 8\n')
     seen = []
