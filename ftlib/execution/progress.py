@@ -44,10 +44,14 @@ def usual(states: "list[State]") -> dict[tuple, float]:
     told = [(state.seconds, told) for state in states if state.state == "ok" and (told := predicted(state.run_dir))]
     # What is short is mostly starting, which says nothing of the work of others.
     long = [(took, told) for took, told in told if told >= LONG]
-    return known | ({OFF: sum(took for took, _ in long) / sum(told for _, told in long)} if long else {})
+    off = (BELIEVED + sum(took for took, _ in long)) / (BELIEVED + sum(told for _, told in long))
+    return known | ({OFF: off} if long else {})
 
 
 LONG, OFF = 6.0, ("foretold",)
+
+BELIEVED = 30.0
+"""Seconds for which a forecast counts beside the runs that have ended: the first of a kind does what others share."""
 
 
 def _kinds(state: "State") -> tuple[tuple, ...]:
