@@ -610,9 +610,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 peft="VeraConfig",
                 title="VeRA",
             ),
-            # Five from the top of peft's own comparison. HiRA's rate, and DeLoRA's with how far it moves, come from a look
-            # at 320 examples of pydocs (docs/adapters.md); peft begins DeLoRA's second factor at 0 and divides by its
-            # size, so that the first step, however small, moves the weights all the way.
+            # Five from the top of peft's own comparison. HiRA's rate, and DeLoRA's with how far it moves, come from a
+            # look at 320 examples of pydocs (docs/adapters.md); peft begins DeLoRA's second factor at 0 and divides by
+            # its size, so that the first step, however small, moves the weights all the way.
             _adapter(
                 "miss",
                 "one matrix of few rows that blocks of inputs share (Kang & Yin 2024)",
