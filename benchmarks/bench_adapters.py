@@ -69,6 +69,8 @@ if __name__ == "__main__":
     parser.add_argument("--folder", default="build/adapters")
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
+    if unknown := set(options.tasks) - {"pydocs", "sst2"}:
+        parser.error(f"tasks: found {', '.join(sorted(unknown))}; allowed: pydocs, sst2")
     if "sst2" in options.tasks and not DATA.exists():
         sys.exit("skipped: SST-2 is not at ../shared/data, beside the checkout")
     study = Path(options.folder)

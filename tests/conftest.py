@@ -39,7 +39,7 @@ class Finished:
 
 @pytest.fixture(autouse=True)
 def few_texts_are_timed(monkeypatch):
-    """A run asks its model up to 82 times to say how long an answer takes: longer than all else that a toy does."""
+    """A run asks its model some sixty times to say how long an answer takes: longer than all else that a toy does."""
     monkeypatch.setattr(saved, "ONE_BY_ONE", (2, 3))
     monkeypatch.setattr(saved, "BATCHES", (1, 2))
 

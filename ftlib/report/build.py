@@ -48,9 +48,9 @@ from ftlib.report.sections.comparison import (
     COMPARISONS_SECTION,
     METHODS_SECTION,
     TaskComparison,
-    in_titles,
     main_figure,
     task_comparisons,
+    titles_of,
     unheard,
 )
 from ftlib.report.sections.learning_curve import FirstScreen, LearningCurves, first_screen, learning_curves
@@ -196,7 +196,7 @@ def build(study_folder: str | Path, *, pdf: bool = False) -> Path:
     reading = Reading(study)
     # One colour and one marker for each method, in every figure of the page.
     names = [one.name for comparison in reading.tops for one in comparison.methods]
-    with plots.one_look(names, lambda said: in_titles(said, *reading.comparisons)), as_pdf(pdf):
+    with plots.one_look(names, titles_of(*reading.comparisons)), as_pdf(pdf):
         return _build(study.folder, study, reading)
 
 
@@ -295,9 +295,14 @@ def _page(
         finalize=lambda value: value if isinstance(value, Markup) else Markup(text(value)),
     )
 
+    words = {
+        task: titles_of(*(one for one in reading.comparisons if one.task == task))
+        for task in {one.task for one in reading.comparisons}
+    }
+
     def titled(said: str, top: TaskComparison) -> str:
         """A sentence with what people call the methods, those too that had other numbers of labels."""
-        return in_titles(said, *(one for one in reading.comparisons if one.task == top.task))
+        return words[top.task](said)
 
     environment.filters["picture"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
     environment.filters |= {

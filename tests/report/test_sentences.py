@@ -17,7 +17,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
 from ftlib.report import build, model_card
 from ftlib.report.sections import learning_curve, recommendation, runs
-from ftlib.report.sections.comparison import called, in_titles, task_comparisons
+from ftlib.report.sections.comparison import called, task_comparisons, titles_of
 from ftlib.report.sections.learning_curve import LearningCurves
 from ftlib.stats.verdict import MOST_TIMES, compare, realistic
 
@@ -354,7 +354,7 @@ def test_the_whole_page_and_every_table_go_by_the_same_verdicts(seed, tmp_path):
     build.build(study)
     page = Page(study / "report.html").text
     names = {say(one): one.name for one in comparison.methods for say in (called, lambda one: one.name)}
-    names |= {in_titles(said, comparison): name for said, name in names.items()}
+    names |= {titles_of(comparison)(said): name for said, name in names.items()}
     either = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
     claims = set(re.findall(rf"(?<![\w-])({either}) is (better|worse) than ({either}) by ", page))
     assert claims or all(pair.comparison.verdict in ("same", "undecided") for pair in comparison.pairs)
@@ -387,11 +387,12 @@ def test_methods_are_called_by_their_titles_unless_a_label_is_called_the_same(tm
         pages[folder] = Page(study / "report.html").text, first(study)
     words, comparison = pages["plain"]
     said = "full leads over probe and majority; full fine-tuning stays, and a linear probe, and how=full."
-    assert in_titles(said, comparison) == (
+    in_titles = titles_of(comparison)
+    assert in_titles(said) == (
         "full fine-tuning leads over linear probe and majority class; full fine-tuning stays, and a linear probe, and "
         "how=full."
     )
-    assert in_titles(in_titles(said, comparison), comparison) == in_titles(said, comparison)
+    assert in_titles(in_titles(said)) == in_titles(said)
     assert "full fine-tuning right, linear probe wrong" in words and "majority class class" not in words
     words, comparison = pages["alike"]
-    assert in_titles("full and probe", comparison) == "full and linear probe"
+    assert titles_of(comparison)("full and probe") == "full and linear probe"

@@ -125,14 +125,14 @@ class MethodScores(NamedTuple):
         return math.nan if not values or None in values else float(np.mean(values))
 
 
-def in_titles(said: str, *comparisons: "TaskComparison") -> str:
-    """A sentence with the methods' titles where it has their names, unless a label of the data is called the same."""
+def titles_of(*comparisons: "TaskComparison") -> Callable[[str], str]:
+    """What puts methods' titles into a sentence that has their names, unless a label of the data is called the same."""
     able = [one for comparison in comparisons for one in (*comparison.methods, *comparison.beside)]
     titles = {name: one.title for one in able for name in (one.name, one.short)}
     labels = {label for one in able for part in one.parts.values() for label in part.labels}
     known = sorted({name for name, shown in titles.items() if name != shown} - labels, key=len, reverse=True)
     if not known:
-        return said
+        return str
 
     def form(name: str) -> str:
         # A title already stays: the "full" of "full fine-tuning", the "probe" of "linear probe".
@@ -141,7 +141,8 @@ def in_titles(said: str, *comparisons: "TaskComparison") -> str:
         return not_before + re.escape(name) + (f"(?!{re.escape(after)})" if after else "")
 
     # A part of a word or a setting stays, such as "how=probe".
-    return re.sub(rf"(?<![\w=-])({'|'.join(map(form, known))})(?![\w=-])", lambda name: titles[name[1]], said)
+    found = re.compile(rf"(?<![\w=-])({'|'.join(map(form, known))})(?![\w=-])")
+    return lambda said: found.sub(lambda name: titles[name[1]], said)
 
 
 def called(one: MethodScores) -> str:
@@ -644,7 +645,7 @@ _VERDICTS = {"better": "{} is better", "worse": "{} is worse", "same": "equivale
 
 def pairs_table(comparison: TaskComparison) -> Table:
     """Every comparison of a task's methods, with its verdict in words."""
-    metric, unit = comparison.metric, ""
+    metric, unit, in_words = comparison.metric, "", titles_of(comparison)
     if units.scale(metric) > 1:
         unit = ", points"
     elif units.in_own_unit(metric):
@@ -653,7 +654,7 @@ def pairs_table(comparison: TaskComparison) -> Table:
     def row(pair: Paired) -> tuple[Said, ...]:
         found, (a, b) = pair.comparison, pair.compared_as if comparison.shots else (pair.a, pair.b)
         return (
-            Cell(in_titles(f"{a} − {b}", comparison)),
+            Cell(in_words(f"{a} − {b}")),
             Cell(_VERDICTS[found.verdict].format(a), format.unbroken(found.sentence), strong=True),
             units.difference(metric, found.difference),
             f"{units.difference(metric, found.low)} to {units.difference(metric, found.high)}",
