@@ -1,10 +1,10 @@
 """`ftlib predict` on a million rows: rows a second and peak memory of each method; writes docs/predict.md.
 
     python benchmarks/bench_predict.py [tfidf static probe] [--rows 1000000] [--probe-rows 10000]
-        [--folder build/predict] [--out docs]
+        [--task pydocs] [--threads 1] [--folder build/predict] [--out docs]
 
-The models are fitted to 2,000 examples of pydocs and saved; the rows are its texts, again and again, in a CSV. Each
-method answers in a process of its own, with one thread. The linear probe's time is MiniLM's, for every row alike, so it
+The models are fitted to 2,000 examples of the task and saved; the rows are its texts, again and again, in a CSV. Each
+method answers in a process of its own. The linear probe's time is MiniLM's, for every row alike, so it
 gets fewer rows. What FOLDER holds of a method is not measured again.
 """
 
@@ -23,28 +23,28 @@ from ftlib.config.experiment import Experiment
 from ftlib.core.format import size
 from ftlib.models import export
 
-TASK, TRAIN, LENGTH = "pydocs", 2000, 64
+TRAIN, LENGTH = 2000, 64
 CHILD = """
 import json, sys
 from ftlib.execution.predict import predict
 from ftlib.records.provenance import peak_memory
-said = predict(*sys.argv[1:4], threads=1)
+said = predict(*sys.argv[1:4], threads=int(sys.argv[4]))
 print(json.dumps([said.rows, said.cut, said.seconds, peak_memory()["peak_memory_bytes"]]))
 """
 
 
-def saved(method, folder):
+def saved(method, task, folder):
     """The folder of a method's model, made where it is not there."""
     if not (folder / export.FACTS).exists():
-        spec = Experiment(task=TASK, method=method, train_limit=TRAIN, max_length=LENGTH, dtype="float32")
+        spec = Experiment(task=task, method=method, train_limit=TRAIN, max_length=LENGTH, dtype="float32")
         predictor = ftlib.adapt(spec, ftlib.open_task(spec), ftlib.open_model(spec)).predictor
         export.write(folder, predictor.saved.ready(spec, precise=True))
     return folder
 
 
-def rows_of(path, n):
+def rows_of(task, path, n):
     """A CSV of so many rows, and the characters of a text in the mean."""
-    splits = ftlib.load_task(TASK).splits
+    splits = ftlib.load_task(task).splits
     texts = [text for split in ("train", "test") for text in splits[split]["text"]]
     if not path.exists():
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -59,6 +59,8 @@ if __name__ == "__main__":
     parser.add_argument("methods", nargs="*", default=["tfidf", "static", "probe"])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--probe-rows", type=int, default=10_000)
+    parser.add_argument("--task", default="pydocs")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/predict"))
     parser.add_argument("--out", default="docs")
     options = parser.parse_args()
@@ -66,13 +68,13 @@ if __name__ == "__main__":
     lines, characters = [], 0.0
     for method in options.methods:
         n = options.probe_rows if method == "probe" else options.rows
-        source, characters = rows_of(options.folder / f"{n}.csv", n)
+        source, characters = rows_of(options.task, options.folder / f"{n}.csv", n)
         kept = options.folder / f"{method}-{n}.json"
         if not kept.exists():
-            model, out = saved(method, options.folder / method), options.folder / f"{method}.csv"
+            model, out = saved(method, options.task, options.folder / method), options.folder / f"{method}.csv"
             told = subprocess.run(
-                [sys.executable, "-c", CHILD, str(model), str(source), str(out)],
-                env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+                [sys.executable, "-c", CHILD, str(model), str(source), str(out), str(options.threads)],
+                env=os.environ | {"OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false"},
                 stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
             with out.open(encoding="utf-8", newline="") as file:
@@ -86,7 +88,8 @@ if __name__ == "__main__":
         "",
         "Made by `python benchmarks/bench_predict.py`.",
         "",
-        f"`ftlib predict MODEL_DIR rows.csv --out labels.csv`, 1 thread, on {processor()}. Texts of {TASK}, "
+        f"`ftlib predict MODEL_DIR rows.csv --out labels.csv`, threads: {options.threads}, on {processor()}. Texts of "
+        f"{options.task}, "
         f"{characters:.0f} characters in the mean; models fitted to {TRAIN:,} of them, cut after {LENGTH} tokens. "
         "Seconds are of reading, answering and writing; memory is the process's peak.",
         "",
