@@ -15,7 +15,7 @@ from ftlib.config.methods import METHODS
 from ftlib.records.study import read_study
 from ftlib.report import build, plots
 from ftlib.report.sections import error_analysis, report_card
-from ftlib.report.sections.comparison import in_titles, task_comparisons
+from ftlib.report.sections.comparison import task_comparisons, titles_of
 
 SEEDS = (0, 1, 2)
 
@@ -141,7 +141,7 @@ def test_the_persons_own_costs_of_errors_are_answered_on_page_one(study, tmp_pat
     assert {row["false_alarm_costs"] for row in rows} == {1}
     best = min(rows, key=lambda row: row["value"])
     said = f"By your costs (a false alarm 1, a miss 30): {best['name']}, calling a text poet from "
-    said = in_titles(said, next(task_comparisons(read_study(own))))
+    said = titles_of(next(task_comparisons(read_study(own))))(said)
     assert words.index(said) < words.index("Report card"), "beside the verdict"
     assert f"on, costs {1000 * best['value']:.3g} per 1,000 texts" in words
 
@@ -170,9 +170,9 @@ def test_precision_and_recall_are_what_scikit_learn_gives(people):
 def test_page_one_calls_methods_what_people_call_them(study):
     assert all(method.title for method in METHODS.values())
     comparison = next(task_comparisons(read_study(study)))
-    said = in_titles("full and lora, not full fine-tuning, a linear probe, how=probe or probe-like; probe", comparison)
+    said = titles_of(comparison)("full and lora, not full fine-tuning, a linear probe, how=probe or probe-like; probe")
     kept = "not full fine-tuning, a linear probe, how=probe or probe-like"
     assert said == f"full fine-tuning and LoRA, {kept}; linear probe"
     words = Page(study / "report.html").text
     headline = next(one["headline"] for one in read(study)["advice"] if one["task"] == comparison.task)
-    assert in_titles(headline, comparison) in words and "LoRA (lora)" in words
+    assert titles_of(comparison)(headline) in words and "LoRA (lora)" in words

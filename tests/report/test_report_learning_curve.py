@@ -19,7 +19,7 @@ from ftlib.records.study import read_study
 from ftlib.report import build
 from ftlib.report.blocks import figures_of
 from ftlib.report.sections import learning_curve
-from ftlib.report.sections.comparison import in_titles, task_comparisons
+from ftlib.report.sections.comparison import task_comparisons, titles_of
 from ftlib.report.sections.learning_curve import LearningCurves, learning_curves
 from ftlib.stats.paired import holm
 
@@ -166,7 +166,7 @@ def test_the_verdict_says_what_to_use_and_where_the_answer_changes(study):
     words = Page(study / "report.html").text
     told = read(study)["advice"][0]
     assert told["headline"].startswith(("It depends on how many labels you have: ", "Use "))
-    headline = in_titles(told["headline"], build.Reading(read_study(study)).tops[0])
+    headline = titles_of(build.Reading(read_study(study)).tops[0])(told["headline"])
     places = [words.index(part) for part in (QUESTION, "Verdict", headline, "What to use with how many labels")]
     assert places == sorted(places)
     covered = " ".join(where for where, _ in told["ranks"])

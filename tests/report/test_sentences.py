@@ -8,6 +8,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from groups import LABELS, give_groups
 from learning_curves import rising
 from pages import Page
 from synthetic import Made, write_study
@@ -396,3 +397,9 @@ def test_methods_are_called_by_their_titles_unless_a_label_is_called_the_same(tm
     assert "full fine-tuning right, linear probe wrong" in words and "majority class class" not in words
     words, comparison = pages["alike"]
     assert titles_of(comparison)("full and probe") == "full and linear probe"
+    grouped = give_groups(write_study(tmp_path / "groups", made, labels=LABELS, n=60), {})
+    for path, _ in records.records_of(grouped):
+        table = records.read_predictions(path)
+        table["group_gender"] = np.where(np.arange(len(table)) % 2, "probe", "man")
+        table.to_parquet(path / "predictions.parquet", index=False)
+    assert titles_of(first(grouped))("full and probe") == "full fine-tuning and probe"

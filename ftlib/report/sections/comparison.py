@@ -126,11 +126,17 @@ class MethodScores(NamedTuple):
 
 
 def titles_of(*comparisons: "TaskComparison") -> Callable[[str], str]:
-    """What puts methods' titles into a sentence that has their names, unless a label of the data is called the same."""
+    """What puts methods' titles into a sentence that has their names.
+
+    A name stays that a label or a group of people has as well: of the data nothing is put into other words.
+    """
     able = [one for comparison in comparisons for one in (*comparison.methods, *comparison.beside)]
     titles = {name: one.title for one in able for name in (one.name, one.short)}
-    labels = {label for one in able for part in one.parts.values() for label in part.labels}
-    known = sorted({name for name, shown in titles.items() if name != shown} - labels, key=len, reverse=True)
+    # The methods of a comparison have the same examples.
+    parts = [next(iter(comparison.methods[0].parts.values())) for comparison in comparisons]
+    of_data = {label for part in parts for label in part.labels}
+    of_data |= {str(value) for part in parts for column in part.groups.values() for value in column}
+    known = sorted({name for name, shown in titles.items() if name != shown} - of_data, key=len, reverse=True)
     if not known:
         return str
 
