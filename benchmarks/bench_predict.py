@@ -62,9 +62,10 @@ if __name__ == "__main__":
     parser.add_argument("--task", default="pydocs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("build/predict"))
-    parser.add_argument("--out", default="docs")
+    parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
+    for folder in (options.folder, options.out):
+        folder.mkdir(parents=True, exist_ok=True)
     lines, characters = [], 0.0
     for method in options.methods:
         n = options.probe_rows if method == "probe" else options.rows
@@ -89,16 +90,15 @@ if __name__ == "__main__":
         "Made by `python benchmarks/bench_predict.py`.",
         "",
         f"`ftlib predict MODEL_DIR rows.csv --out labels.csv`, threads: {options.threads}, on {processor()}. Texts of "
-        f"{options.task}, "
-        f"{characters:.0f} characters in the mean; models fitted to {TRAIN:,} of them, cut after {LENGTH} tokens. "
+        f"{Path(options.task).name}, {characters:.0f} characters in the mean; models fitted to {TRAIN:,} of them, cut "
+        f"after {LENGTH} tokens. "
         "Seconds are of reading, answering and writing; memory is the process's peak.",
         "",
         "| method | rows | cut | took | rows a second | peak memory |",
         "| --- | --- | --- | --- | --- | --- |",
         *lines,
         "",
-        "Rows are read, answered and written 4,096 at a time, so memory does not grow with their number; the linear "
-        f"probe was given {options.probe_rows:,} rows, since its time is the encoder's, the same for every row.",
+        "Rows are read, answered and written 4,096 at a time, so memory does not grow with their number.",
         "",
     ]
-    write(Path(options.out) / "predict.md", "\n".join(text))
+    write(options.out / "predict.md", "\n".join(text))

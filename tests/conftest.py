@@ -18,6 +18,7 @@ import toy
 from filelock import FileLock
 
 from ftlib.execution import saved
+from ftlib.execution.planning import compatibility
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,6 +43,21 @@ def few_texts_are_timed(monkeypatch):
     """A run asks its model some sixty times to say how long an answer takes: longer than all else that a toy does."""
     monkeypatch.setattr(saved, "ONE_BY_ONE", (2, 3))
     monkeypatch.setattr(saved, "BATCHES", (1, 2))
+
+
+@pytest.fixture(autouse=True)
+def models_are_asked_here(monkeypatch):
+    """What a model takes is found out by another process, which takes seconds to import what is imported here.
+
+    tests/execution/test_compatibility.py leaves it to that process.
+    """
+
+    def ask(questions):
+        # By its name, which is another model's in every working directory.
+        compatibility._model.cache_clear()
+        return [compatibility._answer(question) for question in questions]
+
+    monkeypatch.setattr(compatibility, "_ask", ask)
 
 
 @pytest.fixture(autouse=True, scope="module")

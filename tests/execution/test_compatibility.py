@@ -24,6 +24,11 @@ HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1]\n[defaults]\ntask =
 HEAD += 'eval_limit = 20\nlabel_words = {bad = "negative, sad", good = "positive, a joy"}\n'
 
 
+@pytest.fixture(autouse=True)
+def models_are_asked_here():
+    """Not here: by the process that a person's plan starts."""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def more_models(toy_home):
     """Beside the toy's own: layers that peft knows by another name, two halves, and an encoder that takes no prefix."""
