@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 
 import psutil
 import pytest
@@ -17,6 +18,7 @@ from ftlib.execution.planning import dry_run, estimate
 from ftlib.execution.planning.memory_model import distinct_costs, footprint, longest_text, shape_of
 from ftlib.records import RunRecord
 from ftlib.report.sections import costs
+from ftlib.training import trainer
 
 HEAD = '[study]\nquestion = "Which?"\n[plan]\nseeds = [0, 1]\n[defaults]\ntask = "file:opinions"\nmodel = "tiny"\n'
 HEAD += 'eval_limit = 20\nmax_length = 24\nlabel_words = {bad = "negative, sad", good = "positive, a joy"}\n'
@@ -255,6 +257,22 @@ def test_a_tuned_run_holds_another_model_and_trains_once_per_setting():
     one, other = (estimate.predicted(ANSWER, VARIANT, spec) for spec in (once, tuned))
     assert other.peak_memory_bytes == one.peak_memory_bytes + ANSWER["model_bytes"]
     assert other.train_seconds == 3 * (one.train_seconds + ANSWER["validation_seconds"])
+
+
+def test_a_look_at_validation_is_no_step_of_a_trial(at_home, monkeypatch):
+    """It falls into the last step that is timed, and took as long as all of them: predicted were 1.7 times the time."""
+    measured, tried, found = trainer.Steps.measured, dry_run._stepped, []
+
+    def slow(*given):
+        time.sleep(2)
+        return measured(*given)
+
+    monkeypatch.setattr(trainer.Steps, "measured", slow)
+    monkeypatch.setattr(dry_run, "_stepped", lambda *given: found.append(tried(*given)) or found[-1])
+    given = {"task": "file:opinions", "model": "tiny", "method": "full", "eval_limit": 20, "max_length": 24}
+    dry_run.run_trial([Experiment(**given, label_words=toy.LABEL_WORDS)])
+    # Were it in the steps, two seconds would be shared by so many tokens at most.
+    assert 0 < found[0].seconds_per_token < 2 / (dry_run.MEASURED * 16 * given["max_length"])
 
 
 def test_a_trial_trains_on_what_mitigation_makes_of_the_examples(at_home, monkeypatch):

@@ -51,6 +51,9 @@ SAMPLE, WITHOUT_A_MODEL = 96, 5000
 TOGETHER = 64
 """Texts that are turned into features at a time (`ftlib.models.loading.features`)."""
 
+FEW = 16
+"""Texts that reading is timed on."""
+
 
 def middle(n: int, k: int = MEASURED) -> list[int]:
     """The middle one of each of k equal parts of n things in order: together they stand for all.
@@ -111,7 +114,7 @@ def _seconds_per_token(read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFra
     """
     blocks = blocks_of(lengths, size)
     read(texts.iloc[blocks[0]])
-    some = blocks[len(blocks) // 2]
+    some = blocks[len(blocks) // 2][:FEW]
     return timed(partial(read, texts.iloc[some])) / max(1, read_at(lengths[some], size))
 
 
@@ -139,15 +142,18 @@ def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Pre
 
 
 class _Watch(Events):
-    """Notes when each training step ended, and the memory in use by then."""
+    """Notes when each training step ended, the memory in use by then, and how many numbers of the module move."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: Any = None) -> None:
         super().__init__()
+        self.module, self.moving = module, 0
         self.ends: list[float] = []
         self.peaks: list[dict[str, int | None]] = []
 
     def say(self, event: str, **facts: Any) -> None:
         if event == "step":
+            # Now, since meanwhile it has only those embeddings that its texts use.
+            self.moving = sum(weight.numel() for weight in self.module.parameters() if weight.requires_grad)
             self.ends.append(time.perf_counter())
             self.peaks.append(provenance.peak_memory())
 
@@ -155,9 +161,10 @@ class _Watch(Events):
 FORWARD = 1 / 3
 """Reading is a third of a training step's work; going back through it is the rest."""
 
-SETTLED = 45
-"""Steps on batches of ever other lengths that leave as much memory unused between them as one step keeps; then the
-high-water mark hardly rises. Seen of MiniLM with full and lora: 1.18 and 1.06 times as much after 60 steps."""
+UNUSED, SETTLED = 2.0, 90
+"""Steps on batches of ever other lengths leave memory unused between them, and kernels for their shapes: as much as so
+many steps keep, after so many; then the high-water mark hardly rises. Seen of MiniLM on pydocs with full: 1.1, 1.4 and
+1.6 GB after 12, 80 and 100 steps, of which a step keeps 0.17."""
 
 
 class _Phase(NamedTuple):
@@ -199,7 +206,7 @@ class _Stepped(NamedTuple):
             # Every step sees the same batch.
             return 0
         kept = max(0, self.peaks[place]["peak_memory_bytes"] - self.held)
-        return round(kept * min(1.0, phase.steps / SETTLED))
+        return round(kept * UNUSED * min(1.0, phase.steps / SETTLED))
 
     def seconds(self, phase: _Phase) -> float:
         """What a training takes."""
@@ -264,12 +271,14 @@ def _stepped(
     )
     # With patience, all of the examples that are given are looked at.
     few = {"epochs": 1e-9, "min_steps": len(made), "validations": 1, "patience": len(made), "processes": 1}
-    moving = sum(weight.numel() for weight in trainable.module.parameters() if weight.requires_grad)
-    held = provenance.peak_memory()["peak_memory_bytes"] + 3 * FLOAT * moving
-    watch, start = _Watch(), time.perf_counter()
-    fit(given, model, spec.model_copy(update=few), train, watch, phase.look)
+    before = provenance.peak_memory()["peak_memory_bytes"]
+    watch, start = _Watch(trainable.module), time.perf_counter()
+    took = fit(given, model, spec.model_copy(update=few), train, watch, phase.look)
+    held = before + 3 * FLOAT * watch.moving
     sizes = [batch_tokens(_lengths(batch)) for batch in made]
-    per_token = (watch.ends[-1] - watch.ends[len(first) - 1]) / sum(sizes[len(first) :])
+    # The look at validation falls into the last step.
+    stepping = watch.ends[-1] - watch.ends[len(first) - 1] - took.validation_seconds
+    per_token = stepping / sum(sizes[len(first) :])
     until_first = watch.ends[0] - start - begun[0] - per_token * sizes[0]
     read = read_at(_lengths(examples), TOGETHER)
     return _Stepped(per_token, max(0.0, until_first), begun[0] / read, watch.peaks, held)
