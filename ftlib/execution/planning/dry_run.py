@@ -107,15 +107,22 @@ def text_lengths(texts: Sequence[str], model: "Model | None", max_length: int | 
     return np.array([len(ids) for ids in model.tokenizer(list(texts), verbose=False, **cut)["input_ids"]])
 
 
-def _seconds_per_token(read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFrame", lengths: np.ndarray, size: int):
-    """Time what reads texts on one block of them, of middling length.
+def _reading_time(
+    read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFrame", lengths: np.ndarray, size: int
+) -> Callable[[int], float]:
+    """Seconds that reading any number of tokens takes: timed on two texts and on a few, all of middling length.
 
     The longest are read first and not timed: their memory shows, and a first call has more to do than later ones.
     """
     blocks = blocks_of(lengths, size)
     read(texts.iloc[blocks[0]])
     some = blocks[len(blocks) // 2][:FEW]
-    return timed(partial(read, texts.iloc[some])) / max(1, read_at(lengths[some], size))
+    two, few = (timed(partial(read, texts.iloc[part])) for part in (some[:2], some))
+    less, more = (read_at(lengths[part], size) for part in (some[:2], some))
+    each = max(0.0, few - two) / (more - less) if more > less else few / max(1, more)
+    # What a call does once, such as reading what labels mean, it does once for all texts, too.
+    once = max(0.0, two - each * less)
+    return lambda tokens: once + each * tokens
 
 
 def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Predictor) -> dict[str, Any]:
@@ -126,9 +133,9 @@ def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Pre
     size = len(test) if model is None else TOGETHER if together else 8
     lengths = text_lengths(test["text"], model, longest)
     measure = partial(of_examples, "after", "test", task, predictor=predictor)
-    rate = _seconds_per_token(measure, test, lengths, size)
+    takes = _reading_time(measure, test, lengths, size)
     others = text_lengths(task.splits["validation"]["text"], model, longest)
-    found = {"eval_seconds": rate * read_at(lengths, size), "validation_seconds": rate * read_at(others, size)}
+    found = {"eval_seconds": takes(read_at(lengths, size)), "validation_seconds": takes(read_at(others, size))}
     found |= {"checkpoint_bytes": predictor.checkpoint_bytes, "general_seconds": 0.0}
     found["model_bytes"] = FLOAT * predictor.total_parameters if model else 0
     if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
@@ -136,8 +143,8 @@ def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Pre
         lengths = text_lengths(documents["text"], model)
         if not modelled:
             score = predictor.likelihood.score
-            rate = _seconds_per_token(lambda some: score(some["text"].tolist()), documents, lengths, 8)
-        found["general_seconds"] = rate * read_at(lengths, 8)
+            takes = _reading_time(lambda some: score(some["text"].tolist()), documents, lengths, 8)
+        found["general_seconds"] = takes(read_at(lengths, 8))
     return found
 
 
