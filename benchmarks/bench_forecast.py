@@ -9,13 +9,13 @@ The cache is the study's own, so that nothing is spared. A study that is finishe
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from _studies import ROOT, processor, write
+
 SUITE = """
 [study]
 question = "What will it need, and what did it need?"
@@ -94,8 +94,8 @@ def page(rows, spent: dict[str, float], jobs: int, machine: str) -> str:
     names = {"peak_memory_bytes": "peak memory", "seconds": "training and evaluation", "checkpoint_bytes": "to store"}
     lines = ["# What was predicted, and what was so", ""]
     lines += [
-        "Written by `python benchmarks/bench_forecast.py` (`make bench`); do not edit. "
-        f"{machine}, {jobs} runs at a time. Planning took {spent['plan']:.0f} s, running {spent['run']:.0f} s. "
+        f"Made by `python benchmarks/bench_forecast.py`; {machine}, {jobs} runs at a time. "
+        f"Planning took {spent['plan']:.0f} s, running {spent['run']:.0f} s. "
         "Ratio: predicted / actual, of the means over the runs, and of single runs from the lowest to the highest. "
         f"Wanted: memory within {MEMORY:.0%}, time within {TIME:.0%}; times under {BRIEF:g} s are not judged.",
         "",
@@ -138,9 +138,9 @@ def main() -> int:
         spent[command] = float(took.read_text(encoding="utf-8"))
     assert read(study)
     rows = against(records_of(study))
-    text = page(rows, spent, options.jobs, f"A {os.cpu_count()}-core {platform.machine()} CPU")
+    text = page(rows, spent, options.jobs, processor())
     print(text)
-    (Path(options.out) / "forecast.md").write_text(text, encoding="utf-8")
+    write(Path(options.out) / "forecast.md", text)
     return any("no" in judged(row) for row in rows)
 
 
