@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 import toy
+from threadpoolctl import threadpool_info
 
 from ftlib import cli, records
 from ftlib.config.experiment import Experiment
@@ -214,6 +215,20 @@ def test_more_work_is_counted_as_more_seconds(at_home, monkeypatch):
     assert counted(method="majority") < estimate.STARTING and twice - test == pytest.approx(2 * (once - test))
     # An example that is trained on is three passes, one that is tested on is one: 48 of them in three batches of 16.
     assert (once - test) / test == pytest.approx(3 * 48 / 24)
+
+
+def test_the_speed_of_products_is_that_of_one_thread(monkeypatch):
+    """Where another program has a core, threads wait for each other: half the speed was found, and twice the time."""
+    threads = []
+
+    def noted():
+        threads.extend(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+        return time.perf_counter()
+
+    monkeypatch.setattr(estimate.time, "process_time", noted)
+    estimate._product_speed.cache_clear()
+    assert estimate._product_speed() > 0 and set(threads) == {1}
+    estimate._product_speed.cache_clear()
 
 
 def test_without_trials_memory_is_counted_and_time_is_not_guessed(study, capsys, no_trials):
