@@ -4,8 +4,8 @@
         [--task pydocs] [--threads 1] [--folder build/predict] [--out docs]
 
 The models are fitted to 2,000 examples of the task and saved; the rows are its texts, again and again, in a CSV. Each
-method answers in a process of its own. The linear probe's time is MiniLM's, for every row alike, so it
-gets fewer rows. What FOLDER holds of a method is not measured again.
+method answers in a process of its own. The linear probe's time is MiniLM's, for every row alike, so it gets fewer rows
+unless told otherwise. What FOLDER holds of a method is not measured again.
 """
 
 import argparse
