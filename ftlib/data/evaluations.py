@@ -59,6 +59,19 @@ class Evaluation:
         """The function that measures, loaded now."""
         return pkgutil.resolve_name(self.evaluate)
 
+    def tokens_read(self, name: str, own: Collection[str], test: float) -> float:
+        """About how many tokens a model reads for it at one stage, each as often as it is read.
+
+        Args:
+            name: What the plan writes.
+            own: The tasks that the run learns.
+            test: Tokens of the task's test texts.
+
+        >>> Evaluation("twice", "", "", (), passes=2).tokens_read("twice", (), 100)
+        200
+        """
+        return self.passes * (self.tokens(name, own) if self.tokens else test)
+
     def data(self, name: str) -> Any:
         """What it measures on, loaded now; None where that is the task's own."""
         if not self.load:

@@ -26,6 +26,7 @@ from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core.atomic import clock, write_json
 from ftlib.core.errors import FtlibError
 from ftlib.data import general
+from ftlib.data.evaluations import evaluation_of
 from ftlib.data.kinds import KINDS
 from ftlib.data.task import Task
 from ftlib.evaluation.evaluate import of_examples
@@ -138,13 +139,19 @@ def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Pre
     found = {"eval_seconds": takes(read_at(lengths, size)), "validation_seconds": takes(read_at(others, size))}
     found |= {"checkpoint_bytes": predictor.checkpoint_bytes, "general_seconds": 0.0}
     found["model_bytes"] = FLOAT * predictor.total_parameters if model else 0
+    if model is not None:
+        # Not tried, since what they cost is known beside what the test does.
+        own, test_tokens = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}, read_at(lengths, size)
+        others = [name for name in spec.evaluations if name != "general"]
+        beside = sum(evaluation_of(name).tokens_read(name, own, test_tokens) for name in others)
+        found["general_seconds"] = takes(beside) if others else 0.0
     if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
         documents = general.load_general()
         lengths = text_lengths(documents["text"], model)
         if not modelled:
             score = predictor.likelihood.score
             takes = _reading_time(lambda some: score(some["text"].tolist()), documents, lengths, 8)
-        found["general_seconds"] = takes(read_at(lengths, 8))
+        found["general_seconds"] += takes(read_at(lengths, 8))
     return found
 
 

@@ -121,7 +121,7 @@ def predicted(answer: Mapping[str, Any], told: Mapping[str, Any], spec: Experime
     if fits > 1:
         train, memory = fits * (train + found["validation_seconds"]), memory + found["model_bytes"]
     around = found["start_seconds"] + found["open_seconds"] + found["before_seconds"]
-    # An untouched model's general text is read once for the whole study.
+    # Evaluations beside the task, which an untouched model's answers serve once for the whole study.
     around += found["general_seconds"] if method.trains else 0.0
     # Every task between the trainings, and once more for every state on the way; the others before and after, too.
     evaluate, others = found["eval_seconds"], found.get("others_eval_seconds", 0.0)
@@ -430,10 +430,8 @@ def at_a_glance(spec: Experiment, task: Task) -> float | None:
     if method.trains:
         steps = max(math.ceil(n / settings["batch_size"]) * settings["epochs"], settings["min_steps"])
         learning = 3 * steps * settings["batch_size"] * each * spec.tuning.get("learning_rate", 1)
-    own, beside = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}, 0.0
-    for name in spec.evaluations:
-        row = evaluation_of(name)
-        beside += row.passes * (row.tokens(name, own) if row.tokens else test)
+    own = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}
+    beside = sum(evaluation_of(name).tokens_read(name, own, test) for name in spec.evaluations)
     # The untouched model's answers are computed once for a study.
     reading = test + (beside if method.trains or method.untouched else 0.0)
     if method.needs_shots:
