@@ -154,18 +154,22 @@ def beyond_products(tasks, model, n, size=16):
 
 def paid_off(task, model, n, repeats=2):
     """Yield lines: examples a second of training with an option and without it, seed after seed."""
-    without = {"frozen": patch("ftlib.training.cpu.remembering", lambda module: contextlib.nullcontext(0))}
+    # Where training looks them up, not where they are made.
+    remembered = patch("ftlib.training.trainer.remembering", lambda module: contextlib.nullcontext(0))
+    padded = patch("ftlib.training.trainer.unpadded", lambda module, inputs: contextlib.nullcontext(False))
     cases = {
-        "last_layers k=1, three passes: lower layers computed once": ("last_layers", {"epochs": 3.0}, "frozen", {}),
+        "last_layers k=1, three passes: lower layers computed once": ("last_layers", {"epochs": 3.0}, remembered),
+        "full: no padding, first tokens alone in the last layer": ("full", {}, padded),
+        "lora: no padding, first tokens alone in the last layer": ("lora", {}, padded),
     }
     yield "| option | without, examples/s, seed after seed | with |"
     yield "| --- | --- | --- |"
-    for name, (method, given, off, on) in cases.items():
+    for name, (method, given, off) in cases.items():
         speeds = [[], []]
         for seed in range(repeats):
-            with without.get(off, contextlib.nullcontext()):
+            with off:
                 speeds[0].append(ours(task, model, method, seed, n, **given)[0])
-            speeds[1].append(ours(task, model, method, seed, n, **given, **on)[0])
+            speeds[1].append(ours(task, model, method, seed, n, **given)[0])
         yield f"| {name} | {' | '.join(', '.join(f'{one:.0f}' for one in some) for some in speeds)} |"
 
 

@@ -24,7 +24,7 @@ from ftlib.training import lm
 from ftlib.training import trainer as train
 from ftlib.training.callbacks import Watch
 from ftlib.training.cpu import Dropout as Quick
-from ftlib.training.cpu import Rows, attention, kept, lean, remembering
+from ftlib.training.cpu import Rows, attention, kept, lean, remembering, unpadded
 from ftlib.training.trainer import Steps
 
 OPINIONS = {"task": "file:opinions", "label_words": toy.LABEL_WORDS, "max_length": 24}
@@ -471,6 +471,134 @@ def test_the_same_experiment_twice_is_the_same_record(kind):
     one, other = ftlib.run(spec), ftlib.run(spec)
     assert one.metrics == other.metrics
     assert one.provenance == other.provenance
+
+
+# Words without padding.
+
+MAKES = {
+    "bert": (transformers.BertConfig, {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}),
+    "roberta": (transformers.RobertaConfig, {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}),
+    "distilbert": (transformers.DistilBertConfig, {"dim": 16, "n_layers": 2, "hidden_dim": 32}),
+    "mpnet": (transformers.MPNetConfig, {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}),
+}
+
+
+def classifier(make: str) -> torch.nn.Module:
+    config, sizes = MAKES[make]
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        made = config(vocab_size=60, num_attention_heads=2, pad_token_id=1, num_labels=3, **sizes)
+        return transformers.AutoModelForSequenceClassification.from_config(made)
+
+
+def batch(*lengths: int) -> dict[str, torch.Tensor]:
+    """Texts of so many tokens, padded on the right."""
+    ids = torch.full((len(lengths), max(lengths)), 1)
+    for row, n in enumerate(lengths):
+        ids[row, :n] = torch.arange(5, 5 + n)
+    return {"input_ids": ids, "attention_mask": (ids != 1).long(), "labels": torch.arange(len(lengths)) % 3}
+
+
+def computed(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[int]]:
+    """The loss and every gradient, and how many tokens each wide layer reads."""
+    seen: list[int] = []
+    wide = [part for part in module.modules() if isinstance(part, torch.nn.Linear) and part.out_features == 32]
+    hooks = [part.register_forward_hook(lambda _, args, out: seen.append(out[..., 0].numel())) for part in wide]
+    module.zero_grad()
+    loss = module(**inputs)["loss"]
+    loss.backward()
+    for hook in hooks:
+        hook.remove()
+    return {"loss": loss.detach(), **gradients(module)}, seen
+
+
+@pytest.mark.parametrize("lengths", ((9, 4, 2), (6, 6)), ids=str)
+@pytest.mark.parametrize("make", ("bert", "roberta", "distilbert"))
+def test_without_padding_every_gradient_is_the_same(make, lengths):
+    module, inputs = still(classifier(make)).train(), batch(*lengths)
+    wanted, _ = computed(module, inputs)
+    before = shape_of(module)
+    for around in (contextlib.nullcontext(), lean(module, None)):
+        with around, unpadded(module, batch(9, 2)) as same:
+            assert same and module.training
+            found, read = computed(module, inputs)
+        assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+        assert read == [sum(lengths), len(lengths)], "every word once, then first tokens alone"
+    assert shape_of(module) == before
+    assert computed(module, inputs)[1] == [len(lengths) * max(lengths)] * 2
+
+
+def test_dropout_without_padding_follows_the_seed_and_drops():
+    module, inputs, losses = classifier("bert").train(), batch(9, 4, 2), []
+    with unpadded(module, batch(9, 2)):
+        for seed in (1, 1, 2):
+            torch.manual_seed(seed)
+            losses.append(module(**inputs)["loss"].item())
+    assert losses[0] == losses[1] != losses[2]
+
+
+class Mean(torch.nn.Module):
+    """A head that reads every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader = classifier("bert").bert
+
+    def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        said = self.reader(**inputs).last_hidden_state * inputs["attention_mask"][:, :, None]
+        return {"loss": torch.nn.functional.cross_entropy(said.mean(dim=1), labels)}
+
+
+@pytest.mark.parametrize("made_so", (Mean, partial(classifier, "mpnet")), ids=("reads all", "made otherwise"))
+def test_what_needs_every_token_or_is_made_otherwise_is_left_as_it_is(made_so):
+    module = still(made_so()).train()
+    before, (wanted, _) = shape_of(module), computed(module, batch(9, 4, 2))
+    with unpadded(module, batch(9, 2)) as same:
+        assert not same and shape_of(module) == before
+        found, read = computed(module, batch(9, 4, 2))
+    assert_close(found, wanted, rtol=0, atol=0)
+    assert read == [27, 27]
+
+
+@pytest.mark.parametrize("method", ("prompt_tuning", "prefix_tuning", "p_tuning"))
+def test_words_before_a_text_leave_it_padded(method):
+    _, task, _, predictor = made("encoder", method=method, learning_rate=0.001)
+    trainable = predictor.trainable
+    with unpadded(trainable.module, trainable.collate(trainable.encode(task.splits["train"])[:2])) as same:
+        assert not same
+
+
+def test_padding_is_back_whatever_happened():
+    module = classifier("bert")
+    holder = module.bert.encoder
+    with pytest.raises(KeyError), unpadded(module, batch(9, 2)) as same:
+        assert same and "forward" in vars(holder)
+        raise KeyError
+    assert "forward" not in vars(holder) and not module.bert._forward_pre_hooks
+
+
+@pytest.mark.parametrize("method", ("full", "lora", "bitfit", "ia3", "distill"))
+def test_training_without_padding_gives_the_weights_of_training_with_it(method, monkeypatch):
+    fields = {"method_args": {"layers": 1}} if method == "distill" else {}
+    fields |= {"epochs": 1.0, "batch_size": 9, "learning_rate": 0.003}
+    spec, task, model, predictor = made("encoder", method=method, **fields)
+    module, inside = still(predictor.trainable.module), []
+    twin = copy.deepcopy(module)
+    known = train.unpadded
+
+    @contextlib.contextmanager
+    def noted(*given):
+        with known(*given) as same:
+            inside.append(same)
+            yield same
+
+    monkeypatch.setattr(train, "unpadded", noted)
+    train.fit(predictor.trainable, model, spec, task.splits["train"], Events())
+    assert inside == [True]
+    monkeypatch.setattr(train, "unpadded", lambda *given: contextlib.nullcontext(False))
+    other = copy.copy(predictor.trainable)._replace(module=twin)
+    train.fit(other, model, spec, task.splits["train"], Events())
+    assert_close(module.state_dict(), twin.state_dict(), rtol=1e-3, atol=2e-4)
 
 
 # Frozen layers.
