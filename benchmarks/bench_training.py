@@ -280,6 +280,6 @@ if __name__ == "__main__":
         said = spent(lambda method=method: ours(task, model, method, 0, max(64, options.examples // 4)))
         add(f"{method}, SST-2: {said}  ")
     add("", f"## What options give, {arithmetic}", "")
-    for line in paid_off(task, model, options.examples // 4):
+    for line in paid_off(task, model, options.examples // 2):
         add(line)
     sys.exit(not good)

@@ -1,6 +1,7 @@
 """Any model -> what is measured: a probability per label, or how likely it finds a text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,12 +15,16 @@ from ftlib.models.loading import Model, batches, kept
 from ftlib.models.prompts import Prompt, clipped
 from ftlib.models.score import protocol, score_continuations, score_masked, score_text
 from ftlib.models.score.trees import text_tokens
+from ftlib.models.unpadded import unpadded
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts that say nothing: what a prompt answers to them is its bias (Zhao et al. 2021, section 5.2)."""
+
+MANY = 64
+"""Texts from which padding is left out, where that can be done; with fewer, answers come as the model gives them."""
 
 CONTEXT = 512
 """Tokens a language model sees at once when it is measured, unless the spec says otherwise or it can see fewer."""
@@ -30,19 +35,26 @@ def module_probabilities(
 ) -> Callable[[Sequence[str]], np.ndarray]:
     """The function texts -> (n_texts, n_labels) of a classification module, softmax taken in float64."""
 
+    def padded(tokens: Mapping[str, list[list[int]]], chosen: Sequence[int]) -> dict[str, torch.Tensor]:
+        some = {name: [values[i] for i in chosen] for name, values in tokens.items()}
+        return dict(model.tokenizer.pad(some, return_tensors="pt").to(model.device))
+
     @torch.inference_mode()
     def probabilities(texts: Sequence[str]) -> np.ndarray:
         module.eval()
         tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
+        lengths = [len(ids) for ids in tokens["input_ids"]]
         found: np.ndarray | None = None
-        for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
-            chosen = {name: [values[i] for i in batch] for name, values in tokens.items()}
-            inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)
-            with model.autocast():
-                logits = module(**inputs).logits
-            values = torch.softmax(logits.double(), dim=-1).cpu().numpy()
-            found = np.zeros((len(texts), values.shape[1])) if found is None else found
-            found[batch] = values
+        # To find out whether padding can be left out takes as long as four texts do.
+        many = len(texts) >= MANY and model.device == "cpu" and model.tokenizer.padding_side == "right"
+        ends = [int(np.argmin(lengths)), int(np.argmax(lengths))] if many else []
+        with unpadded(module, lambda: module(**padded(tokens, ends)).logits) if many else nullcontext():
+            for batch in batches(lengths, batch_size):
+                with model.autocast():
+                    logits = module(**padded(tokens, batch)).logits
+                values = torch.softmax(logits.double(), dim=-1).cpu().numpy()
+                found = np.zeros((len(texts), values.shape[1])) if found is None else found
+                found[batch] = values
         return _finite(found)
 
     return probabilities

@@ -20,11 +20,12 @@ from ftlib.config.experiment import Experiment
 from ftlib.config.methods import DECODER, ENCODER
 from ftlib.models.loading import Model
 from ftlib.models.score import passes
+from ftlib.models.unpadded import unpadded
 from ftlib.records import provenance
 from ftlib.records.events import Events
 from ftlib.training.callbacks import Watch
 from ftlib.training.contract import Trainable
-from ftlib.training.cpu import lean, remembering, unpadded
+from ftlib.training.cpu import lean, remembering
 from ftlib.training.distributed import apart, divided, in_shards, rank
 from ftlib.training.lm import IGNORED, in_slices, next_token_loss
 
@@ -315,7 +316,7 @@ def fit(
         # The shortest and the longest example.
         ends = sorted(examples, key=lambda example: len(example["input_ids"]))[:: max(1, len(examples) - 1)]
         reads = rows and model.family == ENCODER and not spec.gradient_checkpointing
-        dense = unpadded(module, trainable.collate(ends)) if reads else nullcontext(False)
+        dense = unpadded(module, lambda: module(**trainable.collate(ends))["loss"]) if reads else nullcontext(False)
         with lean(module, words), once, parts as trained:
             if in_parts:
                 trainer.divide(trained)
@@ -429,7 +430,7 @@ def mixed_lengths(lengths: Sequence[int], size: int, steps: int, rng: np.random.
 def _flops(trainer: Steps, examples: Sequence[dict[str, Any]]) -> float:
     """Operations of the matrix products of a training step, per token that is not padding; what torch counts of them.
 
-    As the model is made: that `unpadded` leaves some of them out makes training quicker and counts as such.
+    As the model is made: what `ftlib.models.unpadded` leaves out makes training quicker, not smaller.
 
     Counted on the two examples in the middle of the order by length, which need next to no padding.
     """

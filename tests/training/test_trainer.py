@@ -19,12 +19,13 @@ from ftlib.config.methods import METHODS
 from ftlib.core.errors import Diverged, FtlibError
 from ftlib.data.registry import load_task
 from ftlib.models.loading import load_model
+from ftlib.models.unpadded import attention, kept, unpadded
 from ftlib.records.events import Events
 from ftlib.training import lm
 from ftlib.training import trainer as train
 from ftlib.training.callbacks import Watch
 from ftlib.training.cpu import Dropout as Quick
-from ftlib.training.cpu import Rows, attention, kept, lean, remembering, unpadded
+from ftlib.training.cpu import Rows, lean, remembering
 from ftlib.training.trainer import Steps
 
 OPINIONS = {"task": "file:opinions", "label_words": toy.LABEL_WORDS, "max_length": 24}
@@ -499,6 +500,10 @@ def batch(*lengths: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": (ids != 1).long(), "labels": torch.arange(len(lengths)) % 3}
 
 
+def asked(module: torch.nn.Module) -> torch.Tensor:
+    return module(**batch(9, 2))["loss"]
+
+
 def computed(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[int]]:
     """The loss and every gradient, and how many tokens each wide layer reads."""
     seen: list[int] = []
@@ -519,7 +524,7 @@ def test_without_padding_every_gradient_is_the_same(make, lengths):
     wanted, _ = computed(module, inputs)
     before = shape_of(module)
     for around in (contextlib.nullcontext(), lean(module, None)):
-        with around, unpadded(module, batch(9, 2)) as same:
+        with around, unpadded(module, partial(asked, module)) as same:
             assert same and module.training
             found, read = computed(module, inputs)
         assert_close(found, wanted, rtol=1e-4, atol=1e-7)
@@ -530,7 +535,7 @@ def test_without_padding_every_gradient_is_the_same(make, lengths):
 
 def test_dropout_without_padding_follows_the_seed_and_drops():
     module, inputs, losses = classifier("bert").train(), batch(9, 4, 2), []
-    with unpadded(module, batch(9, 2)):
+    with unpadded(module, partial(asked, module)):
         for seed in (1, 1, 2):
             torch.manual_seed(seed)
             losses.append(module(**inputs)["loss"].item())
@@ -553,7 +558,7 @@ class Mean(torch.nn.Module):
 def test_what_needs_every_token_or_is_made_otherwise_is_left_as_it_is(made_so):
     module = still(made_so()).train()
     before, (wanted, _) = shape_of(module), computed(module, batch(9, 4, 2))
-    with unpadded(module, batch(9, 2)) as same:
+    with unpadded(module, partial(asked, module)) as same:
         assert not same and shape_of(module) == before
         found, read = computed(module, batch(9, 4, 2))
     assert_close(found, wanted, rtol=0, atol=0)
@@ -564,22 +569,24 @@ def test_what_needs_every_token_or_is_made_otherwise_is_left_as_it_is(made_so):
 def test_words_before_a_text_leave_it_padded(method):
     _, task, _, predictor = made("encoder", method=method, learning_rate=0.001)
     trainable = predictor.trainable
-    with unpadded(trainable.module, trainable.collate(trainable.encode(task.splits["train"])[:2])) as same:
+    some = trainable.collate(trainable.encode(task.splits["train"])[:2])
+    with unpadded(trainable.module, lambda: trainable.module(**some)["loss"]) as same:
         assert not same
 
 
 def test_padding_is_back_whatever_happened():
     module = classifier("bert")
     holder = module.bert.encoder
-    with pytest.raises(KeyError), unpadded(module, batch(9, 2)) as same:
+    with pytest.raises(KeyError), unpadded(module, partial(asked, module)) as same:
         assert same and "forward" in vars(holder)
         raise KeyError
     assert "forward" not in vars(holder) and not module.bert._forward_pre_hooks
 
 
-@pytest.mark.parametrize("method", ("full", "lora", "bitfit", "ia3", "distill"))
+@pytest.mark.parametrize("method", ("full", "lora", "bitfit", "ia3", "last_layers", "distill"))
 def test_training_without_padding_gives_the_weights_of_training_with_it(method, monkeypatch):
-    fields = {"method_args": {"layers": 1}} if method == "distill" else {}
+    chosen = {"distill": {"layers": 1}, "last_layers": {"k": 1}}
+    fields = {"method_args": chosen[method]} if method in chosen else {}
     fields |= {"epochs": 1.0, "batch_size": 9, "learning_rate": 0.003}
     spec, task, model, predictor = made("encoder", method=method, **fields)
     module, inside = still(predictor.trainable.module), []

@@ -1,0 +1,37 @@
+"""Answers of many texts, for which an encoder computes no padding, and of few, for which it reads them as they come."""
+
+import numpy as np
+import pytest
+import toy
+import transformers
+
+from ftlib.models.inference import MANY, module_probabilities
+from ftlib.models.loading import load_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load_model(toy.save_model(tmp_path_factory.mktemp("model") / "tiny"), dtype="float32", device="cpu")
+
+
+def test_many_texts_get_the_answers_that_few_do(model):
+    module = model.classifier(3, 0)
+    texts = [" ".join(["good", "bad", "film"][: 1 + place % 3] * (1 + place % 5)) for place in range(MANY + 7)]
+    calls = []
+    module.bert.encoder.layer[0].register_forward_hook(lambda layer, args, out: calls.append(len(out)))
+    answer = module_probabilities(module, model, 24)
+    together = answer(texts)
+    assert calls == [2], "the layers as they are say what the shortest and the longest text become, once"
+    few = np.concatenate([answer(texts[start : start + 8]) for start in range(0, len(texts), 8)])
+    assert sum(calls[1:]) == len(texts)
+    assert np.abs(together - few).max() < 1e-6
+    assert len(np.unique(together.round(6), axis=0)) > 5
+
+
+def test_a_model_made_otherwise_answers_many_texts_as_few(model, monkeypatch):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "num_attention_heads": 2}
+    config = transformers.MPNetConfig(vocab_size=len(model.tokenizer), pad_token_id=0, num_labels=3, **sizes)
+    module = transformers.MPNetForSequenceClassification(config)
+    answer = module_probabilities(module, model, 24)
+    texts = ["good film", "bad"] * MANY
+    assert np.abs(answer(texts) - np.tile(answer(texts[:2]), (MANY, 1))).max() < 1e-6
