@@ -143,11 +143,28 @@ def _of_distilbert(layer: Any) -> _Parts:
     return _Parts(look.dropout, look.q_lin, look.k_lin, look.v_lin, after)
 
 
+_BESIDE = {"dense", "LayerNorm", "dropout"}
+
 _MAKES = {
-    "encoder": (("attention.self.query", "attention.output.dense", "intermediate.dense", "output.dense"), _of_bert),
-    "transformer": (("attention.q_lin", "attention.out_lin", "sa_layer_norm", "ffn.lin2"), _of_distilbert),
+    "encoder": (
+        {
+            "": {"attention", "intermediate", "output"},
+            "attention": {"self", "output"},
+            "attention.self": {"query", "key", "value", "dropout"},
+            "attention.output": _BESIDE,
+            "output": _BESIDE,
+        },
+        _of_bert,
+    ),
+    "transformer": (
+        {
+            "": {"attention", "sa_layer_norm", "ffn", "output_layer_norm"},
+            "attention": {"q_lin", "k_lin", "v_lin", "out_lin", "dropout"},
+        },
+        _of_distilbert,
+    ),
 }
-"""Where the layers are -> what each is made of, and the function that finds its parts."""
+"""Where the layers are -> all that each part of a layer is made of, and the function that finds what is needed."""
 
 
 def _made(reader: torch.nn.Module) -> tuple[torch.nn.Module, list[torch.nn.Module], list[_Parts]] | None:
@@ -155,11 +172,15 @@ def _made(reader: torch.nn.Module) -> tuple[torch.nn.Module, list[torch.nn.Modul
 
     None where the last one is made otherwise too.
     """
-    for name, (names, parts) in _MAKES.items():
+    for name, (made_of, parts) in _MAKES.items():
         holder = getattr(reader, name, None)
         layers = getattr(holder, "layer", None)
         if isinstance(layers, torch.nn.ModuleList):
-            known = [set(names) <= {place for place, _ in layer.named_modules()} for layer in layers]
+            known = [
+                all({child for child, _ in layer.get_submodule(place).named_children()} == names
+                    for place, names in made_of.items())
+                for layer in layers
+            ]  # fmt: skip
             first = known.index(True) if True in known else len(known)
             if first < len(known) and all(known[first:]):
                 return holder, list(layers[:first]), [parts(layer) for layer in layers[first:]]
@@ -182,17 +203,18 @@ class Unpadded:
         self.reader, self.before, self.layers = reader, before, layers
         self.elsewhere = 0.0
         """What is said of all tokens but the first."""
-        self._mask = torch.ones(0)
+        self._mask: torch.Tensor | None = None
 
     def see(self, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         """Before the encoder reads a batch: where its words are."""
-        self._mask = kwargs["attention_mask"]
+        self._mask = kwargs.get("attention_mask")
 
     def __call__(
         self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """(n, n_tokens, width) what the first layer reads -> what the last one says of first tokens, as many places."""
-        mask, (n, n_tokens, width) = self._mask, hidden_states.shape
+        n, n_tokens, width = hidden_states.shape
+        mask = hidden_states.new_ones(n, n_tokens) if self._mask is None else self._mask
         words, lengths = mask.view(-1).nonzero().squeeze(1), mask.sum(dim=1)
         padded, n_heads = len(words) < n * n_tokens, self.reader.config.num_attention_heads
         added = (1.0 - mask[:, None, None].float()) * torch.finfo(torch.float32).min
