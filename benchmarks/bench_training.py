@@ -44,6 +44,8 @@ WANTED = {"bfloat16": 4.0, "float32": 2.5}
 """Times the Trainer's examples a second."""
 OF_PRODUCTS = {"full": 1.25, "lora": 1.4}
 """Times what a step's matrix products alone take, at batch 16."""
+OF_ANSWERS = 1.2
+"""The same of a pass forwards."""
 
 
 class Quiet(ft.Events):
@@ -106,7 +108,8 @@ def theirs(task, model, method, seed, n):
 class Products(TorchDispatchMode):
     """Counts matrix products by the operator and by what it multiplies."""
 
-    NAMES = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+    # The last two are what is seen where no gradient is asked for.
+    NAMES = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear", "aten::matmul")
 
     def __init__(self):
         super().__init__()
@@ -150,6 +153,17 @@ def beyond_products(tasks, model, n, size=16):
                 rate, flops, _ = max(found, key=lambda one: one[0])
                 ratio = n / rate / alone(products.seen, model.threads)
                 yield f"| {method} | {name} | {ratio:.2f} | {wanted:g} | {flops / peak:.0%} |"
+    for name, (task, _) in tasks.items():
+        answer = module_probabilities(model.classifier(len(task.labels), 0), model, 128)
+        texts = task.splits["test"]["text"].tolist()[: 4 * n]
+        with Products() as products:
+            answer(texts)
+        took = []
+        for _ in range(3):
+            start = seconds_of(model.threads)
+            answer(texts)
+            took.append(seconds_of(model.threads) - start)
+        yield f"| answering | {name} | {min(took) / alone(products.seen, model.threads):.2f} | {OF_ANSWERS:g} | |"
 
 
 def paid_off(task, model, n, repeats=2):

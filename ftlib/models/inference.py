@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts that say nothing: what a prompt answers to them is its bias (Zhao et al. 2021, section 5.2)."""
 
-MANY = 64
+MANY = 16
 """Texts from which padding is left out, where that can be done; with fewer, answers come as the model gives them."""
+
+_UNPADDED: "WeakKeyDictionary[torch.nn.Module, bool]" = WeakKeyDictionary()
+"""Of the modules that have answered many texts, whether it can be: found out once each."""
 
 CONTEXT = 512
 """Tokens a language model sees at once when it is measured, unless the spec says otherwise or it can see fewer."""
@@ -45,10 +49,13 @@ def module_probabilities(
         tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         found: np.ndarray | None = None
-        # To find out whether padding can be left out takes as long as four texts do.
         many = len(texts) >= MANY and model.device == "cpu" and model.tokenizer.padding_side == "right"
+        known = _UNPADDED.get(module) if many else False
         ends = [int(np.argmin(lengths)), int(np.argmax(lengths))] if many else []
-        with unpadded(module, lambda: module(**padded(tokens, ends)).logits) if many else nullcontext():
+        asked = None if known else lambda: module(**padded(tokens, ends)).logits
+        with nullcontext(False) if known is False else unpadded(module, asked) as without:
+            if many:
+                _UNPADDED[module] = without
             for batch in batches(lengths, batch_size):
                 with model.autocast():
                     logits = module(**padded(tokens, batch)).logits

@@ -246,14 +246,15 @@ class Unpadded:
 
 
 @contextmanager
-def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor]) -> Iterator[bool]:
+def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor] | None) -> Iterator[bool]:
     """Within it, a classifier's encoder computes no padding, and nothing that its head does not read.
 
     What it says and the gradient are the same, up to rounding.
 
     Args:
         module: It reads texts padded on the right; changed back, whatever happens.
-        asked: What the module says of some texts, or its loss, computed with and without, not training.
+        asked: What the module says of some texts, or its loss, computed with and without, not training; None: it is
+            known to be the same.
 
     Yields:
         Whether it is so: the encoder is made as BERT or DistilBERT are, its head reads first tokens alone, and what was
@@ -273,14 +274,16 @@ def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor]) -> Iter
         return
     holder, before, layers = made
     instead = Unpadded(reader, before, layers)
-    wanted = _unmoved(module, asked)
+    wanted = None if asked is None else _unmoved(module, asked)
     hook = reader.register_forward_pre_hook(instead.see, with_kwargs=True)
     holder.forward = instead
     try:
-        # A head that reads more than first tokens shows itself.
-        instead.elsewhere = math.nan
-        same = torch.allclose(_unmoved(module, asked), wanted, rtol=1e-4, atol=1e-5)
-        instead.elsewhere = 0.0
+        same = True
+        if asked is not None:
+            # A head that reads more than first tokens shows itself.
+            instead.elsewhere = math.nan
+            same = torch.allclose(_unmoved(module, asked), wanted, rtol=1e-4, atol=1e-5)
+            instead.elsewhere = 0.0
         if not same:
             hook.remove()
             del holder.forward

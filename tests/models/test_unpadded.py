@@ -22,6 +22,9 @@ def test_many_texts_get_the_answers_that_few_do(model):
     answer = module_probabilities(module, model, 24)
     together = answer(texts)
     assert calls == [2], "the layers as they are say what the shortest and the longest text become, once"
+    again = answer(texts)
+    assert calls == [2], "which is asked once"
+    assert np.array_equal(again, together)
     few = np.concatenate([answer(texts[start : start + 8]) for start in range(0, len(texts), 8)])
     assert sum(calls[1:]) == len(texts)
     assert np.abs(together - few).max() < 1e-6
