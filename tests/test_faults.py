@@ -21,7 +21,7 @@ import ftlib
 from ftlib import cli, records
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
-from ftlib.execution import scheduler, worker
+from ftlib.execution import notebook_exec, scheduler, worker
 from ftlib.execution.engines import base
 from ftlib.execution.planning import estimate
 from ftlib.records.events import read_events
@@ -324,6 +324,22 @@ def test_ctrl_c_stops_everything_and_records_nothing(here, tmp_path):
     assert not (job.run_dir / "record.json").exists()
     assert not (job.run_dir / "process.json").exists()
     assert not [folder for folder in sockets if folder.exists()], "the kernel's key went with it"
+
+
+def test_a_kernels_folder_goes_though_the_kernel_puts_something_into_it_meanwhile(tmp_path, monkeypatch):
+    folder, real, calls = tmp_path / "ftlib-kernel", shutil.rmtree, []
+    folder.mkdir()
+
+    def late(path, **options):
+        calls.append(path)
+        if len(calls) == 1:
+            (folder / "k-1").touch()
+            return
+        real(path, **options)
+
+    monkeypatch.setattr(notebook_exec.shutil, "rmtree", late)
+    notebook_exec.remove(folder)
+    assert len(calls) == 2 and not folder.exists()
 
 
 def test_a_run_whose_study_is_gone_before_it_begins_ends_too(monkeypatch):

@@ -1,9 +1,12 @@
 """The notebooks as the library sees them: where they are, what they accept, how one is executed."""
 
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,9 @@ from ftlib.core.surroundings import socket_folder
 
 if TYPE_CHECKING:
     from ftlib.execution.engines.prefork import WaitingKernel
+
+GONE_WITHIN = 5.0
+"""Seconds in which a kernel that was told to end no longer makes files."""
 
 waiting_kernel: "WaitingKernel | None" = None
 """A process that waits to become the kernel of the one notebook that this process executes; None: one is started."""
@@ -99,7 +105,7 @@ def execute(
             raise FtlibError(f"{source.name}: {unknown('parameter', name, declared)}")
 
     short = socket_folder()
-    with tempfile.TemporaryDirectory(prefix="ftlib-", dir=short) as sockets:
+    with _folder_of_kernel(short) as sockets:
         told(sockets)
 
         class OwnKernel(AsyncKernelManager):
@@ -139,3 +145,22 @@ def execute(
             start_timeout=180,
             iopub_timeout=60,
         )
+
+
+@contextmanager
+def _folder_of_kernel(place: str | None) -> Iterator[str]:
+    made = tempfile.mkdtemp(prefix="ftlib-", dir=place)
+    try:
+        yield made
+    finally:
+        remove(made)
+
+
+def remove(folder: str | Path) -> None:
+    """Remove the folder of a kernel that ends: anew if that, just starting, put a socket there meanwhile."""
+    until = time.monotonic() + GONE_WITHIN
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder) or time.monotonic() > until:
+            return
+        time.sleep(0.05)

@@ -9,7 +9,6 @@ done so. The first one executes the notebook, in whose kernel it trains; the oth
 import json
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -213,7 +212,7 @@ def tidy(run_dir: Path) -> None:
         return
     if owner(run_dir) is None:
         if host == platform.node() and folder.name.startswith("ftlib-"):
-            shutil.rmtree(folder, ignore_errors=True)
+            notebook_exec.remove(folder)
         path.unlink(missing_ok=True)
 
 
