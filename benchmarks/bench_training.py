@@ -293,7 +293,13 @@ if __name__ == "__main__":
     for method in OF_PRODUCTS:
         said = spent(lambda method=method: ours(task, model, method, 0, max(64, options.examples // 4)))
         add(f"{method}, SST-2: {said}  ")
-    add("", f"## What options give, {arithmetic}", "")
+    add(
+        "",
+        f"## What options give, {arithmetic}",
+        "",
+        f"{options.examples // 2} texts, each with the seeds 0 and 1.",
+        "",
+    )
     for line in paid_off(task, model, options.examples // 2):
         add(line)
     sys.exit(not good)

@@ -1,5 +1,6 @@
 """Any model -> what is measured: a probability per label, or how likely it finds a text."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 MANY = 16
 """Texts from which padding is left out, where that can be done; with fewer, answers come as the model gives them."""
 
+_ONE_AT_A_TIME = threading.Lock()
+"""A module that leaves out padding is changed meanwhile, for all threads that ask it."""
+
 _UNPADDED: "WeakKeyDictionary[torch.nn.Module, bool]" = WeakKeyDictionary()
 """Of the modules that have answered many texts, whether it can be: found out once each."""
 
@@ -53,7 +57,7 @@ def module_probabilities(
         known = _UNPADDED.get(module) if many else False
         ends = [int(np.argmin(lengths)), int(np.argmax(lengths))] if many else []
         asked = None if known else lambda: module(**padded(tokens, ends)).logits
-        with nullcontext(False) if known is False else unpadded(module, asked) as without:
+        with _ONE_AT_A_TIME, nullcontext(False) if known is False else unpadded(module, asked) as without:
             if many:
                 _UNPADDED[module] = without
             for batch in batches(lengths, batch_size):

@@ -80,7 +80,7 @@ transformers.AttentionInterface.register("in_parts", attention)
 AttentionMaskInterface.register("in_parts", eager_mask)
 
 
-class _Spread(torch.autograd.Function):
+class _Scatter(torch.autograd.Function):
     """Rows to their places among more, with something else in between; backwards they are taken out again."""
 
     @staticmethod
@@ -96,7 +96,7 @@ class _Spread(torch.autograd.Function):
         return grad.index_select(0, places), None, None, None
 
 
-class _Taken(torch.autograd.Function):
+class _Gather(torch.autograd.Function):
     """Some rows, none of them twice: torch's own adds up what comes back, which takes longer than to copy it."""
 
     @staticmethod
@@ -167,13 +167,13 @@ _MAKES = {
 """Where the layers are -> all that each part of a layer is made of, and the function that finds what is needed."""
 
 
-def _made(reader: torch.nn.Module) -> tuple[torch.nn.Module, list[torch.nn.Module], list[_Parts]] | None:
+def _made(encoder: torch.nn.Module) -> tuple[torch.nn.Module, list[torch.nn.Module], list[_Parts]] | None:
     """What holds an encoder's layers; the first ones, made otherwise, such as what remembers; the parts of all others.
 
     None where the last one is made otherwise too.
     """
     for name, (made_of, parts) in _MAKES.items():
-        holder = getattr(reader, name, None)
+        holder = getattr(encoder, name, None)
         layers = getattr(holder, "layer", None)
         if isinstance(layers, torch.nn.ModuleList):
             known = [
@@ -188,25 +188,25 @@ def _made(reader: torch.nn.Module) -> tuple[torch.nn.Module, list[torch.nn.Modul
 
 
 class Unpadded:
-    """What is computed in place of an encoder's stack of layers: every word once, padding never.
+    """What is computed in place of an encoder's stack of layers: every token once, padding never.
 
-    Between attentions a word is computed by itself, so that the words of a batch stand in one row, and are put apart
-    into texts for attention alone. The last layer computes first tokens only, each from all words of its text.
+    Between attentions a token is computed by itself, so that the tokens of a batch stand in one row, and are put apart
+    into texts for attention alone. The last layer computes first tokens only, each from all tokens of its text.
 
     Args:
-        reader: The encoder.
+        encoder: Embeddings, layers and what follows them.
         before: Its first layers, if they are to be computed as they are.
         layers: The parts of the others.
     """
 
-    def __init__(self, reader: torch.nn.Module, before: list[torch.nn.Module], layers: list[_Parts]) -> None:
-        self.reader, self.before, self.layers = reader, before, layers
+    def __init__(self, encoder: torch.nn.Module, before: list[torch.nn.Module], layers: list[_Parts]) -> None:
+        self.encoder, self.before, self.layers = encoder, before, layers
         self.elsewhere = 0.0
         """What is said of all tokens but the first."""
         self._mask: torch.Tensor | None = None
 
     def see(self, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Before the encoder reads a batch: where its words are."""
+        """Before the encoder reads a batch: where its tokens are."""
         self._mask = kwargs.get("attention_mask")
 
     def __call__(
@@ -215,33 +215,33 @@ class Unpadded:
         """(n, n_tokens, width) what the first layer reads -> what the last one says of first tokens, as many places."""
         n, n_tokens, width = hidden_states.shape
         mask = hidden_states.new_ones(n, n_tokens) if self._mask is None else self._mask
-        words, lengths = mask.view(-1).nonzero().squeeze(1), mask.sum(dim=1)
-        padded, n_heads = len(words) < n * n_tokens, self.reader.config.num_attention_heads
+        tokens, lengths = mask.view(-1).nonzero().squeeze(1), mask.sum(dim=1)
+        padded, n_heads = len(tokens) < n * n_tokens, self.encoder.config.num_attention_heads
         added = (1.0 - mask[:, None, None].float()) * torch.finfo(torch.float32).min
 
         def apart(x: torch.Tensor) -> torch.Tensor:
-            """(n_words, width) -> (n, n_heads, n_tokens, width of a head)."""
-            x = _Spread.apply(x, words, n * n_tokens, 0.0) if padded else x
+            """(n_tokens of all texts, width) -> (n, n_heads, n_tokens, width of a head)."""
+            x = _Scatter.apply(x, tokens, n * n_tokens, 0.0) if padded else x
             return x.view(n, n_tokens, n_heads, -1).transpose(1, 2)
 
         for layer in self.before:
             hidden_states = layer(hidden_states, *args, **kwargs)
         x = hidden_states.reshape(n * n_tokens, width)
-        x = _Taken.apply(x, words) if padded else x
+        x = _Gather.apply(x, tokens) if padded else x
         for layer in self.layers:
             last = layer is self.layers[-1]
             key, value = apart(layer.key(x)), apart(layer.value(x))
             if last:
-                x = _Taken.apply(x, lengths.cumsum(0) - lengths)
+                x = _Gather.apply(x, lengths.cumsum(0) - lengths)
                 query = layer.query(x).view(n, 1, n_heads, -1).transpose(1, 2)
             else:
                 query = apart(layer.query(x))
             dropout = layer.dropout.p if layer.dropout.training else 0.0
-            seen, _ = attention(self.reader, query, key, value, added.expand(-1, -1, query.shape[2], -1), dropout)
+            seen, _ = attention(self.encoder, query, key, value, added.expand(-1, -1, query.shape[2], -1), dropout)
             seen = seen.reshape(-1, width)
-            x = layer.after(_Taken.apply(seen, words) if padded and not last else seen, x)
+            x = layer.after(_Gather.apply(seen, tokens) if padded and not last else seen, x)
         firsts = torch.arange(n, device=x.device) * n_tokens
-        said = _Spread.apply(x, firsts, n * n_tokens, self.elsewhere)
+        said = _Scatter.apply(x, firsts, n * n_tokens, self.elsewhere)
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=said.view(n, n_tokens, width))
 
 
@@ -249,7 +249,7 @@ class Unpadded:
 def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor] | None) -> Iterator[bool]:
     """Within it, a classifier's encoder computes no padding, and nothing that its head does not read.
 
-    What it says and the gradient are the same, up to rounding.
+    What it says and the gradient are the same, up to rounding. The module is changed for every thread that calls it.
 
     Args:
         module: It reads texts padded on the right; changed back, whatever happens.
@@ -260,22 +260,22 @@ def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor] | None) 
         Whether it is so: the encoder is made as BERT or DistilBERT are, its head reads first tokens alone, and what was
         asked is the same. Otherwise the module is as it was.
     """
-    reader = next((part for part in module.modules() if isinstance(part, transformers.PreTrainedModel)), None)
-    reader = None if reader is None else reader.base_model
+    encoder = next((part for part in module.modules() if isinstance(part, transformers.PreTrainedModel)), None)
+    encoder = None if encoder is None else encoder.base_model
     # What some adapters put before a text has places of its own.
     prompted = any(
         getattr(one, "is_prompt_learning", False)
         for part in module.modules()
         for one in (getattr(part, "peft_config", None) or {}).values()
     )
-    made = None if reader is None or prompted or torch.distributed.is_initialized() else _made(reader)
+    made = None if encoder is None or prompted or torch.distributed.is_initialized() else _made(encoder)
     if made is None:
         yield False
         return
     holder, before, layers = made
-    instead = Unpadded(reader, before, layers)
+    instead = Unpadded(encoder, before, layers)
     wanted = None if asked is None else _unmoved(module, asked)
-    hook = reader.register_forward_pre_hook(instead.see, with_kwargs=True)
+    hook = encoder.register_forward_pre_hook(instead.see, with_kwargs=True)
     holder.forward = instead
     try:
         same = True
@@ -299,6 +299,7 @@ def _unmoved(module: torch.nn.Module, asked: Callable[[], torch.Tensor]) -> torc
     """Without dropout."""
     training = module.training
     module.eval()
-    found = asked().float()
-    module.train(training)
-    return found
+    try:
+        return asked().float()
+    finally:
+        module.train(training)

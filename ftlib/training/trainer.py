@@ -316,15 +316,16 @@ def fit(
         # The shortest and the longest example.
         ends = sorted(examples, key=lambda example: len(example["input_ids"]))[:: max(1, len(examples) - 1)]
         reads = rows and model.family == ENCODER and not spec.gradient_checkpointing
-        dense = unpadded(module, lambda: module(**trainable.collate(ends))["loss"]) if reads else nullcontext(False)
+        bare = unpadded(module, lambda: module(**trainable.collate(ends))["loss"]) if reads else nullcontext(False)
         with lean(module, words), once, parts as trained:
             if in_parts:
                 trainer.divide(trained)
             measure = partial(trainer.measured, trained, watched, 4 * size)
             watch = Watch(trained, events, trainable.enough, at, measure, len(watched), spec.patience)
             trainer.add_callback(watch)
-            with _as_asked(trained, called, spec), dense as without:
-                trainer.parts = trainer.parts or (1 if without else 0)
+            with _as_asked(trained, called, spec), bare as without:
+                if without:
+                    trainer.parts = trainer.parts or 1
                 trainer.train()
             watch.put_back()
             seconds = time.perf_counter() - start - watch.seconds

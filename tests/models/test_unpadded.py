@@ -1,5 +1,7 @@
 """Answers of many texts, for which an encoder computes no padding, and of few, for which it reads them as they come."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import toy
@@ -31,7 +33,18 @@ def test_many_texts_get_the_answers_that_few_do(model):
     assert len(np.unique(together.round(6), axis=0)) > 5
 
 
-def test_a_model_made_otherwise_answers_many_texts_as_few(model, monkeypatch):
+def test_threads_that_ask_one_model_get_the_answers_of_one(model):
+    module = model.classifier(3, 0)
+    asked = [["good film"] * MANY, ["bad", "good bad film good"] * MANY, ["film bad"], ["good"] * 3] * 6
+    answer = module_probabilities(module, model, 24)
+    wanted = [answer(texts) for texts in asked]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda texts: module_probabilities(module, model, 24)(texts), asked))
+    assert all(np.abs(one - other).max() < 1e-6 for one, other in zip(found, wanted, strict=True))
+    assert "forward" not in vars(module.bert.encoder) and not module.bert._forward_pre_hooks
+
+
+def test_a_model_made_otherwise_answers_many_texts_as_few(model):
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "num_attention_heads": 2}
     config = transformers.MPNetConfig(vocab_size=len(model.tokenizer), pad_token_id=0, num_labels=3, **sizes)
     module = transformers.MPNetForSequenceClassification(config)

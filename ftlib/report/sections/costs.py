@@ -149,7 +149,7 @@ def share(part: float, total: float) -> str:
 
 
 def _of_peak(group: Group) -> Cell:
-    """How much of the machine's measured peak the arithmetic of the training reached."""
+    """Model FLOPs utilization (Chowdhery et al. 2022, appendix B): what is cleverly left out counts as done."""
     done, used = mean(group, "achieved_flops_per_second"), _mean(group, share_of_peak)
     if done is None:
         return _plain("")
