@@ -6,9 +6,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from ftlib.core.errors import FtlibError, unknown
 from ftlib.core.surroundings import socket_folder
@@ -153,6 +155,12 @@ def _folder_of_kernel(place: str | None) -> Iterator[str]:
     try:
         yield made
     finally:
+        # A kernel that is still starting would make the folder again to put its connection file there.
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if any(made in part for part in child.cmdline()):
+                    child.kill()
+                    psutil.wait_procs([child], GONE_WITHIN)
         remove(made)
 
 
