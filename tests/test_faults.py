@@ -342,6 +342,19 @@ def test_a_kernels_folder_goes_though_the_kernel_puts_something_into_it_meanwhil
     assert len(calls) == 2 and not folder.exists()
 
 
+def test_a_kernel_that_is_still_starting_ends_before_its_folder_goes(tmp_path, monkeypatch):
+    # As ipykernel does it: the folder of the connection file is made where it is not there.
+    late = "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).parent.mkdir(exist_ok=True)"
+    waiting = subprocess.Popen(["sleep", "60"])
+    monkeypatch.setattr(notebook_exec, "waiting_kernel", waiting)
+    with pytest.raises(KeyboardInterrupt), notebook_exec._folder_of_kernel(str(tmp_path)) as made:
+        kernel = subprocess.Popen([sys.executable, "-c", late, f"{made}/kernel.json"])
+        raise KeyboardInterrupt
+    assert not psutil.pid_exists(kernel.pid) and waiting.returncode < 0, "both were killed"
+    kernel.wait()
+    assert not Path(made).exists()
+
+
 def test_a_run_whose_study_is_gone_before_it_begins_ends_too(monkeypatch):
     ended = subprocess.Popen(["true"])
     ended.wait()

@@ -156,6 +156,9 @@ def _folder_of_kernel(place: str | None) -> Iterator[str]:
         yield made
     finally:
         # A kernel that is still starting would make the folder again to put its connection file there.
+        if waiting_kernel is not None:
+            waiting_kernel.kill()
+            waiting_kernel.wait()
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 if any(made in part for part in child.cmdline()):
