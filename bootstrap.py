@@ -84,9 +84,12 @@ def main() -> int:
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             # As in a container, where there is nobody else.
             more = ["--allow-root", *more]
+    # Many containers tell Python to keep no bytecode. Then every process compiles torch, transformers and peft anew,
+    # which takes it longer than all else that a small run does.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     for number, step in enumerate(steps):
         arguments = more if number == len(steps) - 1 else []
-        code = subprocess.call([str(PYTHON), *step, *arguments], cwd=ROOT)
+        code = subprocess.call([str(PYTHON), *step, *arguments], cwd=ROOT, env=environment)
         if code:
             return code
     return 0
