@@ -234,7 +234,7 @@ def _overview(planned: Any) -> str:
     suite = planned.suite
     done = sum(job.done for job in planned.jobs)
     from ftlib.core.atomic import cache_folder
-    from ftlib.core.surroundings import cache_caution
+    from ftlib.core.surroundings import bytecode_caution, cache_caution
     from ftlib.execution.scheduler import plan_changes, runs_again
 
     seeds = ", ".join(map(str, sorted({job.spec.seed for job in planned.jobs})))
@@ -247,8 +247,7 @@ def _overview(planned: Any) -> str:
     ]
     if suite.added:
         lines.append("added, as in every report: " + ", ".join(f"{a.method} on {a.task}" for a in suite.added))
-    if caution := cache_caution(cache_folder()):
-        lines.append(f"caution: {caution}")
+    lines += [f"caution: {caution}" for caution in (cache_caution(cache_folder()), bytecode_caution()) if caution]
     return "\n".join([*lines, *runs_again(planned), *plan_changes(planned)])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ftlib.core import format
 from ftlib.core.atomic import LIMIT, cache_folder, cached_files
 from ftlib.core.errors import FtlibError
-from ftlib.core.surroundings import CONTAINER, cache_caution, cores, memory, socket_folder
+from ftlib.core.surroundings import CONTAINER, bytecode_caution, cache_caution, cores, memory, socket_folder
 from ftlib.execution import notebook_exec
 from ftlib.records import provenance
 
@@ -56,12 +56,13 @@ def surroundings_found() -> list[tuple[str, bool, str]]:
     """What this process is given by its surroundings, as `findings` says it."""
     main, short = memory(), socket_folder()
     sockets = f"of kernels in {short}" if short else "no folder has a name that is short enough; kernels talk by TCP"
-    caution = cache_caution(cache_folder())
+    caution, anew = cache_caution(cache_folder()), bytecode_caution()
     return [
         ("memory", True, f"{main.total / 1e9:.1f} GB ({main.of}), {main.available / 1e9:.1f} GB of it free"),
         ("cores", True, f"{cores()} may be used"),
         ("sockets", True, sockets),
         ("cache", not caution, caution or _cache()),
+        ("bytecode", not anew, anew or "packages are compiled once, not by every process"),
     ]
 
 

@@ -4,6 +4,7 @@ Asked of the process's own surroundings and not of the machine: a container, a s
 """
 
 import errno
+import importlib.util
 import os
 import shutil
 import sys
@@ -168,6 +169,29 @@ def cache_caution(cache: Path) -> str:
     return (
         f"the cache {cache} cannot be written by you and is done without: every run computes again what others have; "
         "FTLIB_CACHE names another folder"
+    )
+
+
+def bytecode_caution(name: str = "transformers") -> str:
+    """Why every process compiles what it imports anew; empty where none does, or only the first.
+
+    Args:
+        name: A package that stands for all; installed with them, and imported as often.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.cached is None or (kept := Path(spec.cached)).exists():
+        return ""
+    near = next(place for place in kept.parents if place.exists())
+    if sys.dont_write_bytecode:
+        why = "PYTHONDONTWRITEBYTECODE is set"
+    elif not os.access(near, os.W_OK | os.X_OK):
+        why = f"{near} cannot be written by you"
+    else:
+        return ""
+    packages = Path(spec.origin or near).parents[1]
+    return (
+        f"every process compiles the packages that it imports anew, which takes it seconds: {why}; "
+        f"`{sys.executable} -m compileall -q {packages}` does it once for all, by whoever may write there"
     )
 
 

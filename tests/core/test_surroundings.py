@@ -1,5 +1,6 @@
 """What surrounds a process: limits of a container, folders of others, long names; and all that is wrong, at once."""
 
+import compileall
 import csv
 import errno
 import json
@@ -7,6 +8,7 @@ import os
 import resource
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -477,10 +479,26 @@ def rows_of(path: Path) -> list[tuple[str, str]]:
 
 def test_doctor_looks_at_the_surroundings(capsys, monkeypatch, tmp_path):
     found = {name: (good, text) for name, good, text in listing.surroundings_found()}
-    assert set(found) == {"memory", "cores", "sockets", "cache"}
-    assert all(good for good, _ in found.values())
+    assert set(found) == {"memory", "cores", "sockets", "cache", "bytecode"}
+    assert all(good for name, (good, _) in found.items() if name != "bytecode")
     monkeypatch.setenv("FTLIB_CACHE", str(tmp_path / "file" / "cache"))
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(listing, "socket_folder", lambda: None)
     found = {name: (good, text) for name, good, text in listing.surroundings_found()}
     assert not found["cache"][0] and "TCP" in found["sockets"][1]
+
+
+def test_who_compiles_everything_anew_is_told_so(tmp_path, monkeypatch):
+    package = tmp_path / "packages" / "heavy"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    assert surroundings.bytecode_caution("heavy") == "", "the first import compiles it"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert f"{package} cannot be written" in surroundings.bytecode_caution("heavy")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    said = surroundings.bytecode_caution("heavy")
+    assert "PYTHONDONTWRITEBYTECODE is set" in said and f"`{sys.executable} -m compileall -q {package.parent}`" in said
+    compileall.compile_dir(package, quiet=2)
+    assert surroundings.bytecode_caution("heavy") == ""
