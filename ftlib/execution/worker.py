@@ -391,9 +391,7 @@ def notebook_parameters(spec: Experiment, source: Path) -> dict[str, Any]:
     Raises:
         FtlibError: The spec sets a field that the notebook does not declare, and the notebook has no `overrides`.
     """
-    import papermill
-
-    declared = papermill.inspect_notebook(str(source))
+    declared = notebook_exec.papermill_itself().inspect_notebook(str(source))
     values = spec.model_dump()
     default = {name: field.get_default(call_default_factory=True) for name, field in Experiment.model_fields.items()}
     others = {name: value for name, value in values.items() if name not in declared and value != default[name]}

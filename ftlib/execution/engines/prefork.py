@@ -39,9 +39,10 @@ from ftlib.execution.engines.base import Process
 from ftlib.records import provenance
 
 ANY_RUN = (
-    "papermill.execute", "jupyter_client.manager", "jupyter_client.provisioning", "ipykernel.kernelapp",
-    "ipykernel.debugger", "IPython.core.completerlib", "IPython.extensions.storemagic", "ftlib.execution.run",
+    "jupyter_client.manager", "jupyter_client.provisioning", "ipykernel.kernelapp", "ipykernel.debugger",
+    "IPython.core.completerlib", "IPython.extensions.storemagic", "ftlib.execution.run",
     "pyarrow.pandas_compat", "scipy.stats", "sklearn.linear_model", "sklearn.feature_extraction.text",
+    "ftlib.notebook", "matplotlib.backends.backend_svg", "seaborn",
 )  # fmt: skip
 
 WITH_A_MODEL = (
@@ -169,6 +170,9 @@ def main(modules: Sequence[str]) -> None:
     answers = os.dup(1)
     # Whatever a module prints while it is imported is no answer.
     os.dup2(2, 1)
+    notebook_exec.papermill_itself()
+    # As ipykernel does it, too late for what is imported here: matplotlib reads it once.
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in modules:
         importlib.import_module(name)
     import nbformat

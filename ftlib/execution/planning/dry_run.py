@@ -472,6 +472,7 @@ def _own_cache() -> Iterator[None]:
 
 def empty_notebook(folder: Path) -> dict[str, Any]:
     """Execute a notebook as a run does: the seconds until its kernel is at work, and the bytes that the kernel adds."""
+    notebook_exec.papermill_itself()
     import nbformat
 
     start, before = time.perf_counter(), provenance.peak_memory()["peak_memory_bytes"]
