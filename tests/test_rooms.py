@@ -17,7 +17,10 @@ ROOMS = (
 )  # fmt: skip
 FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 LIGHT = ("core", "stats", "config", "records", "report")
-HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "papermill", "sklearn", "distributed"}
+HEAVY = {
+    "torch", "transformers", "peft", "accelerate", "datasets", "evaluate", "papermill", "sklearn", "distributed",
+    "rfc3987_syntax",
+}  # fmt: skip
 
 
 def imported(node: ast.AST) -> set[str]:
@@ -74,3 +77,8 @@ def test_asking_and_planning_load_nothing_heavy(code):
 def test_what_is_asked_recorded_and_reported_loads_nothing_heavy():
     files = (file.removesuffix(".__init__") for file in FILES if file.partition(".")[0] in LIGHT)
     assert fresh("\n".join(f"import ftlib.{file}" for file in files)) == set()
+
+
+def test_papermill_comes_without_parsers_of_addresses_which_others_still_find():
+    code = "from importlib.util import find_spec\nfrom ftlib.execution import notebook_exec\n"
+    assert fresh(code + "notebook_exec.papermill_itself()\nassert find_spec('rfc3987_syntax')") == {"papermill"}
