@@ -20,6 +20,7 @@ from processes import HEAD, all_gone, family, kernels, wait_for, write_notebooks
 import ftlib
 from ftlib import cli, records
 from ftlib.config.methods import METHODS
+from ftlib.core import surroundings
 from ftlib.core.errors import FtlibError
 from ftlib.execution import notebook_exec, scheduler, worker
 from ftlib.execution.engines import base
@@ -337,8 +338,8 @@ def test_a_kernels_folder_goes_though_the_kernel_puts_something_into_it_meanwhil
             return
         real(path, **options)
 
-    monkeypatch.setattr(notebook_exec.shutil, "rmtree", late)
-    notebook_exec.remove(folder)
+    monkeypatch.setattr(surroundings.shutil, "rmtree", late)
+    surroundings.remove_sockets(folder)
     assert len(calls) == 2 and not folder.exists()
 
 

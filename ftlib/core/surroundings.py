@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -159,6 +160,20 @@ def study_problems(study: Path) -> list[str]:
 
 def _open(path: Path) -> bool:
     return os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
+
+
+GONE_WITHIN = 5.0
+"""Seconds in which a kernel that was told to end no longer makes files."""
+
+
+def remove_sockets(folder: str | Path) -> None:
+    """Remove the folder of a kernel that ends: anew if that, just starting, put a socket there meanwhile."""
+    until = time.monotonic() + GONE_WITHIN
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder) or time.monotonic() > until:
+            return
+        time.sleep(0.05)
 
 
 def cache_caution(cache: Path) -> str:

@@ -1,10 +1,8 @@
 """The notebooks as the library sees them: where they are, what they accept, how one is executed."""
 
 import os
-import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from ftlib.core.errors import FtlibError, unknown
-from ftlib.core.surroundings import socket_folder
+from ftlib.core.surroundings import GONE_WITHIN, remove_sockets, socket_folder
 
 if TYPE_CHECKING:
     from ftlib.execution.engines.prefork import WaitingKernel
-
-GONE_WITHIN = 5.0
-"""Seconds in which a kernel that was told to end no longer makes files."""
 
 waiting_kernel: "WaitingKernel | None" = None
 """A process that waits to become the kernel of the one notebook that this process executes; None: one is started."""
@@ -83,30 +78,21 @@ def listed() -> dict[str, str]:
 
 
 def papermill_itself() -> Any:
-    """The module papermill, in a quarter of the seconds that importing it takes.
+    """The module papermill, imported in a quarter of the time.
 
-    It imports jsonschema, which makes a parser for every kind of internationalised address as soon as it finds the
-    package for that (github.com/python-jsonschema/jsonschema/issues/1428). No notebook has such an address to check.
+    It imports jsonschema, which then makes parsers of internationalised addresses, if it finds the package for that
+    (python-jsonschema's issue 1428). No notebook holds such an address.
     """
-    if "jsonschema" not in sys.modules:
-        with _not_found("rfc3987_syntax"):
+    unneeded = "rfc3987_syntax"
+    if not {unneeded, "jsonschema"} & set(sys.modules):
+        sys.modules[unneeded] = None  # type: ignore[assignment]
+        try:
             import jsonschema  # noqa: F401
+        finally:
+            del sys.modules[unneeded]
     import papermill.execute
 
     return papermill
-
-
-@contextmanager
-def _not_found(name: str) -> Iterator[None]:
-    """Within it, a module that was not imported before is taken for not installed."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[name]
 
 
 def execute(
@@ -191,14 +177,4 @@ def _folder_of_kernel(place: str | None) -> Iterator[str]:
                 if any(made in part for part in child.cmdline()):
                     child.kill()
                     psutil.wait_procs([child], GONE_WITHIN)
-        remove(made)
-
-
-def remove(folder: str | Path) -> None:
-    """Remove the folder of a kernel that ends: anew if that, just starting, put a socket there meanwhile."""
-    until = time.monotonic() + GONE_WITHIN
-    while True:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not os.path.exists(folder) or time.monotonic() > until:
-            return
-        time.sleep(0.05)
+        remove_sockets(made)

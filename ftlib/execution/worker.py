@@ -29,7 +29,7 @@ from ftlib.config.methods import METHODS
 from ftlib.core import atomic
 from ftlib.core.errors import FtlibError
 from ftlib.core.format import size
-from ftlib.core.surroundings import memory
+from ftlib.core.surroundings import memory, remove_sockets
 from ftlib.execution import notebook_exec
 from ftlib.records import RunRecord, provenance
 from ftlib.training import distributed
@@ -212,7 +212,7 @@ def tidy(run_dir: Path) -> None:
         return
     if owner(run_dir) is None:
         if host == platform.node() and folder.name.startswith("ftlib-"):
-            notebook_exec.remove(folder)
+            remove_sockets(folder)
         path.unlink(missing_ok=True)
 
 

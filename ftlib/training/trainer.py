@@ -19,7 +19,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import DECODER, ENCODER
 from ftlib.models.loading import Model
-from ftlib.models.score import passes
 from ftlib.models.unpadded import unpadded
 from ftlib.records import provenance
 from ftlib.records.events import Events
@@ -306,7 +305,6 @@ def fit(
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         events.say("fit", learning_rate=rate, steps=steps, n=len(examples))
         start = time.perf_counter()
-        called = passes.core(module).base_model if trainer.sliced else module
         # What is drawn back is drawn whether a text uses it or not.
         words = _words(model, [*examples, *watched]) if trainable.closed and not trainable.pull else None
         # Not in parts: who remembers a text would make a pass less than the others.
@@ -323,7 +321,7 @@ def fit(
             measure = partial(trainer.measured, trained, watched, 4 * size)
             watch = Watch(trained, events, trainable.enough, at, measure, len(watched), spec.patience)
             trainer.add_callback(watch)
-            with _as_asked(trained, called, spec), bare as without:
+            with _as_asked(trained, spec), bare as without:
                 if without:
                     trainer.parts = trainer.parts or 1
                 trainer.train()
@@ -341,7 +339,7 @@ def fit(
 
 
 def _reads_rows(trainable: Trainable, spec: Experiment) -> bool:
-    """Whether every row of a batch is a text as it is: not masked, nothing before it; and the model not compiled."""
+    """Whether every row of a batch is a text as it is: not masked, nothing before it."""
     plain = trainable.alone and not hasattr(trainable.module, "peft_config")
     return plain and not spec.gradient_checkpointing
 
@@ -382,16 +380,17 @@ def _words(model: Model, examples: Sequence[dict[str, Any]]) -> set[int] | None:
 
 
 @contextmanager
-def _as_asked(module: torch.nn.Module, called: torch.nn.Module, spec: Experiment) -> Iterator[None]:
-    """Within it, the module trains with activations computed anew, and what is called of it is compiled, if asked."""
-    models = [part for part in module.modules() if isinstance(part, transformers.PreTrainedModel)]
-    if spec.gradient_checkpointing:
-        models[0].activation_checkpointing_enable({"use_reentrant": False})
+def _as_asked(module: torch.nn.Module, spec: Experiment) -> Iterator[None]:
+    """Within it, the module trains with activations computed anew, if asked."""
+    if not spec.gradient_checkpointing:
+        yield
+        return
+    model = next(part for part in module.modules() if isinstance(part, transformers.PreTrainedModel))
+    model.activation_checkpointing_enable({"use_reentrant": False})
     try:
         yield
     finally:
-        if spec.gradient_checkpointing:
-            models[0].activation_checkpointing_disable()
+        model.activation_checkpointing_disable()
 
 
 def mixed_lengths(lengths: Sequence[int], size: int, steps: int, rng: np.random.Generator) -> list[list[int]]:
