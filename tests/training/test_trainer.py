@@ -149,7 +149,7 @@ def test_activations_computed_anew_give_the_same_gradient(kind):
     inside = next(part for part in layer.modules() if not list(part.children()))
     inside.register_forward_pre_hook(lambda *given: passes.append(1))
     module.zero_grad()
-    with train._as_asked(module, module, spec):
+    with train._as_asked(module, spec):
         loss = module(**inputs)["loss"]
         loss.backward()
     assert len(passes) == 2, "once forwards, once more on the way back"
