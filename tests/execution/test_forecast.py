@@ -5,6 +5,8 @@ import os
 import sys
 import time
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import toy
@@ -150,7 +152,7 @@ def test_a_trial_that_dies_is_a_finding(study, monkeypatch, capsys):
 @pytest.mark.skipif(sys.platform != "linux", reason="trials are forked")
 def test_a_process_that_left_no_answer_is_one_that_died(tmp_path, monkeypatch):
     monkeypatch.setattr(dry_run, "trial", lambda *arguments: os._exit(7))
-    atomic.write_json(tmp_path / "asked.json", {"at_once": 1, "trials": [{"modules": [], "variants": []}]})
+    atomic.write_json(tmp_path / "asked.json", {"at_once": 1, "trials": [{"modules": [], "variants": [], "runs": 1}]})
     dry_run.main(tmp_path)
     found = estimate._answer(tmp_path, 0)
     assert found["died"] and "ended with code 7" in found["failed"]
@@ -288,6 +290,51 @@ def test_a_look_at_validation_is_no_step_of_a_trial(at_home, monkeypatch):
     dry_run.run_trial([Experiment(**given, label_words=toy.LABEL_WORDS)])
     # Were it in the steps, two seconds would be shared by so many tokens at most.
     assert 0 < found[0].seconds_per_token < 2 / (dry_run.MEASURED * 16 * given["max_length"])
+
+
+def test_a_trial_does_a_share_of_the_work_of_its_runs(at_home, monkeypatch):
+    """One of a model of 110 million parameters took as long as its run, and planning a study a third of the study."""
+    planned, steps = dry_run._phase, []
+    monkeypatch.setattr(dry_run, "_phase", lambda *given, **more: steps.append(planned(*given, **more)) or steps[-1])
+    given = {
+        "task": "file:opinions",
+        "model": "tiny",
+        "method": "full",
+        "max_length": 24,
+        "epochs": 1.0,
+        "min_steps": 0,
+    }
+    spec = Experiment(**given, label_words=toy.LABEL_WORDS)
+    for runs, freely in ((1, 0), (10**6, 0), (1, dry_run.FREELY)):
+        monkeypatch.setattr(dry_run, "FREELY", freely)
+        dry_run.run_trial([spec], runs)
+    assert [len(one.typical) for one in steps] == [1, dry_run.MEASURED, dry_run.MEASURED]
+
+
+def test_a_trial_reads_whole_batches_and_as_many_as_it_may(at_home):
+    from ftlib.models.loading import load_model
+
+    model = load_model("tiny", dtype="float32")
+    assert dry_run.allowed(0, 1, None) == float("inf") and dry_run.allowed(1e9, 3, model) == 3 * dry_run.SHARE * 1e9
+    assert dry_run.of_features(model) == (8, 4)
+
+
+@pytest.mark.parametrize("how", [(8, 4), (64, 0), (8, 0)])
+@pytest.mark.parametrize("longest", [3, 60, 200])
+def test_the_time_of_all_texts_follows_from_some(how, longest, monkeypatch):
+    """Where a batch has texts of one length and is filled up, one text of a length costs as much as eight."""
+    lengths = np.random.default_rng(longest).integers(1, longest + 1, 100)
+    texts, read, once = pd.DataFrame({"text": range(100)}), [], 1.0
+
+    def takes(some):
+        read.append(len(some))
+        return 0.01 * dry_run.read_at(lengths[some["text"]], *how), once
+
+    monkeypatch.setattr(dry_run, "seconds_of", lambda work: work())
+    seconds = dry_run._reading_time(takes, texts, lengths, how)
+    whole = dry_run.read_at(lengths, *how)
+    assert seconds(whole) == pytest.approx(once + 0.01 * whole)
+    assert min(read) >= 2 and max(read) <= 2 * dry_run.MEASURED * 8
 
 
 def test_a_trial_trains_on_what_mitigation_makes_of_the_examples(at_home, monkeypatch):

@@ -9,6 +9,7 @@ predictor. Only there is less of it.
 import contextlib
 import importlib
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -32,7 +33,7 @@ from ftlib.data.task import Task
 from ftlib.evaluation.evaluate import of_examples
 from ftlib.execution import notebook_exec, worker
 from ftlib.execution.planning.compatibility import Refused, in_words
-from ftlib.execution.planning.memory_model import FLOAT
+from ftlib.execution.planning.memory_model import EVALUATED, FLOAT, shape_of
 from ftlib.execution.run import drawn_examples, open_model, open_task, quantised
 from ftlib.records import provenance
 from ftlib.records.events import Events
@@ -44,16 +45,29 @@ if TYPE_CHECKING:
     from ftlib.models.loading import Model
 
 MEASURED = 3
-"""Training steps that are timed after a first one."""
+"""Training steps that are timed after a first one, at most."""
 
 SAMPLE, WITHOUT_A_MODEL = 96, 5000
 """Training examples that a method without training steps is tried on; the same where it has no model and is quick."""
 
-TOGETHER = 64
-"""Texts that are turned into features at a time (`ftlib.models.loading.features`)."""
-
 FEW = 16
-"""Texts that reading is timed on."""
+"""Texts that reading is timed on, at most."""
+
+SHARE, FREELY = 0.1, 5e11
+"""A trial may do such a share of the work of its runs; or compute so much, which takes one core some seconds."""
+
+
+def allowed(work: float, runs: int, model: "Model | None") -> float:
+    """Tokens that a trial may read: going back through them, too, counts as reading twice.
+
+    Args:
+        work: Tokens that a run reads, counted like that.
+        runs: That the trial speaks for.
+        model: None: what takes no model is tried on as much as there is; and so it is on a GPU, which is quick.
+    """
+    if model is None or model.device == "cuda":
+        return math.inf
+    return max(SHARE * runs * work, FREELY / max(1, 2 * sum(a * b for a, b in shape_of(model.folder).linear)))
 
 
 def middle(n: int, k: int = MEASURED) -> list[int]:
@@ -65,23 +79,45 @@ def middle(n: int, k: int = MEASURED) -> list[int]:
     return sorted({int((i + 0.5) * n / k) for i in range(k)})
 
 
-def blocks_of(lengths: np.ndarray, size: int) -> list[np.ndarray]:
-    """Texts in blocks of similar length, longest first, as a model reads them.
+How = tuple[int, int]
+"""How texts are read: so many at a time; and, where a batch has texts of one length and is filled up with texts again,
+the tokens to whose multiples they are padded, else 0."""
+
+
+def blocks_of(lengths: np.ndarray, size: int, step: int = 0) -> list[np.ndarray]:
+    """Texts as a model reads them together, longest first; see `How`.
 
     >>> [block.tolist() for block in blocks_of(np.array([3, 9, 5]), 2)]
     [[1, 2], [0]]
+    >>> [block.tolist() for block in blocks_of(np.array([3, 9, 5, 7]), 2, 4)]
+    [[1], [2, 3], [0]]
     """
     order = np.argsort(-lengths, kind="stable")
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    alike = [order]
+    if step:
+        widths = -(-lengths // step)
+        alike = [np.flatnonzero(widths == width) for width in np.unique(widths)[::-1]]
+    return [some[start : start + size] for some in alike for start in range(0, len(some), size)]
 
 
-def read_at(lengths: np.ndarray, size: int) -> int:
-    """Tokens of texts that are read in blocks of a size, padding included.
+def read_at(lengths: np.ndarray, size: int, step: int = 0) -> int:
+    """Tokens of texts that are read so, padding and filling included.
 
-    >>> read_at(np.array([3, 9, 5, 1]), 2), read_at(np.array([3, 9, 5, 1]), 1)
-    (24, 18)
+    >>> read_at(np.array([3, 9, 5, 1]), 2), read_at(np.array([3, 9, 5, 1]), 1), read_at(np.array([3, 9, 5, 7]), 2, 4)
+    (24, 18, 48)
     """
-    return int(sum(len(block) * lengths[block[0]] for block in blocks_of(lengths, size)))
+    blocks = blocks_of(lengths, size, step)
+    if step:
+        return int(sum(size * -(-lengths[block[0]] // step) * step for block in blocks))
+    return int(sum(len(block) * lengths[block[0]] for block in blocks))
+
+
+def of_features(model: "Model") -> How:
+    """How texts are read where their features are wanted (`ftlib.models.loading.read_alike`)."""
+    # Whoever forks trials that need no model has not imported torch.
+    from ftlib.models.loading import STEP, TOGETHER
+
+    return TOGETHER.get(model.device, EVALUATED), STEP
 
 
 def batch_tokens(lengths: np.ndarray) -> int:
@@ -93,11 +129,17 @@ def batch_tokens(lengths: np.ndarray) -> int:
     return read_at(lengths, -(-len(lengths) // 2))
 
 
+def seconds_of(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds that some work took, and those that the cache has spared it."""
+    start, alone = time.perf_counter(), clock()
+    work()
+    took = time.perf_counter() - start
+    return took, max(0.0, clock() - alone - took)
+
+
 def timed(work: Callable[[], Any]) -> float:
     """Seconds that some work takes, by itself: those included that the cache has spared it."""
-    start = clock()
-    work()
-    return clock() - start
+    return sum(seconds_of(work))
 
 
 def text_lengths(texts: Sequence[str], model: "Model | None", max_length: int | None = None) -> np.ndarray:
@@ -109,49 +151,91 @@ def text_lengths(texts: Sequence[str], model: "Model | None", max_length: int | 
 
 
 def _reading_time(
-    read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFrame", lengths: np.ndarray, size: int
+    read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFrame", lengths: np.ndarray, how: How, most: float = math.inf
 ) -> Callable[[int], float]:
-    """Seconds that reading any number of tokens takes: timed on two texts and on a few, all of middling length.
+    """Seconds that reading any number of tokens takes: timed on two texts and on a few, all of middling length, or on
+    as many batches of texts of one length as may be read.
 
-    The longest are read first and not timed: their memory shows, and a first call has more to do than later ones.
+    Args:
+        read: It has read before, since a first call has more to do than later ones.
+        texts: To choose from.
+        lengths: Tokens of each.
+        how: They are read.
+        most: Tokens to read.
     """
-    blocks = blocks_of(lengths, size)
-    read(texts.iloc[blocks[0]])
-    some = blocks[len(blocks) // 2][:FEW]
+    blocks = blocks_of(lengths, *how)
+    some = blocks[len(blocks) // 2]
+    if how[1]:
+        many = np.clip(most / 2 / read_at(lengths[some], *how), 1, 2 * MEASURED)
+        some = np.concatenate([blocks[place] for place in middle(len(blocks), int(many))])
+        if len(some) < 2:
+            # Which is too few for an interval.
+            some = np.argsort(lengths, kind="stable")[len(lengths) // 2 - 1 :][:2]
+        took, once = seconds_of(partial(read, texts.iloc[some]))
+        # What labels mean was read before and is kept: it is read once for all texts.
+        each = took / read_at(lengths[some], *how)
+        return lambda tokens: once + each * tokens
+    some = some[: int(np.clip(most / max(1, lengths[some[0]]), 4, FEW))]
     two, few = (timed(partial(read, texts.iloc[part])) for part in (some[:2], some))
-    less, more = (read_at(lengths[part], size) for part in (some[:2], some))
+    less, more = (read_at(lengths[part], *how) for part in (some[:2], some))
     each = max(0.0, few - two) / (more - less) if more > less else few / max(1, more)
     # What a call does once, such as reading what labels mean, it does once for all texts, too.
     once = max(0.0, two - each * less)
     return lambda tokens: once + each * tokens
 
 
-def _reading(spec: Experiment, task: Task, model: "Model | None", predictor: Predictor) -> dict[str, Any]:
-    """Seconds that measuring takes, by what is measured: the test part, the validation part, the general text."""
-    modelled = KINDS[task.kind].of_text
+def _reading(
+    spec: Experiment,
+    task: Task,
+    model: "Model | None",
+    predictor: Predictor,
+    most: float = math.inf,
+    held: float = 0,
+) -> dict[str, Any]:
+    """Seconds that measuring takes, by what is measured: the test part, the validation part, the general text.
+
+    The longest texts are read first, which shows the memory that it takes.
+
+    Args:
+        spec: The run.
+        task: Whose test part is read.
+        model: The base model.
+        predictor: What reads.
+        most: Tokens to read for one time.
+        held: Tokens of which a training has held all that a layer computes, times the layers; 0 where there was none.
+    """
+    modelled, writes = KINDS[task.kind].of_text, KINDS[task.kind].writes
     longest, test = None if modelled else spec.max_length, task.test_set(spec.eval_limit)
-    together = KINDS[task.kind].writes or (model is not None and model.family == ENCODER and not modelled)
-    size = len(test) if model is None else TOGETHER if together else 8
+    encoder = model is not None and model.family == ENCODER and not modelled
+    how = (len(test) if model is None else EVALUATED if writes or encoder else 8, 0)
+    if encoder and (predictor.trainable is None or predictor.trainable.finish):
+        how = of_features(model)
     lengths = text_lengths(test["text"], model, longest)
     measure = partial(of_examples, "after", "test", task, predictor=predictor)
-    takes = _reading_time(measure, test, lengths, size)
+    first = blocks_of(lengths, *how)[0]
+    # A batch that is filled up is as large with one text; and what reading holds, of one layer, training held already.
+    if how[1] or (encoder and held >= read_at(lengths[first], *how)):
+        first = np.argsort(-lengths, kind="stable")[:2]
+    measure(test.iloc[first])
+    takes = _reading_time(measure, test, lengths, how, most)
     others = text_lengths(task.splits["validation"]["text"], model, longest)
-    found = {"eval_seconds": takes(read_at(lengths, size)), "validation_seconds": takes(read_at(others, size))}
+    found = {"eval_seconds": takes(read_at(lengths, *how)), "validation_seconds": takes(read_at(others, *how))}
     found |= {"checkpoint_bytes": predictor.checkpoint_bytes, "general_seconds": 0.0}
     found["model_bytes"] = FLOAT * predictor.total_parameters if model else 0
     if model is not None:
         # Not tried, since what they cost is known beside what the test does.
-        own, test_tokens = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}, read_at(lengths, size)
+        own, test_tokens = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}, read_at(lengths, *how)
         others = [name for name in spec.evaluations if name != "general"]
         beside = sum(evaluation_of(name).tokens_read(name, own, test_tokens) for name in others)
         found["general_seconds"] = takes(beside) if others else 0.0
     if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
-        documents = general.load_general()
+        documents, how = general.load_general(), (8, 0)
         lengths = text_lengths(documents["text"], model)
         if not modelled:
             score = predictor.likelihood.score
-            takes = _reading_time(lambda some: score(some["text"].tolist()), documents, lengths, 8)
-        found["general_seconds"] += takes(read_at(lengths, 8))
+            score(documents["text"].iloc[blocks_of(lengths, *how)[0]].tolist())
+            takes = _reading_time(lambda some: score(some["text"].tolist()), documents, lengths, how)
+        found["general_seconds"] += takes(read_at(lengths, *how))
     return found
 
 
@@ -175,10 +259,13 @@ class _Watch(Events):
 FORWARD = 1 / 3
 """Reading is a third of a training step's work; going back through it is the rest."""
 
-UNUSED, SETTLED = 2.0, 90
+UNUSED, SETTLED = {"float32": 1.0, "bfloat16": 2.0}, 90
 """Steps on batches of ever other lengths leave memory unused between them, and kernels for their shapes: as much as so
-many steps keep, after so many; then the high-water mark hardly rises. Seen of MiniLM on pydocs with full: 1.1, 1.4 and
-1.6 GB after 12, 80 and 100 steps, of which a step keeps 0.17."""
+many steps keep, after so many; then the high-water mark hardly rises.
+
+Seen of MiniLM on pydocs, in GB. float32 (AVX2): full 1.11 after the longest batch, of which 0.36 are kept for the way
+back, and 1.43 and 1.66 after 100 and 250 steps; LoRA 1.12, 0.50, 1.40 and 1.50. bfloat16, when padding was still
+computed: full 1.1, 1.4 and 1.6 after 12, 80 and 100 steps, of which 0.17 are kept."""
 
 
 class _Phase(NamedTuple):
@@ -199,6 +286,13 @@ class _Phase(NamedTuple):
     """Batches that together stand for all."""
     some_of_each: list[dict]
     """Examples of every label, which a head's start needs."""
+    held: float
+    """Tokens of which the longest batch holds all that a layer computes, times the layers; 0: not known."""
+
+    @property
+    def work(self) -> float:
+        """Tokens that a run reads, where going back through them counts as reading twice."""
+        return self.steps * self.step_tokens / FORWARD + self.validation_tokens
 
 
 class _Stepped(NamedTuple):
@@ -213,6 +307,8 @@ class _Stepped(NamedTuple):
     """Memory after each step."""
     held: int
     """Bytes that stay between steps: weights, gradients and AdamW's two means."""
+    dtype: str
+    """That is computed in."""
 
     def grown(self, place: int, phase: _Phase) -> int:
         """Bytes by which the high-water mark will rise from a step to the last of many that differ in length."""
@@ -220,7 +316,7 @@ class _Stepped(NamedTuple):
             # Every step sees the same batch.
             return 0
         kept = max(0, self.peaks[place]["peak_memory_bytes"] - self.held)
-        return round(kept * UNUSED * min(1.0, phase.steps / SETTLED))
+        return round(kept * UNUSED[self.dtype] * min(1.0, phase.steps / SETTLED))
 
     def seconds(self, phase: _Phase) -> float:
         """What a training takes."""
@@ -231,12 +327,14 @@ class _Stepped(NamedTuple):
 def _phase(
     spec: Experiment,
     tasks: Mapping[str, Task],
+    model: "Model",
     trainable: Trainable,
     train: "pd.DataFrame",
     own: bool,
+    runs: int,
 ) -> _Phase:
     """What a training on tasks consists of; `own`: on the examples that the method was prepared on, for which it may
-    have batches of its own.
+    have batches of its own. `runs`: that the trial speaks for.
     """
     from ftlib.training.trainer import mixed_lengths
 
@@ -251,11 +349,19 @@ def _phase(
     if len(examples) == len(train) and all(task.has_labels for task in tasks.values()):
         kinds = [name for name in ("task", "label") if name in train]
         some = train.reset_index(drop=True).groupby(kinds).head(2).index.tolist()
-    typical = [batches[place] for place in middle(len(batches))]
-    longest, *typical, some = ([examples[i] for i in places] for places in (batches[-1], *typical, some))
     mean = float(np.mean([batch_tokens(lengths[batch]) for batch in batches]))
     looked, look = _looked_at(spec, tasks, trainable, steps)
-    return _Phase(steps, mean, read_at(lengths, TOGETHER), looked, look, longest, typical, some)
+    held, at_once = 0.0, lengths[batches[-1]].sum() / spec.gradient_accumulation
+    if model.family == ENCODER and not spec.gradient_checkpointing:
+        held = at_once * shape_of(model.folder).layers
+        if look is not None and held >= len(look) * lengths.max():
+            # It shows no memory that the batch does not.
+            look = look.head(2)
+    longest, some = ([examples[i] for i in places] for places in (batches[-1], some))
+    phase = _Phase(steps, mean, read_at(lengths, *of_features(model)), looked, look, longest, [], some, held)
+    left = allowed(phase.work, runs, model) * FORWARD - batch_tokens(lengths[batches[-1]])
+    places = middle(len(batches), int(np.clip(left // mean, 1, MEASURED)))
+    return phase._replace(typical=[[examples[i] for i in batches[place]] for place in places])
 
 
 def _stepped(
@@ -294,8 +400,10 @@ def _stepped(
     stepping = watch.ends[-1] - watch.ends[len(first) - 1] - took.validation_seconds
     per_token = stepping / sum(sizes[len(first) :])
     until_first = watch.ends[0] - start - begun[0] - per_token * sizes[0]
-    read = read_at(_lengths(examples), TOGETHER)
-    return _Stepped(per_token, max(0.0, until_first), begun[0] / read, watch.peaks, held)
+    read = read_at(_lengths(examples), *of_features(model))
+    return _Stepped(
+        per_token, max(0.0, until_first), begun[0] / read, watch.peaks, held, "bfloat16" if model.bf16 else "float32"
+    )
 
 
 def _lengths(examples: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -336,12 +444,13 @@ def _prepared(spec: Experiment, task: Task, model: "Model | None", train: "pd.Da
         raise Refused(in_words(error, spec, model)) from error
 
 
-def run_trial(specs: Sequence[Experiment]) -> dict[str, Any]:
+def run_trial(specs: Sequence[Experiment], runs: int = 1) -> dict[str, Any]:
     """Measure runs that differ in their examples and steps only; `ftlib.execution.planning.estimate.predicted` says
     what it means.
 
     Args:
         specs: In any order; the answer's `variants` are in the same one.
+        runs: That each speaks for: the more, the more exactly it is measured.
     """
     spec, start, quiet = specs[0], time.perf_counter(), _Watch()
     task, model = open_task(spec, quiet), open_model(spec, quiet)
@@ -351,9 +460,9 @@ def run_trial(specs: Sequence[Experiment]) -> dict[str, Any]:
         if model is not None and (not task.has_labels or task.label_words):
             found["before_seconds"] = timed(partial(METHODS["zero_shot"].prepare(), model, spec, task, None))
         tried = _training if METHODS[spec.method].trains else _fitting
-        more, variants = tried(specs, task, model, draws)
+        more, variants = tried(specs, task, model, draws, runs)
     if spec.continued:
-        variants = [told | _course(one, task, model) for told, one in zip(variants, specs, strict=True)]
+        variants = [told | _course(one, task, model, runs) for told, one in zip(variants, specs, strict=True)]
     peaks, device = provenance.peak_memory(), None
     if model is not None and model.device == "cuda":
         import torch
@@ -363,7 +472,7 @@ def run_trial(specs: Sequence[Experiment]) -> dict[str, Any]:
 
 
 def _training(
-    specs: Sequence[Experiment], task: Task, model: "Model", draws: "list[pd.DataFrame]"
+    specs: Sequence[Experiment], task: Task, model: "Model", draws: "list[pd.DataFrame]", runs: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Train for a few steps, then predict: what each variant's longest batch needs shows while they grow."""
     largest = max(range(len(specs)), key=lambda i: len(draws[i]))
@@ -376,7 +485,7 @@ def _training(
         predictor = _prepared(spec, task, model, train)
     trainable = predictor.trainable
     planned = [
-        _phase(one, {task.name: task}, trainable, drawn, drawn is train)
+        _phase(one, {task.name: task}, model, trainable, drawn, drawn is train, runs)
         for one, drawn in zip(specs, draws, strict=True)
     ]
     # The variants with the least memory first, since its high-water mark only rises.
@@ -384,10 +493,11 @@ def _training(
     first = [planned[i].longest for i in order]
     stepped = _stepped(trainable, model, spec, train, first, planned[largest])
     if trainable.finish:
-        read = read_at(text_lengths(train["text"], model, spec.max_length), TOGETHER)
+        read = read_at(text_lengths(train["text"], model, spec.max_length), *of_features(model))
         finish_seconds_per_token = timed(trainable.finish) / read
     quantised(spec, predictor)
-    found = _reading(spec, task, model, predictor)
+    most, held = allowed(planned[largest].work, runs, model), max(phase.held for phase in planned)
+    found = _reading(spec, task, model, predictor, most, held)
     beyond = provenance.peak_memory()["peak_memory_bytes"] - stepped.peaks[len(first) - 1]["peak_memory_bytes"]
     variants: list[dict[str, Any]] = [{} for _ in specs]
     for place, i in enumerate(order):
@@ -397,7 +507,7 @@ def _training(
     return found, variants
 
 
-def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
+def _course(spec: Experiment, task: Task, model: "Model", runs: int) -> dict[str, Any]:
     """Of a run that is trained more than once, or on more than its task: the seconds and the memory of all of it, and
     the seconds that measuring its other tasks takes, once; text that an encoder reads is not measured.
     """
@@ -407,7 +517,8 @@ def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
     seconds, grown = 0.0, 0
     for number, names in enumerate(continual.phases(spec), 1):
         trainable, frame = continual.phase_of(spec, shared, number, drawn)
-        phase = _phase(spec, {name: shared.tasks[name] for name in names}, trainable, frame, own=True)
+        tasks = {name: shared.tasks[name] for name in names}
+        phase = _phase(spec, tasks, model, trainable, frame, own=True, runs=runs)
         stepped = _stepped(trainable, model, spec, frame, [phase.longest], phase)
         seconds, grown = seconds + stepped.seconds(phase), max(grown, stepped.grown(0, phase))
     others = sum(
@@ -421,7 +532,7 @@ def _course(spec: Experiment, task: Task, model: "Model") -> dict[str, Any]:
 
 
 def _fitting(
-    specs: Sequence[Experiment], task: Task, model: "Model | None", draws: "list[pd.DataFrame]"
+    specs: Sequence[Experiment], task: Task, model: "Model | None", draws: "list[pd.DataFrame]", runs: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Fit what needs no gradient to some of the examples, and predict; prompts hold the shots they are to hold."""
     if METHODS[specs[0].method].needs_shots:
@@ -433,16 +544,29 @@ def _fitting(
             variants.append(took | _reading(spec, task, model, predictor))
         return {}, variants
     largest = max(range(len(specs)), key=lambda i: len(draws[i]))
-    spec, train, together = specs[largest], draws[largest], TOGETHER if model else 1
+    spec, train = specs[largest], draws[largest]
+    encoder = model is not None and model.family == ENCODER
+    how = of_features(model) if encoder else (EVALUATED if model else 1, 0)
+
+    def lengths(examples: "pd.DataFrame") -> np.ndarray:
+        return text_lengths(examples["text"], model, spec.max_length)
 
     def tokens(examples: "pd.DataFrame") -> int:
-        return read_at(text_lengths(examples["text"], model, spec.max_length), together)
+        return read_at(lengths(examples), *how)
 
-    most = SAMPLE if model else WITHOUT_A_MODEL
+    may = allowed(tokens(train) + tokens(task.test_set(spec.eval_limit)), runs, model)
+    if encoder and len(train):
+        # Whole batches: a text by itself costs as much as a batch.
+        blocks = blocks_of(lengths(train), *how)
+        many = np.clip(may / (tokens(train) / len(blocks)), 1, SAMPLE / how[0])
+        places = np.concatenate([blocks[place] for place in middle(len(blocks), int(many))])
+    else:
+        most = SAMPLE if model else WITHOUT_A_MODEL
+        places = np.unique(np.linspace(0, len(train) - 1, min(most, len(train))).astype(int))
     kinds = ["label", *(name for name in train if name.startswith("group_"))]
-    few = train.groupby(kinds).head(2) if "label" in train else train.head(4)
-    some = train.iloc[np.unique(np.linspace(0, len(train) - 1, min(most, len(train))).astype(int))]
-    some = train.loc[train.index.isin(some.index) | train.index.isin(few.index)]
+    short = train.iloc[np.argsort(train["text"].str.len().to_numpy(), kind="stable")]
+    few = short.groupby(kinds).head(2) if "label" in train else short.head(4)
+    some = train.loc[train.index.isin(train.index[places]) | train.index.isin(few.index)]
     _prepared(spec, task, model, few)
     # What the first time left in the cache counts, as it does in a record.
     start = clock()
@@ -453,7 +577,7 @@ def _fitting(
     small, large = tokens(few), tokens(some)
     per_token = max(0.0, (took - at_least) / (large - small)) if large > small else 0.0
     variants = [{"train_seconds": max(at_least, took + per_token * (tokens(drawn) - large))} for drawn in draws]
-    return _reading(spec, task, model, predictor), variants
+    return _reading(spec, task, model, predictor, may), variants
 
 
 @contextlib.contextmanager
@@ -496,13 +620,14 @@ def empty_notebook(folder: Path) -> dict[str, Any]:
     return {"start_seconds": time.perf_counter() - start, "kernel_bytes": max(0, kernel - before)}
 
 
-def trial(folder: Path, number: int, variants: Sequence[dict[str, Any]]) -> None:
+def trial(folder: Path, number: int, variants: Sequence[dict[str, Any]], runs: int) -> None:
     """Carry out one trial in this process, and write its answer; without variants, of an empty notebook."""
     with contextlib.suppress(OSError):
         # Where memory runs out, it shall be this process that ends, not the user's editor; Linux alone asks.
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
-        found = run_trial([Experiment(**fields) for fields in variants]) if variants else empty_notebook(folder)
+        specs = [Experiment(**fields) for fields in variants]
+        found = run_trial(specs, runs) if specs else empty_notebook(folder)
     except Exception as error:
         # Whatever it is, the run itself would meet it, and the person who plans should know.
         name, said = type(error).__name__, " ".join(str(error).split())[:500]
@@ -538,7 +663,8 @@ def main(folder: Path) -> None:
         wait(asked["at_once"] - 1)
         seconds += timed(lambda modules=one["modules"]: [importlib.import_module(name) for name in modules])
         write_json(folder / f"{number}.begun.json", {"import_seconds": seconds})
-        running[number] = forking.Process(target=trial, args=(folder, number, one["variants"]), daemon=True)
+        given = (folder, number, one["variants"], one["runs"])
+        running[number] = forking.Process(target=trial, args=given, daemon=True)
         running[number].start()
     wait(0)
 

@@ -40,7 +40,7 @@ from ftlib.records import provenance
 if TYPE_CHECKING:
     from ftlib.execution.scheduler import Planned
 
-VERSION = 4
+VERSION = 5
 """Of what a trial does and says; another one does not read what this one kept."""
 
 FILE = "forecast.json"
@@ -221,7 +221,14 @@ def _tried(
     """Carry out trials, each in a process of its own: again and again, which are running, and what others answered."""
     with tempfile.TemporaryDirectory(prefix="ftlib-") as name:
         folder, waiting = Path(name), set(range(len(trials)))
-        asked = [{"modules": trial.modules, "variants": [spec.passed() for spec in trial.variants]} for trial in trials]
+        asked = [
+            {
+                "modules": trial.modules,
+                "variants": [spec.passed() for spec in trial.variants],
+                "runs": len(trial.specs) // max(1, len(trial.variants)),
+            }
+            for trial in trials
+        ]
         write_json(folder / "asked.json", {"at_once": at_once, "trials": asked})
         with (folder / "log.txt").open("w") as log:
             process = subprocess.Popen(
