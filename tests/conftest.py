@@ -152,15 +152,20 @@ margin = 0.02
 
 
 @pytest.fixture(scope="session")
-def toy_study(toy_home, tmp_path_factory) -> Finished:
+def for_all(tmp_path_factory) -> Path:
+    """The folder of what is made once where several processes test, each with a working directory of its own."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def toy_study(toy_home, for_all) -> Finished:
     """Every method, run through the real command line, kernels and all; ftlib adds majority and tfidf.
 
     Where several processes test, the first that asks runs it, and the others copy it into their own working directory.
     """
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    with FileLock(shared / "toy_study.lock"):
-        told = shared / "toy_study.json"
+    with FileLock(for_all / "toy_study.lock"):
+        told = for_all / "toy_study.json"
         if not told.exists():
             found = _run_toy_study(toy_home)
             told.write_text(json.dumps([str(found.study), found.code, found.said]), encoding="utf-8")

@@ -245,7 +245,7 @@ def test_a_training_that_does_not_give_what_was_recorded_is_refused(study, at_ho
     assert not (tmp_path / "out").exists() and toy.SIZES["test"] == 24
 
 
-@pytest.mark.parametrize("save", [True, False])
+@pytest.mark.parametrize("save", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_model_that_writes_is_kept_or_exported_and_writes_every_row(at_home, tmp_path, save, monkeypatch, capsys):
     monkeypatch.setattr(predicting, "ROWS", 32)
     monkeypatch.setattr("ftlib.execution.saved.SECONDS", 0.0)

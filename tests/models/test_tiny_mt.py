@@ -84,6 +84,7 @@ def test_a_task_of_interface_strings_can_be_measured_with_it():
         assert 0 < record.metrics["before"][part]["chrf"]["value"] <= 100
 
 
+@pytest.mark.slow
 def test_the_recipe_learns_from_any_pairs_and_goes_on_where_it_stopped(tmp_path):
     corpus = tmp_path / "pairs.tsv"
     lines = [f"open file {n} x86\tDatei {n} x86 öffnen\tui:here" for n in range(300)]

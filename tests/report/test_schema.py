@@ -56,6 +56,8 @@ def _objects(schema: dict) -> Iterator[dict]:
 
 def test_a_key_that_the_schema_lacks_is_refused(plain):
     tried = 0
+    # The schema asks the same of every row.
+    plain = {name: value[:1] if isinstance(value, list) else value for name, value in plain.items()}
     for place in (["rows"], ["verdicts"], ["report_card"], ["plan"], []):
         row = plain
         for name in place:

@@ -14,6 +14,7 @@ import pytest
 import tiny_models
 import torch
 import toy
+from filelock import FileLock
 from processes import all_gone, family, wait_for
 
 import ftlib
@@ -59,16 +60,18 @@ for name, fields in json.loads(sys.argv[1]).items():
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    """A working directory with a task and models, one of them without dropout."""
-    home = tmp_path_factory.mktemp("shared")
-    toy.write_task(home / "opinions")
-    toy.save_model(home / "tiny")
-    toy.save_model(home / "still")
-    config = json.loads((home / "still" / "config.json").read_text())
-    dropped = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (home / "still" / "config.json").write_text(json.dumps(config | dropped))
-    tiny_models.tiny("llama", home / "writer")
+def home(for_all) -> Path:
+    """A working directory with a task and models, one of them without dropout; the same for all that test."""
+    home = for_all / "distributed"
+    with FileLock(for_all / "distributed.lock"):
+        if not home.exists():
+            toy.write_task(home / "opinions")
+            toy.save_model(home / "tiny")
+            toy.save_model(home / "still")
+            config = json.loads((home / "still" / "config.json").read_text())
+            dropped = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+            (home / "still" / "config.json").write_text(json.dumps(config | dropped))
+            tiny_models.tiny("llama", home / "writer")
     return home
 
 
@@ -100,7 +103,14 @@ def losses(run_dir: Path, event: str) -> np.ndarray:
 
 
 def run_all(home: Path, fields_of: dict, folder: str, processes: int, **environment: str) -> dict[str, Path]:
-    """Every experiment, one after another, trained by one process or by two; its folder, by name."""
+    """Every experiment, one after another, trained by one process or by two, once; its folder, by name."""
+    with FileLock(home / f"{folder}.lock"):
+        if not (home / folder).exists():
+            _run_all(home, fields_of, folder, processes, **environment)
+    return {name: home / folder / name for name in fields_of}
+
+
+def _run_all(home: Path, fields_of: dict, folder: str, processes: int, **environment: str) -> None:
     asked = json.dumps({name: TASK | fields | {"processes": processes} for name, fields in fields_of.items()})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
@@ -114,26 +124,19 @@ def run_all(home: Path, fields_of: dict, folder: str, processes: int, **environm
             command = [sys.executable, "each.py", asked, folder]
             done = subprocess.run(command, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
-    return {name: home / folder / name for name in fields_of}
 
 
 @pytest.fixture(scope="module")
-def alone(home) -> dict[str, Path]:
-    """Every experiment, trained by one process."""
-    return run_all(home, SHARED | SHARDED, "alone", 1)
-
-
-@pytest.fixture(scope="module")
-def both(home, alone) -> dict[str, tuple[Path, Path]]:
+def both(home) -> dict[str, tuple[Path, Path]]:
     """Every experiment of SHARED, trained by one process and by two."""
-    shared = run_all(home, SHARED, "shared", 2)
+    alone, shared = run_all(home, SHARED, "alone", 1), run_all(home, SHARED, "shared", 2)
     return {name: (alone[name], shared[name]) for name in SHARED}
 
 
 @pytest.fixture(scope="module")
-def sharded(home, alone) -> dict[str, tuple[Path, Path]]:
+def sharded(home) -> dict[str, tuple[Path, Path]]:
     """Every experiment of SHARDED, trained by one process and by two that divide the model."""
-    shared = run_all(home, SHARDED, "shards", 2, **FSDP)
+    alone, shared = run_all(home, SHARDED, "whole", 1), run_all(home, SHARDED, "shards", 2, **FSDP)
     return {name: (alone[name], shared[name]) for name in SHARDED}
 
 
@@ -142,6 +145,7 @@ def test_two_processes_give_the_record_of_one(both, name):
     same_record(*both[name], name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARDED)
 def test_two_processes_that_divide_the_model_give_the_record_of_one(sharded, name):
     same_record(*sharded[name], name)

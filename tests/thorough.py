@@ -1,0 +1,24 @@
+"""What `make test` leaves to `make test-all`: more of the same, which guards no fault of its own."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import pytest
+
+
+def some_of(n: int, values: Iterable[Any]) -> list[Any]:
+    """Values of which all but the first n are slow."""
+    return [value if place < n else pytest.param(value, marks=pytest.mark.slow) for place, value in enumerate(values)]
+
+
+def crossed(rows: Iterable[str], columns: Sequence[str], whole: Collection[str]) -> list[Any]:
+    """Pairs of everything in rows with everything in columns; slow but for those in the first column and in whole rows.
+
+    >>> [pair.values for pair in crossed("ab", "xy", "b") if not pair.marks]
+    [('a', 'x'), ('b', 'x'), ('b', 'y')]
+    """
+    return [
+        pytest.param(row, column, marks=() if column == columns[0] or row in whole else pytest.mark.slow)
+        for row in rows
+        for column in columns
+    ]
