@@ -11,7 +11,7 @@ def some_of(n: int, values: Iterable[Any]) -> list[Any]:
     return [value if place < n else pytest.param(value, marks=pytest.mark.slow) for place, value in enumerate(values)]
 
 
-def crossed(rows: Iterable[str], columns: Sequence[str], whole: Collection[str]) -> list[Any]:
+def crossed(rows: Iterable[str], columns: Sequence[Any], whole: Collection[str]) -> list[Any]:
     """Pairs of everything in rows with everything in columns; slow but for those in the first column and in whole rows.
 
     >>> [pair.values for pair in crossed("ab", "xy", "b") if not pair.marks]

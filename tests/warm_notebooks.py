@@ -4,6 +4,7 @@ A kernel that starts cold imports torch and transformers for ten seconds; tests/
 that is forked is a process like any other.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -45,7 +46,9 @@ def _started() -> subprocess.Popen:
     return _here[0]
 
 
-def _work(asked: dict, said: Path) -> int:
+def _work(asked: dict) -> int:
+    # What a cell reads from standard input is not to be the next one that is asked for.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
@@ -54,30 +57,32 @@ def _work(asked: dict, said: Path) -> int:
     try:
         notebook_exec.execute(Path(source), Path(target), parameters)
     except BaseException:
-        said.write_text(traceback.format_exc(), encoding="utf-8")
+        _wrong(asked).write_text(traceback.format_exc(), encoding="utf-8")
         return 1
     return 0
 
 
+def _wrong(asked: dict) -> Path:
+    """Where it is said what went wrong: beside the executed copy."""
+    return Path(asked["given"][1]).with_suffix(".wrong.txt")
+
+
 def main() -> None:
     """Fork a process for each line of standard input, one after another; answer what went wrong, or nothing."""
-    import importlib
-    import tempfile
-
     answers = os.dup(1)
     os.dup2(2, 1)
     notebook_exec.papermill_itself()
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     for name in prefork.ANY_RUN + prefork.WITH_A_MODEL + prefork.THAT_TRAINS:
         importlib.import_module(name)
-    with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "said.txt"
-        for line in sys.stdin:
-            said.write_text("", encoding="utf-8")
-            pid = prefork.fork("ftlib-test", partial(_work, json.loads(line), said))
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            text = said.read_text(encoding="utf-8") or f"it ended with code {code}"
-            os.write(answers, json.dumps(text if code else "").encode() + b"\n")
+    for line in sys.stdin:
+        asked = json.loads(line)
+        pid = prefork.fork("ftlib-test", partial(_work, asked))
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        said = f"it ended with code {code}"
+        if _wrong(asked).exists():
+            said = _wrong(asked).read_text(encoding="utf-8")
+        os.write(answers, json.dumps(said if code else "").encode() + b"\n")
 
 
 if __name__ == "__main__":
