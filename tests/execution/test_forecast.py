@@ -311,12 +311,24 @@ def test_a_trial_does_a_share_of_the_work_of_its_runs(at_home, monkeypatch):
     assert [len(one.typical) for one in steps] == [1, dry_run.MEASURED, dry_run.MEASURED]
 
 
+@pytest.mark.parametrize(("method", "layers"), [("full", 2), ("lora", 2), ("last_layers", 1), ("prefix_tuning", 0)])
+def test_what_a_training_holds_is_of_the_layers_that_train(at_home, monkeypatch, method, layers):
+    """Where one layer of twelve trains, reading many texts may take more memory than a step: it is read then."""
+    planned, seen = dry_run._phase, []
+    monkeypatch.setattr(dry_run, "_phase", lambda *given, **more: seen.append(planned(*given, **more)) or seen[-1])
+    given = {"task": "file:opinions", "model": "tiny", "max_length": 24, "epochs": 1.0, "min_steps": 0}
+    arguments = {"k": 1} if method == "last_layers" else {}
+    dry_run.run_trial([Experiment(**given, method=method, method_args=arguments, label_words=toy.LABEL_WORDS)])
+    longest = sum(len(example["input_ids"]) for example in seen[0].longest)
+    assert seen[0].held == layers * longest
+
+
 def test_a_trial_reads_whole_batches_and_as_many_as_it_may(at_home):
     from ftlib.models.loading import load_model
 
     model = load_model("tiny", dtype="float32")
     assert dry_run.allowed(0, 1, None) == float("inf") and dry_run.allowed(1e9, 3, model) == 3 * dry_run.SHARE * 1e9
-    assert dry_run.of_features(model) == (8, 4)
+    assert dry_run.of_features(model) == dry_run.Batching(8, 4)
 
 
 @pytest.mark.parametrize("how", [(8, 4), (64, 0), (8, 0)])
@@ -331,7 +343,7 @@ def test_the_time_of_all_texts_follows_from_some(how, longest, monkeypatch):
         return 0.01 * dry_run.read_at(lengths[some["text"]], *how), once
 
     monkeypatch.setattr(dry_run, "seconds_of", lambda work: work())
-    seconds = dry_run._reading_time(takes, texts, lengths, how)
+    seconds = dry_run._reading_time(takes, texts, lengths, dry_run.Batching(*how))
     whole = dry_run.read_at(lengths, *how)
     assert seconds(whole) == pytest.approx(once + 0.01 * whole)
     assert min(read) >= 2 and max(read) <= 2 * dry_run.MEASURED * 8

@@ -79,13 +79,17 @@ def middle(n: int, k: int = MEASURED) -> list[int]:
     return sorted({int((i + 0.5) * n / k) for i in range(k)})
 
 
-How = tuple[int, int]
-"""How texts are read: so many at a time; and, where a batch has texts of one length and is filled up with texts again,
-the tokens to whose multiples they are padded, else 0."""
+class Batching(NamedTuple):
+    """How texts are read together."""
+
+    size: int
+    """So many at a time."""
+    pad_to_multiple_of: int = 0
+    """Where a batch has texts of one length and is filled up with texts again: of so many tokens; else 0."""
 
 
 def blocks_of(lengths: np.ndarray, size: int, step: int = 0) -> list[np.ndarray]:
-    """Texts as a model reads them together, longest first; see `How`.
+    """Texts as a model reads them together, longest first; see `Batching`.
 
     >>> [block.tolist() for block in blocks_of(np.array([3, 9, 5]), 2)]
     [[1, 2], [0]]
@@ -112,16 +116,18 @@ def read_at(lengths: np.ndarray, size: int, step: int = 0) -> int:
     return int(sum(len(block) * lengths[block[0]] for block in blocks))
 
 
-def of_features(model: "Model") -> How:
+def of_features(model: "Model") -> Batching:
     """How texts are read where their features are wanted (`ftlib.models.loading.read_alike`)."""
     # Whoever forks trials that need no model has not imported torch.
     from ftlib.models.loading import STEP, TOGETHER
 
-    return TOGETHER.get(model.device, EVALUATED), STEP
+    return Batching(TOGETHER.get(model.device, EVALUATED), STEP)
 
 
 def batch_tokens(lengths: np.ndarray) -> int:
     """Tokens of a training batch: its longer and its shorter half are each padded to its longest text.
+
+    Where no padding is computed there are a few less; a trial's own batches are counted in the same way.
 
     >>> batch_tokens(np.array([3, 9, 5, 1]))
     24
@@ -151,7 +157,11 @@ def text_lengths(texts: Sequence[str], model: "Model | None", max_length: int | 
 
 
 def _reading_time(
-    read: Callable[["pd.DataFrame"], Any], texts: "pd.DataFrame", lengths: np.ndarray, how: How, most: float = math.inf
+    read: Callable[["pd.DataFrame"], Any],
+    texts: "pd.DataFrame",
+    lengths: np.ndarray,
+    batching: Batching,
+    most: float = math.inf,
 ) -> Callable[[int], float]:
     """Seconds that reading any number of tokens takes: timed on two texts and on a few, all of middling length, or on
     as many batches of texts of one length as may be read.
@@ -160,24 +170,24 @@ def _reading_time(
         read: It has read before, since a first call has more to do than later ones.
         texts: To choose from.
         lengths: Tokens of each.
-        how: They are read.
+        batching: How they are read.
         most: Tokens to read.
     """
-    blocks = blocks_of(lengths, *how)
+    blocks = blocks_of(lengths, *batching)
     some = blocks[len(blocks) // 2]
-    if how[1]:
-        many = np.clip(most / 2 / read_at(lengths[some], *how), 1, 2 * MEASURED)
+    if batching.pad_to_multiple_of:
+        many = np.clip(most / 2 / read_at(lengths[some], *batching), 1, 2 * MEASURED)
         some = np.concatenate([blocks[place] for place in middle(len(blocks), int(many))])
         if len(some) < 2:
             # Which is too few for an interval.
             some = np.argsort(lengths, kind="stable")[len(lengths) // 2 - 1 :][:2]
         took, once = seconds_of(partial(read, texts.iloc[some]))
         # What labels mean was read before and is kept: it is read once for all texts.
-        each = took / read_at(lengths[some], *how)
+        each = took / read_at(lengths[some], *batching)
         return lambda tokens: once + each * tokens
     some = some[: int(np.clip(most / max(1, lengths[some[0]]), 4, FEW))]
     two, few = (timed(partial(read, texts.iloc[part])) for part in (some[:2], some))
-    less, more = (read_at(lengths[part], *how) for part in (some[:2], some))
+    less, more = (read_at(lengths[part], *batching) for part in (some[:2], some))
     each = max(0.0, few - two) / (more - less) if more > less else few / max(1, more)
     # What a call does once, such as reading what labels mean, it does once for all texts, too.
     once = max(0.0, two - each * less)
@@ -207,35 +217,38 @@ def _reading(
     modelled, writes = KINDS[task.kind].of_text, KINDS[task.kind].writes
     longest, test = None if modelled else spec.max_length, task.test_set(spec.eval_limit)
     encoder = model is not None and model.family == ENCODER and not modelled
-    how = (len(test) if model is None else EVALUATED if writes or encoder else 8, 0)
+    batching = Batching(len(test) if model is None else EVALUATED if writes or encoder else 8)
     if encoder and (predictor.trainable is None or predictor.trainable.finish):
-        how = of_features(model)
+        batching = of_features(model)
     lengths = text_lengths(test["text"], model, longest)
     measure = partial(of_examples, "after", "test", task, predictor=predictor)
-    first = blocks_of(lengths, *how)[0]
+    first = blocks_of(lengths, *batching)[0]
     # A batch that is filled up is as large with one text; and what reading holds, of one layer, training held already.
-    if how[1] or (encoder and held >= read_at(lengths[first], *how)):
+    if batching.pad_to_multiple_of or (encoder and held >= read_at(lengths[first], *batching)):
         first = np.argsort(-lengths, kind="stable")[:2]
     measure(test.iloc[first])
-    takes = _reading_time(measure, test, lengths, how, most)
+    takes = _reading_time(measure, test, lengths, batching, most)
     others = text_lengths(task.splits["validation"]["text"], model, longest)
-    found = {"eval_seconds": takes(read_at(lengths, *how)), "validation_seconds": takes(read_at(others, *how))}
+    found = {
+        "eval_seconds": takes(read_at(lengths, *batching)),
+        "validation_seconds": takes(read_at(others, *batching)),
+    }
     found |= {"checkpoint_bytes": predictor.checkpoint_bytes, "general_seconds": 0.0}
     found["model_bytes"] = FLOAT * predictor.total_parameters if model else 0
     if model is not None:
         # Not tried, since what they cost is known beside what the test does.
-        own, test_tokens = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}, read_at(lengths, *how)
+        own, test_tokens = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}, read_at(lengths, *batching)
         others = [name for name in spec.evaluations if name != "general"]
         beside = sum(evaluation_of(name).tokens_read(name, own, test_tokens) for name in others)
         found["general_seconds"] = takes(beside) if others else 0.0
     if "general" in spec.evaluations and model is not None and predictor.likelihood is not None:
-        documents, how = general.load_general(), (8, 0)
+        documents, batching = general.load_general(), Batching(8)
         lengths = text_lengths(documents["text"], model)
         if not modelled:
             score = predictor.likelihood.score
-            score(documents["text"].iloc[blocks_of(lengths, *how)[0]].tolist())
-            takes = _reading_time(lambda some: score(some["text"].tolist()), documents, lengths, how)
-        found["general_seconds"] += takes(read_at(lengths, *how))
+            score(documents["text"].iloc[blocks_of(lengths, *batching)[0]].tolist())
+            takes = _reading_time(lambda some: score(some["text"].tolist()), documents, lengths, batching)
+        found["general_seconds"] += takes(read_at(lengths, *batching))
     return found
 
 
@@ -336,6 +349,7 @@ def _phase(
     """What a training on tasks consists of; `own`: on the examples that the method was prepared on, for which it may
     have batches of its own. `runs`: that the trial speaks for.
     """
+    from ftlib.training.distributed import layers
     from ftlib.training.trainer import mixed_lengths
 
     settings, examples = spec.resolved(), trainable.encode(train)
@@ -353,7 +367,10 @@ def _phase(
     looked, look = _looked_at(spec, tasks, trainable, steps)
     held, at_once = 0.0, lengths[batches[-1]].sum() / spec.gradient_accumulation
     if model.family == ENCODER and not spec.gradient_checkpointing:
-        held = at_once * shape_of(model.folder).layers
+        # Of layers below those that train nothing is kept for the way back.
+        held = at_once * sum(
+            any(weight.requires_grad for weight in layer.parameters()) for layer in layers(trainable.module)
+        )
         if look is not None and held >= len(look) * lengths.max():
             # It shows no memory that the batch does not.
             look = look.head(2)
@@ -546,19 +563,19 @@ def _fitting(
     largest = max(range(len(specs)), key=lambda i: len(draws[i]))
     spec, train = specs[largest], draws[largest]
     encoder = model is not None and model.family == ENCODER
-    how = of_features(model) if encoder else (EVALUATED if model else 1, 0)
+    batching = of_features(model) if encoder else Batching(EVALUATED if model else 1)
 
     def lengths(examples: "pd.DataFrame") -> np.ndarray:
         return text_lengths(examples["text"], model, spec.max_length)
 
     def tokens(examples: "pd.DataFrame") -> int:
-        return read_at(lengths(examples), *how)
+        return read_at(lengths(examples), *batching)
 
     may = allowed(tokens(train) + tokens(task.test_set(spec.eval_limit)), runs, model)
     if encoder and len(train):
         # Whole batches: a text by itself costs as much as a batch.
-        blocks = blocks_of(lengths(train), *how)
-        many = np.clip(may / (tokens(train) / len(blocks)), 1, SAMPLE / how[0])
+        blocks = blocks_of(lengths(train), *batching)
+        many = np.clip(may / (tokens(train) / len(blocks)), 1, SAMPLE / batching.size)
         places = np.concatenate([blocks[place] for place in middle(len(blocks), int(many))])
     else:
         most = SAMPLE if model else WITHOUT_A_MODEL
