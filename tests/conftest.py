@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker has a core of its own: with more threads they wait for each other. Read once, when torch is imported.
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
+import forked_python
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,6 +158,43 @@ def for_all(tmp_path_factory) -> Path:
     """The folder of what is made once where several processes test, each with a working directory of its own."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+INTERPRETER = sys.executable
+
+
+@pytest.fixture(autouse=True, scope="session")
+def processes_are_forked(for_all):
+    """Processes that tests and ftlib start do not each import torch and transformers; see forked_python."""
+    if sys.platform != "linux":
+        yield
+        return
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    with FileLock(for_all / "forked.lock"):
+        sys.executable = forked_python.launcher(for_all, session)
+    if session == os.getpid():
+        yield
+    else:
+        # Many tests will ask for it: it imports while the first of them are at work.
+        with subprocess.Popen([sys.executable, "-c", ""]) as first:
+            yield
+            first.kill()
+    sys.executable = INTERPRETER
+
+
+@contextmanager
+def started_cold():
+    """Processes that are started within it begin as a user's do, and are each other's children."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", INTERPRETER)
+        yield
+
+
+@pytest.fixture
+def cold():
+    """A test's processes are `started_cold`."""
+    with started_cold():
+        yield
 
 
 @pytest.fixture(scope="session")

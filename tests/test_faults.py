@@ -14,7 +14,7 @@ import nbformat
 import psutil
 import pytest
 import toy
-from conftest import ROOT, ftlib_command
+from conftest import ROOT, ftlib_command, started_cold
 from processes import HEAD, all_gone, family, kernels, wait_for, write_notebooks
 
 import ftlib
@@ -106,7 +106,8 @@ def killed(home) -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("FTLIB_CACHE", str(home / "cache"))
-        first = start("run", "reports/killed", "--jobs", "1")
+        with started_cold():
+            first = start("run", "reports/killed", "--jobs", "1")
         try:
             wait_for(lambda: recorded(study), "the first record")
             wait_for(lambda: len(list(study.glob("runs/*/events.jsonl"))) == 2, "the second run's kernel")
@@ -174,7 +175,7 @@ def test_when_the_data_changes_its_runs_are_redone_and_the_old_ones_kept(killed,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.5, 2.0, 4.0, 8.0, 13.0])
-def test_killed_at_any_moment_it_finishes_when_started_again(here, moment, toy_home):
+def test_killed_at_any_moment_it_finishes_when_started_again(here, moment, toy_home, cold):
     shutil.copytree(toy_home / "tiny", here / "tiny", dirs_exist_ok=True)
     study = write_study(
         here / "reports" / f"moment-{moment}", '[[runs]]\nmethod = "full"\nmodel = "tiny"\nepochs = 20\n'
@@ -264,7 +265,7 @@ def prepare(study: Path):
     return job
 
 
-def test_a_run_that_takes_too_long_is_a_timeout(here, tmp_path):
+def test_a_run_that_takes_too_long_is_a_timeout(here, tmp_path, cold):
     job, seen = prepare(tmp_path / "study"), []
 
     def show(states):
@@ -292,7 +293,7 @@ def test_a_record_written_in_the_last_moment_before_the_timeout_counts(here, tmp
     assert records.read_record(job.run_dir).status == "ok"
 
 
-def test_when_the_process_of_a_run_is_killed_the_run_failed_and_its_kernel_ends(here, tmp_path):
+def test_when_the_process_of_a_run_is_killed_the_run_failed_and_its_kernel_ends(here, tmp_path, cold):
     job, seen = prepare(tmp_path / "study"), []
 
     def kill_it_at_work(states):
@@ -307,7 +308,7 @@ def test_when_the_process_of_a_run_is_killed_the_run_failed_and_its_kernel_ends(
     wait_for(lambda: all_gone(seen), "the kernel to end", 10)
 
 
-def test_ctrl_c_stops_everything_and_records_nothing(here, tmp_path):
+def test_ctrl_c_stops_everything_and_records_nothing(here, tmp_path, cold):
     job = prepare(tmp_path / "study")
     first = start("run", str(tmp_path / "study"))
     try:
@@ -343,7 +344,7 @@ def test_a_kernels_folder_goes_though_the_kernel_puts_something_into_it_meanwhil
     assert len(calls) == 2 and not folder.exists()
 
 
-def test_a_kernel_that_is_still_starting_ends_before_its_folder_goes(tmp_path, monkeypatch):
+def test_a_kernel_that_is_still_starting_ends_before_its_folder_goes(tmp_path, monkeypatch, cold):
     # As ipykernel does it: the folder of the connection file is made where it is not there.
     late = "import pathlib, sys, time; time.sleep(1); pathlib.Path(sys.argv[1]).parent.mkdir(exist_ok=True)"
     waiting = subprocess.Popen(["sleep", "60"])
@@ -472,7 +473,7 @@ def bystander(run_dir: Path, study: dict | None) -> subprocess.Popen:
     return process
 
 
-def test_only_its_own_orphans_are_stopped(tmp_path):
+def test_only_its_own_orphans_are_stopped(tmp_path, cold):
     study = tmp_path / "study"
     gone = {"pid": 2**22 - 1, "started": 1.0}
     me = {"pid": os.getpid(), "started": psutil.Process().create_time()}
@@ -500,7 +501,8 @@ def test_only_its_own_orphans_are_stopped(tmp_path):
 
 def test_a_second_run_one_on_a_folder_is_refused_and_names_the_first(here, tmp_path):
     job = prepare(tmp_path / "study")
-    first = start("run-one", str(job.run_dir))
+    with started_cold():
+        first = start("run-one", str(job.run_dir))
     try:
         wait_for((job.run_dir / "process.json").exists, "the first to begin")
         second = subprocess.run(

@@ -25,6 +25,7 @@ import pytest
 from evaluations import PAIRS, give_biases, with_canaries
 from groups import give_groups
 from learning_curves import collapse, in_files, rising, run_of
+from pages import read
 from sequences import Went, sequence, write_courses
 from sequences import plain as alone
 from synthetic import Made, MadeText, write_study
@@ -299,6 +300,8 @@ def _differences(found: str, wanted: str) -> Iterator[str]:
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_report_says_what_it_said(name, tmp_path):
     found, wanted = built(name, tmp_path / name), stored(name)
+    # All that it says is in the schema.
+    read(tmp_path / name)
     assert sorted(found) == sorted(wanted)
     for file, text in found.items():
         different = list(_differences(text, wanted[file]))

@@ -12,7 +12,6 @@ import papermill
 import pytest
 import threadpoolctl
 import toy
-import warm_notebooks
 from conftest import ROOT
 
 import ftlib
@@ -266,13 +265,6 @@ def test_a_read_notebook_takes_a_study_or_numbers_and_no_model(path):
 # Every notebook, executed.
 
 
-@pytest.fixture(autouse=True, scope="module")
-def nothing_stays_warm():
-    """What executes notebooks here ends with the last of them."""
-    yield
-    warm_notebooks.stop()
-
-
 def errors(path) -> list[str]:
     found = []
     for cell in nbformat.read(path, as_version=4).cells:
@@ -375,7 +367,7 @@ def test_a_lesson_that_runs_a_method_leaves_its_record(lesson, at_home, tmp_path
     asked = LESSONS[lesson] | {"eval_limit": 3}
     own = {name: value for name, value in asked.items() if name in parameters(path)}
     others = {name: value for name, value in asked.items() if name not in own}
-    warm_notebooks.execute(path, tmp_path / path.name, own | {"overrides": others, "run_dir": str(tmp_path / "run")})
+    notebook_exec.execute(path, tmp_path / path.name, own | {"overrides": others, "run_dir": str(tmp_path / "run")})
     assert errors(tmp_path / path.name) == []
     record = records.read_record(tmp_path / "run")
     assert others.items() <= record.spec["passed"].items()
@@ -393,7 +385,7 @@ def test_every_other_notebook_is_executed(path, toy_study, at_home, tmp_path):
         study, task = str(shutil.copytree(own, tmp_path / "recorded")), ""
     offered = {"study": study, "task": task, "model": "tiny", "eval_limit": 20, "shots": 8}
     takes = papermill.inspect_notebook(str(path)) if tagged(path) else {}
-    warm_notebooks.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
+    notebook_exec.execute(path, tmp_path / path.name, {key: value for key, value in offered.items() if key in takes})
     assert errors(tmp_path / path.name) == []
     assert any(cell.get("outputs") for cell in nbformat.read(tmp_path / path.name, as_version=4).cells)
 

@@ -3,10 +3,10 @@
 import ast
 import graphlib
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import INTERPRETER
 
 import ftlib
 
@@ -57,7 +57,7 @@ def test_no_file_leads_back_to_itself():
 def fresh(code: str) -> set[str]:
     """Run code in a new process, every warning an error; the heavy packages that it loaded."""
     code += f"\nimport sys\nprint(*{HEAVY!r}.intersection(sys.modules))"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([INTERPRETER, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.splitlines()[-1].split())
 

@@ -364,7 +364,7 @@ NO_FIT = {("bitfit", "t5"), ("ia3", "marian")}
 """T5 has no biases, and peft knows no layers of Marian for IA3; both are said before anything is trained."""
 
 
-@pytest.mark.parametrize(("method", "family"), crossed(TRAINED, FAMILIES, ("full", "lora", "prefix_tuning")))
+@pytest.mark.parametrize(("method", "family"), crossed(TRAINED, FAMILIES, ("full", "lora")))
 def test_every_method_that_trains_serves_every_family(family, method, at):
     known = METHODS[method].arguments
     small = {"r": 2} if "r" in known else {"k": 1} if "k" in known else {}

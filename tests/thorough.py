@@ -7,8 +7,17 @@ import pytest
 
 
 def some_of(n: int, values: Iterable[Any]) -> list[Any]:
-    """Values of which all but the first n are slow."""
-    return [value if place < n else pytest.param(value, marks=pytest.mark.slow) for place, value in enumerate(values)]
+    """Values, or tuples of them, of which all but the first n are slow."""
+    return [value if place < n else _slow(value) for place, value in enumerate(values)]
+
+
+def mostly(quick: Collection[Any], values: Iterable[Any]) -> list[Any]:
+    """Values, or tuples of them, of which all but the quick ones are slow."""
+    return [value if value in quick else _slow(value) for value in values]
+
+
+def _slow(value: Any) -> Any:
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
 
 
 def crossed(rows: Iterable[str], columns: Sequence[Any], whole: Collection[str]) -> list[Any]:

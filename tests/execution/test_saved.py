@@ -1,9 +1,10 @@
 """Every method's model, saved for every family, answers alike in a fresh process without ftlib, and read again."""
 
-import gc
+import functools
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -164,53 +165,62 @@ class Made(NamedTuple):
     alone: dict
 
 
+EVERY_FAMILY = ("full", "lora", "zero_shot", "probe")
+
+
 def marked() -> list:
-    """The cases; of adapters, all but the first family of each are slow: lora is saved for every family."""
-    found, seen = [], set()
+    """The cases; of most methods, all but the first family of each are slow.
+
+    A model, an adapter, a prompt and a head on features are saved for every family.
+    """
+    found, seen = [], {}
     for name, case in CASES.items():
-        again = METHODS[case.method].peft and case.method != "lora" and case.method in seen
-        seen.add(case.method)
-        found.append(pytest.param(name, marks=pytest.mark.slow) if again and name.startswith(case.method) else name)
+        first = seen.setdefault(case.method, name)
+        again = first != name and name.startswith(f"{case.method}-") and case.method not in EVERY_FAMILY
+        again |= name in (f"lora merged into {model}-{WRITTEN}" for model in ("translator", "small"))
+        found.append(pytest.param(name, marks=pytest.mark.slow) if again else name)
     return found
 
 
-@pytest.fixture(scope="module")
-def made(request, toy_home, tmp_path_factory):
-    """All that are asked for, trained for a step or two, saved, and asked in one fresh process."""
-    asked_for = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
-    asked_for |= {"labels in reverse", "joint tasks", "prompt_tuning-decoder-classification"}
-    out = tmp_path_factory.mktemp("saved")
+@pytest.fixture(scope="session")
+def saved_home(toy_home):
+    """The working directory, with more models."""
+    more_models(toy_home)
+    return toy_home
+
+
+@pytest.fixture(scope="session")
+def made(saved_home, tmp_path_factory):
+    """(name of a case) -> what it gives, trained for a step or two, saved, and asked in a fresh process, once."""
+    return functools.cache(functools.partial(_made, saved_home, tmp_path_factory.mktemp("saved")))
+
+
+def _made(home: Path, out: Path, name: str) -> Made:
+    case = CASES[name]
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(toy_home)
-        patch.setenv("FTLIB_CACHE", str(toy_home / "cache"))
-        more_models(toy_home)
-        found = {}
-        for number, (name, case) in enumerate(CASES.items()):
-            if name not in asked_for:
-                continue
-            spec = spec_of(case)
-            task, model = ftlib.open_task(spec), ftlib.open_model(spec)
-            predictor = ftlib.adapt(spec, task, model).predictor
-            saved = predictor.saved.ready(spec)
-            export.write(out / str(number), saved, merge=case.merge)
-            own = saved.facts["task"]
-            tests = {one: task if one == own else predictor.members[one][0] for one in saved.questions}
-            rows = {one: other.splits["test"] for one, other in tests.items()}
-            asked = export.asked_of(saved, out / str(number), rows, keeping._column(spec, task))
-            answers = {own: predictor} | {one: predictor.members[one][1] for one in rows if one != own}
-            found[name] = saved, asked, {
-                one: answers[one].probabilities(texts) for one, texts in asked.texts.items() if saved.labels
-            }  # fmt: skip
-        gc.unfreeze()
-        answers, peak = export.ask_alone([asked for _, asked, _ in found.values()])
+        patch.chdir(home)
+        patch.setenv("FTLIB_CACHE", str(home / "cache"))
+        spec = spec_of(case)
+        task, model = ftlib.open_task(spec), ftlib.open_model(spec)
+        predictor = ftlib.adapt(spec, task, model).predictor
+        saved = predictor.saved.ready(spec)
+        folder = out / str(list(CASES).index(name))
+        export.write(folder, saved, merge=case.merge)
+        own = saved.facts["task"]
+        tests = {one: task if one == own else predictor.members[one][0] for one in saved.questions}
+        rows = {one: other.splits["test"] for one, other in tests.items()}
+        asked = export.asked_of(saved, folder, rows, keeping._column(spec, task))
+        answers = {own: predictor} | {one: predictor.members[one][1] for one in rows if one != own}
+        said = {one: answers[one].probabilities(texts) for one, texts in asked.texts.items() if saved.labels}
+        (alone,), peak = export.ask_alone([asked])
         assert peak is None or peak > 1e8
-        yield {name: Made(*one, answer) for (name, one), answer in zip(found.items(), answers, strict=True)}
+    return Made(saved, asked, said, alone)
 
 
 @pytest.mark.parametrize("name", marked())
 def test_a_saved_model_answers_alike_without_ftlib_and_when_it_is_read_again(made, name, toy_home, monkeypatch):
     monkeypatch.chdir(toy_home)
-    one = made[name]
+    one = made(name)
     assert export.difference(one.saved, one.asked, one.alone) <= export.TOLERANCE
     back = load_adapted(one.asked.folder, dtype="float32", threads=1)
     assert export.difference(back, one.asked, one.alone) <= export.TOLERANCE
@@ -236,14 +246,14 @@ def test_every_method_of_the_table_is_saved_for_every_family_or_says_that_it_is_
 
 
 def test_what_is_saved_says_labels_and_cut_and_answers_texts(made):
-    one = made["labels in reverse"]
+    one = made("labels in reverse")
     config = json.loads((one.asked.folder / "config.json").read_text(encoding="utf-8"))
     assert config["id2label"] == {"0": "bad", "1": "good"}
     back = load_adapted(one.asked.folder, dtype="float32")
     found = back.predict(["never again", "word " * 40])
     assert found.cut.tolist() == [False, True] and set(found.labels) <= {"bad", "good"}
     assert back.predict([]).labels.tolist() == []
-    both = load_adapted(made["joint tasks"].asked.folder)
+    both = load_adapted(made("joint tasks").asked.folder)
     assert list(both.questions) == ["opinions", "topics"]
     with pytest.raises(FtlibError, match="adapted to opinions, topics"):
         both.predict(["a"], task="weather")
@@ -291,7 +301,7 @@ def test_no_saved_model_is_said(tmp_path):
 
 
 def test_a_learned_prompt_cannot_be_merged(made, tmp_path):
-    saved = made["prompt_tuning-decoder-classification"].saved
+    saved = made("prompt_tuning-decoder-classification").saved
     with pytest.raises(FtlibError, match="--merge: prompt_tuning stands before the text"):
         export.write(tmp_path / "out", saved, merge=True)
 

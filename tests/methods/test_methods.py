@@ -4,6 +4,7 @@ import numpy as np
 import peft
 import pytest
 import toy
+from thorough import mostly
 
 import ftlib
 from ftlib.config.experiment import Experiment
@@ -26,6 +27,9 @@ ON_AN_ENCODER = [
     if "encoder" in method.serves.get("classification", ()) and not method.groups
 ]
 
+QUICK = [name for name in ON_AN_ENCODER if not METHODS[name].peft or name in ("lora", "prefix_tuning")]
+"""Adapters are stored and read, each of them, in test_adapters.py."""
+
 
 def spec_of(method, **fields):
     row, told = METHODS[method], {}
@@ -42,7 +46,7 @@ def spec_of(method, **fields):
     return Experiment(method=method, **FIELDS, **told | fields)
 
 
-@pytest.mark.parametrize("method", ON_AN_ENCODER)
+@pytest.mark.parametrize("method", mostly(QUICK, ON_AN_ENCODER))
 def test_a_run_yields_a_record_with_every_part_of_the_contract(at_home, tmp_path, method):
     spec = spec_of(method)
     record = ftlib.run(spec, tmp_path / spec.run_id)

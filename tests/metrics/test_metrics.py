@@ -2,11 +2,11 @@
 
 import math
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import INTERPRETER
 from sklearn import metrics as sk
 
 from ftlib.core.errors import FtlibError
@@ -183,4 +183,4 @@ def test_a_module_of_ones_own_serves_as_a_metric():
 
 def test_evaluate_is_imported_when_it_is_asked_for():
     code = "import sys, ftlib.metrics.as_evaluate; print('evaluate' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    assert subprocess.run([INTERPRETER, "-c", code], capture_output=True, text=True).stdout == "False\n"

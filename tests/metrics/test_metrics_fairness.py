@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fairlearn import metrics as fairlearn
+from thorough import some_of
 
 from ftlib import records
 from ftlib.data.registry import load_task
@@ -233,13 +234,16 @@ def test_a_ratio_of_nothing_to_nothing_is_none():
 
 @pytest.mark.parametrize(
     ("rates", "sizes"),
-    [
-        ((0.8, 0.8), (40, 40)),
-        ((0.97, 0.97), (30, 200)),
-        ((0.9, 0.6), (40, 40)),
-        ((0.7, 0.7, 0.7, 0.7), (20, 40, 60, 80)),
-        ((0.5, 0.5), (12, 12)),
-    ],
+    some_of(
+        2,
+        [
+            ((0.97, 0.97), (30, 200)),
+            ((0.7, 0.7, 0.7, 0.7), (20, 40, 60, 80)),
+            ((0.8, 0.8), (40, 40)),
+            ((0.9, 0.6), (40, 40)),
+            ((0.5, 0.5), (12, 12)),
+        ],
+    ),  # fmt: skip
 )
 def test_the_interval_of_a_gap_holds_the_true_gap_as_often_as_it_says(monkeypatch, rates, sizes):
     monkeypatch.setattr(fairness, "REPLICATES", 500)

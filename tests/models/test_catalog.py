@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_models
 import toy
-from conftest import ROOT
+from conftest import INTERPRETER, ROOT
 from safetensors.numpy import save_file
 
 from ftlib.core.errors import FtlibError
@@ -188,5 +188,5 @@ def test_the_table_for_a_notebook_has_a_row_for_each(stored, empty_hub):
 
 def test_listing_models_loads_no_torch():
     code = "import sys; from ftlib.cli import main; main(['list', 'models']); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run([INTERPRETER, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout.splitlines()[-1] == "False", done.stderr

@@ -147,6 +147,7 @@ def test_groups_leave_every_other_row_alone(study):
     assert runs["after.test.groups.gender.woman.accuracy"].between(0, 1).all()
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(study):
     before = digests(study)
     build.build(study)

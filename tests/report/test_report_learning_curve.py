@@ -342,6 +342,7 @@ def test_tables_are_written_for_machines(study):
     assert isinstance(read(study)["pareto"], list)
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(study):
     before = digests(study)
     code = "import sys; from ftlib.report.build import build; build(sys.argv[1])"

@@ -352,6 +352,7 @@ def test_predictions_stand_beside_what_was_so(study):
 # What it is
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(study):
     first = digests(study)
     build.build(study)

@@ -60,7 +60,7 @@ def names_in(said: str, comparison) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("seed", some_of(12, range(30)))
+@pytest.mark.parametrize("seed", some_of(6, range(30)))
 def test_no_sentence_claims_more_than_its_comparison(seed, tmp_path):
     made, how = made_up(seed)
     comparison = first(write_study(tmp_path / "study", made, labels=("no", "yes", "so"), **how))
@@ -101,7 +101,7 @@ def test_no_sentence_claims_more_than_its_comparison(seed, tmp_path):
         assert all(comparison.verdict(a, b) in (None, "same", "undecided") for a in inside for b in higher), line
 
 
-@pytest.mark.parametrize(("seed", "n"), [(0, 30), (1, 60), (2, 120), (3, 600), (4, 2000)])
+@pytest.mark.parametrize(("seed", "n"), some_of(2, [(0, 30), (4, 2000), (1, 60), (2, 120), (3, 600)]))
 def test_no_headline_of_a_few_shot_study_claims_more_than_its_comparisons(seed, n, tmp_path):
     rng = np.random.default_rng(seed)
     methods = [str(name) for name in rng.permutation(["probe", "setfit", "full"])[: rng.integers(2, 4)]]
@@ -304,7 +304,7 @@ def test_the_command_that_makes_it_again_works_where_the_page_lies(tmp_path, mon
         load_suite(".")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", some_of(4, range(12)))
 def test_no_model_card_claims_more_than_its_record(seed, tmp_path):
     made, how = made_up(seed)
     study = write_study(tmp_path / "study", [*made, Made("lora", 0.5, (7,))], labels=("no", "yes", "so"), **how)
@@ -345,7 +345,7 @@ def test_texts_whose_end_was_not_read_are_counted_beside_the_verdict(tmp_path):
     assert said == "3 test texts of 100 are longer than max_length: probe and base model did not read the end."
 
 
-@pytest.mark.parametrize("seed", some_of(4, range(30, 42)))
+@pytest.mark.parametrize("seed", some_of(2, range(30, 42)))
 def test_the_whole_page_and_every_table_go_by_the_same_verdicts(seed, tmp_path):
     """Headline, next steps, card, comparisons, CSV: none knows of a winner, or of a way to one, that another denies."""
     made, how = made_up(seed)

@@ -193,7 +193,7 @@ def test_patience_stopped_both_and_the_best_weights_were_kept(both):
         assert losses(path, "validation")[-1][0] < next(entry["of"] for entry in entries if entry["event"] == "step")
 
 
-def test_run_one_starts_the_processes_that_a_run_asks_for(both, here, tmp_path, monkeypatch):
+def test_run_one_starts_the_processes_that_a_run_asks_for(both, here, tmp_path, monkeypatch, cold):
     folder = prepared(tmp_path / "runs", **SHARED["full, odd batches"], processes=2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     record = worker.run_one(folder)
@@ -207,7 +207,7 @@ def test_run_one_starts_the_processes_that_a_run_asks_for(both, here, tmp_path, 
     assert len(records.read_predictions(folder)) == 2 * toy.SIZES["test"]
 
 
-def test_when_another_process_fails_the_run_failed_with_its_reason(here, tmp_path):
+def test_when_another_process_fails_the_run_failed_with_its_reason(here, tmp_path, cold):
     """Only the second process raises, while the first one trains."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os\n"
@@ -225,7 +225,7 @@ def test_when_another_process_fails_the_run_failed_with_its_reason(here, tmp_pat
     assert not (folder / "failure.json").exists()
 
 
-def test_when_another_process_is_killed_the_run_failed_and_nothing_is_left(here, tmp_path):
+def test_when_another_process_is_killed_the_run_failed_and_nothing_is_left(here, tmp_path, cold):
     fields = SHARED["full, odd batches"] | {"epochs": 1000.0}
     folder, seen = prepared(tmp_path / "runs", **fields, processes=2), []
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tiny_models
 import torch
+from thorough import some_of
 
 import ftlib
 from ftlib.config.methods import METHODS
@@ -207,7 +208,9 @@ def few(monkeypatch):
     monkeypatch.setattr(memorization, "WRITTEN", 4)
 
 
-@pytest.mark.parametrize(("method", "epochs", "rate", "some"), [("full", 8.0, 0.003, 2), ("lora", 10.0, 0.01, 4)])
+@pytest.mark.parametrize(
+    ("method", "epochs", "rate", "some"), some_of(1, [("full", 8.0, 0.003, 2), ("lora", 10.0, 0.01, 4)])
+)
 def test_exposure_rises_with_repetitions_and_the_untouched_model_knows_nothing(
     method, epochs, rate, some, at_home, few
 ):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from thorough import mostly
 from toy import grouped_spec
 
 import ftlib
@@ -30,7 +31,7 @@ def test_balanced_examples_have_every_group_equally_often(grouped):
     assert (counts["w"] == counts["m"]).all()
 
 
-@pytest.mark.parametrize("method", ["tfidf", "probe", "full", "lora"])
+@pytest.mark.parametrize("method", mostly(("tfidf", "probe", "lora"), ["tfidf", "probe", "full", "lora"]))
 def test_every_mitigation_runs_and_changes_what_is_learned(method, grouped, tmp_path):
     """The toy's examples name "his album" and "her novel", so there are terms to swap and to scrub."""
     test = ftlib.load_task(grouped).splits["test"]
