@@ -21,6 +21,7 @@ from ftlib.data import canaries
 from ftlib.data.evaluations import made_up
 from ftlib.data.kinds import ENCODER, ENCODER_DECODER, KINDS, directed
 from ftlib.data.registry import TASKS, kind_of
+from ftlib.metrics.registry import METRICS
 
 BUNDLED_MODELS: Mapping[str, str] = {
     "minilm": "all-MiniLM-L6-v2: an encoder of 22.7 M parameters for English sentences, Apache-2.0",
@@ -334,4 +335,23 @@ def _canary_problems(method: Method, values: Mapping[str, Any]) -> list[str]:
         problems.append(f"canaries: are planted in text to be modelled; {values['task']} is a {kind} task")
     if not method.model:
         problems.append(f"canaries: {method.name} uses no model that could memorise them; leave it out")
+    return problems
+
+
+def size_problems(primary: str, margin: float, target: float | None = None) -> list[str]:
+    """Whether a margin and a target are ones that the metric can have.
+
+    >>> size_problems("accuracy", 2.0)
+    ['margin: found 2; accuracy is from 0 to 1: two points are 0.02']
+    >>> size_problems("chrf", 2.0), size_problems("accuracy", 0.01, 0.7)
+    ([], [])
+    """
+    bounds = METRICS[primary].bounds if primary in METRICS else None
+    if bounds is None:
+        return []
+    low, high = bounds
+    said = f"{primary} is from {low:g} to {high:g}" + (": two points are 0.02" if (low, high) == (0, 1) else "")
+    problems = [f"margin: found {margin:g}; {said}"] if margin >= high - low else []
+    if target is not None and not low <= target <= high:
+        problems.append(f"target: found {target:g}; {said}")
     return problems

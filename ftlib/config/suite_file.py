@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ftlib.config.constraints import size_problems
 from ftlib.config.experiment import (
     RENAMED,
     Added,
@@ -166,9 +167,10 @@ def _overrides(tables: Any) -> tuple[dict[str, Override], list[str]]:
             problems.append(f"{where}: {' and '.join(lacking)} missing; a margin is in the unit of its primary metric")
             continue
         found, _ = model_problems(own, Override)
-        problems += [f"{where} {problem}" for problem in [*found, *_primary_problems(own["primary"])]]
         if not found:
             good[name] = Override(**own)
+            found = size_problems(own["primary"], own["margin"])
+        problems += [f"{where} {problem}" for problem in [*found, *_primary_problems(own["primary"])]]
     return good, problems
 
 
@@ -283,7 +285,7 @@ def _primary_problems(name: str) -> list[str]:
 
 
 def _plan_problems(plan: Plan) -> list[str]:
-    problems = _primary_problems(plan.primary)
+    problems = [*_primary_problems(plan.primary), *size_problems(plan.primary, plan.margin, plan.target)]
     if len(set(plan.seeds)) < len(plan.seeds):
         problems.append(f"seeds: found {plan.seeds}; each seed once")
     return problems

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 NONE = "n/a"
 
@@ -150,3 +151,34 @@ def short_name(task: str) -> str:
     if task.startswith("file:"):
         return Path(task[5:]).stem
     return task.removeprefix("hub:").partition("@")[0].rpartition("/")[2]
+
+
+_STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def cell(value: Any) -> str:
+    """One cell: a text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay numbers.
+
+    >>> cell("=1+1"), cell("-0.5"), cell(-0.5), cell("-a"), cell(None), cell(True)
+    ("'=1+1", '-0.5', '-0.5', "'-a", '', 'yes')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return repr(value)
+    said = str(value).replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
+    if said.lstrip(" ").startswith(_STARTS_FORMULA) and not _is_number(said):
+        return f"'{said}"
+    return said
+
+
+def _is_number(said: str) -> bool:
+    if not said.isascii() or said != said.strip():
+        return False
+    try:
+        float(said)
+    except ValueError:
+        return False
+    return True

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ftlib.data.files import normal
 from ftlib.data.kinds import KINDS
-from ftlib.data.labels import MISSING_WORDS, spellings
+from ftlib.data.labels import MISSING_WORDS, number, spellings
 from ftlib.data.registry import TASKS, load_task
 from ftlib.data.task import SPLITS, Task
 from ftlib.data.words import MOST_READ, UNSPACED, unknown_share, unspaced
@@ -590,7 +590,8 @@ def _labels(task: Task) -> Iterator[Finding]:
         yield problem("two_spellings", text, len(labels))
     alike = defaultdict(list)
     for label in task.labels:
-        alike[normal(label) or label].append(label)
+        # The sign of a number is no punctuation.
+        alike[label if number(label) is not None else normal(label) or label].append(label)
     for labels in alike.values():
         if len(labels) > 1:
             text = f"labels that differ in case, punctuation or space only: {', '.join(map(repr, labels))}"

@@ -354,6 +354,8 @@ def choose(
         if without:
             where = ", ".join(table.where for table in without)
             problems.append(f"{where}: {field}: no column {name!r}; columns: {', '.join(without[0].columns)}")
+    if len(parts) > 1 and (not all(parts) or len(set(parts)) < len(parts)):
+        problems.append(f"text_column: found {chosen.text!r}; columns to be joined are named once each: 'title+body'")
     if label and label in parts:
         problems.append(f"{first.where}: {label!r} is both the text and the label column")
     if problems:

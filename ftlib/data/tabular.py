@@ -138,7 +138,7 @@ def header(path: Path) -> tuple[str, ...]:
             first = json.loads(line)
             return tuple(first) if isinstance(first, dict) else ()
         return tuple(name.strip() for name in next(csv.reader([line], delimiter="\t" if suffix == ".tsv" else ","), []))
-    except (OSError, ValueError, csv.Error):
+    except (OSError, ValueError, RecursionError, csv.Error):
         return ()
 
 
@@ -411,7 +411,7 @@ def _jsonl(text: str, where: str) -> Table:
         try:
             row = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
             json.dumps(row, ensure_ascii=False).encode()  # Half a surrogate pair is valid JSON and no text.
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(f"{where} line {number}: not valid JSON: {error}")
             continue
         if isinstance(row, dict):

@@ -24,6 +24,7 @@ from ftlib.data.task import Task
 from ftlib.evaluation.evaluate import Parts, State
 from ftlib.metrics import metric_value
 from ftlib.metrics.bias import measure_pairs, measure_swaps, measure_templates
+from ftlib.models.prompts import no_words
 from ftlib.models.score import Piece, facts, passes, score_pieces
 
 if TYPE_CHECKING:
@@ -130,7 +131,10 @@ def evaluate_swaps(state: State, part: str, data: tuple[Terms, str]) -> Parts:
     """What becomes of the answers when the identity terms of the task's own test texts are swapped."""
     stage, spec, task, _, predictor = state
     if predictor.probabilities is None:
-        return _nothing(part, "flip_rate", "a task without labels has no answer that could flip")
+        why = "a task without labels has no answer that could flip"
+        if task.has_labels:
+            why = f"no answer that could flip: {no_words(task)}" if not task.label_words else "the model gives no label"
+        return _nothing(part, "flip_rate", why)
     terms, kind = data
     examples = task.test_set(spec.eval_limit)
     found = [swap(text, terms, kind) for text in examples["text"]]

@@ -73,7 +73,10 @@ def rows(path: str, wanted: Wanted) -> Iterator[Row]:
         FtlibError: As for `checked`.
     """
     if path == STDIN:
-        yield from _standard_input(wanted)
+        try:
+            yield from _standard_input(wanted)
+        except UnicodeDecodeError as error:
+            raise FtlibError(f"standard input: {_not_utf8(error)}") from None
         return
     file, suffix = Path(path), Path(path).suffix.lower()
     if suffix == ".parquet":
@@ -86,9 +89,11 @@ def rows(path: str, wanted: Wanted) -> Iterator[Row]:
             else:
                 yield from _delimited(lines, file.name, "\t" if suffix == ".tsv" else ",", wanted)
     except UnicodeDecodeError as error:
-        raise FtlibError(
-            f"{path}: byte {error.start} of a block is not UTF-8 ({error.reason}); save it as UTF-8"
-        ) from None
+        raise FtlibError(f"{path}: {_not_utf8(error)}") from None
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"byte {error.start} of a block is not UTF-8 ({error.reason}); save it as UTF-8"
 
 
 def _standard_input(wanted: Wanted) -> Iterator[Row]:
@@ -130,7 +135,7 @@ def _jsonl(lines: Any, where: str, wanted: Wanted) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FtlibError(f"{where} line {number}: not valid JSON: {error}") from None
         if not isinstance(row, dict):
             raise FtlibError(f"{where} line {number}: found {type(row).__name__}; each line is one object {{...}}")
@@ -187,12 +192,9 @@ def writer(file: IO[str], suffix: str, names: list[str]) -> Any:
 
 
 def _cell(value: Any) -> Any:
-    """A label that a spreadsheet would take for a formula gets an apostrophe in front."""
-    if value is None:
-        return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(("=", "+", "-", "@", "\t")) else value
+    return format.cell(value) if isinstance(value, str) or value is None else value
 
 
 LABELS, TEXTS = {"label": "string", "probability": "float64", "cut": "bool_"}, {"text_out": "string", "cut": "bool_"}

@@ -28,6 +28,7 @@ from ftlib.execution.saved import FOLDER
 from ftlib.models import weights
 from ftlib.models.prompts import no_words, same_words
 from ftlib.records import RunRecord, provenance
+from ftlib.training.mitigation import column_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,6 +202,11 @@ def run_problems(spec: Experiment, task: Task, elsewhere: bool = False) -> list[
     except FtlibError as error:
         problems.append(str(error))
     problems += [problem for name in (*spec.sequential_tasks, *spec.joint_tasks) for problem in _read(name, {})[1]]
+    if spec.mitigation:
+        try:
+            column_of(task, spec.mitigation_column)
+        except FtlibError as error:
+            problems.append(str(error))
     if (spec.replay or spec.ewc) and not spec.sequential_tasks and general.old_examples(task) is None:
         said = "replay" if spec.replay else "ewc"
         problems.append(f"{said}: {task.name} has no old examples; name earlier tasks with sequential_tasks")

@@ -55,6 +55,24 @@ CHECKED = 32
 """Test examples, at most, that a saved model is asked in a process of its own."""
 
 
+def _listed(texts: Sequence[str]) -> list[str]:
+    """Texts as a list.
+
+    Raises:
+        FtlibError: They are one text, or something among them is none.
+
+    >>> _listed(("a", "b"))
+    ['a', 'b']
+    """
+    if isinstance(texts, str):
+        raise FtlibError(f"texts: found one text, {texts[:40]!r}; give a list of texts")
+    found = list(texts)
+    if wrong := [place for place, text in enumerate(found) if not isinstance(text, str)]:
+        what = found[wrong[0]]
+        raise FtlibError(f"texts: {len(wrong)} of {len(found)} are no texts, the first at {wrong[0]}: {what!r}")
+    return found
+
+
 class Question(NamedTuple):
     """How a model is asked about one task."""
 
@@ -207,7 +225,12 @@ class SavedModel:
         return features_in_use(self.module, self.model, texts, self.facts["max_length"], batch_size)
 
     def predict(self, texts: Sequence[str], task: str = "", groups: Sequence[str] | None = None) -> Answers:
-        """The label of every text, its probability, and whether the text was cut."""
+        """The label of every text, its probability, and whether the text was cut.
+
+        Raises:
+            FtlibError: The texts are no list of texts; or as for `probabilities`.
+        """
+        texts = _listed(texts)
         if self.model is None and self.module is not None and len(texts):
             # Reading a text is most of the work, so it is read once.
             inputs, cut = self._static(texts)
@@ -229,7 +252,7 @@ class SavedModel:
 
     def write(self, texts: Sequence[str], task: str = "") -> list[str]:
         """What it writes for each text, multiplying in float32."""
-        return [text for text, _ in self.reading(task).write(self.module, list(texts), "float32")]
+        return [text for text, _ in self.reading(task).write(self.module, _listed(texts), "float32")]
 
     def rate(self, texts: Sequence[str], references: Sequence[str], task: str = "") -> np.ndarray:
         """(n, 2): the nats of each reference after its text, and its tokens."""

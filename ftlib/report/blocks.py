@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftlib.core import format
+from ftlib.core.format import cell
 from ftlib.core.html import paragraph
 from ftlib.core.html import table as html_table
 from ftlib.metrics import units
@@ -18,26 +19,6 @@ from ftlib.report.figures import Figure
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading
-
-_STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-
-
-def cell(value: Any) -> str:
-    """One cell: a text that a spreadsheet would take for a formula gets an apostrophe in front; numbers stay numbers.
-
-    >>> cell("=1+1"), cell("-0.5"), cell(-0.5), cell("-a"), cell(None), cell(True)
-    ("'=1+1", '-0.5', '-0.5', "'-a", '', 'yes')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return repr(value)
-    said = str(value).replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
-    if said.lstrip(" ").startswith(_STARTS_FORMULA) and not _is_number(said):
-        return f"'{said}"
-    return said
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -48,16 +29,6 @@ def as_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
     for row in rows:
         writer.writerow([cell(row.get(name)) for name in columns])
     return file.getvalue()
-
-
-def _is_number(said: str) -> bool:
-    if not said.isascii() or said != said.strip():
-        return False
-    try:
-        float(said)
-    except ValueError:
-        return False
-    return True
 
 
 class Cell(NamedTuple):

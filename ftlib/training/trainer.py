@@ -220,10 +220,11 @@ def fit(
 ) -> Training:
     """Train a module in place.
 
-    AdamW, linear decay after a warm-up of a tenth of the steps (steady over seeds: Mosbach et al. 2021, section 6),
-    batches as `mixed_lengths` or the method makes them, bfloat16 autocast where the model's dtype says so. Everything
-    random follows the seed. With few examples the passes go on until `min_steps` are made. Where a new head is to start
-    at a probe, it is fitted first, which is no part of the seconds returned.
+    AdamW, linear decay after a warm-up of a tenth of the steps (steady over seeds: Mosbach et al. 2021, section 6);
+    fewer than ten have none, whose first step would move nothing. Batches as `mixed_lengths` or the method makes them,
+    bfloat16 autocast where the model's dtype says so. Everything random follows the seed. With few examples the passes
+    go on until `min_steps` are made. Where a new head is to start at a probe, it is fitted first, which is no part of
+    the seconds returned.
 
     Several processes (torchrun) each compute the gradient of their share of every batch, and hold the whole module
     meanwhile, or a part of it (`ftlib.training.distributed.divided`); all of them call this, and end with the same
@@ -275,7 +276,7 @@ def fit(
                 max_steps=steps,
                 learning_rate=rate,
                 per_device_train_batch_size=size,
-                warmup_steps=math.ceil(steps / 10),
+                warmup_steps=math.ceil(steps / 10) if steps >= 10 else 0,
                 lr_scheduler_type="linear",
                 weight_decay=0.01,
                 optim="adamw_torch_fused",

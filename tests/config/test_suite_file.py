@@ -129,6 +129,10 @@ def test_a_study_that_compares_needs_a_plan(tmp_path):
     [
         ("margin = 0", "margin"),
         ("margin = inf", "margin: found inf"),
+        ("margin = 2", "margin: found 2; accuracy is from 0 to 1: two points are 0.02"),
+        ('primary = "mcc"\nmargin = 3', "margin: found 3; mcc is from -1 to 1"),
+        ("target = 70", "target: found 70; accuracy is from 0 to 1"),
+        ('[plan.tasks.pydocs]\nprimary = "accuracy"\nmargin = 1.0', "margin: found 1; accuracy is from 0 to 1"),
         ("margin = nan", "margin: found nan"),
         ("seeds = [0, -1]", "found -1"),
         ("seeds = [0, 4294967296]", "found 4294967296"),

@@ -457,3 +457,25 @@ def test_lines_that_may_be_documents_are_named(tmp_path):
     (tmp_path / "train.txt").write_text("\n\n".join(f"One document, number {n}." for n in range(40)))
     (tmp_path / "test.txt").write_text("\n".join(f"Another document, number {n}." for n in range(40)))
     assert any("test is one document of 40 lines" in line for line in audit(load_task(f"file:{tmp_path}")).problems)
+
+
+def test_columns_that_cannot_be_joined_are_one_clear_error(tmp_path):
+    path = tmp_path / "joined.csv"
+    path.write_text("text,label\n" + "".join(f"word {n},{'ab'[n % 2]}\n" for n in range(40)), encoding="utf-8")
+    for asked in ("text+", "text+text", "+text"):
+        said = refused(f"file:{path}", text_column=asked)
+        assert f"text_column: found {asked!r}; columns to be joined are named once each" in said
+
+
+def test_json_too_deep_to_be_read_is_named_with_its_line(tmp_path):
+    path = tmp_path / "deep.jsonl"
+    path.write_text('{"text": ' + "[" * 100_000 + "]" * 100_000 + ', "label": "a"}\n', encoding="utf-8")
+    assert "deep.jsonl line 1: not valid JSON" in refused(f"file:{path}")
+
+
+def test_numbers_of_other_signs_are_not_alike(tmp_path):
+    path = tmp_path / "signs.csv"
+    rows = "".join(f"the word {n} and more,{n % 3 - 1}\n" for n in range(60))
+    path.write_text("text,label\n" + rows, encoding="utf-8")
+    found = audit(load_task(f"file:{path}"))
+    assert "alike_labels" not in {one.code for one in found.found}

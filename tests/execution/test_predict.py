@@ -150,6 +150,7 @@ def test_standard_input_is_a_table_or_a_text_a_line(model, monkeypatch, capsys, 
         ("in.csv", "text,review\na,b\n", "could be 'text' or 'review'"),
         ("in.csv", "text\n", "no rows"),
         ("in.jsonl", '{"text": "a"}\n{"text": \n', "line 2: not valid JSON"),
+        ("in.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "line 1: not valid JSON"),
         ("in.xlsx", "text\na\n", "found '.xlsx'; allowed"),
     ],
 )
@@ -166,8 +167,24 @@ def test_what_cannot_be_read_is_said_and_nothing_is_written(model, tmp_path, mon
 
 def test_a_label_that_a_spreadsheet_would_run_gets_an_apostrophe():
     file = io.StringIO()
-    predicting.writer(file, ".csv", ["label"])([("=1+1",), (None,), (True,)])
-    assert file.getvalue().splitlines() == ["label", "'=1+1", '""', "true"]
+    given = [("=1+1",), (None,), (True,), ("-1",), ("+0.5",), ("＝1+1",), ("-a",), (-0.5,)]
+    predicting.writer(file, ".csv", ["label"])(given)
+    said = ["'=1+1", '""', "true", "-1", "+0.5", "'＝1+1", "'-a", "-0.5"]
+    assert file.getvalue().splitlines() == ["label", *said], "a number stays one"
+
+
+def test_texts_in_another_encoding_on_standard_input_are_one_error(model, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a joy\ncaf\xe9\n")))
+    assert main(["predict", str(model), "-"]) == 2
+    assert "standard input: byte 9 of a block is not UTF-8" in capsys.readouterr().err
+
+
+def test_what_is_no_list_of_texts_is_one_clear_error(model):
+    loaded = load_adapted(model)
+    with pytest.raises(FtlibError, match="found one text, 'a joy'; give a list"):
+        loaded.predict("a joy")
+    with pytest.raises(FtlibError, match="1 of 2 are no texts, the first at 1: None"):
+        loaded.predict(["a joy", None])
 
 
 def test_a_study_is_exported_by_its_median_on_validation_and_trained_again(study, at_home, tmp_path, capsys):

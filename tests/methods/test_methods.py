@@ -3,6 +3,7 @@
 import numpy as np
 import peft
 import pytest
+import torch
 import toy
 from thorough import mostly
 
@@ -86,6 +87,20 @@ def test_training_learns_what_it_is_shown(at_home):
     train = task.splits["train"]
     chosen = adapted.predictor.probabilities(train["text"].tolist()).argmax(axis=1)
     assert (np.asarray(task.labels)[chosen] == train["label"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_the_first_step_of_a_short_training_moves_the_weights(at_home, monkeypatch, steps):
+    rates, step = [], torch.optim.AdamW.step
+
+    def stepped(self, *given):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", stepped)
+    spec = spec_of("full", epochs=1.0, batch_size=8, train_limit=8 * steps)
+    ftlib.adapt(spec, ftlib.open_task(spec), ftlib.open_model(spec))
+    assert len(rates) == steps and rates[0] == spec.resolved()["learning_rate"] and min(rates) > 0
 
 
 def test_zero_shot_without_words_is_undefined_before_and_says_why(at_home):

@@ -18,6 +18,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.records.foreign import read
 from ftlib.report import compare
 from ftlib.report.compare import compare_sources, read_source
+from ftlib.report.sections.comparison import least_detectable
 from ftlib.stats.paired import mcnemar_counts
 
 LOGS = Path(__file__).parents[1] / "records" / "lm_eval_logs"
@@ -308,3 +309,11 @@ def test_what_cannot_be_read_says_what_can(tmp_path):
         read_source("A", tmp_path)
     with pytest.raises(FtlibError, match="no such file"):
         read_source("A", tmp_path / "nothing")
+
+
+def test_two_that_never_differ_say_nothing_of_what_could_be_detected():
+    same = np.ones((3, 50))
+    assert least_detectable(same, same) is None
+    other = same.copy()
+    other[:, :5] = 0.0
+    assert 0.01 < least_detectable(same, other) < 0.5

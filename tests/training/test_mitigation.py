@@ -10,6 +10,7 @@ from toy import grouped_spec
 import ftlib
 from ftlib.config.experiment import Experiment
 from ftlib.core.errors import FtlibError
+from ftlib.execution.scheduler import run_problems
 from ftlib.methods.finetune import Weighted
 from ftlib.training.mitigation import balanced, independent, mitigated
 
@@ -82,3 +83,12 @@ def test_without_groups_there_is_nothing_to_go_by(at_home):
 def test_what_cannot_be_is_said(fields, said):
     with pytest.raises(FtlibError, match=said):
         Experiment(**fields)
+
+
+def test_a_mitigation_without_groups_is_said_before_anything_runs(grouped):
+    spec = Experiment(task="file:opinions", method="tfidf", mitigation="balance", dtype="float32")
+    (said,) = run_problems(spec, ftlib.load_task(spec.task))
+    assert "mitigation needs groups; name their column with group_columns" in said
+    asked = {"group_columns": ["who"], "mitigation": "balance"}
+    spec = Experiment(task=grouped, method="tfidf", dtype="float32", **asked)
+    assert run_problems(spec, ftlib.load_task(grouped, **spec.columns())) == []

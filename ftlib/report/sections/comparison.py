@@ -628,13 +628,17 @@ def detectable(members: Sequence[MethodScores], metric: str) -> tuple[str, str, 
 def least_detectable(
     a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None, most: float = 1.0
 ) -> float | None:
-    """The smallest true difference that is found 4 times of 5 between two that vary as these; None above the most.
+    """The smallest true difference that is found 4 times of 5 between two that vary as these.
+
+    None above the most, and where the two do not vary at all, which says nothing of others that do.
 
     Args:
         a: (n_seeds, n_examples) scores.
         b: The same examples and seeds, or one row.
     """
     first, second = paired(a, b)
+    if not np.ptp(first - second):
+        return None
     chance = DifferenceVariance.measured(variance_components(first - second, clusters))
     n_seeds, n = first.shape
     low, high = 0.0, most
