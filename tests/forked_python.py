@@ -71,8 +71,14 @@ def started():
 
 
 asked = connected() or started()
+signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+# They wait until it is known whom they are for.
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 text = json.dumps(
-    {{"arguments": sys.argv, "cwd": os.getcwd(), "environment": environment, "parent": os.getppid()}}
+    {{
+        "arguments": sys.argv, "cwd": os.getcwd(), "environment": environment, "parent": os.getppid(),
+        "interrupted": signal.getsignal(signal.SIGINT) is not signal.SIG_IGN,
+    }}
 ).encode()
 socket.send_fds(asked, [len(text).to_bytes(8, "big")], [0, 1, 2])
 asked.sendall(text)
@@ -85,9 +91,10 @@ def passed_on(number, frame):
     (os.killpg if number == signal.SIGINT else os.kill)(child, number)
 
 
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+for number in signals:
     if signal.getsignal(number) is not signal.SIG_IGN:
         signal.signal(number, passed_on)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 code = int(answers.readline())
 if code < 0:
     signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
@@ -203,6 +210,8 @@ def _work(asked: dict, paths: list[str]) -> int:
 
     import huggingface_hub.constants
 
+    # What runs in the background has it ignored, and so may the server.
+    signal.signal(signal.SIGINT, signal.default_int_handler if asked["interrupted"] else signal.SIG_IGN)
     os.setsid()
     os.chdir(asked["cwd"])
     os.environ.clear()

@@ -127,14 +127,17 @@ def load_swaps(argument: str) -> tuple[Terms, str]:
     return load_terms(path), kind
 
 
+def _why_no_label(task: Task, lacking: str) -> str:
+    if not task.has_labels:
+        return f"a task without labels {lacking}"
+    return no_words(task) if not task.label_words else "the model gives no label here"
+
+
 def evaluate_swaps(state: State, part: str, data: tuple[Terms, str]) -> Parts:
     """What becomes of the answers when the identity terms of the task's own test texts are swapped."""
     stage, spec, task, _, predictor = state
     if predictor.probabilities is None:
-        why = "a task without labels has no answer that could flip"
-        if task.has_labels:
-            why = f"no answer that could flip: {no_words(task)}" if not task.label_words else "the model gives no label"
-        return _nothing(part, "flip_rate", why)
+        return _nothing(part, "flip_rate", _why_no_label(state.task, "has no answer that could flip"))
     terms, kind = data
     examples = task.test_set(spec.eval_limit)
     found = [swap(text, terms, kind) for text in examples["text"]]
@@ -166,7 +169,7 @@ def evaluate_templates(state: State, part: str, texts: "pd.DataFrame") -> Parts:
     """How far the answers to sentences that differ in who they are about lie apart."""
     stage, _, task, _, predictor = state
     if predictor.probabilities is None:
-        return _nothing(part, "template_gap", "a task without labels gives no probabilities of them")
+        return _nothing(part, "template_gap", _why_no_label(task, "gives no probabilities of them"))
     probabilities = predictor.probabilities(texts["text"].tolist())
     n_frames = texts["frame"].nunique()
     pairs = texts[["kind", "term"]].drop_duplicates()

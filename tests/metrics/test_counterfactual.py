@@ -1,5 +1,7 @@
 """What swapping changes: numbers by hand, intervals, and the probes of a classifier that is known to be biased."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -152,9 +154,11 @@ def test_templates_find_it_too():
 
 def test_what_cannot_be_asked_says_why():
     predictor = Predictor(0, 0, 0)
+    without = replace(task(), labels=(), kind="language-modeling")
     for name, metric in (("swaps:gender", "flip_rate"), ("templates", "template_gap")):
-        metrics, table = evaluate_named("after", Experiment(), task(), None, predictor, name)[name]
-        assert table is None and metrics[metric]["value"] is None and "without labels" in metrics[metric]["reason"]
+        for asked, said in ((task(), "so their meaning is unknown"), (without, "a task without labels")):
+            metrics, table = evaluate_named("after", Experiment(), asked, None, predictor, name)[name]
+            assert table is None and metrics[metric]["value"] is None and said in metrics[metric]["reason"]
     metrics, table = evaluate_named("after", Experiment(), task(), None, Predictor(0, 0, 0, sexist), "swaps:religion")[
         "swaps:religion"
     ]
