@@ -9,7 +9,6 @@ import numpy as np
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import ENCODER, METHODS
 from ftlib.core.errors import FtlibError
-from ftlib.data.labels import number
 from ftlib.data.task import Task
 
 BETWEEN_SHOTS = "\n\n"
@@ -98,7 +97,7 @@ def label_descriptions(task: Task, template: str = "") -> list[str]:
 def no_words(task: Task) -> str:
     """Why labels without words cannot be asked for."""
     example = ", ".join(f'"{label}" = "..."' for label in task.labels[:3])
-    what = "are numbers" if all(number(label) is not None for label in task.labels) else "are not all words"
+    what = "are numbers" if all(re.fullmatch(r"[+-]?[\d.]+", label) for label in task.labels) else "are not all words"
     return (
         f"{task.name}: the labels {what} ({', '.join(task.labels[:5])}), so their meaning is unknown; "
         f"say it with label_words = {{{example}}}"
