@@ -166,12 +166,18 @@ INTERPRETER = sys.executable
 @pytest.fixture(autouse=True, scope="session")
 def processes_are_forked(for_all):
     """Processes that tests and ftlib start do not each import torch and transformers; see forked_python."""
-    if sys.platform != "linux":
+    # The first line of a program names its interpreter: short, and without spaces.
+    if sys.platform != "linux" or " " in INTERPRETER or len(INTERPRETER) > 120:
         yield
         return
     session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     with FileLock(for_all / "forked.lock"):
-        sys.executable = forked_python.launcher(for_all, session)
+        program = forked_python.launcher(for_all, session)
+    if not os.access(program, os.X_OK):
+        # Nothing may be executed where temporary files are.
+        yield
+        return
+    sys.executable = program
     if session == os.getpid():
         yield
     else:

@@ -10,7 +10,12 @@ import pytest
 from conftest import INTERPRETER
 from processes import wait_for
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+
+@pytest.fixture(autouse=True)
+def forked() -> None:
+    if sys.executable == INTERPRETER:
+        pytest.skip("processes are not forked here: see processes_are_forked in conftest.py")
+
 
 IS_FORKED = "; import sys, os; assert 'torch' in sys.modules and 'ftlib' not in sys.modules"
 SAYS = """
