@@ -132,7 +132,7 @@ def test_zero_shot_on_labels_that_are_numbers_needs_their_words(here, capsys):
     toy.write_task(here / "numbered", {"bad": "0", "good": "1"})
     write(here, '[[runs]]\nmethod = "zero_shot"\n', defaults='[defaults]\ntask = "file:numbered"\n')
     (line,) = refused_study(here, capsys)
-    assert "numbers (0, 1)" in line and 'label_words = {"0" = "...", "1" = "..."}' in line
+    assert "not all words (0, 1)" in line and 'label_words = {"0" = "...", "1" = "..."}' in line
 
 
 def test_a_test_file_with_a_label_that_train_does_not_have(here, capsys):

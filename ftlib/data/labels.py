@@ -246,7 +246,7 @@ def unseen(tables: Mapping[str, tuple[Table, Sequence[str]]], known: Iterable[st
 
 
 def words_for(where: str, labels: Sequence[str], given: Mapping[str, str] | None) -> dict[str, str]:
-    """What each label means, in words: as given, else made from the labels; empty where labels are numbers.
+    """What each label means, in words: as given, else made from the labels; empty where one has no letter.
 
     Raises:
         FtlibError: Words for a label that does not exist, or a label without words.

@@ -36,7 +36,7 @@ class Task:
     labels: tuple[str, ...]
     """In order; none where text is to be modelled or written."""
     label_words: Mapping[str, str]
-    """What each label means, in words; empty when the labels are numbers and nobody said."""
+    """What each label means, in words; empty where one has no letter and nobody said."""
     sha256: str
     """Of the content of all splits and the labels' order."""
     template: str = "This text is about {label}."

@@ -137,7 +137,7 @@ def evaluate_swaps(state: State, part: str, data: tuple[Terms, str]) -> Parts:
     """What becomes of the answers when the identity terms of the task's own test texts are swapped."""
     stage, spec, task, _, predictor = state
     if predictor.probabilities is None:
-        return _nothing(part, "flip_rate", _why_no_label(state.task, "has no answer that could flip"))
+        return _nothing(part, "flip_rate", _why_no_label(task, "has no answer that could flip"))
     terms, kind = data
     examples = task.test_set(spec.eval_limit)
     found = [swap(text, terms, kind) for text in examples["text"]]

@@ -32,8 +32,8 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame | N
     without labels; what it writes for a task of texts.
 
     Raises:
-        FtlibError: The labels are numbers and nobody said what they mean; or the model gives no likelihood and the
-            task asks for it.
+        FtlibError: The labels are not all words and nobody said what they mean; or the model gives no likelihood and
+            the task asks for it.
     """
     return KINDS[task.kind].function("untouched")(model, spec, task)
 

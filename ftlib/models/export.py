@@ -192,8 +192,9 @@ class SavedModel:
             batch_size: Texts at once; changes speed and memory, not results.
 
         Raises:
-            FtlibError: The task has no labels, or the model must be told the groups.
+            FtlibError: The task has no labels, the model must be told the groups, or the texts are no list of texts.
         """
+        texts = _listed(texts)
         question = self.question(task)
         if not question.labels:
             has = "texts, by write()" if question.writing else "likelihoods"
@@ -228,7 +229,7 @@ class SavedModel:
         """The label of every text, its probability, and whether the text was cut.
 
         Raises:
-            FtlibError: The texts are no list of texts; or as for `probabilities`.
+            FtlibError: As for `probabilities`.
         """
         texts = _listed(texts)
         if self.model is None and self.module is not None and len(texts):
@@ -256,7 +257,7 @@ class SavedModel:
 
     def rate(self, texts: Sequence[str], references: Sequence[str], task: str = "") -> np.ndarray:
         """(n, 2): the nats of each reference after its text, and its tokens."""
-        return self.reading(task).rate(self.module, list(texts), list(references), "float32")
+        return self.reading(task).rate(self.module, _listed(texts), _listed(references), "float32")
 
     def reading(self, task: str = "") -> "Reading":
         """What it is given for a text, and how it answers.
@@ -275,6 +276,7 @@ class SavedModel:
 
     def cut(self, texts: Sequence[str]) -> np.ndarray:
         """(n,) whether a text is longer than `max_length` tokens, so that its end is not read."""
+        texts = _listed(texts)
         if self.question().writing:
             return self.reading().cut(texts)
         if self.model is None:

@@ -97,9 +97,8 @@ def label_descriptions(task: Task, template: str = "") -> list[str]:
 def no_words(task: Task) -> str:
     """Why labels without words cannot be asked for."""
     example = ", ".join(f'"{label}" = "..."' for label in task.labels[:3])
-    what = "are numbers" if all(re.fullmatch(r"[+-]?[\d.]+", label) for label in task.labels) else "are not all words"
     return (
-        f"{task.name}: the labels {what} ({', '.join(task.labels[:5])}), so their meaning is unknown; "
+        f"{task.name}: the labels are not all words ({', '.join(task.labels[:5])}), so their meaning is unknown; "
         f"say it with label_words = {{{example}}}"
     )
 

@@ -163,7 +163,7 @@ def _answers(row: Mapping[str, Any]) -> tuple[str, str]:
 def _json(path: Path) -> Results:
     try:
         found = json.loads(decoded(path, path.name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FtlibError(f"{path.name}: not valid JSON: {error}") from None
     if isinstance(found, dict) and {"run_info", "train_info"} <= set(found):
         return _method_comparison(path, found)

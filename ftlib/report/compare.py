@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ftlib.config.constraints import size_problems
 from ftlib.config.experiment import USUAL, Plan
 from ftlib.core import format
 from ftlib.core.errors import FtlibError, several, unknown
@@ -267,6 +268,8 @@ def _measured(
     plan = (a.plan or b.plan or Plan()).of(one.task or other.task)
     metric = _metric(names, one, other, ALIASES.get(metric, metric), plan.primary if a.plan or b.plan else "")
     up = METRICS[metric].higher_is_better if metric in METRICS else not lower_is_better
+    if margin is not None and (wrong := size_problems(metric, margin)):
+        raise FtlibError(f"--{wrong[0]}")
     if not (one.parts and other.parts):
         return _of_totals(names, one, other, metric, margin, up, alpha)
     rows, by = matched(names, one, other, common)

@@ -459,7 +459,7 @@ def test_ten_problems_are_one_answer(long_texts, tmp_path):
         "ewc: found nan",
         "shots = 8, 16 do not fit 1024 tokens here; the most is ",
         "'a' and 'b' are both 'good'",
-        "the labels are numbers (0, 1)",
+        "the labels are not all words (0, 1)",
         "tiny-lm is of the family decoder",
         "shots = 500, but train has fewer",
         "broken.csv",

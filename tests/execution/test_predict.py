@@ -183,6 +183,8 @@ def test_what_is_no_list_of_texts_is_one_clear_error(model):
     loaded = load_adapted(model)
     with pytest.raises(FtlibError, match="found one text, 'a joy'; give a list"):
         loaded.predict("a joy")
+    with pytest.raises(FtlibError, match="found one text"):
+        loaded.probabilities("a joy")
     with pytest.raises(FtlibError, match="1 of 2 are no texts, the first at 1: None"):
         loaded.predict(["a joy", None])
 

@@ -336,7 +336,7 @@ def test_the_plan_refuses_labels_that_are_numbers_for_a_model_that_writes(home):
         '[defaults]\ntask = "file:numbers"\nmodel = "llama"\n[[runs]]\nmethod = "full"\n',
         encoding="utf-8",
     )
-    with pytest.raises(FtlibError, match="the labels are numbers"):
+    with pytest.raises(FtlibError, match="the labels are not all words"):
         scheduler.plan(study)
 
 
