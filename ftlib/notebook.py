@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ftlib.config.experiment import Experiment, draws
+from ftlib.config.methods import METHODS
 from ftlib.core import format
 from ftlib.core.errors import FtlibError, unknown
 from ftlib.core.html import Shown, fold, paragraph, text
@@ -114,7 +115,7 @@ def _chosen_runs(folder: Path, run: str, method: str, task: str) -> tuple[list[t
             raise FtlibError(f"--task: found {task!r}; say which: {listed}")
         groups, method = [group for group in groups if group.task == tasks[0]], told[tasks[0]].chosen
         said = [f"{method}: what the report advises for {tasks[0]}; another with --method"]
-    chosen = [group for group in groups if method in (group.name, group.method)]
+    chosen = [group for group in groups if method in (group.name, group.method, METHODS[group.method].title)]
     if len(chosen) != 1:
         listed = ", ".join(f"{group.name!r} on {group.task}" for group in chosen or groups)
         several = f"found {len(chosen)} settings of that name" if chosen else "no run of that name finished"
@@ -143,7 +144,9 @@ class Study(records_study.Study):
         if task and task not in tops:
             raise unknown("task", task, tops)
         if not tops:
-            raise FtlibError(f"{self.folder}: nothing can be compared; ftlib report {self.folder.as_posix()} says why")
+            raise FtlibError(
+                f"{self.folder}: nothing can be compared; ftlib report {format.typed(self.folder)} says why"
+            )
         return tops[task] if task else self.reading.tops[0]
 
     def table(self, task: str = "") -> Table:

@@ -28,7 +28,13 @@ _saved = 0.0
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a temporary file beside `path`, force it to disk and put it in place in one step."""
+    """Have `write` fill a temporary file beside `path`, force it to disk and put it in place in one step.
+
+    Raises:
+        FtlibError: There is a folder of that name.
+    """
+    if path.is_dir():
+        raise FtlibError(f"{path}: is a folder; name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

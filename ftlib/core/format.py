@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ def seconds(value: float | None) -> str:
         return f"{value:.1f}\xa0s" if value < 10 else f"{value:.0f}\xa0s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes}\xa0min {rest}\xa0s" if minutes < 60 else f"{minutes // 60}\xa0h {minutes % 60}\xa0min"
+
+
+def typed(path: str | Path) -> str:
+    """A path as it is typed into a shell.
+
+    >>> typed("reports/demo"), typed("my study")
+    ('reports/demo', "'my study'")
+    """
+    return shlex.quote(Path(path).as_posix())
 
 
 def size(value: float | None) -> str:

@@ -162,6 +162,7 @@ def audit(task: Task) -> Findings:
         *_balance(task),
         *_lengths(task, script),
         *_labels(task),
+        *_groups(task),
     ]
     return Findings(task.name, tuple(_facts(task, script)), _sorted(found))
 
@@ -322,6 +323,12 @@ def _facts(task: Task, script: str) -> Iterator[str]:
         middle, most = sizes.median(), sizes.quantile(0.95)
         unit = "characters" if script else "words"
         yield f"{unit} in {split}: median {middle:.0f}, 95 % up to {most:.0f}, most {sizes.max()}"
+    for column in task.group_columns:
+        train, test = (task.splits[split][f"group_{column}"].value_counts() for split in ("train", "test"))
+        groups = [*train.index, *test.index.difference(train.index)]
+        said = [f"{group} {train.get(group, 0)} and {test.get(group, 0)}" for group in groups[:10]]
+        more = [f"and {len(groups) - 10} more"] if len(groups) > 10 else []
+        yield f"{len(groups)} groups of {column} in train and test: {', '.join(said + more)}"
     yield from _stated(task)
 
 
@@ -610,6 +617,36 @@ def _labels(task: Task) -> Iterator[Finding]:
     if not task.label_words:
         text = 'the labels have no words; zero-shot and prompts need label_words = {"0" = "...", ...}'
         yield note("no_words", text, len(task.labels))
+
+
+def _groups(task: Task) -> Iterator[Finding]:
+    """Groups of people about whom the test says little, and labels that go with a group in the training examples."""
+    for column in task.group_columns:
+        name = f"group_{column}"
+        counts = {split: task.splits[split][name].value_counts() for split in ("train", "test")}
+        everyone = counts["test"].index.union(counts["train"].index)
+        if few := [f"{group} {n}" for group in everyone if (n := counts["test"].get(group, 0)) < FEW_EXAMPLES]:
+            text = f"test has fewer than {FEW_EXAMPLES} examples of groups of {column}: {_some(few)}"
+            yield note("small_groups", f"{text}; their gaps say little", len(few))
+        train = task.splits["train"]
+        moved = []
+        for group in counts["train"].index[counts["train"] >= FEW_EXAMPLES]:
+            inside = train[name] == group
+            if inside.all():
+                continue
+            own, others = (train["label"][part].value_counts(normalize=True) for part in (inside, ~inside))
+            label, there, elsewhere = max(
+                ((label, own.get(label, 0.0), others.get(label, 0.0)) for label in task.labels),
+                key=lambda one: one[1] - one[2],
+            )
+            if there - elsewhere > SHIFT:
+                moved.append(f"{group}: {there:.0%} {label!r}, the others {elsewhere:.0%}")
+        if moved:
+            text = (
+                f"labels go with {column} in train ({'; '.join(moved[:5])}): a model can learn whom a text is about in "
+                "place of what it says; look at each label's gap between groups, and try a mitigation"
+            )
+            yield note("group_labels", text, len(moved))
 
 
 def _some(items: Iterable[str], most: int = 5) -> str:

@@ -400,6 +400,22 @@ def _header_problems(header: Sequence[str], where: str, delimiter: str) -> list[
     return problems
 
 
+def refuse_one_document(first: str, where: str) -> None:
+    """Say once, instead of line by line, that what should be lines of JSON is JSON as a whole.
+
+    Args:
+        first: The first line that is not blank.
+
+    Raises:
+        FtlibError: It opens a list of objects, or an object that ends on another line.
+    """
+    if "".join(first.split())[:2] in ("[", "{", "[{"):
+        raise FtlibError(
+            f"{where}: is one JSON document; each line is one object {{...}} of its own (JSON Lines, as "
+            "`jq -c '.[]' FILE` writes the objects of a list)"
+        )
+
+
 def _jsonl(text: str, where: str) -> Table:
     rows: list[dict[str, Any]] = []
     lines: list[int] = []
@@ -408,6 +424,8 @@ def _jsonl(text: str, where: str) -> Table:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
+        if not rows and not problems:
+            refuse_one_document(line, where)
         try:
             row = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
             json.dumps(row, ensure_ascii=False).encode()  # Half a surrogate pair is valid JSON and no text.

@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -18,7 +18,8 @@ from ftlib.core import format
 from ftlib.core.atomic import check_writable, write_atomically
 from ftlib.core.errors import FtlibError
 from ftlib.data.labels import joined_text, text_candidates
-from ftlib.data.tabular import SUFFIXES, read_rows
+from ftlib.data.parallel import PAIR
+from ftlib.data.tabular import SUFFIXES, read_rows, refuse_one_document
 from ftlib.models.export import SavedModel, load_adapted
 from ftlib.records import provenance
 
@@ -43,24 +44,41 @@ class Wanted(NamedTuple):
     """"title+description" joins two; empty: guessed from the usual names."""
     group: str = ""
     """Empty: none."""
+    usual: tuple[str, ...] = ()
+    """Names that a guess takes before the usual ones of texts."""
 
 
-def checked(path: str, wanted: Wanted) -> int | None:
-    """Read a file to its end without keeping it, and count its rows; None for standard input, which is read once.
-
-    Raises:
-        FtlibError: It cannot be read, or some row is not as the others; says the line.
-    """
-    if path == STDIN:
-        return None
+def _readable(path: str) -> None:
     file = Path(path)
+    if path == STDIN:
+        return
     if not file.is_file():
         raise FtlibError(f"{path}: no such file; allowed: {', '.join(SUFFIXES)}, or - for standard input")
     if file.suffix.lower() not in SUFFIXES:
         raise FtlibError(f"{path}: found {file.suffix or 'no suffix'!r}; allowed: {', '.join(SUFFIXES)}, or -")
+
+
+def checked(path: str, wanted: Wanted, groups: Collection[str] = ()) -> int | None:
+    """Read a file to its end without keeping it, and count its rows; None for standard input, which is read once.
+
+    Args:
+        groups: All that a column of groups may say.
+
+    Raises:
+        FtlibError: It cannot be read, or some row is not as the others, or of another group; says the line or row.
+    """
+    if path == STDIN:
+        return None
+    file = Path(path)
     if file.suffix.lower() != ".parquet" and file.stat().st_size <= WHOLE:
         read_rows(file)
-    n = sum(1 for _ in rows(path, wanted))
+    n = 0
+    for n, row in enumerate(rows(path, wanted), 1):
+        if wanted.group and str(row.group) not in groups:
+            raise FtlibError(
+                f"{path} row {n}: found {row.group!r} in {wanted.group!r}; this model goes by the groups "
+                f"{', '.join(groups)}"
+            )
     if not n:
         raise FtlibError(f"{path}: has no rows")
     return n
@@ -96,6 +114,11 @@ def _not_utf8(error: UnicodeDecodeError) -> str:
     return f"byte {error.start} of a block is not UTF-8 ({error.reason}); save it as UTF-8"
 
 
+def _guessed(names: Sequence[str], wanted: Wanted) -> list[str]:
+    """The columns that may hold the text, by their names."""
+    return [name for name in wanted.usual if name in names][:1] or text_candidates(names, "")
+
+
 def _standard_input(wanted: Wanted) -> Iterator[Row]:
     stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
     first = stream.readline()
@@ -103,9 +126,10 @@ def _standard_input(wanted: Wanted) -> Iterator[Row]:
     header = next(csv.reader([first]), [])
     if first.lstrip().startswith("{"):
         yield from _jsonl(lines, "standard input", wanted)
-    elif wanted.text or text_candidates(header, ""):
+    elif wanted.text or _guessed(header, wanted):
         yield from _delimited(lines, "standard input", ",", wanted)
     else:
+        refuse_one_document(first, "standard input")
         yield from (Row(line.rstrip("\r\n") or None) for line in lines if first)
 
 
@@ -133,6 +157,8 @@ def _jsonl(lines: Any, where: str, wanted: Wanted) -> Iterator[Row]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        if take is None:
+            refuse_one_document(line, where)
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -162,7 +188,7 @@ class _Columns:
     def __init__(self, names: list[str], where: str, wanted: Wanted) -> None:
         text, listed = wanted.text, ", ".join(names)
         if not text:
-            found = text_candidates(names, "")
+            found = _guessed(names, wanted)
             if len(found) != 1:
                 said = f"could be {' or '.join(map(repr, found))}" if found else "no column has a usual name"
                 raise FtlibError(f"{where}: the text: {said}; columns: {listed}; say which with --text-column")
@@ -267,8 +293,7 @@ def predict(
         FtlibError: Model or file are not what they should be; nothing is written then.
     """
     suffix = _writable(out, path) if out else ".csv"
-    wanted = Wanted(text_column, group_column)
-    total = checked(path, wanted)
+    _readable(path)
     saved = load_adapted(model, dtype=dtype, threads=threads)
     writes = bool(saved.question(task).writing)
     columns = TEXTS if writes else LABELS
@@ -279,6 +304,8 @@ def predict(
         raise FtlibError(f"--group-column {group_column}: this model does not go by groups; leave it out")
     if by_group and not group_column:
         raise FtlibError(f"{model}: must be told the group of every text; name its column with --group-column")
+    wanted = Wanted(text_column, group_column, PAIR[:1] if writes else ())
+    total = checked(path, wanted, saved.head.facts["groups"] if by_group else ())
     # What is loaded at the first answer is no part of the speed.
     if writes:
         saved.write(["a text"], task)

@@ -189,7 +189,7 @@ def run_problems(spec: Experiment, task: Task, elsewhere: bool = False) -> list[
     config = read_config(weights.find(spec.model).folder) if method.model else {}
     if problem := length_problem(task.kind, spec.model, config, spec.max_length):
         problems.append(problem)
-    if not elsewhere and (problem := method.lacks(spec.device)):
+    if not elsewhere and (problem := method.lacks(spec.device) or _device_problem(spec)):
         problems.append(problem)
     # A model that writes answers with words, whatever the method.
     needs_words = method.needs_label_words or (family != ENCODER and method.trains)
@@ -218,6 +218,20 @@ def run_problems(spec: Experiment, task: Task, elsewhere: bool = False) -> list[
     except FtlibError as error:
         problems.append(str(error))
     return problems
+
+
+def _device_problem(spec: Experiment) -> str:
+    """Why this machine's devices cannot do what a run with a model names; empty where they can."""
+    if spec.device in ("auto", "cpu") or not METHODS[spec.method].model:
+        return ""
+    # Loads torch, which takes seconds: only where a device was named.
+    from ftlib.models.loading import pick_device, pick_dtype
+
+    try:
+        pick_dtype(spec.dtype, pick_device(spec.device))
+    except FtlibError as error:
+        return str(error)
+    return ""
 
 
 def is_done(job: Job, task: Task) -> bool:

@@ -389,9 +389,14 @@ def notebook_parameters(spec: Experiment, source: Path) -> dict[str, Any]:
     Other fields go into the notebook's `overrides` where they differ from their default.
 
     Raises:
-        FtlibError: The spec sets a field that the notebook does not declare, and the notebook has no `overrides`.
+        FtlibError: The notebook runs no experiment, or the spec sets a field that it does not declare, and it has no
+            `overrides`.
     """
     declared = notebook_exec.papermill_itself().inspect_notebook(str(source))
+    if "run_dir" not in declared:
+        raise FtlibError(
+            f"notebook: {source.stem} runs no experiment: it has no parameter run_dir, where a run's record goes"
+        )
     values = spec.model_dump()
     default = {name: field.get_default(call_default_factory=True) for name, field in Experiment.model_fields.items()}
     others = {name: value for name, value in values.items() if name not in declared and value != default[name]}

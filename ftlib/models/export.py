@@ -25,6 +25,7 @@ import numpy as np
 
 from ftlib.config.methods import ENCODER, ENCODER_DECODER, METHODS
 from ftlib.core.errors import FtlibError
+from ftlib.core.format import typed
 from ftlib.data.kinds import DECODER, LOADERS
 from ftlib.models.heads import Head
 
@@ -623,9 +624,9 @@ def folder_of(path: str | Path) -> Path:
             return folder
     said = "no saved model here" if path.exists() else "no such folder"
     if (path / "record.json").exists():
-        said = f"this run kept no model: `ftlib export {path} OUT` makes it"
+        said = f"this run kept no model: `ftlib export {typed(path)} OUT` makes it"
     elif (path / "suite.toml").exists():
-        said = f"is a study: `ftlib export {path} OUT` takes the model of its winner out of it"
+        said = f"is a study: `ftlib export {typed(path)} OUT` takes the model of its winner out of it"
     raise FtlibError(f"{path}: {said}; allowed: a folder with {FACTS}, or the folder of a run with save = true")
 
 

@@ -17,7 +17,7 @@ from ftlib.config.experiment import USUAL, Fields, Plan, draws, hash_of, renamed
 from ftlib.config.methods import METHODS
 from ftlib.config.suite_file import error_costs, load_suite
 from ftlib.core.errors import FtlibError, several
-from ftlib.core.format import short_name
+from ftlib.core.format import short_name, typed
 from ftlib.data.kinds import CLASSIFICATION
 from ftlib.metrics.registry import METRICS
 from ftlib.records import RunRecord
@@ -189,7 +189,7 @@ def read_study(folder: str | Path) -> Study:
     if not found and damaged:
         raise several(damaged)
     if not found:
-        raise FtlibError(f"{folder}: no runs/*/record.json; run the suite first (ftlib run {folder.as_posix()})")
+        raise FtlibError(f"{folder}: no runs/*/record.json; run the suite first (ftlib run {typed(folder)})")
     cache: dict[bytes, Any] = {}
     runs = [read_run(path, record, cache) for path, record in found]
     question, plan, plan_hash, costs, notes = read_plan(folder, runs)

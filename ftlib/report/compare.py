@@ -115,7 +115,7 @@ def read_source(side: str, path: str | Path, columns: Mapping[str, str] = {}) ->
 
 def _of_run(side: str, path: Path) -> Source:
     run = read_run(path, read_record(path), {})
-    study = path.absolute().parent.parent
+    study = path.resolve().parent.parent
     plan = read_plan(study, [run])[1]
     if not run.ok or _TEST not in run.parts:
         why = run.unreadable or run.record.reason or "it has no predictions of the test set"

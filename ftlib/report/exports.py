@@ -10,6 +10,7 @@ from typing import Any
 
 from ftlib.core.atomic import write_atomically
 from ftlib.core.errors import FtlibError, unknown
+from ftlib.core.format import typed
 from ftlib.report import trackers
 from ftlib.report.build import build
 
@@ -35,7 +36,7 @@ def export(study_folder: str | Path, kinds: Sequence[str]) -> list[Path | str]:
     folder, written = Path(study_folder), []
     known(kinds)
     if not (folder / "report.json").is_file():
-        raise FtlibError(f"{folder}: no report.json; make the report first (ftlib report {folder.as_posix()})")
+        raise FtlibError(f"{folder}: no report.json; make the report first (ftlib report {typed(folder)})")
     for kind in kinds:
         written += KINDS[kind](folder)
     return written

@@ -317,6 +317,22 @@ def pretend(planned, job, status="ok"):
     records.write(job.run_dir, record, pd.DataFrame({"id": ["1"]}))
 
 
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ('notebook = "20_read_comparison"', "20_read_comparison runs no experiment: it has no parameter run_dir"),
+        ('device = "mps"', "device: 'mps' is not there; this machine has"),
+    ],
+)
+def test_what_could_not_run_here_is_refused_by_the_plan(tmp_path, monkeypatch, field, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    toy.write_task(tmp_path / "opinions")
+    write(tmp_path / "study", HEAD + f'[defaults]\ntask = "file:opinions"\n{field}\n[[runs]]\nmethod = "zero_shot"\n')
+    with pytest.raises(FtlibError, match=said):
+        scheduler.plan("study")
+
+
 def test_planning_writes_nothing(planned):
     assert [job.done for job in planned.jobs] == [False, False]
     assert [path.name for path in planned.suite.folder.iterdir()] == ["suite.toml"]

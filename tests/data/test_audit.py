@@ -89,6 +89,24 @@ def test_clusters_across_splits(tmp_path):
     assert any('clusters in train and in test: 50, e.g. "page 0"' in line for line in check_data(tmp_path).problems)
 
 
+def test_groups_are_counted_and_labels_that_go_with_them_are_said(tmp_path, sound):
+    """Of 75 women in train 45 are "yes", of 75 men 15; the test's third group has 4 texts."""
+    for split, rows in sound.items():
+        women = [(text, "yes" if n % 5 < 3 else "no", "woman") for n, (text, _) in enumerate(rows[:75])]
+        men = [(text, "yes" if n % 5 < 1 else "no", "man") for n, (text, _) in enumerate(rows[75:])]
+        if split == "test":
+            men[:4] = [(text, label, "other") for text, label, _ in men[:4]]
+        lines = "".join(f'"{text}",{label},{who}\n' for text, label, who in women + men)
+        (tmp_path / f"{split}.csv").write_text("text,label,who\n" + lines)
+    found = check_data(tmp_path, group_columns=["who"])
+    assert "3 groups of who in train and test: woman 75 and 75, man 75 and 71, other 0 and 4" in found.facts
+    notes = {one.code: one for one in found}
+    assert notes["small_groups"].text.startswith("test has fewer than 30 examples of groups of who: other 4;")
+    said = "labels go with who in train (woman: 60% 'yes', the others 20%; man: 80% 'no', the others 40%)"
+    assert notes["group_labels"].text.startswith(said) and notes["group_labels"].n == 2
+    assert not {"small_groups", "group_labels"} & {one.code for one in check_data(tmp_path)}
+
+
 def test_text_from_the_data_cannot_drive_the_terminal(tmp_path, sound):
     sound["train"] += [("\x1b[2Jgone \x07", "yes"), ("\x1b[2Jgone \x07", "no")]
     said = str(check_data(folder(tmp_path, **sound)))

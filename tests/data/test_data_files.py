@@ -198,6 +198,8 @@ def jsonl(*objects):
         ('{"text": "a", "label": "x", "label": "y"}\n', "a key appears twice"),
         ('{"text": "\\ud800", "label": "x"}\n', "line 1: not valid JSON"),
         ("[1]\n", "line 1: found list"),
+        ('\n[ {"text": "a"},\n{"text": "b"} ]\n', "is one JSON document; each line is one object"),
+        ('{\n"text": "a"\n}\n', "is one JSON document; each line is one object"),
     ],
 )
 def test_faults_of_a_jsonl_file(tmp_path, content, said):

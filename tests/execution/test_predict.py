@@ -13,6 +13,7 @@ import toy
 import ftlib
 from ftlib.cli import main
 from ftlib.config.experiment import Experiment
+from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
 from ftlib.execution import predict as predicting
 from ftlib.execution.export import export_runs
@@ -151,6 +152,8 @@ def test_standard_input_is_a_table_or_a_text_a_line(model, monkeypatch, capsys, 
         ("in.csv", "text\n", "no rows"),
         ("in.jsonl", '{"text": "a"}\n{"text": \n', "line 2: not valid JSON"),
         ("in.jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "line 1: not valid JSON"),
+        ("in.jsonl", '[\n {"text": "a"},\n {"text": "b"}\n]\n', "in.jsonl: is one JSON document"),
+        ("in.jsonl", '[{"text": "a"}]', "in.jsonl: is one JSON document"),
         ("in.xlsx", "text\na\n", "found '.xlsx'; allowed"),
     ],
 )
@@ -163,6 +166,15 @@ def test_what_cannot_be_read_is_said_and_nothing_is_written(model, tmp_path, mon
     with pytest.raises(FtlibError, match=said):
         predict(model, str(tmp_path / name), str(tmp_path / "out.csv"))
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_group_that_a_model_does_not_know_is_said_before_anything_is_answered(tmp_path):
+    path = str(tmp_path / "in.csv")
+    pd.DataFrame({"text": TEXTS, "who": ["women", "men", "men", "nobody"]}).to_csv(path, index=False)
+    wanted = predicting.Wanted(group="who")
+    assert predicting.checked(path, wanted, ("men", "women", "nobody")) == 4
+    with pytest.raises(FtlibError, match="row 4: found 'nobody' in 'who'; this model goes by the groups men, women"):
+        predicting.checked(path, wanted, ("men", "women"))
 
 
 def test_a_label_that_a_spreadsheet_would_run_gets_an_apostrophe():
@@ -248,6 +260,7 @@ def test_the_method_that_the_report_advises_is_exported_where_none_is_named(stud
     assert "is there already" in capsys.readouterr().err
     assert main(["export", str(study), str(tmp_path / "other"), "--method", "dora"]) == 2
     assert "--method dora: no run of that name finished; allowed" in capsys.readouterr().err
+    assert main(["export", str(study), str(tmp_path / "titled"), "--method", METHODS["tfidf"].title]) == 0
 
 
 def test_a_training_that_does_not_give_what_was_recorded_is_refused(study, at_home, tmp_path):
@@ -287,6 +300,10 @@ def test_a_model_that_writes_is_kept_or_exported_and_writes_every_row(at_home, t
     assert (said.rows, said.blank, said.cut) == (4, 1, 1) and "2 beams, at most 8 tokens written" in str(said)
     found = read(tmp_path / "said.csv")
     assert list(found) == ["text_out", "cut"] and found["text_out"].isna().tolist() == [False, True, False, False]
+    # What its own kind of task calls the column, though a guess among the usual names would have two to choose from.
+    pd.DataFrame({"source": texts[:1], "text": "other words"}).to_csv(tmp_path / "pairs.csv", index=False)
+    predict(out, str(tmp_path / "pairs.csv"), str(tmp_path / "pairs_said.csv"))
+    assert read(tmp_path / "pairs_said.csv")["text_out"][0] == found["text_out"][0]
     model = load_adapted(out, dtype="float32")
     assert found["text_out"][0] == model.write(texts[:1])[0] and "writes" not in repr(model)
     with pytest.raises(FtlibError, match=r"it has texts, by write\(\), no labels to give"):

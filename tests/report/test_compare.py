@@ -172,6 +172,9 @@ def test_a_run_is_compared_with_a_run_and_with_a_table(studies, tmp_path):
     kept[["id", "label", "prediction"]].to_csv(tmp_path / "theirs.csv", index=False)
     (found,) = compare_sources(*sources(run, tmp_path / "theirs.csv"))
     assert found.pair.comparison.verdict == "same" and not found.flips
+    # A run is its study's whatever way leads to it: the plan's margin and its texts are there.
+    (tmp_path / "way").symlink_to(run)
+    assert sources(run, tmp_path / "way")[1].plan == sources(run, run)[1].plan
     # One table stands for every seed of a method.
     found = compare_sources(*sources(studies / "new", tmp_path / "theirs.csv"), metric="f1_macro")
     assert {one.a: one.n_seeds for one in found}["lora (A)"] == 3

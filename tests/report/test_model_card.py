@@ -146,6 +146,8 @@ def test_text_from_data_is_no_markup(tmp_path):
 def test_a_card_is_written_beside_its_record(study_dir, tmp_path):
     path, record = run_of(study_dir, "full")
     assert model_card.write(study_dir, record.run_id) == path / "MODEL_CARD.md"
+    with pytest.raises(FtlibError, match="is a folder; name a file"):
+        model_card.write(path, out=tmp_path)
     there = model_card.write(path, out=tmp_path / "README.md")
     assert there.read_bytes() == (path / "MODEL_CARD.md").read_bytes()
     assert there.read_text(encoding="utf-8").startswith("---\n")
