@@ -147,7 +147,9 @@ def data_cautions(planned: "Planned") -> list[str]:
 
 def _cut_texts(spec: "Experiment", task: "Task", tokenizer: Any) -> list[str]:
     """How many texts of the test a run would not read to their end, by its own tokenizer and max_length."""
+    # As it is stored it may cut texts, or fill them up.
     tokenizer.no_truncation()
+    tokenizer.no_padding()
     special = family_of(read_config(weights.find(spec.model).folder)) == ENCODER
     texts = task.test_set(spec.eval_limit)["text"].tolist()
     found = sum(len(one) > spec.max_length for one in tokenizer.encode_batch(texts, add_special_tokens=special))

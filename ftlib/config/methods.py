@@ -445,7 +445,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             ),
             Method(
                 name="zero_shot",
-                summary="what the untouched model says: how near each label's description is, or how likely its words",
+                summary="what the untouched model says: the label that it finds nearest or likeliest, or a text",
                 module="zero_shot",
                 notebook="10_run_zero_shot",
                 draws=False,

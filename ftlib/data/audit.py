@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ftlib.core.errors import FtlibError
 from ftlib.data.files import normal
 from ftlib.data.kinds import KINDS
 from ftlib.data.labels import MISSING_WORDS, number, spellings
@@ -141,6 +142,8 @@ def check_data(path: str | Path, **columns: Any) -> Findings:
     Raises:
         FtlibError: It cannot be read as a task; says why.
     """
+    if not isinstance(path, str | Path):
+        raise FtlibError(f"check_data: found {type(path).__name__}; give a file, a folder or a task's name")
     name = str(path)
     known = name in TASKS or name.startswith(("file:", "hub:"))
     return audit(load_task(name if known else f"file:{name}", **columns))

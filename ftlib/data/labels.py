@@ -358,6 +358,12 @@ def choose(
         problems.append(f"text_column: found {chosen.text!r}; columns to be joined are named once each: 'title+body'")
     if label and label in parts:
         problems.append(f"{first.where}: {label!r} is both the text and the label column")
+    for name in chosen.groups:
+        crossed_with = crossed(name, first.columns)
+        if len(set(crossed_with)) < len(crossed_with):
+            problems.append(f"{first.where}: group_columns: {name!r} crosses a column with itself; name two")
+        elif label and label in crossed_with:
+            problems.append(f"{first.where}: group_columns: {label!r} is the label column; groups are of people")
     if problems:
         raise all_of(problems)
     return chosen

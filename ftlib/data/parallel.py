@@ -72,10 +72,11 @@ def task_from(
         )
         raise FtlibError(f"{name}: is a task of texts and what to write for them, without labels; leave out {given}")
     own_ids = all(has_ids(table) for table in tables.values())
-    frames, problems = {}, []
+    frames, problems, read = {}, [], ()
     for split, table in tables.items():
         sides = _sides(table, directed(name)[1], text_column, label_column, problems)
         if sides:
+            read = sides[0], sides[2]
             frames[split] = _frame(table, sides, problems, own_ids)
     if problems:
         raise all_of(problems)
@@ -83,6 +84,10 @@ def task_from(
     said = {"ids": "column id" if own_ids else "hash of both texts", "splits": how, **(stated or {})}
     if direction := directed(name)[1]:
         said["direction"] = " to ".join(direction)
+        if read != direction and TRANSLATION not in table.columns and table.unit != "unit":
+            said["direction"] += f", read from the columns {' and '.join(read)}"
+    for split, table in tables.items():
+        said |= {what if len(tables) == 1 else f"{what} ({split})": told for what, told in table.stated.items()}
     return make_task(name, splits, kind=TEXT_TO_TEXT, source=source, licence=licence, stated=said)
 
 
@@ -190,7 +195,10 @@ def _tmx(path: Path, direction: tuple[str, ...]) -> Table:
     if not kept:
         raise FtlibError(f"{path.name}: no unit has both {' and '.join(chosen)}")
     columns = {side: [unit[one] for _, unit in kept] for side, one in zip(PAIR, chosen, strict=True)}
-    return Table(path.name, "unit", [place for place, _ in kept], PAIR, lambda name: list(columns[name]))
+    stated = {"languages": " to ".join(chosen)}
+    if left_out := len(units) - len(kept):
+        stated["left out"] = f"{left_out} of {len(units)} units, which lack one of these languages"
+    return Table(path.name, "unit", [place for place, _ in kept], PAIR, lambda name: list(columns[name]), stated=stated)
 
 
 def _lang(variant: ElementTree.Element) -> str:
@@ -217,7 +225,9 @@ def _sides(
         pairs = [value if isinstance(value, dict) else {} for value in table.column(TRANSLATION)]
         one, other = ([known(pair.get(side)) for pair in pairs] for side in direction)
         return direction[0], one, direction[1], other
-    usual = PAIR if set(PAIR) <= set(table.columns) else (direction or PAIR)
+    # A direction names columns where a table has such; TMX and aligned files have sides called source and target.
+    named = set(direction) & set(table.columns) or not set(PAIR) <= set(table.columns)
+    usual = direction if direction and named else PAIR
     chosen = (text_column or usual[0], label_column or usual[1])
     if lacking := [name for name in chosen if name not in table.columns]:
         problems.append(

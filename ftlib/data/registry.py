@@ -94,6 +94,8 @@ def load_task(
         FtlibError: The data is missing, empty, ragged, mixed or ambiguous; says file, line, what was found. Or a
             column, label or group was named for text to be modelled, which has none.
     """
+    if isinstance(group_columns, str):
+        raise FtlibError(f"group_columns: found the text {group_columns!r}; write a list: [{group_columns!r}]")
     columns = {"text_column": text_column, "label_column": label_column}
     asked = {**columns, "label_words": label_words, "group_columns": group_columns}
     kind = KINDS[kind_of(name)]

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Table:
     """All values of one column; MISSING where a row lacks it."""
     joined: Sequence[int] = ()
     """The places of rows that take several lines of the file, as fields in quotes may."""
+    stated: Mapping[str, str] = field(default_factory=dict)
+    """Choices made while reading it, for the record: what was left out, and why."""
 
     def at(self, row: int) -> str:
         """A row's place in words, e.g. "train.csv line 7"."""

@@ -245,6 +245,8 @@ class Said(NamedTuple):
     """Of reading, answering and writing."""
     probabilities: str
     """Whether they are calibrated, in words; of a model that writes, how it does."""
+    task: str = ""
+    """Which of several the model was asked about; empty: it has one."""
 
     def __str__(self) -> str:
         speed = (self.rows - self.blank) / self.seconds if self.seconds else float("nan")
@@ -254,7 +256,7 @@ class Said(NamedTuple):
         if self.blank:
             lines.append(f"{_many(self.blank)} without a text: left blank")
         memory = format.size(provenance.peak_memory()["peak_memory_bytes"])
-        return "; ".join([*lines, f"peak memory {memory}", self.probabilities])
+        return "; ".join([*([self.task] if self.task else []), *lines, f"peak memory {memory}", self.probabilities])
 
 
 def _many(number: float) -> str:
@@ -328,7 +330,14 @@ def predict(
         sys.stdout.flush()
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    return Said(**counts, seconds=time.perf_counter() - start, probabilities=_calibrated(saved))
+    return Said(
+        **counts, seconds=time.perf_counter() - start, probabilities=_calibrated(saved), task=_asked(saved, task)
+    )
+
+
+def _asked(saved: SavedModel, task: str) -> str:
+    others = [name for name in saved.questions if name != format.short_name(task or saved.facts["task"])]
+    return f"task {task or saved.facts['task']} (--task asks about {', '.join(others)})" if others else ""
 
 
 def _writable(out: str, path: str) -> str:

@@ -90,6 +90,8 @@ def run(spec: Experiment, run_dir: str | Path | None = None) -> RunRecord | None
     Raises:
         FtlibError: The request cannot be carried out, or training diverged; nothing is recorded then.
     """
+    if not isinstance(spec, Experiment):
+        raise FtlibError(f"spec: found {type(spec).__name__}; give an Experiment: Experiment(task=..., method=...)")
     return assist(spec) if rank(spec) else run_stages(spec, run_dir, Events(run_dir))
 
 

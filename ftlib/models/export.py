@@ -25,7 +25,7 @@ import numpy as np
 
 from ftlib.config.methods import ENCODER, ENCODER_DECODER, METHODS
 from ftlib.core.errors import FtlibError
-from ftlib.core.format import typed
+from ftlib.core.format import short_name, typed
 from ftlib.data.kinds import DECODER, LOADERS
 from ftlib.models.heads import Head
 
@@ -172,7 +172,7 @@ class SavedModel:
             FtlibError: It was not adapted to that task.
         """
         known = self.questions
-        if (name := task or self.facts["task"]) not in known:
+        if (name := short_name(task) if task else self.facts["task"]) not in known:
             raise FtlibError(f"task: found {task!r}; this model was adapted to {', '.join(known)}")
         return known[name]
 

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 import transformers
 
+from ftlib.config.experiment import Experiment
 from ftlib.config.methods import DECODER, ENCODER, ENCODER_DECODER, context_of, family_of, read_config
 from ftlib.core.atomic import remembered, remembered_rows
 from ftlib.core.errors import FtlibError
@@ -176,6 +177,7 @@ def load_model(name: str = "minilm", *, device: str = "auto", dtype: str = "auto
         FtlibError: See `ftlib.models.weights.find`; or a tokenizer that does not load, a device or dtype that is not
             there.
     """
+    Experiment(device=device, dtype=dtype, threads=threads)
     found = weights.find(name)
     torch.set_num_threads(threads)
     transformers.utils.logging.disable_progress_bar()

@@ -327,9 +327,14 @@ def read_runs(folder: str | Path) -> "pd.DataFrame":
     Columns: `run_id`, `status`, `reason`, every field of the resolved spec, every metric as `after.test.accuracy` (with
     `.low`, `.high` and `.n`; a name with a point in it, such as a label, stands in ""), every cost as
     `cost.train_seconds`, and `plan_hash`.
+
+    Raises:
+        FtlibError: There is no such folder.
     """
     import pandas as pd
 
+    if not Path(folder).is_dir():
+        raise FtlibError(f"{folder}: no such folder; name a study's")
     rows = []
     for _, record in records_of(folder):
         row = {"run_id": record.run_id, "status": record.status, "reason": record.reason}

@@ -178,10 +178,13 @@ def planning_sentence(
     >>> said = planning_sentence(872, 1, discordance=0.1)
     >>> said.partition(" (80 %")[0]
     'with 872 examples and 1 seed, differences under 3.0 points will not be shown'
+    >>> planning_sentence(40, 1, discordance=0.1).partition(" (80 %")[0]
+    'with 40 examples and 1 seed, differences of any size will not be shown'
     """
     plan = {"discordance": discordance, "seed_sd": seed_sd, "power": power, "comparisons": comparisons}
     least = minimum_detectable_difference(n_examples, n_seeds, **plan)
-    number = "of any size" if np.isinf(least) else f"under {100 * least:.1f} points"
+    # Two that disagree on so many examples can differ by no more.
+    number = "of any size" if least > discordance else f"under {100 * least:.1f} points"
     seeds = f"{n_seeds} seed{'s' if n_seeds > 1 else ''}"
     spread = f" and seeds spread by {100 * seed_sd:g} points" if seed_sd and n_seeds > 1 else ""
     family = f" among {comparisons} comparisons" if comparisons > 1 else ""

@@ -3,6 +3,7 @@
 import pytest
 from conftest import ROOT
 
+from ftlib.core.errors import FtlibError
 from ftlib.data.audit import check_data
 
 SHARED = ROOT.parent / "shared" / "data"
@@ -105,6 +106,24 @@ def test_groups_are_counted_and_labels_that_go_with_them_are_said(tmp_path, soun
     said = "labels go with who in train (woman: 60% 'yes', the others 20%; man: 80% 'no', the others 40%)"
     assert notes["group_labels"].text.startswith(said) and notes["group_labels"].n == 2
     assert not {"small_groups", "group_labels"} & {one.code for one in check_data(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("who", r"found the text 'who'; write a list: \['who'\]"),
+        (["who & who"], "'who & who' crosses a column with itself"),
+        (["label"], "'label' is the label column; groups are of people"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(tmp_path, sound, columns, said):
+    for split, rows in sound.items():
+        lines = "".join(f'"{text}",{label},{"ab"[n % 2]}\n' for n, (text, label) in enumerate(rows))
+        (tmp_path / f"{split}.csv").write_text("text,label,who\n" + lines)
+    with pytest.raises(FtlibError, match=said):
+        check_data(tmp_path, group_columns=columns)
+    with pytest.raises(FtlibError, match="found list; give a file"):
+        check_data([tmp_path])
 
 
 def test_text_from_the_data_cannot_drive_the_terminal(tmp_path, sound):

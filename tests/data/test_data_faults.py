@@ -453,6 +453,19 @@ def test_the_share_of_tokens_that_are_not_known():
     assert unknown_share(fast, ["good food", "好吃 food"]) == 0.25
 
 
+def test_texts_are_not_cut_by_what_a_tokenizer_fills_up(tmp_path):
+    from ftlib.plan_power import _cut_texts
+
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "good": 1, "food": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.enable_padding(length=50, pad_id=0, pad_token="[PAD]")
+    task = folder(
+        tmp_path, train=some(0, 20), validation=some(20, 20), test=[("good food", "yes"), ("good " * 12, "no")]
+    )
+    (said,) = _cut_texts(Experiment(max_length=8), task, tokenizer)
+    assert "1 of 2 test texts is longer than max_length = 8" in said
+
+
 def test_lines_that_may_be_documents_are_named(tmp_path):
     (tmp_path / "train.txt").write_text("\n\n".join(f"One document, number {n}." for n in range(40)))
     (tmp_path / "test.txt").write_text("\n".join(f"Another document, number {n}." for n in range(40)))

@@ -263,6 +263,15 @@ def test_the_method_that_the_report_advises_is_exported_where_none_is_named(stud
     assert main(["export", str(study), str(tmp_path / "titled"), "--method", METHODS["tfidf"].title]) == 0
 
 
+def test_that_the_untouched_model_is_advised_is_said_where_no_run_is_of_it(study, at_home, tmp_path, monkeypatch):
+    told = {"file:opinions": SimpleNamespace(chosen="base model", task="file:opinions")}
+    monkeypatch.setattr("ftlib.notebook.Study.reading", SimpleNamespace(advice=list(told.values())))
+    with pytest.raises(FtlibError, match="advises the untouched base model, which is no run of the study; add zero_sh"):
+        ftlib.export(study, tmp_path / "out")
+    with pytest.raises(FtlibError, match="spec: found dict; give an Experiment"):
+        ftlib.run({"method": "tfidf"})
+
+
 def test_a_training_that_does_not_give_what_was_recorded_is_refused(study, at_home, tmp_path):
     path = next(p for p in (study / "runs").iterdir() if read_record(p).spec["resolved"]["method"] == "tfidf")
     kept = (path / "predictions.parquet").read_bytes()

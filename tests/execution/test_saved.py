@@ -19,6 +19,7 @@ import ftlib
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
+from ftlib.execution import predict as predicting
 from ftlib.execution import saved as keeping
 from ftlib.execution.saved import keep
 from ftlib.metrics import calibration
@@ -255,6 +256,9 @@ def test_what_is_saved_says_labels_and_cut_and_answers_texts(made):
     assert back.predict([]).labels.tolist() == []
     both = load_adapted(made("joint tasks").asked.folder)
     assert list(both.questions) == ["opinions", "topics"]
+    assert both.question("file:topics") == both.question("topics"), "as the suite calls it, too"
+    assert predicting._asked(both, "topics") == "task topics (--task asks about opinions)"
+    assert predicting._asked(both, "").startswith(f"task {both.facts['task']} (--task asks about ")
     with pytest.raises(FtlibError, match="adapted to opinions, topics"):
         both.predict(["a"], task="weather")
 

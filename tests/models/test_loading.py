@@ -74,6 +74,10 @@ def test_a_damaged_file_of_a_model_is_named_before_anything_runs(at_home, tmp_pa
 
 def test_device_and_dtype_are_chosen_and_can_be_chosen(at_home):
     assert loading.pick_device("cpu") == "cpu"
+    for asked in ({"dtype": "int4"}, {"device": "gpu"}, {"threads": 0}):
+        (name,) = asked
+        with pytest.raises(FtlibError, match=f"{name}: found"):
+            ftlib.load_model("minilm", **asked)
     assert loading.pick_dtype("float32", "cpu") == "float32"
     assert loading.pick_dtype("bfloat16", "cpu") == "bfloat16"
     assert loading.pick_dtype("auto", "cpu") in ("float32", "bfloat16")

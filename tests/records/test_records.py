@@ -49,6 +49,8 @@ def test_what_was_written_is_read_again(tmp_path):
     assert records.read_record(run) == record()
     assert records.complete_record(run) == record()
     assert records.read_predictions(run)["id"].tolist() == ["x", "y"]
+    with pytest.raises(FtlibError, match="no such folder"):
+        records.read_runs(tmp_path / "nowhere")
     row = records.read_runs(tmp_path).iloc[0]
     assert row["after.test.accuracy"] == 0.5
     assert row["after.test.accuracy.n"] == 2
