@@ -18,7 +18,7 @@ from sacrebleu.significance import PairedTest
 from thorough import crossed
 
 import ftlib
-from ftlib import records
+from ftlib import cli, records
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError
@@ -180,6 +180,37 @@ def test_aligned_files_tmx_and_named_columns_are_read_alike(tmp_path):
     assert len(load_task(f"file:{tmp_path}/folder:en>de").splits["test"]) == 40
     with pytest.raises(FtlibError, match="say which is the source"):
         load_task(f"file:{tmp_path}/folder")
+
+
+def test_a_direction_names_the_columns_that_a_table_has(tmp_path):
+    rows = [{"source": one, "target": other, "en": one.upper(), "de": other.upper()} for one, other in PAIRS]
+    (tmp_path / "four.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+    def first(direction):
+        task = load_task(f"file:{tmp_path}/four.jsonl{direction}")
+        return task.splits["train"].iloc[0][["text", "label"]].tolist(), task.stated
+
+    (source, target), _ = first("")
+    assert (source[:4], target[:5]) == ("line", "Zeile")
+    (source, target), said = first(":de>en")
+    assert (source[:5], target[:4]) == ("ZEILE", "LINE") and said["direction"] == "de to en"
+    (source, target), _ = first(":target>source")
+    assert (source[:5], target[:4]) == ("Zeile", "line")
+    _, said = first(":fr>it")
+    assert said["direction"] == "fr to it, read from the columns source and target"
+    refused(f"file:{tmp_path}/four.jsonl:source>it", "no column 'it'")
+
+
+def test_units_without_one_of_the_languages_are_counted(tmp_path):
+    units = "".join(
+        f'<tu><tuv xml:lang="en"><seg>{one}</seg></tuv>'
+        + f'<tuv xml:lang="de"><seg>{other}</seg></tuv>' * (n % 4 > 0)
+        + "</tu>"
+        for n, (one, other) in enumerate(PAIRS)
+    )
+    (tmp_path / "some.tmx").write_text(f'<tmx><header srclang="en"/><body>{units}</body></tmx>', encoding="utf-8")
+    said = load_task(f"file:{tmp_path}/some.tmx").stated
+    assert said["left out"] == "10 of 40 units, which lack one of these languages" and said["languages"] == "en to de"
 
 
 def refused(name, said):
@@ -634,6 +665,32 @@ def page(home):
     build.build(study)
     yield study
     monkeypatch.undo()
+
+
+def test_compared_segment_by_segment_equal_texts_are_no_flips(page, tmp_path, capsys):
+    """What a segment scores by itself, and not what it adds to the corpus score."""
+    runs = {record.spec["resolved"]["method"]: path for path, record in records.records_of(page)}
+    assert cli.main(["compare", str(runs["full"]), str(runs["copy"]), "--out", str(tmp_path / "flips.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "smallest difference that matters 1\n" in said and "no difference up to 1" not in said
+    tables = {name: records.read_predictions(path) for name, path in runs.items()}
+    full, copy = (table[(table.stage == "after") & (table.part == "test")].set_index("id") for table in
+                  (tables["full"], tables["copy"]))  # fmt: skip
+    found = pd.read_csv(tmp_path / "flips.csv", keep_default_na=False, dtype=str).set_index("id")
+    for name, row in full.iterrows():
+        written = [table.loc[name, "text_out"] for table in (full, copy)]
+        scores = [text.segment_scores("chrf", [row["label"]], [one])[0] for one in written]
+        if scores[0] == scores[1]:
+            assert name not in found.index
+        else:
+            assert float(found.loc[name, "gain_of_a"]) == pytest.approx(scores[0] - scores[1])
+            assert found.loc[name, "better"] == ("A" if scores[0] > scores[1] else "B")
+
+
+def test_no_interval_of_a_corpus_score_is_below_nothing():
+    counts = text.counts_of("ter", ["a b c d", "a", "b c"], ["a b c d", "x y z u v w q r s t", "b c"])[None]
+    found = text.corpus_interval("ter", counts, bounds=METRICS["ter"].bounds)
+    assert found.low == 0.0 < found.value < found.high
 
 
 def test_the_report_shows_what_was_written(page):

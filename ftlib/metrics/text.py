@@ -273,14 +273,16 @@ def corpus_interval(
         bounds: Least and greatest value, where there are.
 
     Returns:
-        Value (the mean over seeds), low, high; no bounds where there is one segment or one source, NaN where none.
+        Value (the mean over seeds), low, high, none below 0, as no such metric is; no bounds where there is one segment
+        or one source, NaN where none.
     """
     table = np.asarray(counts, dtype=float)
     if not table.shape[1]:
         return Interval(math.nan, math.nan, math.nan)
     if len(range(table.shape[1]) if clusters is None else set(np.asarray(clusters))) < 2:
         return Interval(float(SUMS[metric].value(table.sum(axis=1)).mean()), math.nan, math.nan)
-    return interval(influences(metric, table), alpha=alpha, clusters=clusters, bounds=bounds)
+    found = interval(influences(metric, table), alpha=alpha, clusters=clusters, bounds=bounds)
+    return found._replace(low=max(0.0, found.low))
 
 
 def signature(metric: str) -> str:

@@ -18,16 +18,16 @@ from ftlib.config.experiment import USUAL, Plan
 from ftlib.core import format
 from ftlib.core.errors import FtlibError, several, unknown
 from ftlib.core.html import table as html_table
-from ftlib.metrics import language, units
-from ftlib.metrics.registry import CLASSIFICATION, LANGUAGE_MODELING, METRICS
+from ftlib.metrics import language, text, units
+from ftlib.metrics.registry import CLASSIFICATION, LANGUAGE_MODELING, METRICS, TEXT_TO_TEXT
 from ftlib.records import read_record
 from ftlib.records.foreign import ALIASES, COLUMNS, Results, read, whole_numbers
 from ftlib.records.predictions import Examples, Part
 from ftlib.records.study import Group, Run, example_file, read_plan, read_run, read_study, seed_of
 from ftlib.report.blocks import as_csv
-from ftlib.report.metric_rows import OF_LABELS, group_interval, metrics_of, values_of
+from ftlib.report.metric_rows import OF_LABELS, document_sums, group_interval, metrics_of, values_of
 from ftlib.report.pairing import common_examples
-from ftlib.report.sections.comparison import least_detectable, unit_of
+from ftlib.report.sections.comparison import least_detectable, most_apart, unit_of
 from ftlib.stats.intervals import Interval, interval
 from ftlib.stats.linearize import RANGES, label_values
 from ftlib.stats.multiple import Pair, corrected
@@ -312,7 +312,7 @@ def _measured(
         by,
         (sizes[0] - len(rows[0]), sizes[1] - len(rows[1])),
         Pair(*names, None, math.nan),
-        least_detectable(*tables, clusters),
+        least_detectable(*tables, clusters, most_apart(metric) if metric in METRICS else 1.0),
         _z_test(*tables, alpha) if mean and not sides[0][0].of_text else None,
         bool(one.kind or other.kind),
         tuple(_flips(one, other, sides, tables, metric, up)),
@@ -337,6 +337,8 @@ def _metric(names: tuple[str, str], one: Results, other: Results, asked: str, pr
 def _usual_margin(metric: str, shares: bool) -> float:
     if metric in language.METRICS_OF_TEXT:
         return USUAL[LANGUAGE_MODELING].margin
+    if metric in METRICS and METRICS[metric].unit.endswith(" points"):
+        return USUAL[TEXT_TO_TEXT].margin
     return USUAL[CLASSIFICATION].margin if shares or metric in METRICS else 0.0
 
 
@@ -522,8 +524,8 @@ def _flips(
     """Examples on which one did better, the largest difference first: by being right where there are answers."""
     answered = metric in OF_LABELS
     gains = [
-        np.stack([_right(part) for part in parts]) if answered else table
-        for parts, table in zip(sides, tables, strict=True)
+        np.stack([_right(part) if answered else _by_itself(part, metric, row) for part, row in zip(*side, strict=True)])
+        for side in zip(sides, tables, strict=True)
     ]
     gain = (gains[0].mean(axis=0) - gains[1].mean(axis=0)) * (1 if up else -1)
     for row in np.argsort(-np.abs(gain), kind="stable"):
@@ -539,13 +541,31 @@ def _flips(
         )
 
 
+def _by_itself(part: Part, metric: str, values: np.ndarray) -> np.ndarray:
+    """The metric of each example by itself: (n_examples,).
+
+    Args:
+        values: Whose mean is the metric; of a metric of sums they say what an example adds to it, and not its own.
+    """
+    if part.texts is not None:
+        return text.SUMS[metric].value(part.counts(metric))
+    if metric in language.METRICS_OF_TEXT:
+        sums = np.stack(document_sums(part, metric))
+        return np.array([METRICS[metric].function(*one) for one in sums.T[:, :, None]])
+    return values
+
+
 def _label(one: Results, parts: Sequence[Part], row: int) -> str:
     part = parts[0]
+    if part.texts is not None:
+        return str(part.texts[0][row])
     return one.answers.get(str(part.ids[row]), ("", ""))[0] if part.truth is None else part.labels[part.truth[row]]
 
 
 def _said(one: Results, parts: Sequence[Part], row: int) -> str:
-    """What was answered, by each run where they differ."""
+    """What was answered or written, by each run where they differ."""
+    if parts[0].texts is not None:
+        return " / ".join(dict.fromkeys(str(part.texts[1][row]) for part in parts))
     if parts[0].chosen is None:
         return one.answers.get(str(parts[0].ids[row]), ("", ""))[1]
     return " / ".join(dict.fromkeys(part.labels[part.chosen[row]] for part in parts))
@@ -672,7 +692,7 @@ def _pair_lines(one: Compared, family: int) -> Iterator[str]:
         shown = f"{scale * one.detectable:.2g}{' points' * (scale > 1)}"
         yield f"    power: a true difference of {shown} between two like these is found 4 times of 5"
     elif one.n:
-        yield "    power: no difference up to 1 between two like these would be found 4 times of 5"
+        yield "    power: no difference between two like these, however large, would be found 4 times of 5"
     if one.unpaired and one.foreign and one.n:
         z, points = one.unpaired, " points" * (scale > 1)
         bounds = f"{scale * z.low:.3g} to {scale * z.high:.3g}{points}"
@@ -684,11 +704,12 @@ def _pair_lines(one: Compared, family: int) -> Iterator[str]:
         mean = ", mean over the seeds" * (one.n_seeds > 1)
         yield f"    {better} better on {format.plural(len(flips), 'example')}{mean}{':' * bool(flips)}"
         for flip in flips[:SHOWN]:
-            said = (
-                f"label {flip.label}, A {flip.a_said}, B {flip.b_said}"
-                if flip.a_said or flip.b_said
-                else f"{flip.gain:+.3g}"
-            )
+            answers = [_shortened(said) for said in (flip.label, flip.a_said, flip.b_said)]
+            said = f"{flip.gain:+.3g}"
+            if one.metric in text.SUMS:
+                said = "{}; reference: {}, A: {}, B: {}".format(said, *answers)
+            elif any(answers[1:]):
+                said = "label {}, A {}, B {}".format(*answers)
             yield _plain(f"      {flip.id} [{said}] {_shortened(flip.text)}")
         if len(flips) > SHOWN:
             yield f"      and {len(flips) - SHOWN} more (--out FILE has them all)"

@@ -59,7 +59,7 @@ def value_of(part: Part, metric: str) -> float:
         counts = part.counts(metric) if metric in metrics_of(part) and len(part.ids) else None
         return math.nan if counts is None else float(text.SUMS[metric].value(counts.sum(axis=0)))
     if metric in language.METRICS_OF_TEXT:
-        sums = _sums(part, metric)
+        sums = document_sums(part, metric)
         return METRICS[metric].function(*sums) if sums else math.nan
     if part.truth is None or part.chosen is None:
         return math.nan
@@ -80,7 +80,7 @@ def values_of(part: Part, metric: str) -> NDArray[np.float64]:
         return part.terms[metric]
     if part.texts is not None:
         return text.influences(metric, part.counts(metric)[None])[0]
-    return language.values(metric, *_sums(part, metric))[0]
+    return language.values(metric, *document_sums(part, metric))[0]
 
 
 def metrics_of(part: Part) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def group_interval(parts: Sequence[Part], metric: str) -> Interval:
         counts = np.stack([part.counts(metric) for part in parts])
         return text.corpus_interval(metric, counts, bounds=METRICS[metric].bounds, clusters=first.clusters)
     if metric in language.METRICS_OF_TEXT:
-        sums = [_sums(part, metric) for part in parts]
+        sums = [document_sums(part, metric) for part in parts]
         if None in sums:
             return Interval(math.nan, math.nan, math.nan)
         return language.text_interval(metric, *map(np.stack, zip(*sums, strict=True)), clusters=first.clusters)
@@ -226,11 +226,11 @@ def _why_no_text(part: Part, metric: str) -> str:
         return "there are no likelihoods of documents"
     if metric not in metrics_of(part):
         return f"a masked model gives {language.PREFIX}likelihoods, which are another quantity"
-    sums = _sums(part, metric)
+    sums = document_sums(part, metric)
     return language.why_undefined(metric, sums[1]) if sums else NO_TOKENS
 
 
-def _sums(part: Part, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def document_sums(part: Part, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Nats and what the metric divides them by, per document; None where the part does not hold them."""
     size = language.SIZES[metric.removeprefix(language.PREFIX)]
     held = metric in metrics_of(part) and size in part.numbers

@@ -147,7 +147,7 @@ def _what_would_decide(found: Difference, n_comparisons: int, noun: str) -> Fore
     # What nobody can do is no advice: the numbers are kept, the sentence does not offer them.
     few_examples = realistic(more_examples, found.n_examples)
     few_seeds = realistic(more_seeds, found.n_seeds)
-    words_examples = f"{_about(more_examples)} more {noun}{'s' * (more_examples > 1)}" if few_examples else ""
+    words_examples = f"{roughly(more_examples)} more {noun}{'s' * (more_examples > 1)}" if few_examples else ""
     words_seeds = f"{more_seeds} more seed{'s' * (more_seeds > 1)}" if few_seeds else ""
     if few_examples and few_seeds:
         # Seeds cost computing, examples cost people who label them: the cheaper comes first.
@@ -167,7 +167,7 @@ def _both(found: Difference, chance: DifferenceVariance, noun: str, plan: dict[s
     """What would decide where neither examples nor seeds alone would, in words."""
     for times in (2, 3, 5, 10) if found.n_seeds > 1 else ():
         if power_of(found.value, times * found.n_draws, times * found.n_seeds, chance, **plan).settled >= 0.8:
-            extra = _about((times - 1) * found.n_examples)
+            extra = roughly((times - 1) * found.n_examples)
             both = f"about {extra} more {noun}s together with {(times - 1) * found.n_seeds} more seeds would decide"
             return f"{both}; neither is enough by itself"
     return f"no realistic number of {noun}s or seeds (up to {MOST_TIMES} times what there is) would decide"
@@ -191,10 +191,10 @@ def realistic(more: int | None, there: int) -> bool:
     return bool(more) and more <= MOST_TIMES * there
 
 
-def _about(number: int) -> str:
+def roughly(number: int) -> str:
     """Two leading digits are all that such a forecast is good for.
 
-    >>> _about(1432), _about(87)
+    >>> roughly(1432), roughly(87)
     ('1 500', '87')
     """
     step = 10 ** max(0, len(str(number)) - 2)

@@ -395,6 +395,10 @@ def test_methods_are_called_by_their_titles_unless_a_label_is_called_the_same(tm
         "how=full."
     )
     assert in_titles(in_titles(said)) == in_titles(said)
+    # Of two methods one may have the other's name in its title.
+    both = write_study(tmp_path / "both", [Made("probe", 1.0), Made("exponentiated", 1.2)], n=60)
+    said = titles_of(first(both))("exponentiated and probe")
+    assert said == "probe with equalised groups and linear probe" == titles_of(first(both))(said)
     assert "full fine-tuning right, linear probe wrong" in words and "majority class class" not in words
     words, comparison = pages["alike"]
     assert titles_of(comparison)("full and probe") == "full and linear probe"

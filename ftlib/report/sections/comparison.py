@@ -119,7 +119,9 @@ class MethodScores(NamedTuple):
         return self._replace(parts={s: p for s, p in self.parts.items() if s in seeds}) if self.draws else self
 
     def cost(self, name: str) -> float:
-        """Mean over the runs; NaN where any did not measure it."""
+        """Mean over the runs; NaN where any did not measure it. What is untouched has no training."""
+        if self.untouched and name == "train_seconds":
+            return 0.0
         runs = [run for run in self.group.ok if run.seed in self.parts] if self.group else []
         values = [run.record.cost.get(name) for run in runs]
         return math.nan if not values or None in values else float(np.mean(values))
@@ -140,15 +142,11 @@ def titles_of(*comparisons: "TaskComparison") -> Callable[[str], str]:
     if not known:
         return str
 
-    def form(name: str) -> str:
-        # A title already stays: the "full" of "full fine-tuning", the "probe" of "linear probe".
-        before, _, after = titles[name].partition(name) if name in titles[name] else ("", "", "")
-        not_before = f"(?<!{re.escape(before)})" if before else ""
-        return not_before + re.escape(name) + (f"(?!{re.escape(after)})" if after else "")
-
-    # A part of a word or a setting stays, such as "how=probe".
-    found = re.compile(rf"(?<![\w=-])({'|'.join(map(form, known))})(?![\w=-])")
-    return lambda said: found.sub(lambda name: titles[name[1]], said)
+    # A title stays as it is: the "full" of "full fine-tuning", the "probe" of "probe with equalised groups".
+    already = sorted(set(titles.values()) - set(known), key=len, reverse=True)
+    # So does a part of a word or a setting, such as "how=probe".
+    found = re.compile(rf"(?<![\w=-])({'|'.join(map(re.escape, [*already, *known]))})(?![\w=-])")
+    return lambda said: found.sub(lambda name: titles[name[1]] if name[1] in known else name[1], said)
 
 
 def called(one: MethodScores) -> str:
@@ -233,6 +231,15 @@ def run_values(one: MethodScores, metric: str) -> list[float]:
 
 
 _SHOTS = re.compile(r"(?:^| )shots=\d+(?= |$)")
+
+
+def without_shots(said: str) -> str:
+    """A configuration's name or settings without the number of labels per class.
+
+    >>> without_shots("lora shots=8 r=4"), without_shots("shots=16")
+    ('lora r=4', '')
+    """
+    return _SHOTS.sub("", said).strip()
 
 
 def labels(shots: int | str) -> str:
@@ -323,7 +330,7 @@ def _lines(members: Sequence[MethodScores]) -> Iterator[tuple[MethodScores, str]
         base = _base(one, members)
         twins = [other for other in members if _base(other, members) == base]
         if len({shots_of(other) for other in twins}) < len(twins):
-            base = f"{base} {_SHOTS.sub('', one.group.settings).strip()}".strip()
+            base = f"{base} {without_shots(one.group.settings)}".strip()
         yield one, base
 
 
@@ -336,7 +343,7 @@ def _base(one: MethodScores, members: Sequence[MethodScores]) -> str:
 
 
 def _with_all(one: MethodScores, members: Sequence[MethodScores]) -> str:
-    settings = _SHOTS.sub("", one.group.settings).strip() if one.group else ""
+    settings = without_shots(one.group.settings) if one.group else ""
     alone = sum(other.group is not None and other.group.method == one.group.method for other in members) == 1
     limited = one.group is not None and one.group.runs[0].resolved.get("train_limit")
     base = _base(one, members) if alone or not settings else f"{_base(one, members)} {settings}"
@@ -620,9 +627,13 @@ def detectable(members: Sequence[MethodScores], metric: str) -> tuple[str, str, 
         return None
     a, b = trained[:2]
     tables = (scores(one.only(set(common)), metric) for one in (a, b))
-    most = 100.0 if metric_row(metric).range == (0, 100) else 1.0
-    least = least_detectable(*tables, next(iter(a.parts.values())).clusters, most)
+    least = least_detectable(*tables, next(iter(a.parts.values())).clusters, most_apart(metric))
     return None if least is None else (a.name, b.name, least)
+
+
+def most_apart(metric: str) -> float:
+    """A difference that two hardly exceed: of a metric in points of its own 100, of any other 1."""
+    return 100.0 if metric_row(metric).unit.endswith(" points") else 1.0
 
 
 def least_detectable(
@@ -706,7 +717,7 @@ def methods_table(study: Study, comparison: TaskComparison, all_rows: Sequence[d
                 row = group_interval(parts, name)._asdict() | {"reason": why_not(parts, name)}
             values.append(value_cell(name, row, strong=name == comparison.metric))
         shown = BASE if one.untouched else one.short
-        time = format.seconds(one.cost("train_seconds")) if one.group else "none"
+        time = "none" if one.untouched else format.seconds(one.cost("train_seconds")) if one.group else "none"
         about = "; ".join(filter(None, (_about(one), other)))
         body.append(((shown, about), *values, str(len(parts)), format.count(len(first.ids)), time))
     for name, why in _without_result(study, comparison, all_rows):
@@ -891,8 +902,9 @@ def _comparisons_blocks(comparison: TaskComparison) -> Iterator[Block]:
     better = " Fewer bits per byte are better." if comparison.of_text else ""
     yield Note(
         f"Every difference is paired: the same test {units.noun(comparison.metric)}s, the same seeds. “Equivalent” "
-        "means shown to lie within the margin; “undecided” means that neither a difference nor equivalence is "
-        f"shown.{better}{_protocols(comparison)}"
+        "means shown to lie within the margin, by two one-sided tests at 5 % (the intervals shown are the wider ones "
+        "at 95 %), or equal on every example; “undecided” means that neither a difference "
+        f"nor equivalence is shown.{better}{_protocols(comparison)}"
     )
     shown, n = pairs_table(comparison), len(comparison.pairs)
     yield Fold(format.plural(n, "comparison"), (shown,), unfolded=n <= 15)
