@@ -115,6 +115,9 @@ def _chosen_runs(folder: Path, run: str, method: str, task: str) -> tuple[list[t
             raise FtlibError(f"--task: found {task!r}; say which: {listed}")
         groups, method = [group for group in groups if group.task == tasks[0]], told[tasks[0]].chosen
         said = [f"{method}: what the report advises for {tasks[0]}; another with --method"]
+        if not any(group.name == method for group in groups):
+            found = "the report advises the untouched base model, which is no run of the study"
+            raise FtlibError(f"{folder}: {found}; add zero_shot to it, or name a method with --method")
     chosen = [group for group in groups if method in (group.name, group.method, METHODS[group.method].title)]
     if len(chosen) != 1:
         listed = ", ".join(f"{group.name!r} on {group.task}" for group in chosen or groups)

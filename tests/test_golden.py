@@ -85,9 +85,11 @@ ADDED = {
     "written_lengths",
     "written_counts",
     "segments",
+    "goes_by",
 }
 """Tables that reports have and that are not stored: the card of page one, quality against forgetting and bias, what
-probabilities are worth, and what is said of texts that are written, of which no stored study has any."""
+probabilities are worth, and what is said of texts that are written, of which no stored study has any. Of keys: what a
+mitigation goes by."""
 GONE = {"winners_in_order"}
 """Keys that are stored and that reports no longer have: who would have won with the settings in the order tried."""
 VARYING = {"provenance", "run_id"}

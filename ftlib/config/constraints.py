@@ -87,6 +87,9 @@ def known_config(model: str) -> Mapping[str, Any]:
 TRAINING = ("learning_rate", "epochs", "min_steps", "batch_size")
 """Fields of methods that train; at 0 the method's default."""
 
+OF_TERMS = ("augment", "scrub")
+"""Mitigations that change gender terms, and go by no column of groups."""
+
 HOW = (
     "head_init", "validations", "patience", "gradient_accumulation", "gradient_checkpointing", "processes",
 )  # fmt: skip

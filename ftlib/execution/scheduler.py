@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from filelock import FileLock, Timeout
 
 from ftlib import records
-from ftlib.config.constraints import BUNDLED_MODELS, family_problem, length_problem
+from ftlib.config.constraints import BUNDLED_MODELS, OF_TERMS, family_problem, length_problem
 from ftlib.config.experiment import SCHEMA, Experiment, Suite, digest
 from ftlib.config.methods import ENCODER, METHODS, family_of, read_config
 from ftlib.config.suite_file import read_suite
@@ -28,7 +28,7 @@ from ftlib.execution.saved import FOLDER
 from ftlib.models import weights
 from ftlib.models.prompts import no_words, same_words
 from ftlib.records import RunRecord, provenance
-from ftlib.training.mitigation import column_of
+from ftlib.training.mitigation import column_of, without_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,6 +205,8 @@ def run_problems(spec: Experiment, task: Task, elsewhere: bool = False) -> list[
     if spec.mitigation:
         try:
             column_of(task, spec.mitigation_column)
+            if spec.mitigation in OF_TERMS and (problem := without_terms(task)):
+                problems.append(f"mitigation: {spec.mitigation}: {problem}")
         except FtlibError as error:
             problems.append(str(error))
     if (spec.replay or spec.ewc) and not spec.sequential_tasks and general.old_examples(task) is None:

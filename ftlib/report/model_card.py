@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftlib.config.constraints import BUNDLED_MODELS, TRAINING
 from ftlib.config.methods import METHODS
+from ftlib.core import format
 from ftlib.core.atomic import write_atomically
 from ftlib.core.errors import FtlibError
 from ftlib.data.canaries import PREFIX
@@ -24,6 +25,7 @@ from ftlib.data.registry import kind_of
 from ftlib.data.task import read_card
 from ftlib.metrics.registry import METRICS
 from ftlib.records import RunRecord, flat, read_record, records_of
+from ftlib.records.study import read_study
 from ftlib.report.sections.runs import problems
 
 if TYPE_CHECKING:
@@ -109,14 +111,23 @@ def use(record: RunRecord, kind: str) -> list[str]:
     ]
 
 
+_OF_MACHINE = ("notebook", "threads", "processes", "device", "save", "eval_limit", "evaluations", "tuning")
+"""Fields that say where a run was and what was measured, not what the model is made of."""
+
+
 def made(record: RunRecord, licence: str) -> list[str]:
     """Base model, method and settings."""
     spec, came = record.spec["resolved"], record.provenance
+    trains = (*TRAINING, "seed") if METHODS[spec["method"]].trains else ("seed",)
+    # What a person asked for and no other line tells, such as a mitigation.
+    told = {"task", "model", "method", "method_args", *trains, *_OF_MACHINE}
+    asked = {name: spec.get(name, value) for name, value in record.spec["passed"].items() if name not in told}
     facts = {
         "base model": f"{inert(spec['model'])}, SHA-256 {inert(came.get('model_sha256') or UNKNOWN)}",
         "its licence": inert(licence),
         "method": f"{inert(spec['method'])}: {inert(METHODS[spec['method']].summary)}",
-        "settings": inert(", ".join(f"{name} {spec[name]}" for name in (*TRAINING, "seed") if name in spec)),
+        "settings": inert(", ".join(f"{name} {spec[name]}" for name in trains if name in spec)),
+        "asked for": inert(", ".join(f"{name} {value}" for name, value in asked.items()) or "nothing else"),
         "the method's own": inert(", ".join(f"{k} {v}" for k, v in spec["method_args"].items()) or "none"),
         "training examples": str(record.cost.get("train_examples") or "none"),
         "trainable parameters": f"{record.cost.get('trainable_parameters')} of {record.cost.get('total_parameters')}",
@@ -155,7 +166,8 @@ def levels(record: RunRecord, others: Sequence[RunRecord]) -> list[str]:
         again = [dict(leaves(one.metrics["after"].get(part, {}))) for one in others]
         for name, leaf in leaves(found):
             seeds = [one[name]["value"] for one in again if one.get(name, {}).get("value") is not None]
-            span = f"{min(seeds):.3f} to {max(seeds):.3f} ({len(seeds)} runs)" if seeds else "not available"
+            ends = " to ".join(dict.fromkeys(f"{end:.3f}" for end in (min(seeds), max(seeds)))) if seeds else ""
+            span = f"{ends} ({format.plural(len(seeds), 'run')})" if seeds else "not available"
             span = span if others else "no other run"
             counts = str(leaf.get("n", ""))
             rows.append((inert(part), inert(name), _shown(before.get(name)), _shown(leaf), counts, span))
@@ -311,7 +323,8 @@ def card(folder: str | Path, run: str = "") -> "ModelCard":
         "What was not tested": [f"- {line}" for line in untested(record, kind, others)],
         "Limits": [f"- {line}" for line in limits(record)],
     }
-    title = f"# {inert(spec['method'])} of {inert(spec['model'])} on {inert(spec['task'])}"
+    mitigated = f", with the mitigation {inert(spec['mitigation'])}" if spec.get("mitigation") else ""
+    title = f"# {inert(spec['method'])} of {inert(spec['model'])} on {inert(spec['task'])}{mitigated}"
     body = [title]
     for name, lines in parts.items():
         body += ["", *([f"## {name}", ""] if name else []), *lines]
@@ -332,7 +345,8 @@ def _chosen(folder: Path, run: str) -> tuple[RunRecord, list[RunRecord], Path]:
     if not run:
         first = {_terms(one): name for name, (one, _) in reversed(able.items())}
         if len(first) != 1:
-            listed = [f"{name} ({able[name][0].spec['resolved']['method']})" for name in first.values()]
+            called = {run.record.run_id: group.name for group in read_study(folder).groups for run in group.runs}
+            listed = [f"{name} ({called[name]})" for name in first.values()]
             raise FtlibError(
                 f"{folder}: {len(first)} settings adapted a model, and a card is about one; say which with --run: "
                 f"{', '.join(listed[:12]) or 'none'}"

@@ -3,6 +3,7 @@
 Both are resampled: examples (their sources, where they come in such) and seeds are drawn anew, alike for all methods.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ftlib.stats.intervals import Interval
+from ftlib.stats.paired import wilson
 from ftlib.stats.variance import Array
 
 COVERAGES = tuple(k / 20 for k in range(1, 21))
@@ -68,11 +70,20 @@ def coverage_curve(
     hits: ArrayLike, sure: ArrayLike, rng: np.random.Generator, *, clusters: ArrayLike | None = None,
     n_replicates: int = 200,
 ) -> list[Interval]:  # fmt: skip
-    """Accuracy of the surest answers at each of `COVERAGES`, mean over seeds, with 95 % percentile intervals.
+    """Accuracy of the surest answers at each of `COVERAGES`, mean over seeds, with 95 % intervals.
+
+    Percentiles of replicates, or Wilson's interval for so many answers where that is wider: replicates of answers that
+    are all right are all right.
 
     Args:
         hits: (n_seeds, n_examples).
         sure: (n_seeds, n_examples).
+
+    Of the surest tenth, one answer, nothing is known:
+
+    >>> rng = np.random.default_rng(0)
+    >>> [round(end, 2) for end in coverage_curve(np.ones((1, 10)), [np.arange(10)], rng)[1]]
+    [1.0, 0.21, 1.0]
     """
     hits, sure = np.asarray(hits, dtype=float), np.asarray(sure, dtype=float)
     n_seeds, n = hits.shape
@@ -82,9 +93,20 @@ def coverage_curve(
     again = np.einsum("bs,sbc->bc", seeds / n_seeds, each)
     low, high = np.quantile(again, [0.025, 0.975], axis=0)
     level = values.mean(axis=0)
-    return [
-        Interval(*map(float, one)) for one in zip(level, np.minimum(low, level), np.maximum(high, level), strict=True)
-    ]
+    sources = n if clusters is None else len(np.unique(np.asarray(clusters).astype(str)))
+    fewest = [answered(share, sources) for share in COVERAGES]
+    wilsons = np.array([wilson(rate * m, m) for rate, m in zip(level.clip(0, 1), fewest, strict=True)]).T
+    low, high = np.minimum(low, wilsons[0]), np.maximum(high, wilsons[1])
+    return [Interval(*map(float, one)) for one in zip(level, low, high, strict=True)]
+
+
+def answered(share: float, n: int) -> int:
+    """How many examples a share of n is, as `accuracy_at` takes it.
+
+    >>> answered(0.05, 45), answered(1.0, 45)
+    (3, 45)
+    """
+    return max(1, math.ceil(share * n - 1e-9))
 
 
 class Cheapest(NamedTuple):
@@ -95,7 +117,7 @@ class Cheapest(NamedTuple):
     cost: Interval
     """Mean cost of an example, of examples that had no part in choosing the threshold."""
     false_alarms: float
-    """Share of the examples, at this threshold."""
+    """Share of the same examples; with `misses` it is what makes the cost."""
     misses: float
     best: float
     """Share of the replicates in which no other method costs less."""
@@ -126,7 +148,7 @@ def cheapest_thresholds(
     examples, _ = drawn_again(len(truth), 1, rng, n_replicates, clusters)
     charged = examples[(examples == 0).any(axis=1)]
     weighings = np.concatenate([np.ones((1, len(truth))), charged])
-    found, again = [], []
+    found, again, errors = [], [], []
     for p in (np.asarray(one, dtype=float) for one in probabilities):
         order = np.argsort(-p, kind="stable")
         label = truth[order]
@@ -141,9 +163,11 @@ def cheapest_thresholds(
         given = np.arange(len(p)) < places[1:, None]
         each = np.where(given, false_alarm * (1 - label), miss * label)
         again.append((rest * each).sum(axis=1) / rest.sum(axis=1))
+        wrong = (given * (1 - label), ~given * label)
+        errors.append([float(((rest * kind).sum(axis=1) / rest.sum(axis=1)).mean()) for kind in wrong])
         place = int(places[0])
         ends = (p[order[place - 1]] if place else 1.0, p[order[place]] if place < len(p) else 0.0)
-        found.append(((ends[0] + ends[1]) / 2 if place and place < len(p) else ends[0] if place else 1.0, place, label))
+        found.append((ends[0] + ends[1]) / 2 if place and place < len(p) else ends[0] if place else 1.0)
     table = np.stack(again)
     best = (table == table.min(axis=0)).astype(float)
     best /= best.sum(axis=0)
@@ -152,11 +176,10 @@ def cheapest_thresholds(
         Cheapest(
             float(threshold),
             Interval(float(row.mean()), float(low), float(high)),
-            float((1 - label[:place]).sum() / len(label)),
-            float(label[place:].sum() / len(label)),
+            *wrong,
             float(share),
         )
-        for (threshold, place, label), row, low, high, share in zip(
-            found, table, lows, highs, best.mean(axis=1), strict=True
+        for threshold, row, low, high, wrong, share in zip(
+            found, table, lows, highs, errors, best.mean(axis=1), strict=True
         )
     ]

@@ -19,7 +19,7 @@ MITIGATIONS = {
     "": "nothing",
     "reweight": "examples count so that label and group are independent (Kamiran & Calders 2012, section 4.3)",
     "balance": "within each label every group is drawn equally often, the smaller ones repeatedly",
-    "augment": "every example again with its gender terms swapped (Zhao et al. 2018, section 3)",
+    "augment": "every example with gender terms again with these swapped (Zhao et al. 2018, section 3)",
     "scrub": "gender terms replaced by neutral words in every text (De-Arteaga et al. 2019, section 4)",
 }
 """Name -> what it does."""
@@ -36,6 +36,16 @@ def column_of(task: Task, asked: str) -> str:
     if asked and asked not in task.group_columns:
         raise unknown("mitigation_column", asked, task.group_columns)
     return f"group_{asked or task.group_columns[0]}"
+
+
+def without_terms(task: Task) -> str:
+    """Why a mitigation that changes gender terms would change nothing; empty where a training text has one."""
+    from ftlib.data.identity_terms import load_terms, swapped
+
+    terms, texts = load_terms(), task.splits["train"]["text"]
+    if any(swapped(text, terms, "gender") is not None for text in texts):
+        return ""
+    return f"none of the {len(texts)} training texts of {task.name} has an English gender term to change"
 
 
 def mitigated(task: Task, train: "pd.DataFrame", how: str, column: str, seed: int) -> "pd.DataFrame":

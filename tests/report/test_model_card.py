@@ -143,6 +143,17 @@ def test_text_from_data_is_no_markup(tmp_path):
     assert made.data.license is None and len(re.findall(r"^# ", made.text, re.MULTILINE)) == 1
 
 
+def test_a_card_says_what_was_asked_for_and_studies_name_their_settings(tmp_path):
+    made = (Made("probe", 0.5), Made("probe", 0.6, fields={"mitigation": "reweight"}))
+    study = write_study(tmp_path / "study", made, n=20)
+    path = next(path for path, one in records.records_of(study) if one.spec["resolved"].get("mitigation"))
+    said = str(model_card.card(path))
+    assert "with the mitigation reweight" in said and "| asked for | mitigation reweight |" in said
+    assert "learning_rate" not in said, "nothing of it makes steps"
+    with pytest.raises(FtlibError, match=r"which with --run: .*\(probe mitigation=reweight\)"):
+        model_card.card(study)
+
+
 def test_a_card_is_written_beside_its_record(study_dir, tmp_path):
     path, record = run_of(study_dir, "full")
     assert model_card.write(study_dir, record.run_id) == path / "MODEL_CARD.md"

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from pages import Page, read
 from sklearn.metrics import precision_recall_fscore_support
 from synthetic import TEXTS, TYPICAL, Made, write_study
 
+from ftlib import records
 from ftlib.config.methods import METHODS
 from ftlib.records.study import read_study
 from ftlib.report import build, plots
-from ftlib.report.sections import error_analysis, report_card
+from ftlib.report.sections import error_analysis, page_one, report_card
 from ftlib.report.sections.comparison import task_comparisons, titles_of
 
 SEEDS = (0, 1, 2)
@@ -99,7 +101,7 @@ def test_unfinished_studies_say_first_to_finish_them(tmp_path):
         path.unlink()
     build.build(folder)
     words = Page(folder / "report.html").text
-    assert "Finish the study: 3 runs are missing" in words
+    assert "Finish the study: 3 runs are missing, an unknown time of computing" in words, "no run of it is there"
 
 
 def test_groups_too_small_for_a_gap_leave_no_column_and_no_error(tmp_path):
@@ -107,6 +109,66 @@ def test_groups_too_small_for_a_gap_leave_no_column_and_no_error(tmp_path):
     give_groups(folder, few=0, unnamed=0)
     build.build(folder)
     assert not [row for row in read(folder)["report_card"] if row["family"] == "bias"]
+    words = Page(folder / "report.html").text
+    assert "no groups and no evaluation of bias were measured" not in words
+    assert "How groups by gender differ in how often a label is found: too few examples of a label" in words
+
+
+def test_every_column_of_groups_is_on_the_card_and_what_is_not_is_told(tmp_path):
+    """Of `town` half of whose B is got wrong by full, whatever the label; of `gender` nobody."""
+    folder = write_study(tmp_path / "study", (*TYPICAL[:3], Made("full", 2.2, SEEDS)), labels=LABELS, n=240)
+    for path, record in records.records_of(folder):
+        table = records.read_predictions(path)
+        number = table["id"].str.removeprefix("test-").astype(int)
+        table["group_gender"] = np.where(number % 2 == 0, "woman", "man")
+        table["group_town"] = np.where(number % 3 == 0, "B", "A")
+        # Of one label B has too few examples.
+        table.loc[(table["label"] == LABELS[2]) & (number > 20), "group_town"] = "A"
+        if record.spec["resolved"]["method"] == "full":
+            wrong = (table["stage"] == "after") & (table["group_town"] == "B") & (number % 2 == 0)
+            other = dict(zip(LABELS, LABELS[1:] + LABELS[:1], strict=True))
+            table.loc[wrong, "prediction"] = table.loc[wrong, "label"].map(other)
+        table.to_parquet(path / "predictions.parquet", index=False)
+    build.build(folder)
+    measures = {row["measure"] for row in read(folder)["report_card"] if row["family"] == "bias"}
+    assert measures == {"equal_opportunity_difference:gender", "equal_opportunity_difference:town"}
+    words = Page(folder / "report.html").text
+    assert "Gaps beside the card's: full fine-tuning's accuracy is " in words and " apart by town, A against B" in words
+    assert f"left out, having too few examples: {LABELS[2]} of B (" in words
+    gaps = [row for row in read(folder)["groups"] if row["metric"] == "equal_opportunity_difference"]
+    bias = [row for row in read(folder)["report_card"] if row["family"] == "bias"]
+    of_card = {(row["measure"], row["name"]): row["n"] for row in bias}
+    for row in gaps:
+        if row["stage"] == "after":
+            assert of_card[f"{row['metric']}:{row['column']}", row["method"]] == row["n"], "as many as the table says"
+
+
+def test_the_bias_of_a_lone_base_model_stands_on_the_card(tmp_path):
+    folder = write_study(tmp_path / "study", (TYPICAL[0], Made("full", 2.2, SEEDS)), labels=LABELS, n=240)
+    give_groups(folder, {"full": 0.6})
+    build.build(folder)
+    bias = {row["name"]: row for row in read(folder)["report_card"] if row["family"] == "bias"}
+    assert bias["base model"]["verdict"] == "base" and 0 <= bias["base model"]["low"] <= bias["base model"]["value"]
+
+
+def test_costs_of_errors_say_nothing_of_three_labels(tmp_path):
+    folder = write_study(tmp_path / "study", TYPICAL[:3], labels=LABELS, n=60)
+    suite = (folder / "suite.toml").read_text(encoding="utf-8")
+    (folder / "suite.toml").write_text(
+        suite.replace("[study]\n", "[study]\nerror_costs = {false_alarm = 1, miss = 5}\n"), encoding="utf-8"
+    )
+    words = Page(build.build(folder)).text
+    assert "Your costs of errors are of a task with two labels; this one has 3, so nothing is said by them." in words
+
+
+def test_more_training_takes_longer_by_its_steps():
+    def group(method, **spec):
+        return SimpleNamespace(method=method, runs=[SimpleNamespace(resolved=spec)])
+
+    short = group("full", batch_size=16, epochs=2.0, min_steps=40)
+    assert page_one._steps(short, 140) == page_one._steps(short, 60) == 40
+    assert page_one._steps(group("full", batch_size=16, epochs=2.0, min_steps=0), 140) == 18
+    assert page_one._steps(group("probe"), 140) == 140
 
 
 def test_of_gaps_sizes_are_compared_wherever_they_are(people):
@@ -143,7 +205,10 @@ def test_the_persons_own_costs_of_errors_are_answered_on_page_one(study, tmp_pat
     said = f"By your costs (a false alarm 1, a miss 30): {best['name']}, calling a text poet from "
     said = titles_of(next(task_comparisons(read_study(own))))(said)
     assert words.index(said) < words.index("Report card"), "beside the verdict"
-    assert f"on, costs {1000 * best['value']:.3g} per 1,000 texts" in words
+    assert f"on, costs {1000 * best['value']:.3g} per 1 000 texts" in words
+    # The errors are those of the same examples as the cost.
+    for row in rows:
+        assert row["value"] == pytest.approx(row["false_alarms"] + 30 * row["misses"])
 
 
 def test_precision_and_recall_are_what_scikit_learn_gives(people):

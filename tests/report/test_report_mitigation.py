@@ -101,7 +101,10 @@ def test_effects_on_groups_tell_helping_from_levelling_down(study, found):
 
 def test_sentences_and_rows_say_the_same(study, found):
     said = cost_sentence(found["full mitigation=scrub"])
-    assert said.startswith("full mitigation=scrub against full: the gap for '") and "became smaller, by " in said
+    assert (
+        said.startswith("full mitigation=scrub, which goes by gender terms, against full: the gap for '")
+        and "became smaller, by " in said
+    )
     assert "; accuracy is better by " in said and "−" not in said.partition(" points")[0]
     told = pd.DataFrame(rows(read_groups(study)[1], list(found.values()))).set_index(["method", "settings"])
     assert set(told["gap_verdict"]) <= {"smaller", "larger", "undecided", "unchanged"} and (told["n"] == 400).all()
@@ -122,7 +125,7 @@ def test_the_same_answers_are_unchanged_and_cost_nothing(tmp_path):
             plain[record.spec["resolved"]["seed"]].to_parquet(run_dir / "predictions.parquet", index=False)
     (one,) = mitigation_costs(*read_groups(folder))
     assert one.gap.verdict == "unchanged" and one.gap.change == (0.0, 0.0, 0.0) and one.quality.identical
-    assert cost_sentence(one).endswith("is the same, the answers are; accuracy is exactly the same")
+    assert cost_sentence(one).endswith("is the same, since no answer changed; accuracy is exactly the same")
     assert all(each.change.value == 0 for each in one.effects)
 
 
@@ -142,7 +145,7 @@ def test_without_two_groups_there_is_no_gap_and_the_cost_is_told(tmp_path):
     folder = give_skew(write_study(tmp_path / "study", made, labels=LABELS, n=80), few=80)
     study, of = read_groups(folder)
     (one,) = mitigation_costs(study, of)
-    assert one.gap.change is None and "a gap takes two named groups" in cost_sentence(one)
+    assert one.gap.change is None and "two named groups with 10 examples or more are needed" in cost_sentence(one)
     assert one.quality is not None and {each.label for each in one.effects} == {""}
     assert rows(of, [one])[0]["reason"] == one.gap.reason and rows(of, [one])[0]["gap_verdict"] == ""
     _, blocks = section_of(folder)

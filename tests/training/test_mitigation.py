@@ -1,5 +1,7 @@
 """What is done to training examples so that groups are treated more alike."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,3 +94,13 @@ def test_a_mitigation_without_groups_is_said_before_anything_runs(grouped):
     asked = {"group_columns": ["who"], "mitigation": "balance"}
     spec = Experiment(task=grouped, method="tfidf", dtype="float32", **asked)
     assert run_problems(spec, ftlib.load_task(grouped, **spec.columns())) == []
+
+
+@pytest.mark.parametrize("how", ["augment", "scrub"])
+def test_a_mitigation_that_would_change_no_text_is_said_before_anything_runs(at_home, how):
+    lines = "".join(f"{word} {n},{n % 2},{'ab'[n % 2]}\n" for n, word in enumerate(["soup", "coat", "film"] * 20))
+    Path("plain.csv").write_text("text,label,who\n" + lines, encoding="utf-8")
+    fields = {"task": "file:plain.csv", "method": "tfidf", "dtype": "float32", "group_columns": ["who"]}
+    spec = Experiment(**fields, mitigation=how)
+    (said,) = run_problems(spec, ftlib.load_task(spec.task, **spec.columns()))
+    assert said.startswith(f"mitigation: {how}: none of the ") and "English gender term" in said

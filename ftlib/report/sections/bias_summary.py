@@ -377,8 +377,10 @@ def _largest_gap(one: Answers, of: GroupFairness) -> Iterator[BiasChange]:
     metric, clusters, after = "signed_gap", one.part.clusters, signed(one.after)
     before = None if one.before is None else signed(one.before)
     was = None if before is None else size(_level(metric, before, clusters))
-    now = next(change.after for change in of.changes if change.method is one.method and change.metric == "tpr")
-    line = BiasChange(one.method, of.part, GAPS["tpr"], of.column, was, now, n=len(truth), seeds=len(after))
+    # The largest of several gaps is never below 0.
+    was = was and was._replace(low=max(0.0, was.low))
+    now = next(change for change in of.changes if change.method is one.method and change.metric == "tpr")
+    line = BiasChange(one.method, of.part, GAPS["tpr"], of.column, was, now.after, n=now.n, seeds=len(after))
     yield line if before is None else line._replace(**_change(metric, before, after, clusters))
 
 

@@ -13,7 +13,7 @@ from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.plots import lines
 from ftlib.report.sections.comparison import MethodScores, TaskComparison
 from ftlib.stats.intervals import Interval
-from ftlib.stats.thresholds import COVERAGES, Cheapest, cheapest_thresholds, coverage_curve
+from ftlib.stats.thresholds import COVERAGES, Cheapest, answered, cheapest_thresholds, coverage_curve
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading
@@ -57,7 +57,7 @@ def read_sure(study: Study, comparison: TaskComparison) -> Sure | None:
         rng = np.random.default_rng(seed_of(study.plan_hash, comparison.task, one.name, "coverage"))
         coverage[one.name] = coverage_curve(hits, sure, rng, clusters=first.clusters)
     if len(first.labels) != 2:
-        return Sure(comparison, coverage, "", {}, {})
+        return Sure(comparison, coverage, "", {}, {}, study.error_costs)
     probabilities = {
         one.name: np.mean([np.where(p.chosen == 1, p.sure, 1 - p.sure) for p in _parts(one)], axis=0) for one in able
     }
@@ -95,7 +95,7 @@ def _coverage_rows(found: Sure) -> Iterator[dict[str, Any]]:
     for name, levels in found.coverage.items():
         for share, level in zip(COVERAGES, levels, strict=True):
             row = {"task": found.comparison.task, "shots": found.comparison.shots, "name": name, "coverage": share}
-            yield row | level._asdict() | {"n": found.comparison.n}
+            yield row | level._asdict() | {"n": answered(share, found.comparison.n)}
 
 
 def _cost_rows(found: Sure) -> Iterator[dict[str, Any]]:
@@ -135,7 +135,8 @@ def _coverage_figure(found: Sure) -> Figure:
             "coverage",
             "Accuracy against coverage",
             "If only the answers that a method is surest of are used and the rest is left to people. Bands are 95 % "
-            "percentile intervals, under resampling of test examples and seeds; with few seeds they are rough.",
+            "intervals: percentiles under resampling of test examples and seeds, or Wilson's for so few answers where "
+            "that is wider; with few seeds they are rough.",
             ("method", *(f"of the surest {100 * share:g} %" for share in shown)),
             rows,
         )
@@ -154,26 +155,40 @@ def _goal_sentence(found: Sure) -> str:
 
 def costs_sentence(found: Sure) -> str:
     """Which method at which threshold by the costs that suite.toml says; empty where it says none."""
-    if found.own is None or not found.costs:
+    if found.own is None:
         return ""
+    if not found.costs:
+        n = len(_parts(found.comparison.methods[0])[0].labels)
+        return f"Your costs of errors are of a task with two labels; this one has {n}, so nothing is said by them."
     alarm, miss = found.own
     name, one = found.costs[found.own][0]
-    low, high = (f"{1000 * end:.3g}" for end in one.cost[1:])
+    value, low, high = map(_per_thousand, one.cost)
     rest = "" if one.best > 0.95 or len(found.costs[found.own]) == 1 else f"; next is {found.costs[found.own][1][0]}"
     return (
         f"By your costs (a false alarm {alarm:g}, a miss {miss:g}): {name}, calling a text {found.positive} from "
-        f"{100 * one.threshold:.0f} % on, costs {1000 * one.cost.value:.3g} per 1,000 texts ({low} to {high}); that no "
+        f"{100 * one.threshold:.0f} % on, costs {value} per 1 000 texts ({low} to {high}); that no "
         f"other method is cheaper holds with probability {format.likelihood(one.best)}{rest}."
     )
 
 
+def _per_thousand(cost: float) -> str:
+    """What a thousand texts cost.
+
+    >>> _per_thousand(2.2147), _per_thousand(0.0123)
+    ('2\u202f210', '12.3')
+    """
+    rounded = float(f"{1000 * cost:.3g}")
+    return format.count(rounded) if rounded >= 1000 else f"{rounded:g}"
+
+
 def _cost_table(found: Sure) -> Any:
     def of(row: dict[str, Any]) -> str:
-        return f"{1000 * row['cost'].value:.3g} ({1000 * row['cost'].low:.3g} to {1000 * row['cost'].high:.3g})"
+        value, low, high = map(_per_thousand, row["cost"])
+        return f"{value} ({low} to {high})"
 
     columns = (
         Column("ratio", "false alarm : miss", lambda said: Cell(said, strong=True)),
-        Column("name", "cheapest method"),
+        Column("name", "cheapest method", lambda name: Cell(name, strong=True)),
         Column("threshold", f"call it {found.positive} from", lambda p: f"{100 * p:.0f} %", number=True),
         Column("row", "cost of 1 000 texts", of, number=True, whole=True),
         Column("misses", "misses", lambda p: f"{100 * p:.1f} %", number=True, unit="of all texts"),
@@ -197,8 +212,8 @@ def _blocks(found: Sure) -> Iterator[Block]:
         f"A false alarm is a text that is called {found.positive} and is not, a miss one that is and is not called so. "
         "Find the line with your costs, or write them under [study] in suite.toml (error_costs = {false_alarm = 1, "
         "miss = 10}): which method is cheapest, from which probability on it should say so, and how sure that is. "
-        "Costs are of test examples that had no part in choosing the threshold; probabilities are means over a "
-        "method's runs."
+        "Costs, false alarms and misses are of test examples that had no part in choosing the threshold; probabilities "
+        "are means over a method's runs."
     )
     if said := costs_sentence(found):
         yield Note(said, quiet=False)

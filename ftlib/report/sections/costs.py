@@ -76,20 +76,29 @@ def mean(group: Group, name: str) -> float | None:
     return _mean(group, lambda run: run.record.cost.get(name))
 
 
+def pooled_speed(group: Group, name: str) -> float | None:
+    """Examples a second of all runs together, as if each had so many; None where any did not measure it."""
+    found = _mean(group, lambda run: 1 / rate if (rate := run.record.cost.get(name)) else None)
+    return None if found is None else 1 / found
+
+
 def _mean(group: Group, of: Callable[[Run], float | None]) -> float | None:
     values = [of(run) for run in group.ok]
     return None if any(value is None for value in values) else float(np.mean(values))
 
 
 def seconds_per_thousand(group: Group) -> list[float]:
-    """Seconds that each run needed to answer 1 000 texts; empty where a run does not say."""
-    found = []
+    """Seconds that each run needed to answer 1 000 texts; empty where a run does not say.
+
+    Of a run that did not measure it the time of evaluation stands for it, unless that is spent on anything but a model.
+    """
+    found, modelled = [], group.method in METHODS and METHODS[group.method].model
     for run in group.ok:
         speed, seconds = (run.record.cost.get(name) for name in ("predict_examples_per_second", "eval_seconds"))
         part = run.parts.get(("after", "test"))
         if speed:
             found.append(1000 / speed)
-        elif seconds is not None and part is not None:
+        elif seconds is not None and part is not None and modelled:
             # The time of evaluation is that of the test set alone.
             found.append(1000 * seconds / len(part.ids))
     return found if len(found) == len(group.ok) else []
@@ -107,28 +116,34 @@ def _plain(said: str, *small: str) -> Cell:
 
 
 def _examples(group: Group) -> Cell:
+    return _plain(format.count(0 if _untaught(group) else mean(group, "train_examples")))
+
+
+def _untaught(group: Group) -> bool:
+    """Whether it is a model to which nothing was taught."""
     method = METHODS.get(group.method)
-    untaught = method is not None and method.model and not method.draws
-    return _plain(format.count(0 if untaught else mean(group, "train_examples")))
+    return method is not None and method.model and not method.draws
 
 
 def _training(group: Group) -> Cell:
     """How long, how fast, and how much of it went into watching validation."""
-    speed, watching = mean(group, "train_examples_per_second"), mean(group, "validation_seconds")
-    said = [f"{format.count(round(speed))} examples/s"] if speed is not None else []
+    if _untaught(group):
+        return _plain("none")
+    fast, watching = pooled_speed(group, "train_examples_per_second"), mean(group, "validation_seconds")
+    said = [f"{format.count(round(fast))} examples/s"] if fast is not None else []
     said += [f"{format.seconds(watching)} validation"] if watching else []
     return _plain(format.seconds(mean(group, "train_seconds")), *said)
 
 
 def _prediction(group: Group) -> Cell:
     """How many texts a second, how long one alone takes, and the memory of a process that does nothing else."""
-    speed, memory = mean(group, "predict_examples_per_second"), mean(group, "predict_memory_bytes")
-    if speed is None:
+    fast, memory = pooled_speed(group, "predict_examples_per_second"), mean(group, "predict_memory_bytes")
+    if fast is None:
         return _plain("")
     one, slow = (mean(group, f"predict_latency_{name}_seconds") for name in ("median", "p99"))
     said = [] if one is None else [f"one text {1000 * one:.3g} ms", f"99 % within {1000 * slow:.3g} ms"]
     said += [f"{format.size(memory)} of memory"] if memory is not None else []
-    return _plain(f"{speed:.3g} texts/s" if speed < 100 else f"{format.count(round(speed))} texts/s", *said)
+    return _plain(f"{fast:.3g} texts/s" if fast < 100 else f"{format.count(round(fast))} texts/s", *said)
 
 
 def _trainable(group: Group) -> Cell:

@@ -140,6 +140,8 @@ class GroupFairness(NamedTuple):
     rates: tuple[GroupRate, ...]
     left_out: tuple[str, ...]
     """Groups too small for any gap, with their sizes."""
+    labels_out: tuple[str, ...] = ()
+    """Labels of which another group has too few examples for a gap, with that group and how many."""
 
     @property
     def where(self) -> str:
@@ -217,7 +219,19 @@ def _of_column(task: str, name: str, column: str, answers: Sequence[Answers]) ->
     rates = [rate for one in answers for rate in _rates_of(one, one.positive or labels[one.method.name])]
     sizes = dict(zip(answers[0].names, np.bincount(answers[0].code), strict=True))
     left_out = tuple(f"{group} ({n})" for group, n in sizes.items() if n < FEWEST or group == unnamed())
-    return GroupFairness(task, name, column, tuple(changes), tuple(rates), left_out)
+    return GroupFairness(task, name, column, tuple(changes), tuple(rates), left_out, tuple(_labels_out(answers[0])))
+
+
+def _labels_out(one: Answers) -> Iterator[str]:
+    """Labels and groups whose examples are too few for a gap of equal opportunity, of groups that have enough in all.
+
+    Of two labels it is about the second alone, as the gaps are.
+    """
+    for place in taking_part(one.names, np.bincount(one.code, minlength=len(one.names)), unnamed()):
+        for label, number in looked_at(one.part.labels).items():
+            n = int(((one.part.truth == number) & (one.code == place)).sum())
+            if n < FEWEST:
+                yield f"{label} of {one.names[place]} ({n})"
 
 
 def gap_changes(answers: Sequence[Answers]) -> list[GapChange]:
@@ -321,7 +335,7 @@ def _cut(one: Answers, metric: str, label: str, number: int) -> _Cut:
         np.searchsorted(kept, code[inside]),
         tuple(None if side is None else side[:, inside] for side in sides),
         None if clusters is None else clusters[among][inside],
-        ", ".join(f"{name}: {n}" for name, n in zip(one.names, counts, strict=True)),
+        format.some([f"{name}: {n}" for name, n in zip(one.names, counts, strict=True)], 8),
     )
 
 
@@ -330,9 +344,10 @@ def _change(one: Answers, metric: str, cuts: Sequence[_Cut]) -> GapChange:
     able = [cut for cut in cuts if len(cut.names) > 1 and (cut.clusters is None or len(set(cut.clusters)) > 1)]
     if not able:
         of = f" for {cuts[0].label!r}" if cuts[0].label else ""
+        sources = "" if cuts[0].clusters is None else ", of two sources,"
+        others = "; no other label has them either" if len(cuts) > 1 else ""
         reason = (
-            f"a gap takes two named groups with {FEWEST} examples or more to divide by, of two sources{of} "
-            f"({cuts[0].sizes})"
+            f"two named groups with {FEWEST} examples or more{sources} are needed; found{of} {cuts[0].sizes}{others}"
         )
         before = None if one.before is None else _NONE
         return GapChange(one.method, metric, "", _NONE, before, seeds, reason=reason)
@@ -497,6 +512,10 @@ def share_cell(found: Interval | None, reason: str = "", *, signed: bool = False
 def lead(one: GroupFairness) -> str:
     """What adapting did to the gaps, in a sentence or two."""
     asked = [c for c in one.changes if c.verdict not in ("", "unchanged")]
+    if not asked and any(c.identical for c in one.changes):
+        return "Adapting changed no answer, and so no gap."
+    if not asked and any(c.before is not None for c in one.changes):
+        return "No gap could be followed: too few groups have a name and enough examples."
     if not asked:
         return "No method was adapted and measured before and after, so nothing is said of what adapting did."
     moved = {
@@ -505,10 +524,23 @@ def lead(one: GroupFairness) -> str:
     }
     said = [f"Adapting made the gap {verdict} for {format.some(names)}." for verdict, names in moved.items() if names]
     if undecided := len(asked) - sum(map(len, moved.values())):
-        said.append(
-            f"For {undecided} of {format.plural(len(asked), 'gap')} it is undecided whether adapting changed them."
-        )
+        if undecided == len(asked):
+            gap = "the gap" if undecided == 1 else f"any of the {undecided} gaps"
+            said.append(f"It is undecided whether adapting changed {gap}.")
+        else:
+            it = "it" if undecided == 1 else "them"
+            said.append(f"For {undecided} of {len(asked)} gaps it is undecided whether adapting changed {it}.")
     return " ".join(said)
+
+
+def _rate_of(one: GapChange) -> str:
+    of = {"tpr": f"share of {one.label!r} that is found", "fpr": f"share of others called {one.label!r}"}
+    return of.get(one.metric, "accuracy")
+
+
+def gap_of(one: GapChange) -> str:
+    """Whose gap it is and of what, in words."""
+    return f"{one.method.name}'s {_rate_of(one)}"
 
 
 def sentence(one: GapChange) -> str:
@@ -516,8 +548,7 @@ def sentence(one: GapChange) -> str:
     name = one.method.name
     if one.reason:
         return f"{name}: no gap of {GAP_OF[one.metric]} is available: {one.reason}"
-    of = {"tpr": f"share of {one.label!r} that is found", "fpr": f"share of others called {one.label!r}"}
-    said = f"{name}: {of.get(one.metric, 'accuracy')}, {one.pair[1]} against {one.pair[0]}: {points(one.after)} apart"
+    said = f"{name}: {_rate_of(one)}, {one.pair[1]} against {one.pair[0]}: {points(one.after)} apart"
     said += "" if one.shown else ", which may be chance"
     if one.change is None:
         return said
@@ -683,6 +714,9 @@ def _blocks(found: list[GroupFairness]) -> Iterator[Block]:
         if one.left_out:
             left_out = format.some(list(one.left_out), 12)
             yield Note(f"In no gap, having fewer than {FEWEST} examples or no name: {left_out}.")
+        if one.labels_out:
+            labels = format.some(list(one.labels_out), 12)
+            yield Note(f"In no gap of equal opportunity, having fewer than {FEWEST} examples: {labels}.")
         yield _rates_figure(one)
         rates = _rates_table(one)
         yield Fold(rates.caption, (rates,))

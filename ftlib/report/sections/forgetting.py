@@ -612,7 +612,8 @@ def tradeoff_sentence(found: Tradeoff) -> str:
     if found.chosen:
         gain = _against_best(found.gains, chosen.name).comparison
         kept = (
-            f"{chosen.name} keeps what {best.name}, the best on the task, gained, within {within}: they differ by "
+            f"{chosen.name} keeps what {best.name}, the best of these on the task, gained, within {within}: they "
+            "differ by "
             f"{units.difference(found.comparison.metric, abs(gain.difference), signed=False)}"
             f"{units.unit(found.comparison.metric)} ({spanned(gain, found.comparison.metric)})"
         )
@@ -627,12 +628,13 @@ def tradeoff_sentence(found: Tradeoff) -> str:
     if doubtful:
         names = format.some([one.name for one in doubtful], 3)
         return (
-            f"Cannot tell: {best.name} is the best on the task; {names} forgot less, and whether the gain is kept "
-            f"within {within} is undecided."
+            f"Cannot tell: {best.name} is the best of these on the task; {names} forgot less, and whether the gain is "
+            f"kept within {within} is undecided."
         )
     if any(one.forgot.value < best.forgot.value for one in found.points[1:]):
-        return f"{best.name} is the best on the task, and nothing that forgot less keeps its gain within {within}."
-    return f"{best.name} is the best on the task and forgot least of all settings measured."
+        less = f"none that forgot less keeps its gain within {within}"
+        return f"{best.name} is the best of these on the task, and {less}."
+    return f"{best.name} is the best of these on the task and forgot least of them."
 
 
 def _forgot_less(found: Tradeoff, chosen: TradeoffPoint, best: TradeoffPoint) -> str:

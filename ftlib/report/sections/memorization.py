@@ -368,7 +368,8 @@ _NOTE = (
     "Made-up secrets of four digits were planted in the training text. Exposure says how much the adapted model tells "
     "of them, in bits: 0 is nothing, a secret that was never seen has 1.4 in the mean by chance, and each bit halves "
     "the guesses that are needed. Comparisons are paired on secrets and seeds and corrected (Holm) for all of their "
-    f"kind; “equivalent” means shown to lie within {MARGIN:g} bit. A low exposure of these secrets is no proof that "
+    f"kind; “equivalent” means shown to lie within {MARGIN:g} bit, by two one-sided tests at 5 %; the intervals "
+    "shown are the wider ones at 95 %. A low exposure of these secrets is no proof that "
     "nothing else was memorised."
 )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ftlib.config.constraints import OF_TERMS
 from ftlib.config.methods import METHODS
 from ftlib.core import format
 from ftlib.metrics import units
@@ -44,7 +45,7 @@ from ftlib.stats.variance import Array
 if TYPE_CHECKING:
     from ftlib.report.build import Reading
 
-_ASIDE = ("seed", "notebook", "mitigation", "mitigation_column", "method", "method_args")
+_ASIDE = ("seed", "notebook", "save", "mitigation", "mitigation_column", "method", "method_args")
 """Fields in which a method may differ from the same without the mitigation."""
 
 _TURNED = {"smaller": "larger", "larger": "smaller"}
@@ -79,6 +80,10 @@ class MitigationCost(NamedTuple):
     gap: GapChange
     """Before: without the mitigation; after: with it; for the label with the largest gap before."""
     effects: tuple[GroupEffect, ...]
+    goes_by: str
+    """The column of groups that the mitigation goes by; empty: it changes gender terms, whatever the column."""
+    column: str
+    """The column of groups that the gap is of."""
 
 
 class _Both(NamedTuple):
@@ -122,6 +127,8 @@ def mitigation_costs(study: Study, of: GroupFairness) -> list[MitigationCost]:
             costs.get(both.method.name),
             gaps[both.method.name],
             tuple(_effects_of(both, of.column, gaps[both.method.name].label)),
+            _goes_by(both),
+            of.column,
         )
         for both in found
     ]
@@ -194,6 +201,13 @@ def _costs(study: Study, of: GroupFairness, found: Sequence[_Both]) -> dict[str,
     return {one.a: one for one in paired_comparisons(pairs, margin=plan.margin, rng=rng, clusters=clusters)}
 
 
+def _goes_by(both: _Both) -> str:
+    spec = both.method.runs[0].resolved
+    if spec.get("mitigation") in OF_TERMS:
+        return ""
+    return spec.get("mitigation_column") or next(iter(next(iter(both.mitigated.values())).groups))
+
+
 def _effects_of(both: _Both, column: str, label: str) -> Iterator[GroupEffect]:
     """What changed for every group with a name: accuracy, and how much of the gap's label is found."""
     first = next(iter(both.without.values()))
@@ -226,7 +240,8 @@ def _effect(group: str, label: str, without: Array, mitigated: Array, clusters: 
 
 def cost_sentence(one: MitigationCost) -> str:
     """What a mitigation did to the gap and what it cost, in one sentence."""
-    return f"{one.method.name} against {one.plain.name}: {_gap(one.gap)}; {_cost(one)}"
+    by = "" if one.goes_by == one.column else f", which goes by {one.goes_by or 'gender terms'},"
+    return f"{one.method.name}{by} against {one.plain.name}: {_gap(one.gap)}; {_cost(one)}"
 
 
 def _gap(gap: GapChange) -> str:
@@ -234,7 +249,7 @@ def _gap(gap: GapChange) -> str:
         return f"no gap of equal opportunity is available: {gap.reason}"
     said = f"the gap for {gap.label!r} between {gap.pair_before[0]} and {gap.pair_before[1]}"
     if gap.verdict == "unchanged":
-        return f"{said} is the same, the answers are"
+        return f"{said} is the same, since no answer changed"
     if gap.verdict == "undecided":
         counts = ALONE if gap.change.low > 0 or gap.change.high < 0 else ""
         return f"undecided whether {said} became smaller or larger, by {points(gap.change, signed=True)}{counts}"
@@ -270,7 +285,13 @@ def rows(of: GroupFairness, found: Sequence[MitigationCost]) -> list[dict[str, A
     for one in found:
         gap, quality = one.gap, one.quality and one.quality.comparison
         row: dict[str, Any] = {**who(one.method), "part": of.part, "column": of.column}
-        row |= {"against": one.plain.name, "label": gap.label, "gap_verdict": gap.verdict, "reason": gap.reason}
+        row |= {
+            "goes_by": one.goes_by,
+            "against": one.plain.name,
+            "label": gap.label,
+            "gap_verdict": gap.verdict,
+            "reason": gap.reason,
+        }
         for name, side in (("without", gap.before), ("with", gap.after), ("change", gap.change)):
             row[f"gap_{name}"] = None if side is None or math.isnan(side.value) else list(numbers(side).values())
         row |= {"p_holm": gap.p_holm, "metric": one.metric, "sentence": cost_sentence(one)}
@@ -385,9 +406,9 @@ SECTION = Section(
     read=_read,
     columns={
         "mitigation_cost": (
-            *WHO, "part", "column", "against", "label", "gap_without", "gap_with", "gap_change", "gap_verdict",
-            "p_holm", "metric", "quality_difference", "low", "high", "quality_verdict", "n", "seeds", "groups",
-            "sentence", "reason",
+            *WHO, "part", "column", "goes_by", "against", "label", "gap_without", "gap_with", "gap_change",
+            "gap_verdict", "p_holm", "metric", "quality_difference", "low", "high", "quality_verdict", "n",
+            "seeds", "groups", "sentence", "reason",
         ),
     },
     rows=lambda costs: {"mitigation_cost": [row for of, found in costs for row in rows(of, found)]},

@@ -1,23 +1,26 @@
 """What page one says beside the verdict and the card: what was studied, what it does not show, and what to do next."""
 
 import datetime
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ftlib.config.methods import METHODS
 from ftlib.core import format
 from ftlib.core.format import short_name
 from ftlib.data.evaluations import is_bias
 from ftlib.metrics import units
 from ftlib.records.study import Group, Run, Study
 from ftlib.report.sections import runs
-from ftlib.report.sections.comparison import TaskComparison, called
+from ftlib.report.sections.comparison import TaskComparison, called, without_shots
 from ftlib.report.sections.confidence import costs_sentence
 from ftlib.report.sections.costs import mean
+from ftlib.report.sections.fairness import GroupFairness, gap_of, points
 from ftlib.report.sections.recommendation import Advice, needed, next_open
-from ftlib.report.sections.report_card import Card, says_little
-from ftlib.stats.verdict import realistic
+from ftlib.report.sections.report_card import Card, groups_of, says_little
+from ftlib.stats.verdict import realistic, roughly
 
 if TYPE_CHECKING:
     from ftlib.report.build import Reading
@@ -88,7 +91,7 @@ def _used(comparison: TaskComparison, groups: Sequence[Group]) -> str:
     ends = list(dict.fromkeys(format.count(n) for n in (min(given), max(given)))) if given else []
     trained = f"{' to '.join(ends)} training {noun}s, " if ends else ""
     tested = format.plural(comparison.n, f"test {noun}")
-    return f"{trained}{tested}, {format.plural(len({g.name for g in groups}), 'method')}"
+    return f"{trained}{tested}, {format.plural(len({without_shots(g.name) for g in groups}), 'method')}"
 
 
 def _made(found: Sequence[Run]) -> str:
@@ -124,10 +127,13 @@ def not_shown(reading: "Reading", comparison: TaskComparison, card: Card) -> Ite
         yield f"About the data: {data.rstrip('.')}."
     without = _without_value(reading, comparison)
     yield from (f"{part}: no value for any method: {reason}" for part, reason in without.items())
-    if "bias" not in families and not any(map(is_bias, without)):
+    groups = groups_of(reading, comparison)
+    if not groups and "bias" not in families and not any(map(is_bias, without)):
         yield "Whether groups of people are treated alike: no groups and no evaluation of bias were measured."
-    if not families & {"forgetting", "text"} and not comparison.of_text and not without:
-        yield "Forgetting: no other measurement was made (evaluations in the plan)."
+    yield from _gaps_elsewhere(groups, card)
+    followed = any(one.task == comparison.task for one in reading.of("sequences") or [])
+    if not families & {"forgetting", "text"} and not (comparison.of_text or without or followed):
+        yield "Forgetting: it was not measured (`general` or `features` under evaluations in the plan do)."
     for column in card.columns:
         if column.family == "bias" and (open_ones := [one for one in column.entries.values() if says_little(one)]):
             widest = max(one.value.high - one.value.low for one in open_ones)
@@ -138,6 +144,36 @@ def not_shown(reading: "Reading", comparison: TaskComparison, card: Card) -> Ite
     if undecided := sum(entry.verdict == "undecided" for column in card.columns for entry in column.entries.values()):
         cells = format.plural(undecided, "cell")
         yield f"{cells} of the card {'is' if undecided == 1 else 'are'} undecided, which is not the same as equivalent."
+
+
+def _gaps_elsewhere(groups: Sequence[GroupFairness], card: Card) -> Iterator[str]:
+    """Gaps between groups of people that the card has no column for."""
+    columns = {column.name.partition(":")[2] for column in card.columns if column.family == "bias"}
+    untold = {True: [], False: []}
+    for one in groups:
+        if one.column not in columns:
+            untold[any(change.metric == "tpr" and change.pair for change in one.changes)].append(one.column)
+    if untold[False]:
+        yield (
+            f"How groups by {format.listed(untold[False])} differ in how often a label is found: too few examples of a "
+            "label are of one group."
+        )
+    if untold[True]:
+        yield f"How groups by {format.listed(untold[True])} differ: it is told in the section on groups, not here."
+    beyond = [
+        (change, one.column)
+        for one in groups
+        for change in one.changes
+        if change.shown and not (change.metric == "tpr" and one.column in columns)
+    ]
+    if beyond:
+        worst, column = max(beyond, key=lambda pair: pair[0].after.low)
+        others = len(beyond) - 1
+        more = f", as {'is' if others == 1 else 'are'} {others} more in the section on groups" if others else ""
+        yield (
+            f"Gaps beside the card's: {gap_of(worst)} is {points(worst.after)} apart by {column}, {worst.pair[1]} "
+            f"against {worst.pair[0]}, which is more than chance{more}."
+        )
 
 
 def _without_value(reading: "Reading", comparison: TaskComparison) -> dict[str, str]:
@@ -211,7 +247,7 @@ def _settling(study: Study, comparison: TaskComparison) -> Iterator[Step]:
                    f"{names} apart (were the difference as found, 4 times of 5).", more * each)  # fmt: skip
     if realistic(pair.comparison.more_examples, comparison.n):
         more, noun = pair.comparison.more_examples, units.noun(comparison.metric)
-        yield Step(f"Label about {format.count(float(f'{more:.2g}'))} more test {noun}s (there are "
+        yield Step(f"Label about {roughly(more)} more test {noun}s (there are "
                    f"{format.count(comparison.n)}) to tell {names} apart.", np.inf)  # fmt: skip
 
 
@@ -226,9 +262,8 @@ def _of_group(group: Group | None) -> float:
 
 
 def _seconds(study: Study, task: str, method: str) -> float:
-    """Seconds of a run of a method, as its runs took that are here; of all methods of the task where it has none."""
-    able = [group for group in study.groups if group.task == task and group.ok]
-    own = [group for group in able if group.method == method] or able
+    """Seconds of a run of a method, as its runs took that are here; NaN where it has none."""
+    own = [group for group in study.groups if (group.task, group.method) == (task, method) and group.ok]
     return float(np.mean([_of_group(group) for group in own])) if own else np.nan
 
 
@@ -241,10 +276,23 @@ def _more_training(study: Study, comparison: TaskComparison) -> str:
     if len(limits) != 1 or len(sizes) != 1 or not 0 < (limit := limits.pop()) < (size := sizes.pop()):
         return ""
     noun = units.noun(comparison.metric)
+    groups = [one.group for one in chosen if one.group]
+    # Where any makes steps of training, the others' time hardly counts.
+    trained = [group for group in groups if group.method in METHODS and METHODS[group.method].trains] or groups
+    times = max(_steps(group, size) / _steps(group, limit) for group in trained)
+    takes = f"about {times:.1f} times the" if times >= 1.05 else "about the same"
     return (
         f"Train on more: {format.count(limit)} of {format.count(size)} training {noun}s were used; train_limit = 0 "
-        f"takes them all, for about {size / limit:.1f} times the training time. What that gains was not measured."
+        f"takes them all, for {takes} training time. What that gains was not measured."
     )
+
+
+def _steps(group: Group, n: int) -> float:
+    """What a training with n examples is long by: its steps, at least min_steps; without steps the examples."""
+    spec, method = group.runs[0].resolved, METHODS.get(group.method)
+    if method is None or not method.trains or not spec.get("batch_size"):
+        return n
+    return max(math.ceil(math.ceil(n / spec["batch_size"]) * spec.get("epochs", 1)), spec.get("min_steps") or 0)
 
 
 class PageOne(NamedTuple):

@@ -346,7 +346,8 @@ def _lead(comparison: TaskComparison, best: MethodScores, chosen: MethodScores, 
 def _reached(comparison: TaskComparison, one: MethodScores) -> str:
     metric, level = comparison.metric, one.level
     span = f" ({units.span(metric, level.low, level.high)})" if units.span(metric, level.low, level.high) else ""
-    cost = f", {format.seconds(one.cost('train_seconds'))} of training" if one.group else ""
+    seconds = one.cost("train_seconds")
+    cost = "" if not one.group else f", {format.seconds(seconds)} of training" if seconds else ", no training"
     return f"{one.name} with {units.with_name(metric, level.value)}{span}{cost}"
 
 
@@ -356,7 +357,7 @@ def _choose_today(comparison: TaskComparison, best: MethodScores, among: list[Me
     if cheap is best:
         return [f"If you must choose today, choose {called(cheap)}: it leads and is also the cheapest of these."]
     seconds = [format.seconds(one.cost("train_seconds")) for one in (cheap, best)]
-    time = f"{seconds[0]} of training against {seconds[1]}" if cheap.group else "no training"
+    time = f"{seconds[0]} of training against {seconds[1]}" if cheap.cost("train_seconds") else "no training"
     start = f"If you must choose today, the cheapest of these is {called(cheap)} ({time})"
     pair = comparison.pair(best.name, cheap.name)
     if pair is None:

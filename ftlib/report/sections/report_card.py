@@ -6,6 +6,7 @@ value for is left out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from ftlib.report.metric_rows import WHO, group_interval, metrics_of, numbers, w
 from ftlib.report.sections.bias_summary import BiasChange, largest_gaps
 from ftlib.report.sections.comparison import BASE, MethodScores, TaskComparison, compared
 from ftlib.report.sections.costs import seconds_per_thousand
-from ftlib.report.sections.fairness import GAPS, RATE
+from ftlib.report.sections.fairness import GAPS, RATE, GroupFairness
 from ftlib.report.sections.forgetting import FEATURES, Forgot
 from ftlib.stats.intervals import Interval
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 24
 """Methods the card shows; the tables hold them all."""
+
+MOST_COLUMNS = 3
+"""Columns of groups of people that the card shows."""
 
 _SIZES = {"smaller": "better", "larger": "worse", "unchanged": "same", "same": "same", "undecided": "undecided"}
 """What became of a gap or another bias -> what that is for whoever is treated by it."""
@@ -76,12 +80,16 @@ def base_of(comparison: TaskComparison, one: MethodScores) -> MethodScores | Non
     """The base model of a method; of a baseline, which has none, the best base model there is."""
     bases = [other for other in comparison.methods if other.untouched]
     model = one.group.model if one.group else ""
-    own = [other for other in bases if model and model in (other.name, _model(other))]
+    own = [other for other in bases if model and model in (other.name, _model(comparison, other))]
     return next(iter(own or ([] if model and len(bases) > 1 else bases)), None)
 
 
-def _model(one: MethodScores) -> str:
-    return one.group.model if one.group else one.name.removeprefix(BASE).strip()
+def _model(comparison: TaskComparison, one: MethodScores) -> str:
+    """The base model that a method adapts, or that it is; where the study has one alone, no name says which."""
+    if one.group or (named := one.name.removeprefix(BASE).strip()):
+        return one.group.model if one.group else named
+    models = {other.group.model for other in comparison.methods if other.group} - {""}
+    return models.pop() if len(models) == 1 else ""
 
 
 def card(reading: "Reading", comparison: TaskComparison) -> Card:
@@ -199,11 +207,11 @@ def _of_methods(comparison: TaskComparison, found: Iterable[Forgot]) -> Iterator
     """Each method with its change; a base model that no run stands for with any of its model, measured before."""
     by_group = {id(one.group): one for one in found}
     for method in comparison.methods:
-        if method.group is not None:
-            if one := by_group.get(id(method.group)):
-                yield method, one
-        elif one := next((one for one in by_group.values() if one.group.model == _model(method)), None):
+        if one := by_group.get(id(method.group)):
             yield method, one
+        elif method.untouched:
+            model = _model(comparison, method)
+            yield from islice(((method, one) for one in by_group.values() if one.group.model == model), 1)
 
 
 def _changed(method: MethodScores, one: Forgot) -> str:
@@ -214,31 +222,47 @@ def _changed(method: MethodScores, one: Forgot) -> str:
 
 def _bias(reading: "Reading", comparison: TaskComparison) -> Iterator[CardColumn]:
     """The largest gap between groups in how often a label is found; where there are no groups, the first measure."""
-    for of in reading.of("groups") or []:
-        if of.task == comparison.task and of.part == "test":
-            unit = "largest gap, points ↓"
-            gloss = (
-                f"the largest difference between groups by {of.column} in how often a label is found where it is right "
-                "(equal opportunity), whichever label that is; 0 is even"
-            )
-            # No gap where no group has enough examples: then another measure of bias, where there is one.
-            if gaps := largest_gaps(reading.study, of):
-                yield _measured(comparison, gaps, f"bias by {of.column}", unit, gloss)
-                return
+    shown = 0
+    for of in groups_of(reading, comparison):
+        unit = "largest gap, points ↓"
+        gloss = (
+            f"the largest difference between groups by {of.column} in how often a label is found where it is right "
+            "(equal opportunity), whichever label that is; 0 is even"
+        )
+        if of.labels_out:
+            gloss += f"; left out, having too few examples: {format.some(list(of.labels_out), 3)}"
+        # No gap where no group has enough examples: then another measure of bias, where there is one.
+        if shown < MOST_COLUMNS and (gaps := largest_gaps(reading.study, of)):
+            yield _measured(comparison, gaps, f"bias by {of.column}", unit, gloss)
+            shown += 1
+    if shown:
+        return
     lines = (reading.of("bias_summary") or {}).get(comparison.task, [])
     if lines:
         key = (lines[0].part, lines[0].metric, lines[0].about)
         unit, gloss = units.heading(lines[0].metric), metric_row(lines[0].metric).summary
         same = [one for one in lines if (one.part, one.metric, one.about) == key]
-        yield _measured(comparison, same, f"bias: {lines[0].part}", unit, gloss)
+        of = f", {key[2]}" if key[2] else ""
+        if others := len({(one.part, one.metric, one.about) for one in lines}) - 1:
+            gloss += f"; {format.plural(others, 'other measure')} of bias in the section on bias"
+        yield _measured(comparison, same, f"bias: {key[0]}{of}", unit, gloss)
+
+
+def groups_of(reading: "Reading", comparison: TaskComparison) -> list[GroupFairness]:
+    """How a task's methods treat the groups of its own test set, a column of groups after the other."""
+    return [one for one in reading.of("groups") or [] if one.task == comparison.task and one.part == "test"]
 
 
 def _measured(comparison: TaskComparison, lines: Sequence[BiasChange], title: str, unit: str, gloss: str) -> CardColumn:
     metric, about, entries = lines[0].metric, lines[0].about or lines[0].part, {}
     for method in comparison.methods:
         own = [one for one in lines if one.method is method.group]
-        one = own[0] if own else _first(lines, method) if method.group is None else None
-        level = one and (one.before if method.group is None else one.after)
+        one = own[0] if own else None
+        if one is None and method.untouched:
+            # Measured before adapting it, whatever method then did so.
+            model = _model(comparison, method)
+            one = next((line for line in lines if line.method.model == model), None)
+        level = one and (one.after if own else one.before)
         if level is not None and not np.isnan(level.value):
             verdict = "base" if method.untouched else _SIZES.get(one.verdict, "")
             entry = _entry(RATE if metric in GAPS.values() else metric, level, one.n, one.seeds, verdict)
@@ -254,11 +278,6 @@ def says_little(entry: Entry) -> bool:
     return entry.value.high - entry.value.low > 0.5
 
 
-def _first(lines: Iterable[Any], method: MethodScores) -> Any:
-    """A measure of any method of a base model, which was made before adapting it."""
-    return next((one for one in lines if one.method.model == _model(method)), None)
-
-
 def _costs(comparison: TaskComparison) -> Iterator[CardColumn]:
     """Seconds of training, and of use for 1 000 texts; in brackets the least and the most of single runs."""
     for name, title, unit, gloss, of in (
@@ -269,6 +288,8 @@ def _costs(comparison: TaskComparison) -> Iterator[CardColumn]:
         entries = {}
         for one in comparison.methods:
             values = of(one.group) if one.group else []
+            if one.untouched and name == "train_seconds":
+                values = [0.0] * len(values)
             if values:
                 level = Interval(float(np.mean(values)), min(values), max(values))
                 ends = list(dict.fromkeys(map(format.seconds, level[1:])))

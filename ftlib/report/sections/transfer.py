@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _ASIDE = (
     *CONTINUED, "task", "train_limit", "seed", "notebook", "evaluations", "validations", "text_column", "label_column",
-    "label_words", "group_columns", "quoting",
+    "label_words", "group_columns", "quoting", "save",
 )  # fmt: skip
 """Fields that do not say on what terms a task was trained: those of the sequence, and those of the task itself."""
 
