@@ -43,6 +43,8 @@ SHARED = {
     "tuned": {"model": "writer", "method": "lora", "batch_size": 20, "tuning": {"learning_rate": 2}},
     "dropout": {"model": "tiny", "method": "full", "batch_size": 8, "learning_rate": 0.003},
 }
+# Of these the others hold what they are about; left to `make test-all`.
+SLOW = {name: SHARED.pop(name) for name in ("full, in parts", "tuned", "dropout")}
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 # Three parts for one process and two for the other, which has to make a third pass; a second model loaded.
 SHARDED = {name: SHARED[name] for name in ("a last batch of one", "patience", "lora on a decoder")} | {
@@ -134,6 +136,13 @@ def both(home) -> dict[str, tuple[Path, Path]]:
 
 
 @pytest.fixture(scope="module")
+def slow_ones(home) -> dict[str, tuple[Path, Path]]:
+    """Every experiment of SLOW, trained by one process and by two."""
+    alone, shared = run_all(home, SLOW, "alone, slow", 1), run_all(home, SLOW, "shared, slow", 2)
+    return {name: (alone[name], shared[name]) for name in SLOW}
+
+
+@pytest.fixture(scope="module")
 def sharded(home) -> dict[str, tuple[Path, Path]]:
     """Every experiment of SHARDED, trained by one process and by two that divide the model."""
     alone, shared = run_all(home, SHARDED, "whole", 1), run_all(home, SHARDED, "shards", 2, **FSDP)
@@ -143,6 +152,12 @@ def sharded(home) -> dict[str, tuple[Path, Path]]:
 @pytest.mark.parametrize("name", SHARED)
 def test_two_processes_give_the_record_of_one(both, name):
     same_record(*both[name], name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_two_processes_give_the_record_of_one_of_more_kinds(slow_ones, name):
+    same_record(*slow_ones[name], name)
 
 
 @pytest.mark.slow
