@@ -161,6 +161,17 @@ def test_costs_of_errors_say_nothing_of_three_labels(tmp_path):
     assert "Your costs of errors are of a task with two labels; this one has 3, so nothing is said by them." in words
 
 
+def test_methods_on_unequal_terms_are_named(tmp_path):
+    plain, other = Made("full", 1.0, SEEDS), Made("lora", 1.2, SEEDS, {"mitigation": "reweight"})
+    folder = write_study(tmp_path / "one", (*TYPICAL[:3], plain, other), n=60)
+    said = "What of a difference is the method's own: LoRA has mitigation = reweight, which not all others have."
+    assert said in Page(build.build(folder)).text
+    # Where the name says it, or all have it, there is nothing to add.
+    for name, made in (("two", (plain, other, Made("lora", 1.0, SEEDS))), ("three", (other,))):
+        folder = write_study(tmp_path / name, (*TYPICAL[:3], *made), n=60)
+        assert "What of a difference is the method's own" not in Page(build.build(folder)).text
+
+
 def test_more_training_takes_longer_by_its_steps():
     def group(method, **spec):
         return SimpleNamespace(method=method, runs=[SimpleNamespace(resolved=spec)])

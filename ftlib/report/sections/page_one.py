@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ftlib.config.constraints import COURSE
 from ftlib.config.methods import METHODS
 from ftlib.core import format
 from ftlib.core.format import short_name
@@ -127,6 +128,7 @@ def not_shown(reading: "Reading", comparison: TaskComparison, card: Card) -> Ite
         yield f"About the data: {data.rstrip('.')}."
     without = _without_value(reading, comparison)
     yield from (f"{part}: no value for any method: {reason}" for part, reason in without.items())
+    yield from _unequal_terms(comparison)
     groups = groups_of(reading, comparison)
     if not groups and "bias" not in families and not any(map(is_bias, without)):
         yield "Whether groups of people are treated alike: no groups and no evaluation of bias were measured."
@@ -144,6 +146,25 @@ def not_shown(reading: "Reading", comparison: TaskComparison, card: Card) -> Ite
     if undecided := sum(entry.verdict == "undecided" for column in card.columns for entry in column.entries.values()):
         cells = format.plural(undecided, "cell")
         yield f"{cells} of the card {'is' if undecided == 1 else 'are'} undecided, which is not the same as equivalent."
+
+
+_TERMS = (*COURSE, "canaries", "mitigation", "quantise")
+"""Fields that change what a method learns from, or what is left of it, whatever the method."""
+
+
+def _unequal_terms(comparison: TaskComparison) -> Iterator[str]:
+    """What some of the methods that train were given and others not, where no name says so."""
+    given = {}
+    for one in comparison.methods:
+        if one.group and one.group.method in METHODS and METHODS[one.group.method].trains:
+            spec = one.group.runs[0].resolved
+            named = {setting.partition("=")[0] for setting in one.group.settings.split()}
+            given[one.name] = ", ".join(
+                f"{field} = {spec[field]}" for field in _TERMS if spec.get(field) and field not in named
+            )
+    if len(set(given.values())) > 1:
+        told = [f"{name} has {said}" for name, said in given.items() if said]
+        yield f"What of a difference is the method's own: {format.listed(told)}, which not all others have."
 
 
 def _gaps_elsewhere(groups: Sequence[GroupFairness], card: Card) -> Iterator[str]:
