@@ -1,6 +1,7 @@
 """The scoring engine against the definition: one text, one forward pass, one token at a time."""
 
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import peft
@@ -441,6 +442,8 @@ def test_wrong_requests_are_said():
     for message, *request in (
         ("list of texts", PREFIX, "one query", LABELS),
         ("at least one", PREFIX, QUERIES, []),
+        ("continuations: a list of texts is needed, not none", PREFIX, QUERIES, None),
+        ("queries: number 2 is no text: 7", PREFIX, [QUERIES[0], 7], LABELS),
         ("query 0: continuation '' has no token", PREFIX, QUERIES[:1], [" a", ""]),
         ("1 of 2 queries are too long: query 1", "", ["a", "a cat" * 300], LABELS),
     ):
@@ -450,6 +453,8 @@ def test_wrong_requests_are_said():
         score.score_continuations(model, tokenizer, "", [""], [" a"], bos=False)
     assert score.score_continuations(model, tokenizer, "", [""], [" a"]).shape == (1, 1)
     assert score.score_continuations(model, tokenizer, "", [], [" a"]).shape == (0, 1)
+    with pytest.raises(FtlibError, match="model: found SimpleNamespace; give the language model itself"):
+        score.score_text(SimpleNamespace(), tokenizer, [CAT], context=8, stride=8)
     with pytest.raises(FtlibError, match="stride: 0 is not"):
         score.score_text(model, tokenizer, [CAT], context=8, stride=0)
     with pytest.raises(FtlibError, match="reads at most 256"):

@@ -183,6 +183,15 @@ def test_a_study_with_runs_missing_names_no_winner(tmp_path):
     assert not any("must choose today" in line for line in told["reasons"])
 
 
+def test_two_that_are_level_are_not_said_to_lead(tmp_path):
+    made = [Made("majority", -2.0), Made("tfidf", 0.5), Made("probe", 0.5)]
+    comparison = first(write_study(tmp_path / "study", made, n=70))
+    pair = comparison.pair("tfidf", "probe")
+    assert pair.comparison.difference == 0 and pair.comparison.verdict == "undecided" and not pair.identical
+    said = recommendation._sentence(comparison, comparison.find("tfidf"), comparison.find("probe"))
+    assert "are not shown to differ: they differ by 0.0 points (" in said and "is ahead" not in said
+
+
 def test_a_failed_run_keeps_the_study_open(tmp_path):
     made = [Made("majority", -2.0), Made("tfidf", 0.0), Made("zero_shot", 0.0, as_before=True)]
     made += [Made("lora", 2.0, (0, 1))]

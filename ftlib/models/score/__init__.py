@@ -140,7 +140,7 @@ def score_continuations(
         FtlibError: No continuations; one that is empty or has no tokens of its own; a text longer than the model reads;
             a model without an output layer.
     """
-    _check_list(queries=queries, continuations=continuations)
+    _check(model, queries=queries, continuations=continuations)
     if not len(continuations):
         raise FtlibError("continuations: at least one is needed")
     encoder = facts.is_encoder_decoder(model)
@@ -205,7 +205,7 @@ def score_text(
         FtlibError: A context that is longer than the model reads, or a stride that leaves tokens out; a model that is
             not causal.
     """
-    _check_list(texts=texts)
+    _check(model, texts=texts)
     facts.check_causal(model, "score_text")
     most = facts.limit(model)
     problems = []
@@ -249,7 +249,7 @@ def score_masked(
     Raises:
         FtlibError: No mask token, or a context longer than the model reads.
     """
-    _check_list(texts=texts)
+    _check(model, texts=texts)
     most = facts.limit(model)
     if most is not None and context > most:
         raise FtlibError(f"context: {context} tokens, but the model reads at most {most}")
@@ -294,10 +294,16 @@ def _score_rows(
     passes.score_rows(model, facts.row_logits(model, known.sliced), rows, most, totals)
 
 
-def _check_list(**given: Sequence[str]) -> None:
+def _check(model: Any, **given: Sequence[str]) -> None:
+    """Refuse what is no module of torch, and what is no list of texts."""
+    if not isinstance(model, torch.nn.Module):
+        what = type(model).__name__
+        raise FtlibError(f"model: found {what}; give the language model itself, as load_model(NAME).speaker()")
     for name, value in given.items():
-        if isinstance(value, str):
-            raise FtlibError(f"{name}: a list of texts is needed, not one text")
+        if isinstance(value, str) or value is None:
+            raise FtlibError(f"{name}: a list of texts is needed, not {'none' if value is None else 'one text'}")
+        if wrong := [place for place, text in enumerate(value) if not isinstance(text, str)]:
+            raise FtlibError(f"{name}: number {wrong[0] + 1} is no text: {value[wrong[0]]!r}")
 
 
 def _check_lengths(model: torch.nn.Module, contexts: list[list[int]], labels: list[list[list[int]]]) -> None:

@@ -103,8 +103,10 @@ def _made(found: Sequence[Run]) -> str:
         days = [datetime.datetime.fromtimestamp(at, datetime.UTC).date().isoformat()
                 for at in (min(a for a, _ in times), max(b for _, b in times))]  # fmt: skip
         said.append(" to ".join(dict.fromkeys(days)))
+        shared = any((run.record.cost.get("shared_seconds") or 0) > 1 for run in found)
         said.append(
             f"{format.seconds(sum(b - a for a, b in times))} of computing in {format.plural(len(times), 'run')}"
+            + ", what they share counted once" * shared
         )
     machines = dict.fromkeys(str(run.record.provenance.get("device", "")) for run in found if run.ok)
     machine = format.some([name for name in machines if name], 2) if any(machines) else ""

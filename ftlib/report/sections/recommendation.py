@@ -380,10 +380,11 @@ def _sentence(comparison: TaskComparison, a: MethodScores, b: MethodScores) -> s
         return f"{found.sentence}."
     first, second = pair.compared_as
     ahead, behind = (first, second) if comparison.leads(pair.a, pair.b) else (second, first)
-    return (
-        f"{ahead} and {behind} are not shown to differ: {ahead} is ahead by {_distance(comparison, pair)}; "
-        f"{needed(pair)}."
+    apart_by, nothing = (
+        units.difference(comparison.metric, size, signed=False) for size in (abs(found.difference), 0.0)
     )
+    lead = "they differ by" if apart_by == nothing else f"{ahead} is ahead by"
+    return f"{ahead} and {behind} are not shown to differ: {lead} {_distance(comparison, pair)}; {needed(pair)}."
 
 
 def _ahead_in_part(comparison: TaskComparison, best: MethodScores, leaning: list[MethodScores]) -> list[str]:
