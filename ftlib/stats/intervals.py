@@ -141,7 +141,8 @@ def _level(
     rate = min(max((found.mean - least) / width, 0.0), 1.0)
     z2 = float(ndtri(1 - alpha / 2)) ** 2
     variance, half = rate * (1 - rate), half / width
-    ratio = half**2 / variance if variance > 1e-12 and half > 0 else z2 / n_at_bound
+    # What spreads by rounding alone does not spread: such as an F1 of labels that are all right or all wrong.
+    ratio = half**2 / variance if variance > 1e-12 and half > 1e-12 else z2 / n_at_bound
     low, high = squeeze(rate, max(ratio, z2 / most))
     low, high, value = least + width * low, least + width * high, least + width * rate
     return Interval(value, min(low, value), max(high, value))

@@ -208,7 +208,7 @@ def test_patience_stopped_both_and_the_best_weights_were_kept(both):
         assert losses(path, "validation")[-1][0] < next(entry["of"] for entry in entries if entry["event"] == "step")
 
 
-def test_run_one_starts_the_processes_that_a_run_asks_for(both, here, tmp_path, monkeypatch):
+def test_run_one_starts_the_processes_that_a_run_asks_for(both, here, tmp_path, monkeypatch, cold):
     folder = prepared(tmp_path / "runs", **SHARED["full, odd batches"], processes=2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     record = worker.run_one(folder)
