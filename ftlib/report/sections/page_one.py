@@ -178,8 +178,8 @@ def _gaps_elsewhere(groups: Sequence[GroupFairness], card: Card) -> Iterator[str
             untold[any(change.metric == "tpr" and change.pair for change in one.changes)].append(one.column)
     if untold[False]:
         yield (
-            f"How groups by {format.listed(untold[False])} differ in how often a label is found: too few examples of a "
-            "label are of one group."
+            f"How groups by {format.listed(untold[False])} differ in how often a label is found: no label has enough "
+            "examples of two groups."
         )
     if untold[True]:
         yield f"How groups by {format.listed(untold[True])} differ: it is told in the section on groups, not here."
