@@ -114,7 +114,9 @@ def _chosen_runs(folder: Path, run: str, method: str, task: str) -> tuple[list[t
             listed = ", ".join(tasks or told) or "none is compared"
             raise FtlibError(f"--task: found {task!r}; say which: {listed}")
         groups, method = [group for group in groups if group.task == tasks[0]], told[tasks[0]].chosen
-        said = [f"{method}: what the report advises for {tasks[0]}; another with --method"]
+        decided = told[tasks[0]].headline.startswith(("Use ", "Leave ", "Only "))
+        what = "what the report advises" if decided else "no winner is shown; what the report would take today"
+        said = [f"{method}: {what} for {tasks[0]}; another with --method"]
         if not any(group.name == method for group in groups):
             found = "the report advises the untouched base model, which is no run of the study"
             raise FtlibError(f"{folder}: {found}; add zero_shot to it, or name a method with --method")

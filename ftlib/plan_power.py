@@ -123,7 +123,12 @@ def data_cautions(planned: "Planned") -> list[str]:
         primary = planned.suite.plan.of(spec.task).primary
         found = list(
             planned_findings(
-                task, primary=primary, shots=spec.shots, eval_limit=spec.eval_limit, found=audits[task.sha256]
+                task,
+                primary=primary,
+                shots=spec.shots,
+                train_limit=spec.train_limit,
+                eval_limit=spec.eval_limit,
+                found=audits[task.sha256],
             )
         )
         if METHODS[spec.method].model and (task.sha256, spec.model) not in unknown:

@@ -176,13 +176,15 @@ def _sorted(found: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def planned_findings(
-    task: Task, *, primary: str = "", shots: int = 0, eval_limit: int = 0, found: Findings | None = None
-) -> tuple[Finding, ...]:
+    task: Task, *, primary: str = "", shots: int = 0, train_limit: int = 0, eval_limit: int = 0,
+    found: Findings | None = None,
+) -> tuple[Finding, ...]:  # fmt: skip
     """The audit of a task and what it means for runs that are decided by a metric on it.
 
     Args:
         primary: The metric that the plan decides by.
         shots: Training examples per label; 0: labels are drawn in their proportions.
+        train_limit: Training examples in all; 0: no such limit.
         eval_limit: Test examples that are used; 0: all.
         found: The task's audit where it was made before.
     """
@@ -193,6 +195,8 @@ def planned_findings(
     more = [*_nothing_wins(task, counts, primary), *_handful(task, counts)]
     if shots:
         more += _even_draws(task, counts)
+    elif 0 < train_limit <= len(task.splits["train"]):
+        more += _never_learned(task, train_limit)
     return _sorted([*more, *found])
 
 
@@ -235,10 +239,25 @@ def _nothing_wins(task: Task, counts: pd.Series, primary: str) -> Iterator[Findi
 
 def _handful(task: Task, counts: pd.Series) -> Iterator[Finding]:
     """Labels of which the test has a handful of examples."""
-    few = counts[counts < VERY_FEW]
+    if len(none := counts[counts == 0]):
+        said = _some(map(repr, none.index))
+        text = f"no test example of {said}: nothing is known of it, and metrics over labels may leave it out"
+        yield problem("no_test_example", text, len(none))
+    few = counts[(counts > 0) & (counts < VERY_FEW)]
     if len(few):
         said = _some(f"{n} test example{'s' * (n != 1)} of {label!r}" for label, n in few.items())
         yield problem("handful", f"{said}: one answer more or less moves what is said of it", len(few))
+
+
+def _never_learned(task: Task, train_limit: int) -> Iterator[Finding]:
+    """Labels that so few training examples hold none of, whatever the seed."""
+    drawn = set(task.draw(train_limit=train_limit, seed=0)["label"])
+    if lacking := [label for label in task.labels if label not in drawn]:
+        text = (
+            f"train_limit = {train_limit} draws no training example of {len(lacking)} of {len(task.labels)} labels "
+            f"({_some(map(repr, lacking), 3)}): they are never learned; shots = 1 draws one of each"
+        )
+        yield problem("never_learned", text, len(lacking))
 
 
 def _even_draws(task: Task, counts: pd.Series) -> Iterator[Finding]:

@@ -399,5 +399,5 @@ def _calibrated(saved: SavedModel) -> str:
         return f"{how['num_beams']} beam{'s' * (how['num_beams'] > 1)}, at most {how['max_new_tokens']} tokens written"
     chosen = saved.facts.get("temperature") or {}
     if chosen.get("value"):
-        return f"probabilities calibrated on {chosen['n']} examples of validation"
+        return f"probabilities calibrated on {format.plural(chosen['n'], 'example')} of validation"
     return f"probabilities not calibrated ({chosen.get('reason', 'nothing was set aside')})"

@@ -12,6 +12,7 @@ import numpy as np
 
 from ftlib.config.experiment import Experiment
 from ftlib.config.methods import METHODS
+from ftlib.core import format
 from ftlib.core.errors import FtlibError
 from ftlib.data.task import Task, limited
 from ftlib.metrics import calibration
@@ -231,7 +232,7 @@ def validated(spec: Experiment, task: Task, saved: SavedModel) -> dict[str, Any]
     truth = rows["label"].map({label: code for code, label in enumerate(saved.labels)}).to_numpy()
     figure = {"accuracy": float((found.argmax(axis=1) == truth).mean()), "n": len(rows)}
     if len(rows) < calibration.LEAST:
-        reason = f"{len(rows)} examples of validation; {calibration.LEAST} are needed"
+        reason = f"{format.plural(len(rows), 'example')} of validation; {calibration.LEAST} are needed"
         return {"validation": figure, "temperature": {"value": None, "reason": reason}}
     chosen = calibration.temperature_of(found, truth)
     if not np.isfinite(chosen):
@@ -247,9 +248,9 @@ def _card(facts: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Made by ftlib in run {facts['run_id']}. The code above is what the saved model was checked with.",
         "",
-        f"- Texts are read up to {facts['max_length']} tokens; the rest is cut.",
     ]
     if facts["base_model"]:
+        lines.append(f"- Texts are read up to {facts['max_length']} tokens; the rest is cut.")
         lines.append(f"- Base model: {facts['base_model']}, licence: {facts['base_model_licence']}.")
     lines.append(
         f"- Licence of the data: {facts['data_licence']}. This model has none yet: whoever releases it chooses."

@@ -342,7 +342,9 @@ def _findings(spec: Experiment, planned: Planned, audits: dict[str, Findings]) -
         audits[task.sha256] = audit(task)
     primary = planned.suite.plan.of(spec.task).primary
     found = audits[task.sha256]
-    told = planned_findings(task, primary=primary, shots=spec.shots, eval_limit=spec.eval_limit, found=found)
+    told = planned_findings(
+        task, primary=primary, shots=spec.shots, train_limit=spec.train_limit, eval_limit=spec.eval_limit, found=found
+    )
     if METHODS[spec.method].model:
         key = f"{task.sha256} {spec.model}"
         if key not in audits:

@@ -179,12 +179,14 @@ def planning_sentence(
     >>> said.partition(" (80 %")[0]
     'with 872 examples and 1 seed, differences under 3.0 points will not be shown'
     >>> planning_sentence(40, 1, discordance=0.1).partition(" (80 %")[0]
-    'with 40 examples and 1 seed, differences of any size will not be shown'
+    'with 40 examples and 1 seed, differences of up to 10 points will not be shown'
     """
     plan = {"discordance": discordance, "seed_sd": seed_sd, "power": power, "comparisons": comparisons}
     least = minimum_detectable_difference(n_examples, n_seeds, **plan)
-    # Two that disagree on so many examples can differ by no more.
-    number = "of any size" if least > discordance else f"under {100 * least:.1f} points"
+    number = f"under {100 * least:.1f} points"
+    if least > discordance:
+        # Two that disagree on so many examples differ by no more; those that disagree on more may be told apart.
+        number = f"of up to {100 * discordance:g} points"
     seeds = f"{n_seeds} seed{'s' if n_seeds > 1 else ''}"
     spread = f" and seeds spread by {100 * seed_sd:g} points" if seed_sd and n_seeds > 1 else ""
     family = f" among {comparisons} comparisons" if comparisons > 1 else ""

@@ -453,6 +453,16 @@ def test_the_share_of_tokens_that_are_not_known():
     assert unknown_share(fast, ["good food", "好吃 food"]) == 0.25
 
 
+def test_labels_without_an_example_are_said(tmp_path):
+    rows = [(f"text {n} about {n % 12}", f"label {n % 12:02}") for n in range(240)]
+    test = [row for row in rows[180:] if row[1] != "label 03"]
+    task = folder(tmp_path, train=rows[:120], validation=rows[120:180], test=test)
+    found = {one.code: one for one in planned_findings(task, primary="accuracy", train_limit=5)}
+    assert "train_limit = 5 draws no training example of 7 of 12 labels" in found["never_learned"].text
+    assert "no test example of 'label 03': nothing is known of it" in found["no_test_example"].text
+    assert "never_learned" not in {one.code for one in planned_findings(task, train_limit=24)}
+
+
 def test_texts_are_not_cut_by_what_a_tokenizer_fills_up(tmp_path):
     from ftlib.plan_power import _cut_texts
 

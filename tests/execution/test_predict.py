@@ -255,7 +255,10 @@ def test_what_cannot_be_put_into_bytes_is_refused_before_anything_is_trained(met
 
 def test_the_method_that_the_report_advises_is_exported_where_none_is_named(study, at_home, tmp_path, capsys):
     assert main(["export", str(study), str(tmp_path / "out")]) == 0
-    assert "what the report advises for file:opinions; another with --method" in capsys.readouterr().out
+    assert (
+        "no winner is shown; what the report would take today for file:opinions; another with"
+        in capsys.readouterr().out
+    )
     assert main(["export", str(study), str(tmp_path / "out")]) == 2
     assert "is there already" in capsys.readouterr().err
     assert main(["export", str(study), str(tmp_path / "other"), "--method", "dora"]) == 2
@@ -264,8 +267,8 @@ def test_the_method_that_the_report_advises_is_exported_where_none_is_named(stud
 
 
 def test_that_the_untouched_model_is_advised_is_said_where_no_run_is_of_it(study, at_home, tmp_path, monkeypatch):
-    told = {"file:opinions": SimpleNamespace(chosen="base model", task="file:opinions")}
-    monkeypatch.setattr("ftlib.notebook.Study.reading", SimpleNamespace(advice=list(told.values())))
+    advice = SimpleNamespace(chosen="base model", task="file:opinions", headline="Leave the model as it is")
+    monkeypatch.setattr("ftlib.notebook.Study.reading", SimpleNamespace(advice=[advice]))
     with pytest.raises(FtlibError, match="advises the untouched base model, which is no run of the study; add zero_sh"):
         ftlib.export(study, tmp_path / "out")
     with pytest.raises(FtlibError, match="spec: found dict; give an Experiment"):

@@ -111,7 +111,9 @@ def test_groups_too_small_for_a_gap_leave_no_column_and_no_error(tmp_path):
     assert not [row for row in read(folder)["report_card"] if row["family"] == "bias"]
     words = Page(folder / "report.html").text
     assert "no groups and no evaluation of bias were measured" not in words
-    assert "How groups by gender differ in how often a label is found: no label has enough examples of two groups" in words
+    assert (
+        "How groups by gender differ in how often a label is found: no label has enough examples of two groups" in words
+    )
 
 
 def test_every_column_of_groups_is_on_the_card_and_what_is_not_is_told(tmp_path):

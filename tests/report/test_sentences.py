@@ -183,6 +183,14 @@ def test_a_study_with_runs_missing_names_no_winner(tmp_path):
     assert not any("must choose today" in line for line in told["reasons"])
 
 
+def test_a_method_that_answers_as_the_base_model_does_is_not_it(tmp_path):
+    """As on two test examples, where a trained head and the untouched model may give the same labels."""
+    made = [Made("majority", -0.5), Made("probe", 0.0, as_before=True), Made("zero_shot", 0.0, as_before=True)]
+    comparison = first(write_study(tmp_path / "study", made, n=60))
+    assert [one.name for one in comparison.methods if one.untouched] == ["zero_shot"]
+    assert comparison.find("probe").cost("train_seconds") > 0
+
+
 def test_two_that_are_level_are_not_said_to_lead(tmp_path):
     made = [Made("majority", -2.0), Made("tfidf", 0.5), Made("probe", 0.5)]
     comparison = first(write_study(tmp_path / "study", made, n=70))

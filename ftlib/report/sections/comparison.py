@@ -132,8 +132,11 @@ def titles_of(*comparisons: "TaskComparison") -> Callable[[str], str]:
 
     A name stays that a label or a group of people has as well: of the data nothing is put into other words.
     """
-    able = [one for comparison in comparisons for one in (*comparison.methods, *comparison.beside)]
-    titles = {name: one.title for one in able for name in (one.name, one.short)}
+    titles = {one.short: one.title for comparison in comparisons for one in comparison.beside}
+    # What stands beside a few-shot comparison, with all labels, has the name that its methods are called there.
+    titles |= {
+        name: one.title for comparison in comparisons for one in comparison.methods for name in (one.name, one.short)
+    }
     # The methods of a comparison have the same examples.
     parts = [next(iter(comparison.methods[0].parts.values())) for comparison in comparisons]
     of_data = {label for part in parts for label in part.labels}
@@ -185,7 +188,8 @@ def method_scores(study: Study, task: str) -> tuple[list[tuple[Same, MethodScore
             continue
         same = _same(kept[0], runs[0], group)
         model = before.get((group.model, same))
-        same_as_before = model is not None and not group.draws and kept[0].answers == model.parts[0].answers
+        nothing_learned = group.method in METHODS and METHODS[group.method].untouched
+        same_as_before = model is not None and nothing_learned and kept[0].answers == model.parts[0].answers
         found.append((same, MethodScores(group.name, group, parts, group.draws, level, same_as_before)))
         if same_as_before:
             before[group.model, same] = None

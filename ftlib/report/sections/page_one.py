@@ -221,7 +221,7 @@ def next_steps(reading: "Reading", comparison: TaskComparison, advice: Advice) -
     lines = [f"Cheapest first: {step.what}" if number == 0 and len(found) > 1 else step.what
              for number, step in enumerate(found)]  # fmt: skip
     lines += [more] if (more := _more_training(study, comparison)) else []
-    if not found and len(comparison.methods) > 1:
+    if not found and len(comparison.methods) > 1 and not runs.unfinished(study, comparison.task):
         lines.insert(0, _first_place(comparison, advice))
     if advice.caution:
         lines.insert(0, "Mend first what is said of the data beside the verdict: it may move every score on this page.")

@@ -185,6 +185,9 @@ def _read(group: Group, name: str, metric: str) -> Tuned | None:
     most = next(iter(kept.values()))[0]
     sizes = {n for _, _, _, ns in kept.values() for n in ns}
     tries = np.array([scores for _, scores, _, _ in kept.values()], dtype=float)
+    best = expected_best_of_seeds(tries, higher_is_better=metric_row(metric).higher_is_better)
+    if bounds := metric_row(metric).bounds:
+        best = best._replace(low=np.clip(best.low, *bounds), high=np.clip(best.high, *bounds))
     return Tuned(
         group,
         name,
@@ -194,7 +197,7 @@ def _read(group: Group, name: str, metric: str) -> Tuned | None:
         tries,
         tuple(chosen for _, _, chosen, _ in kept.values()),
         sizes.pop() if len(sizes) == 1 else None,
-        expected_best_of_seeds(tries, higher_is_better=metric_row(metric).higher_is_better),
+        best,
         tuple(seed for seed in read if seed not in kept),
     )
 
