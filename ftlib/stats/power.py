@@ -186,7 +186,7 @@ def planning_sentence(
     number = f"under {100 * least:.1f} points"
     if least > discordance:
         # Two that disagree on so many examples differ by no more; those that disagree on more may be told apart.
-        number = f"of up to {100 * discordance:g} points"
+        number = f"of up to {100 * discordance:g} points" if discordance < 1 else "of any size"
     seeds = f"{n_seeds} seed{'s' if n_seeds > 1 else ''}"
     spread = f" and seeds spread by {100 * seed_sd:g} points" if seed_sd and n_seeds > 1 else ""
     family = f" among {comparisons} comparisons" if comparisons > 1 else ""
