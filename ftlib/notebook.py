@@ -39,7 +39,8 @@ from ftlib.report.sections.comparison import (
     unit_of,
 )
 from ftlib.report.sections.error_analysis import words_of
-from ftlib.report.sections.recommendation import Advice
+from ftlib.report.sections.recommendation import Advice, next_open
+from ftlib.report.sections.runs import unfinished
 from ftlib.stats.verdict import compare
 
 if TYPE_CHECKING:
@@ -114,12 +115,12 @@ def _chosen_runs(folder: Path, run: str, method: str, task: str) -> tuple[list[t
             listed = ", ".join(tasks or told) or "none is compared"
             raise FtlibError(f"--task: found {task!r}; say which: {listed}")
         groups, method = [group for group in groups if group.task == tasks[0]], told[tasks[0]].chosen
-        decided = told[tasks[0]].headline.startswith(("Use ", "Leave ", "Only "))
-        what = "what the report advises" if decided else "no winner is shown; what the report would take today"
-        said = [f"{method}: {what} for {tasks[0]}; another with --method"]
         if not any(group.name == method for group in groups):
             found = "the report advises the untouched base model, which is no run of the study"
             raise FtlibError(f"{folder}: {found}; add zero_shot to it, or name a method with --method")
+        still_open = next_open(study.comparison_of(tasks[0])) or unfinished(study, tasks[0])
+        what = "no winner is shown; what the report would take today" if still_open else "what the report advises"
+        said = [f"{method}: {what} for {tasks[0]}; another with --method"]
     chosen = [group for group in groups if method in (group.name, group.method, METHODS[group.method].title)]
     if len(chosen) != 1:
         listed = ", ".join(f"{group.name!r} on {group.task}" for group in chosen or groups)

@@ -63,3 +63,25 @@ def several(problems: Iterable[str]) -> FtlibError:
     if len(problems) == 1:
         return FtlibError(problems[0])
     return FtlibError("\n  ".join([f"{len(problems)} problems:", *problems]), problems)
+
+
+def listed_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
+    """Texts as a list.
+
+    Args:
+        name: What the error calls them.
+
+    Raises:
+        FtlibError: They are one text or nothing, or something among them is none.
+
+    >>> listed_texts(("a", "b"))
+    ['a', 'b']
+    """
+    if texts is None or isinstance(texts, str):
+        found = "nothing" if texts is None else f"one text, {texts[:40]!r}"
+        raise FtlibError(f"{name}: found {found}; give a list of texts")
+    given = list(texts)
+    if wrong := [place for place, text in enumerate(given) if not isinstance(text, str)]:
+        what = given[wrong[0]]
+        raise FtlibError(f"{name}: {len(wrong)} of {len(given)} are no texts, the first at {wrong[0]}: {what!r}")
+    return given

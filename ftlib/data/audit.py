@@ -250,12 +250,12 @@ def _handful(task: Task, counts: pd.Series) -> Iterator[Finding]:
 
 
 def _never_learned(task: Task, train_limit: int) -> Iterator[Finding]:
-    """Labels that so few training examples hold none of, whatever the seed."""
+    """Labels of which so few training examples hold none; which, where labels are as frequent, the seed decides."""
     drawn = set(task.draw(train_limit=train_limit, seed=0)["label"])
     if lacking := [label for label in task.labels if label not in drawn]:
         text = (
             f"train_limit = {train_limit} draws no training example of {len(lacking)} of {len(task.labels)} labels "
-            f"({_some(map(repr, lacking), 3)}): they are never learned; shots = 1 draws one of each"
+            f"(with seed 0 {_some(map(repr, lacking), 3)}), which are never learned; shots = 1 draws one of each"
         )
         yield problem("never_learned", text, len(lacking))
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ftlib.config.methods import ENCODER, ENCODER_DECODER, METHODS
-from ftlib.core.errors import FtlibError
+from ftlib.core.errors import FtlibError, listed_texts
 from ftlib.core.format import short_name, typed
 from ftlib.data.kinds import DECODER, LOADERS
 from ftlib.models.heads import Head
@@ -54,24 +54,6 @@ INT8_TOLERANCE = 0.01
 
 CHECKED = 32
 """Test examples, at most, that a saved model is asked in a process of its own."""
-
-
-def _listed(texts: Sequence[str]) -> list[str]:
-    """Texts as a list.
-
-    Raises:
-        FtlibError: They are one text, or something among them is none.
-
-    >>> _listed(("a", "b"))
-    ['a', 'b']
-    """
-    if isinstance(texts, str):
-        raise FtlibError(f"texts: found one text, {texts[:40]!r}; give a list of texts")
-    found = list(texts)
-    if wrong := [place for place, text in enumerate(found) if not isinstance(text, str)]:
-        what = found[wrong[0]]
-        raise FtlibError(f"texts: {len(wrong)} of {len(found)} are no texts, the first at {wrong[0]}: {what!r}")
-    return found
 
 
 class Question(NamedTuple):
@@ -195,7 +177,7 @@ class SavedModel:
         Raises:
             FtlibError: The task has no labels, the model must be told the groups, or the texts are no list of texts.
         """
-        texts = _listed(texts)
+        texts = listed_texts(texts)
         question = self.question(task)
         if not question.labels:
             has = "texts, by write()" if question.writing else "likelihoods"
@@ -232,7 +214,7 @@ class SavedModel:
         Raises:
             FtlibError: As for `probabilities`.
         """
-        texts = _listed(texts)
+        texts = listed_texts(texts)
         if self.model is None and self.module is not None and len(texts):
             # Reading a text is most of the work, so it is read once.
             inputs, cut = self._static(texts)
@@ -254,11 +236,13 @@ class SavedModel:
 
     def write(self, texts: Sequence[str], task: str = "") -> list[str]:
         """What it writes for each text, multiplying in float32."""
-        return [text for text, _ in self.reading(task).write(self.module, _listed(texts), "float32")]
+        return [text for text, _ in self.reading(task).write(self.module, listed_texts(texts), "float32")]
 
     def rate(self, texts: Sequence[str], references: Sequence[str], task: str = "") -> np.ndarray:
         """(n, 2): the nats of each reference after its text, and its tokens."""
-        return self.reading(task).rate(self.module, _listed(texts), _listed(references), "float32")
+        return self.reading(task).rate(
+            self.module, listed_texts(texts), listed_texts(references, "references"), "float32"
+        )
 
     def reading(self, task: str = "") -> "Reading":
         """What it is given for a text, and how it answers.
@@ -277,7 +261,7 @@ class SavedModel:
 
     def cut(self, texts: Sequence[str]) -> np.ndarray:
         """(n,) whether a text is longer than `max_length` tokens, so that its end is not read."""
-        texts = _listed(texts)
+        texts = listed_texts(texts)
         if self.question().writing:
             return self.reading().cut(texts)
         if self.model is None:

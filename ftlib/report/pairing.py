@@ -57,6 +57,10 @@ class Side(NamedTuple):
         return said, self.table[[self.seeds.index(seed) for seed in seeds]]
 
 
+TESTED = "by two one-sided tests at 5 %, while the intervals shown are the wider ones at 95 %"
+"""How "equivalent" was shown, for the notes of sections."""
+
+
 class Paired(NamedTuple):
     """A comparison, and on how many seeds it is paired."""
 

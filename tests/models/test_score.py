@@ -442,8 +442,8 @@ def test_wrong_requests_are_said():
     for message, *request in (
         ("list of texts", PREFIX, "one query", LABELS),
         ("at least one", PREFIX, QUERIES, []),
-        ("continuations: a list of texts is needed, not none", PREFIX, QUERIES, None),
-        ("queries: number 2 is no text: 7", PREFIX, [QUERIES[0], 7], LABELS),
+        ("continuations: found nothing; give a list of texts", PREFIX, QUERIES, None),
+        ("queries: 1 of 2 are no texts, the first at 1: 7", PREFIX, [QUERIES[0], 7], LABELS),
         ("query 0: continuation '' has no token", PREFIX, QUERIES[:1], [" a", ""]),
         ("1 of 2 queries are too long: query 1", "", ["a", "a cat" * 300], LABELS),
     ):

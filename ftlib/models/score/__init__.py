@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ftlib.core.errors import Diverged, FtlibError, several
+from ftlib.core.errors import Diverged, FtlibError, listed_texts, several
 from ftlib.models.score import decoder, facts, passes, trees
 
 
@@ -300,10 +300,7 @@ def _check(model: Any, **given: Sequence[str]) -> None:
         what = type(model).__name__
         raise FtlibError(f"model: found {what}; give the language model itself, as load_model(NAME).speaker()")
     for name, value in given.items():
-        if isinstance(value, str) or value is None:
-            raise FtlibError(f"{name}: a list of texts is needed, not {'none' if value is None else 'one text'}")
-        if wrong := [place for place, text in enumerate(value) if not isinstance(text, str)]:
-            raise FtlibError(f"{name}: number {wrong[0] + 1} is no text: {value[wrong[0]]!r}")
+        listed_texts(value, name)
 
 
 def _check_lengths(model: torch.nn.Module, contexts: list[list[int]], labels: list[list[list[int]]]) -> None:

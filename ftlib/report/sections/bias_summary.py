@@ -27,7 +27,7 @@ from ftlib.records.predictions import read_columns
 from ftlib.records.study import Group, Run, Study
 from ftlib.report.blocks import Block, Cell, Column, Fold, Heading, Note, Section, Sentences, table
 from ftlib.report.metric_rows import numbers, who
-from ftlib.report.pairing import in_most
+from ftlib.report.pairing import TESTED, in_most
 from ftlib.report.sections.fairness import (
     ALPHA,
     GAPS,
@@ -498,7 +498,8 @@ _NOTE = (
     "share of preferred stereotypes its distance from 50 %; of what is picked as the largest of several, corrected for "
     "how many there were. Before and after are paired: the same texts, the same seeds; in brackets or below 95 % "
     "intervals for new texts and, from two seeds on, new seeds; “larger” and “smaller” hold for the whole table "
-    "(Holm), “equivalent” means shown to lie within 1 point. “Undecided” is not “unbiased”, and a small bias on "
+    "(Holm), “equivalent” means shown to lie within 1 point, "
+    f"{TESTED}. “Undecided” is not “unbiased”, and a small bias on "
     "these texts shows no lack of it."
 )
 

@@ -46,7 +46,7 @@ from ftlib.report.metric_rows import (
     who,
     why_not,
 )
-from ftlib.report.pairing import Paired, Side, common_examples, common_seeds, in_most, paired_comparisons
+from ftlib.report.pairing import TESTED, Paired, Side, common_examples, common_seeds, in_most, paired_comparisons
 from ftlib.report.plots import methods
 from ftlib.stats.aggregate import pareto_membership
 from ftlib.stats.intervals import Interval
@@ -906,8 +906,8 @@ def _comparisons_blocks(comparison: TaskComparison) -> Iterator[Block]:
     better = " Fewer bits per byte are better." if comparison.of_text else ""
     yield Note(
         f"Every difference is paired: the same test {units.noun(comparison.metric)}s, the same seeds. “Equivalent” "
-        "means shown to lie within the margin, by two one-sided tests at 5 % (the intervals shown are the wider ones "
-        "at 95 %), or equal on every example; “undecided” means that neither a difference "
+        f"means shown to lie within the margin, {TESTED}, or equal on every example; "
+        "“undecided” means that neither a difference "
         f"nor equivalence is shown.{better}{_protocols(comparison)}"
     )
     shown, n = pairs_table(comparison), len(comparison.pairs)

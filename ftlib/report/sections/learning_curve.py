@@ -26,6 +26,7 @@ from ftlib.records.study import Study, read_study
 from ftlib.report.blocks import Block, Cell, Figures, Fold, Heading, Note, OfTask, Section, Table, by_task, plain_table
 from ftlib.report.figures import Figure, drawing, figure_of, panels, title
 from ftlib.report.metric_rows import OF_LABELS, values_of
+from ftlib.report.pairing import TESTED
 from ftlib.report.plots import lines
 from ftlib.report.sections.comparison import (
     MethodScores,
@@ -789,8 +790,8 @@ def _blocks(reading: "Reading", curves: LearningCurves) -> Iterator[Block]:
         yield budgets
     yield Heading("Method against method at every number of labels", level=4)
     yield Note(
-        "The better of two where a difference is shown; “equivalent” is shown to lie within the margin, “·” means that "
-        "neither is shown. Corrected (Holm) for all comparisons at one number of labels."
+        "The better of two where a difference is shown; “equivalent” is shown to lie within the margin, "
+        f"{TESTED}; “·” means that neither is shown. Corrected (Holm) for all comparisons at one number of labels."
     )
     yield _pairs_table(curves)
     for comparison in curves.comparisons:

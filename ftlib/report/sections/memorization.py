@@ -16,7 +16,7 @@ from ftlib.records.study import Group, Run, Study, seed_of
 from ftlib.report.blocks import Block, Cell, Column, Fold, Heading, Note, Section, Sentences, Table, table
 from ftlib.report.figures import Figure, drawing, figure_of
 from ftlib.report.metric_rows import WHO, numbers, who
-from ftlib.report.pairing import Paired, Side, comparison_sentence, in_most, paired_comparisons
+from ftlib.report.pairing import TESTED, Paired, Side, comparison_sentence, in_most, paired_comparisons
 from ftlib.report.plots.heat import exposure as draw
 from ftlib.report.sections.fairness import share_cell
 from ftlib.stats.intervals import Interval, interval
@@ -368,8 +368,8 @@ _NOTE = (
     "Made-up secrets of four digits were planted in the training text. Exposure says how much the adapted model tells "
     "of them, in bits: 0 is nothing, a secret that was never seen has 1.4 in the mean by chance, and each bit halves "
     "the guesses that are needed. Comparisons are paired on secrets and seeds and corrected (Holm) for all of their "
-    f"kind; “equivalent” means shown to lie within {MARGIN:g} bit, by two one-sided tests at 5 %; the intervals "
-    "shown are the wider ones at 95 %. A low exposure of these secrets is no proof that "
+    f"kind; “equivalent” means shown to lie within {MARGIN:g} bit, {TESTED}. "
+    "A low exposure of these secrets is no proof that "
     "nothing else was memorised."
 )
 
