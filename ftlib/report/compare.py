@@ -33,7 +33,7 @@ from ftlib.stats.linearize import RANGES, label_values
 from ftlib.stats.multiple import Pair, corrected
 from ftlib.stats.paired import Difference, difference, label_swap_test
 from ftlib.stats.unpaired import ZTest, z_test
-from ftlib.stats.variance import check_alpha
+from ftlib.stats.variance import check_alpha, check_margin
 from ftlib.stats.verdict import Voice
 
 SHOWN, LETTERS = 5, 100
@@ -212,8 +212,8 @@ def compare_sources(
         FtlibError: Nothing can be compared, with every reason.
     """
     check_alpha(alpha)
-    if margin is not None and not 0 <= margin < math.inf:
-        raise FtlibError(f"--margin: found {margin}; allowed: 0 or more, in the unit of the metric (0.01 is 1 point)")
+    if margin is not None:
+        check_margin(margin, "--margin")
     found, problems = [], []
     wanted = list(_pairs(a, b, all_pairs))
     for one, other in wanted:

@@ -14,7 +14,15 @@ from numpy.typing import ArrayLike
 from ftlib.core.errors import FtlibError
 from ftlib.stats.bootstrap import swap_test
 from ftlib.stats.linearize import as_predictions, label_counts, metric_of_counts
-from ftlib.stats.variance import Array, VarianceComponents, check_alpha, is_binary, paired, variance_components
+from ftlib.stats.variance import (
+    Array,
+    VarianceComponents,
+    check_alpha,
+    check_margin,
+    is_binary,
+    paired,
+    variance_components,
+)
 
 
 def wilson(successes: float, n: float, alpha: float = 0.05) -> tuple[float, float]:
@@ -194,8 +202,7 @@ def difference(
     [1.0, -1.484, 3.484, 0.225]
     """
     check_alpha(alpha)
-    if not 0 <= margin < np.inf:
-        raise FtlibError(f"margin: found {margin}; allowed: 0 or more, in the unit of the scores (0.01 is 1 point)")
+    check_margin(margin)
     a, b = paired(a, b, name_a, name_b)
     step = a - b
     value, identical, binary = float(step.mean()), not step.any(), is_binary(a) and is_binary(b)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from ftlib.core.errors import FtlibError
 from ftlib.stats.paired import Difference
 from ftlib.stats.power import MOST_SEEDS
-from ftlib.stats.variance import Array, check_alpha
+from ftlib.stats.variance import Array, check_alpha, check_margin
 from ftlib.stats.verdict import MOST_TIMES, Comparison, Forecast, Voice, in_words, realistic
 
 
@@ -54,8 +54,7 @@ def compare_unpaired(
     ours against theirs: +3.0 minutes (-3.1 to 9.1), not paired: 2 and 2 runs that share neither draws nor seeds
     """
     check_alpha(alpha)
-    if not 0 <= margin < np.inf:
-        raise FtlibError(f"margin: found {margin}; allowed: 0 or more, in the unit of the scores (0.01 is 1 point)")
+    check_margin(margin)
     a, b = _runs(a, name_a), _runs(b, name_b)
     from scipy.special import stdtr, stdtrit
 

@@ -11,6 +11,7 @@ which seeds the runs happened to draw. With three seeds a bootstrap over runs is
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,10 +65,23 @@ def check_alpha(alpha: float) -> None:
     """Refuse an alpha that is no level of a test.
 
     Raises:
-        FtlibError: alpha is not between 0 and 0.5.
+        FtlibError: alpha is no number between 0 and 0.5.
     """
-    if not 0 < alpha < 0.5:
-        raise FtlibError(f"alpha: found {alpha}; allowed: between 0 and 0.5, usually 0.05")
+    if not (isinstance(alpha, Real) and 0 < alpha < 0.5):
+        raise FtlibError(f"alpha: found {alpha!r}; allowed: a number between 0 and 0.5, usually 0.05")
+
+
+def check_margin(margin: float, name: str = "margin") -> None:
+    """Refuse a margin that is no size of a difference.
+
+    Raises:
+        FtlibError: margin is no finite number of 0 or more.
+    """
+    if not (isinstance(margin, Real) and 0 <= margin < np.inf):
+        raise FtlibError(
+            f"{name}: found {margin!r}; allowed: a number of 0 or more, in the unit of the scores (accuracy: 0.01 is "
+            "1 point)"
+        )
 
 
 def paired(a: ArrayLike, b: ArrayLike, name_a: str = "a", name_b: str = "b") -> tuple[Array, Array]:

@@ -1,5 +1,7 @@
 """What a report says of methods that ended behind what they began with."""
 
+import json
+
 import pytest
 from synthetic import Made, write_study
 
@@ -39,3 +41,17 @@ def test_a_head_is_no_remedy_where_it_was_fitted_or_there_is_none(tmp_path, othe
     runs = [Made("zero_shot", 1.0, fields=other, as_before=True)] if "model" in other else FROZEN
     (line,) = said(tmp_path, *runs, Made("lora", -1.6, SEEDS, fields=other))
     assert "head_init" not in line and "try more epochs" in line
+
+
+def test_who_ended_with_a_higher_loss_is_to_learn_slower(tmp_path):
+    runs = [*FROZEN, Made("full", -1.5, SEEDS), Made("lora", -1.6, SEEDS)]
+    write_study(tmp_path, runs)
+    (full,) = [group for group in read_study(tmp_path).groups if group.method == "full"]
+    for diary in (run.folder / "events.jsonl" for run in full.runs):
+        lines = [json.loads(line) for line in diary.read_text(encoding="utf-8").splitlines()]
+        losses = iter(sorted(line["loss"] for line in lines if line["event"] == "step"))
+        rising = [line | {"loss": next(losses)} if line["event"] == "step" else line for line in lines]
+        diary.write_text("".join(json.dumps(line) + "\n" for line in rising), encoding="utf-8")
+    (comparison,) = task_comparisons(read_study(tmp_path))
+    (line,) = sentences(comparison)
+    assert "or a tuning budget for lora; and a lower learning_rate for full, whose training loss ended higher" in line

@@ -279,6 +279,8 @@ def test_any_scores_get_a_verdict_that_adds_up(a, b, margin):
         (lambda: compare([1, np.nan], [1, 0], margin=0.1, rng=rng()), "NaN"),
         (lambda: compare([1, 0], [1, 0], margin=-0.1, rng=rng()), "margin: found -0.1"),
         (lambda: compare([1, 0], [1, 0], margin=float("nan"), rng=rng()), "margin: found nan"),
+        (lambda: compare([1, 0], [1, 0], margin="0.02", rng=rng()), "margin: found '0.02'; allowed: a number"),
+        (lambda: compare([1, 0], [1, 0], margin=0.1, alpha=None, rng=rng()), "alpha: found None; allowed: a number"),
         (lambda: compare([1, 0], [1, 0], margin=0.1, alpha=1.0, rng=rng()), "alpha: found 1.0"),
         (lambda: compare(np.zeros((2, 3)), np.zeros((3, 3)), margin=0.1, rng=rng()), "2 seeds"),
         (lambda: compare_metric([0, 0], [0, 0], [0, 0], "f1_binary", margin=0.1, rng=rng()), "undefined"),

@@ -15,6 +15,7 @@ import numpy as np
 from ftlib.config.experiment import Plan
 from ftlib.config.methods import METHODS
 from ftlib.core import format
+from ftlib.core.errors import unknown
 from ftlib.data.kinds import KINDS
 from ftlib.metrics import units
 from ftlib.metrics.registry import METRICS, metric_row
@@ -222,8 +223,14 @@ def _untouched(
 
 
 def scores(one: MethodScores, metric: str) -> np.ndarray:
-    """Values per run and example whose mean is the metric, higher is better: (n_seeds, n_examples)."""
+    """Values per run and example whose mean is the metric, higher is better: (n_seeds, n_examples).
+
+    Raises:
+        FtlibError: A metric that predictions of this form do not give.
+    """
     parts = list(one.parts.values())
+    if metric not in (able := metrics_of(parts[0])):
+        raise unknown("metric", metric, able)
     if metric in OF_LABELS:
         return label_values(parts[0].truth, np.stack([part.chosen for part in parts]), metric)
     return np.stack([values_of(part, metric) for part in parts]) * (1 if metric_row(metric).higher_is_better else -1)

@@ -14,7 +14,7 @@ from ftlib.metrics import units
 from ftlib.metrics.registry import metric_row
 from ftlib.records.study import Study
 from ftlib.report.pairing import Paired, apart
-from ftlib.report.sections import forgetting
+from ftlib.report.sections import forgetting, training
 from ftlib.report.sections.comparison import BASE, MethodScores, TaskComparison, called
 from ftlib.report.sections.runs import Unfinished, problems
 from ftlib.stats.intervals import Interval
@@ -27,15 +27,24 @@ def sentences(comparison: TaskComparison) -> list[str]:
     if not late:
         return []
     rivals = {rival.name: called(rival) for _, ahead in late for rival in ahead}
-    names = format.some([called(one) for one, _ in late])
+    behind = [one for one, _ in late]
     them = "it" if len(late) == 1 else "them"
-    remedies = ["more epochs", "a higher learning_rate", "a tuning budget"]
-    if any(_at_random(one) for one, _ in late):
-        remedies.insert(0, 'head_init = "linear_probe", which starts the new head where a probe would')
+    fast = [one for one in behind if training.ended_higher(one.group)]
+    slow = [one for one in behind if one not in fast]
+    remedies = []
+    if slow:
+        some = ["more epochs", "a higher learning_rate", "a tuning budget"]
+        if any(_at_random(one) for one in slow):
+            some.insert(0, 'head_init = "linear_probe", which starts the new head where a probe would')
+        whose = f" for {_names(slow)}" if fast else ""
+        remedies.append(f"{format.listed(some, 'or')}{whose}")
+    if fast:
+        loss = "training loss" if len(fast) == 1 else "training losses"
+        remedies.append(f"a lower learning_rate for {_names(fast)}, whose {loss} ended higher than at the start")
     return [
-        f"{names} ended behind {format.listed(list(rivals.values()), 'or')}, which took no training of the model: more "
-        f"often a sign of too little training than of a worse method. Before setting {them} aside, "
-        f"try {format.listed(remedies, 'or')}."
+        f"{_names(behind)} ended behind {format.listed(list(rivals.values()), 'or')}, which took no training of the "
+        "model: more often a sign of how a method was trained than of a worse method. Before setting "
+        f"{them} aside, try {'; and '.join(remedies)}."
     ]
 
 

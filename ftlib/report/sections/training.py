@@ -85,6 +85,12 @@ def _taken(run: Run) -> Fit | None:
     return (taken or able or [None])[-1]
 
 
+def ended_higher(group: Group) -> bool:
+    """Whether the training loss of every finished run ended above where it began: the learning rate may be too high."""
+    curves = [_finite(fit.train) for run in group.ok if (fit := _taken(run)) is not None]
+    return bool(curves) and all(points[-1][1] > points[0][1] for points in curves)
+
+
 def _finite(points: Points) -> Points:
     return tuple(point for point in points if math.isfinite(point[1]))
 
