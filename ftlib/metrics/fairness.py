@@ -31,7 +31,7 @@ from ftlib.metrics import metric_value
 from ftlib.metrics.classification import accuracy, confusion, f1_macro
 from ftlib.stats.bootstrap import resampling_counts
 from ftlib.stats.intervals import interval, metric_interval
-from ftlib.stats.linearize import label_counts
+from ftlib.stats.linearize import by_kind, label_counts
 from ftlib.stats.paired import wilson
 from ftlib.stats.power import minimum_detectable_difference
 
@@ -70,7 +70,7 @@ def counted(sums: ArrayLike, rate: str) -> tuple[NDArray[np.float64], NDArray[np
     >>> [tuple(float(side[1]) for side in counted(sums, rate)) for rate in ("selection_rate", "tpr", "fpr")]
     [(3.0, 5.0), (2.0, 3.0), (1.0, 2.0)]
     """
-    right, given, labelled = np.split(np.asarray(sums, dtype=float), 3, axis=-1)
+    right, given, labelled = by_kind(np.asarray(sums, dtype=float))
     n = labelled.sum(axis=-1, keepdims=True)
     if rate == "accuracy":
         return right.sum(axis=-1, keepdims=True), n

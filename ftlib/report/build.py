@@ -9,9 +9,9 @@ import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlib.core import atomic, format
 from ftlib.core.html import text
@@ -55,6 +55,9 @@ from ftlib.report.sections.comparison import (
 )
 from ftlib.report.sections.learning_curve import FirstScreen, LearningCurves, first_screen, learning_curves
 from ftlib.report.sections.recommendation import Advice
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @dataclass(frozen=True)
@@ -271,21 +274,12 @@ def _hashed(said: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(said.encode()).digest()).decode()}'"
 
 
-def _page(
-    reading: Reading,
-    wrong: Sequence[metric_rows.Disagreement],
-    shown: Sequence[tuple[Section, Sequence[Block]]],
-    first: Sequence[FirstScreen | None],
-    charts: Sequence[Figure],
-) -> str:
+@cache
+def _templates() -> "Environment":
+    """The page's templates, which are turned into code once; a page adds what it alone calls its methods."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    study = reading.study
-    css = (_HERE / "style.css").read_text(encoding="utf-8")
-    finds = any(block.kind == "finder" for _, blocks in shown for block in blocks)
-    script = (_HERE / "finder.js").read_text(encoding="utf-8") if finds else ""
-    allowed = "default-src 'none'; " + (f"script-src {_hashed(script)}; " if script else "")
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -294,6 +288,30 @@ def _page(
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else Markup(text(value)),
     )
+    environment.filters |= {
+        "picture": lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}",
+        "raw": Markup,
+        "card_table": report_card.card_table,
+        "glosses": report_card.glosses,
+    }
+    return environment
+
+
+def _page(
+    reading: Reading,
+    wrong: Sequence[metric_rows.Disagreement],
+    shown: Sequence[tuple[Section, Sequence[Block]]],
+    first: Sequence[FirstScreen | None],
+    charts: Sequence[Figure],
+) -> str:
+    from markupsafe import Markup
+
+    study = reading.study
+    css = (_HERE / "style.css").read_text(encoding="utf-8")
+    finds = any(block.kind == "finder" for _, blocks in shown for block in blocks)
+    script = (_HERE / "finder.js").read_text(encoding="utf-8") if finds else ""
+    allowed = "default-src 'none'; " + (f"script-src {_hashed(script)}; " if script else "")
+    environment = _templates()
 
     words = {
         task: titles_of(*(one for one in reading.comparisons if one.task == task))
@@ -304,15 +322,11 @@ def _page(
         """A sentence with what people call the methods, those too that had other numbers of labels."""
         return words[top.task](said)
 
-    environment.filters["picture"] = lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
     environment.filters |= {
-        "raw": Markup,
         "titled": titled,
         "titled_table": lambda shown, top: shown._replace(
             rows=tuple(tuple(cell._replace(text=titled(cell.text, top)) for cell in row) for row in shown.rows)
         ),
-        "card_table": report_card.card_table,
-        "glosses": report_card.glosses,
     }
     cards = reading.of("report_card")
     pages = [page_one.page_one(reading, *some) for some in zip(reading.tops, reading.advice, cards, strict=True)]

@@ -18,7 +18,7 @@ from ftlib.records.predictions import Part
 from ftlib.records.study import Group, Run, Study
 from ftlib.report.pairing import common_examples
 from ftlib.stats.intervals import Interval, interval, metric_interval
-from ftlib.stats.linearize import metric_of_counts
+from ftlib.stats.linearize import by_kind, label_sums, metric_of_counts
 
 WHO = ("task", "model", "method", "settings")
 """What a row of report.json names its configuration by."""
@@ -65,7 +65,7 @@ def value_of(part: Part, metric: str) -> float:
         return math.nan
     if metric_row(metric).terms:
         return float(part.terms[metric].mean()) if metric in part.terms else math.nan
-    counts = _counts(part)
+    counts = label_sums(part.truth, part.chosen, len(part.labels))
     positive = _positive(part, metric)
     if positive is None or (metric == "f1_binary" and len(part.labels) != 2):
         return math.nan
@@ -242,15 +242,8 @@ def show_as_per_cent(metric: Metric | str) -> bool:
     return (metric_row(metric) if isinstance(metric, str) else metric).unit == "share"
 
 
-def _counts(part: Part) -> NDArray[np.float64]:
-    """Examples rightly given each label, given it, and having it: (3 k,)."""
-    k, right = len(part.labels), part.truth == part.chosen
-    sides = (part.truth[right], part.chosen, part.truth)
-    return np.concatenate([np.bincount(codes, minlength=k) for codes in sides]).astype(float)
-
-
-def _constant(counts: NDArray[np.float64]) -> bool:
-    _, given, labelled = np.split(counts, 3)
+def _constant(sums: NDArray[np.float64]) -> bool:
+    _, given, labelled = by_kind(sums)
     return (given > 0).sum() < 2 or (labelled > 0).sum() < 2
 
 

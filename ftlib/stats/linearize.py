@@ -90,7 +90,7 @@ def label_values(labels: ArrayLike, predictions: ArrayLike, metric: str, *, posi
 
 def _row(truth: NDArray, guess: NDArray, n_classes: int, metric: str, positive: int) -> Array:
     n, right = len(truth), guess == truth
-    hits, given, labelled = np.split(label_sums(truth, guess, n_classes), 3)
+    hits, given, labelled = by_kind(label_sums(truth, guess, n_classes))
     if metric == "mcc":
         sums = right.sum(), given @ labelled, given @ given, labelled @ labelled
         value = _correlation(n, *sums)
@@ -209,6 +209,15 @@ def label_sums(labels: NDArray, predictions: NDArray, n_classes: int) -> Array:
     return np.concatenate([np.bincount(some, minlength=n_classes) for some in chosen]).astype(float)
 
 
+def by_kind(sums: Array) -> Array:
+    """Sums of `label_counts`, `(..., 3 K)`, as those rightly given, given and labelled each class: `(3, ..., K)`.
+
+    >>> by_kind(np.array([0.0, 1.0, 0.0, 2.0, 1.0, 1.0])).tolist()
+    [[0.0, 1.0], [0.0, 2.0], [1.0, 1.0]]
+    """
+    return np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0)
+
+
 def metric_of_counts(counts: ArrayLike, metric: str, *, positive: int = 1) -> Array:
     """A metric of labels from its sums, for as many resamples at once as there are leading axes.
 
@@ -225,7 +234,7 @@ def metric_of_counts(counts: ArrayLike, metric: str, *, positive: int = 1) -> Ar
     """
     if metric not in RANGES:
         raise unknown("metric", metric, RANGES)
-    hits, given, labelled = np.split(np.asarray(counts, dtype=float), 3, axis=-1)
+    hits, given, labelled = by_kind(np.asarray(counts, dtype=float))
     n = labelled.sum(axis=-1)
     if metric == "accuracy":
         return hits.sum(axis=-1) / n
