@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker has a core of its own: with more threads they wait for each other. Read once, when torch is imported.
@@ -18,13 +19,15 @@ import forked_python
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_models
-import tiny_translators
-import toy
 from filelock import FileLock
 
-from ftlib.execution import saved
+from ftlib.execution import notebook_exec, saved
 from ftlib.execution.planning import compatibility
+from ftlib.report import figures
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before a test's file imports jsonschema, in the time that it takes for itself.
+    notebook_exec.papermill_itself()
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,6 +52,28 @@ def few_texts_are_timed(monkeypatch):
     """A run asks its model some sixty times to say how long an answer takes: longer than all else that a toy does."""
     monkeypatch.setattr(saved, "ONE_BY_ONE", (2, 3))
     monkeypatch.setattr(saved, "BATCHES", (1, 2))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_forced_to_disk():
+    """What a test wrote need not outlive a power cut, and waiting for the disk takes as long as writing."""
+    with mock.patch("os.fsync", lambda descriptor: None):
+        yield
+
+
+_SVG = figures.svg
+
+
+@pytest.fixture(autouse=True, scope="session")
+def figures_are_not_drawn():
+    """Drawing is two thirds of the time a report takes; `drawn` is for tests that look at pictures."""
+    with mock.patch.object(figures, "svg", lambda figure: "<svg/>"):
+        yield
+
+
+def drawn():
+    """Within it, figures are drawn."""
+    return mock.patch.object(figures, "svg", _SVG)
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +101,11 @@ def what_is_loaded_is_no_garbage():
 @pytest.fixture(scope="session")
 def toy_home(tmp_path_factory) -> Path:
     """A working directory with opinions/ (a task), tiny/ (a model) and a cache of its own."""
+    # Not above: the process that hands out the tests would import torch first, and nobody would test meanwhile.
+    import tiny_models
+    import tiny_translators
+    import toy
+
     home = tmp_path_factory.mktemp("home")
     toy.write_task(home / "opinions")
     toy.write_topics(home / "topics")
@@ -99,6 +129,8 @@ def at_home(toy_home, monkeypatch) -> Path:
 @pytest.fixture
 def grouped(at_home):
     """The opinions with a group that goes with the label in train."""
+    import toy
+
     folder = at_home / "grouped"
     if not folder.exists():
         toy.write_task(folder)

@@ -163,6 +163,10 @@ def _import_all() -> list[str]:
     import importlib
 
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    # As `ftlib.execution.notebook_exec.papermill_itself` does, and why.
+    sys.modules["rfc3987_syntax"] = None
+    importlib.import_module("jsonschema")
+    del sys.modules["rfc3987_syntax"]
     for name in IMPORTED:
         importlib.import_module(name)
     import numpy as np

@@ -166,6 +166,7 @@ def write_study(
     before = records.predictions_table(
         "before", "test", task, labels, _draw(rng, truth, difficulty, -0.12, len(labels))
     )
+    untouched = values(before, labels)
     for run in made:
         for seed in run.seeds:
             spec = Experiment(
@@ -185,7 +186,7 @@ def write_study(
                 excerpts = _documents("general", 40, False)
                 tables.append(_likelihoods("before", "general", excerpts, 0.0))
                 tables.append(_likelihoods("after", "general", excerpts, run.general, run.method, seed))
-            _write_run(folder, spec, run, _joined(tables), labels, plan_hash, data_sha256, rng)
+            _write_run(folder, spec, run, _joined(tables), labels, plan_hash, data_sha256, rng, untouched)
     return folder
 
 
@@ -283,6 +284,7 @@ def _write_run(
     plan_hash: str,
     data_sha256: str,
     rng: np.random.Generator,
+    untouched: Mapping[str, Any] | None = None,
 ) -> None:
     run_dir = folder / "runs" / spec.run_id
     run_dir.mkdir(parents=True)
@@ -295,6 +297,8 @@ def _write_run(
         if rows["label"].isna().all():
             text = {} if isinstance(run, Made) else {"pseudo": run.pseudo, "protocol": run.protocol}
             metrics[stage][part] = measure_text(rows, **{"protocol": PROTOCOL} | text)
+        elif untouched and stage == "before":
+            metrics[stage][part] = untouched
         else:
             metrics[stage][part] = values(rows, labels)
     seconds = COST.get(run.method, 60.0) * (1 + 0.04 * rng.standard_normal())

@@ -36,7 +36,10 @@ def imported(node: ast.AST) -> set[str]:
     return found.union(*map(imported, ast.iter_child_nodes(node)))
 
 
-IMPORTS = {file: imported(ast.parse(path.read_text(encoding="utf-8"))) - {file} for file, path in FILES.items()}
+@pytest.fixture(scope="module")
+def imports() -> dict[str, set[str]]:
+    """Every file of ftlib -> the others that it imports."""
+    return {file: imported(ast.parse(path.read_text(encoding="utf-8"))) - {file} for file, path in FILES.items()}
 
 
 def floor(file: str) -> int:
@@ -45,13 +48,13 @@ def floor(file: str) -> int:
     return ROOMS.index(room) if inside else len(ROOMS)
 
 
-def test_a_room_imports_only_rooms_above_it():
+def test_a_room_imports_only_rooms_above_it(imports):
     assert {file.partition(".")[0] for file in FILES if "." in file} == set(ROOMS)
-    assert [(file, other) for file in FILES for other in IMPORTS[file] if floor(other) > floor(file)] == []
+    assert [(file, other) for file in FILES for other in imports[file] if floor(other) > floor(file)] == []
 
 
-def test_no_file_leads_back_to_itself():
-    assert len(list(graphlib.TopologicalSorter(IMPORTS).static_order())) == len(FILES)
+def test_no_file_leads_back_to_itself(imports):
+    assert len(list(graphlib.TopologicalSorter(imports).static_order())) == len(FILES)
 
 
 def fresh(code: str) -> set[str]:

@@ -167,17 +167,20 @@ class Made(NamedTuple):
 
 
 EVERY_FAMILY = ("full", "lora", "zero_shot", "probe")
+ALIKE = ("rslora", "dora", "pissa", "ia3", "vera", "miss", "hira", "oft", "delora", "randlora")
 
 
 def marked() -> list:
     """The cases; of most methods, all but the first family of each are slow.
 
-    A model, an adapter, a prompt and a head on features are saved for every family.
+    A model, an adapter, a prompt and a head on features are saved for every family. Other adapters are files that peft
+    writes and reads in the same way: tests/methods/test_adapters.py.
     """
     found, seen = [], {}
     for name, case in CASES.items():
         first = seen.setdefault(case.method, name)
         again = first != name and name.startswith(f"{case.method}-") and case.method not in EVERY_FAMILY
+        again |= name.startswith(f"{case.method}-encoder") and case.method in ALIKE
         again |= name in (f"lora merged into {model}-{WRITTEN}" for model in ("translator", "small"))
         found.append(pytest.param(name, marks=pytest.mark.slow) if again else name)
     return found

@@ -77,10 +77,29 @@ def prepared(folder: Path, runs: str, seeds: str = "[0, 1]") -> list:
     return jobs
 
 
-def executed(jobs: list, warm: bool = True, show=lambda states: None, at_a_time: int = 1, **options) -> None:
+def executed(jobs: list, warm: bool = True, show=lambda states: None, at_a_time: int = 1) -> None:
     """Run them; every run that is warm, whatever it takes."""
     with engines.local_engine([job.spec for job in jobs] if warm else ()) as start:
-        base.execute([job.run_dir for job in jobs], at_a_time, start, show, **options)
+        base.execute([job.run_dir for job in jobs], at_a_time, start, show)
+
+
+@pytest.fixture(scope="module")
+def start(home):
+    """Starts runs of odd notebooks, of one warm parent, which goes when the engine does."""
+    parents = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("FTLIB_CACHE", str(home / "cache"))
+        jobs = prepared(home / "reports" / "kind", odd("81_run_ends"))
+        with engines.local_engine([job.spec for job in jobs]) as engine:
+
+            def start(run_dir: Path):
+                handle = engine(run_dir)
+                parents.append(handle.parent)
+                return handle
+
+            yield start
+    assert len(set(parents)) == 1 and parents[0].process.returncode == -signal.SIGKILL
 
 
 def outputs(run_dir: Path) -> list:
@@ -100,54 +119,47 @@ shots = 8
 
 
 @pytest.fixture(scope="module")
-def both(home) -> list[tuple[Path, Path]]:
+def both(home) -> tuple[Path, Path]:
     """A run that needs what every other kind of run does, made cold and made warm."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("FTLIB_CACHE", str(home / "cache"))
-        cold, warm = (prepared(home / "reports" / name, METHODS) for name in ("cold", "warm"))
-        first = [job for job in cold if job.spec.seed == 0]
-        executed(first, warm=False)
-        executed(warm)
-    by_id = {job.spec.run_id: job.run_dir for job in warm}
-    return [(job.run_dir, by_id[job.spec.run_id]) for job in first]
+        (cold, _), (warm, other) = (prepared(home / "reports" / name, METHODS) for name in ("cold", "warm"))
+        executed([cold], warm=False)
+        # Of two of a kind one is enough to look at.
+        with engines.local_engine([warm.spec, other.spec]) as start:
+            base.execute([warm.run_dir], 1, start, lambda states: None)
+    return cold.run_dir, warm.run_dir
 
 
 def test_a_warm_run_has_the_numbers_of_a_cold_one(both):
-    assert len(both) == 1
-    for cold, warm in both:
-        one, other = records.read_record(cold), records.read_record(warm)
-        assert (one.status, other.status) == ("ok", "ok") and one.metrics == other.metrics
-        pd.testing.assert_frame_equal(records.read_predictions(cold), records.read_predictions(warm), check_exact=True)
-        assert one.provenance == other.provenance
-        # Jupyter interrupts a kernel before it asks it to end, of which the log may say a word.
-        assert {(path / "log.txt").read_text().splitlines()[-1] for path in (cold, warm)} == {f"ok: {other.run_id}"}
+    one, other = map(records.read_record, both)
+    assert (one.status, other.status) == ("ok", "ok") and one.metrics == other.metrics
+    pd.testing.assert_frame_equal(*map(records.read_predictions, both), check_exact=True)
+    assert one.provenance == other.provenance
+    # Jupyter interrupts a kernel before it asks it to end, of which the log may say a word.
+    assert {(path / "log.txt").read_text().splitlines()[-1] for path in both} == {f"ok: {other.run_id}"}
 
 
 def test_a_warm_run_has_about_the_memory_of_a_cold_one(both):
-    for cold, warm in both:
-        one, other = (records.read_record(path).cost["peak_memory_bytes"] for path in (cold, warm))
-        # What libraries were read from disk for others counts only where it is used.
-        assert 0.75 < other / one < 1.1
+    one, other = (records.read_record(path).cost["peak_memory_bytes"] for path in both)
+    # What libraries were read from disk for others counts only where it is used.
+    assert 0.75 < other / one < 1.1
 
 
 def test_the_notebook_of_a_warm_run_shows_what_that_of_a_cold_one_shows(both):
-    for cold, warm in both:
-        one, other = outputs(cold), outputs(warm)
-        assert [[list(shown.get("data", shown)) for shown in cell] for cell in one] == [
-            [list(shown.get("data", shown)) for shown in cell] for cell in other
-        ]
-        assert one[:5] == other[:5]
+    one, other = map(outputs, both)
+    assert [[list(shown.get("data", shown)) for shown in cell] for cell in one] == [
+        [list(shown.get("data", shown)) for shown in cell] for cell in other
+    ]
+    assert one[:5] == other[:5]
 
 
 @pytest.fixture(scope="module")
-def odd_ones(home) -> dict[str, list[Path]]:
-    """The folders of two runs of each odd notebook that ends, of one warm parent."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        patch.setenv("FTLIB_CACHE", str(home / "cache"))
-        jobs = prepared(home / "reports" / "odd", "".join(odd(name) for name in ODD if name != "83_run_sleeps"))
-        executed(jobs)
+def odd_ones(home, start) -> dict[str, list[Path]]:
+    """The folders of two runs of each odd notebook that ends."""
+    jobs = prepared(home / "reports" / "odd", "".join(odd(name) for name in ODD if name != "83_run_sleeps"))
+    base.execute([job.run_dir for job in jobs], 1, start, lambda states: None)
     return {name: [job.run_dir for job in jobs if job.spec.notebook == name] for name in ODD}
 
 
@@ -181,25 +193,23 @@ def test_a_kernel_that_ends_is_a_failed_run(odd_ones):
         assert record.status == "failed" and "Kernel died" in record.reason
 
 
-def test_a_warm_run_that_takes_too_long_is_a_timeout_and_its_parent_goes_on(here, tmp_path):
+def test_a_warm_run_that_takes_too_long_is_a_timeout_and_its_parent_goes_on(start, tmp_path):
     stopped, late = prepared(tmp_path / "study", odd("83_run_sleeps"))
-    with engines.local_engine([stopped.spec, late.spec]) as start:
-        handle = start(stopped.run_dir)
-        seen = wait_for(lambda: "pid" in (news := handle.parent.news(handle.name)) and kernels(news["pid"]), "a kernel")
-        seen.append(psutil.Process(handle.parent.news(handle.name)["pid"]))
-        handle.stop()
-        assert handle.poll() == -signal.SIGKILL and not handle.cold
-        # On a busy machine a killed process takes a moment to end.
-        wait_for(lambda: all_gone(seen), "the kernel to end", 10)
-        base.execute([late.run_dir], 1, start, lambda states: None, timeout=3)
-        assert handle.parent.idle and not handle.parent.ended
+    handle = start(stopped.run_dir)
+    seen = wait_for(lambda: "pid" in (news := handle.parent.news(handle.name)) and kernels(news["pid"]), "a kernel")
+    seen.append(psutil.Process(handle.parent.news(handle.name)["pid"]))
+    handle.stop()
+    assert handle.poll() == -signal.SIGKILL and not handle.cold
+    # On a busy machine a killed process takes a moment to end.
+    wait_for(lambda: all_gone(seen), "the kernel to end", 10)
+    base.execute([late.run_dir], 1, start, lambda states: None, timeout=3)
+    assert handle.parent.idle and not handle.parent.ended
     record = records.read_record(late.run_dir)
     assert record.status == "timeout" and "3 seconds" in record.reason
-    assert handle.parent.process.returncode == -signal.SIGKILL
 
 
-def test_a_run_that_is_killed_failed_and_its_kernel_ends(here, tmp_path):
-    jobs, seen = prepared(tmp_path / "study", odd("83_run_sleeps")), []
+def test_a_run_that_is_killed_failed_and_its_kernel_ends(start, tmp_path):
+    (job,), seen = prepared(tmp_path / "study", odd("83_run_sleeps"), seeds="[0]"), []
 
     def kill_it_at_work(states):
         for state in states:
@@ -208,10 +218,9 @@ def test_a_run_that_is_killed_failed_and_its_kernel_ends(here, tmp_path):
                 seen.extend(found)
                 os.kill(news["pid"], signal.SIGKILL)
 
-    executed(jobs, show=kill_it_at_work)
-    for job in jobs:
-        record = records.read_record(job.run_dir)
-        assert record.status == "failed" and "code -9" in record.reason
+    base.execute([job.run_dir], 1, start, kill_it_at_work)
+    record = records.read_record(job.run_dir)
+    assert record.status == "failed" and "code -9" in record.reason
     wait_for(lambda: seen and all_gone(seen), "the kernels to end", 10)
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import drawn
 from pages import CHECK, OUTPUTS, ROOT, Page, digests, read
 from sklearn import metrics as sklearn_metrics
 from synthetic import HOSTILE, TEXTS, TYPICAL, Made, write_study
@@ -24,7 +25,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.records.study import read_study
 from ftlib.report import blocks, build
 from ftlib.report.sections import examples, recommendation
-from ftlib.report.sections.comparison import task_comparisons
+from ftlib.report.sections.comparison import scores, task_comparisons
 from ftlib.stats.verdict import compare
 
 REASON = "</td><script>alert('reason')</script>"
@@ -35,12 +36,6 @@ ATTACKED = (
     Made("full", 0.0, (2,), status="diverged", reason=REASON),
     Made("full", 0.0, (0,), {"shots": 8}, status="failed", reason="=cmd|' /C calc'!A0"),
 )
-
-
-@pytest.fixture
-def quick(monkeypatch) -> None:
-    """Figures are not drawn, which is most of the time a report takes; for tests that look at words and numbers."""
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +51,8 @@ def attacked(tmp_path_factory) -> Path:
     study = write_study(
         tmp_path_factory.mktemp("attacked") / "study", ATTACKED, labels=HOSTILE, hostile=True, question=question
     )
-    build.build(study)
+    with drawn():
+        build.build(study)
     return study
 
 
@@ -97,6 +93,13 @@ def test_a_verdict_is_what_compare_says(study_dir):
         found = [row[name] for name in ("difference", "low", "high", "p_value")]
         assert found == pytest.approx([expected.difference, expected.low, expected.high, expected.p_value])
         assert row["p_holm"] >= row["p_value"]
+
+
+def test_scores_are_of_metrics_that_the_predictions_give(study_dir):
+    one = next(task_comparisons(read_study(study_dir))).methods[0]
+    assert scores(one, "accuracy").shape[1] == 300
+    with pytest.raises(FtlibError, match="metric: unknown 'acuracy'; did you mean 'accuracy'"):
+        scores(one, "acuracy")
 
 
 def test_values_without_a_number_carry_the_reason(study_dir):
@@ -168,7 +171,7 @@ def test_one_seed_speaks_for_one_training_run(tmp_path):
 
 
 @pytest.mark.parametrize("metric", ["f1_macro", "mcc", "brier"])
-def test_other_primary_metrics_are_compared_in_their_own_direction(tmp_path, metric, quick):
+def test_other_primary_metrics_are_compared_in_their_own_direction(tmp_path, metric):
     made = [Made("tfidf", -0.5), Made("probe", 2.5)]
     study = write_study(tmp_path / "study", made, n=200, plan={"primary": metric})
     build.build(study)
@@ -184,7 +187,7 @@ def test_unequal_training_data_is_said(tmp_path):
     assert any("4\u202f000 to tfidf, 1\u202f000 to probe" in line for line in told.limits)
 
 
-def test_settings_name_the_fields_that_differ(tmp_path, quick):
+def test_settings_name_the_fields_that_differ(tmp_path):
     made = [Made("probe", s, (0, 1), {"shots": k}) for k, s in ((8, 0.0), (64, 1.0))] + [Made("probe", 1.2)]
     study = write_study(tmp_path / "study", [*made, Made("lora", 1.0, (0, 1), {"method_args": {"r": 4}})], n=120)
     build.build(study)
@@ -214,7 +217,7 @@ def test_missing_seeds_leave_the_common_ones_and_the_page_says_so(attacked):
     assert "use only those that finished on both sides: LoRA (2 seeds)" in Page(attacked / "report.html").text
 
 
-def test_a_record_that_its_predictions_do_not_give_is_said_loudly(study_dir, tmp_path, quick):
+def test_a_record_that_its_predictions_do_not_give_is_said_loudly(study_dir, tmp_path):
     study = shutil.copytree(study_dir, tmp_path / "study")
     path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "lora")
     record = json.loads((path / "record.json").read_text())
@@ -230,7 +233,7 @@ def test_a_record_that_its_predictions_do_not_give_is_said_loudly(study_dir, tmp
     assert read(study_dir)["rows"] == read(study)["rows"], "the figures come from the predictions"
 
 
-def test_runs_on_other_examples_are_not_comparable(tmp_path, quick):
+def test_runs_on_other_examples_are_not_comparable(tmp_path):
     study = write_study(tmp_path / "study", TYPICAL[:4], n=80)
     path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "tfidf")
     table = records.read_predictions(path).iloc[:60]
@@ -242,7 +245,7 @@ def test_runs_on_other_examples_are_not_comparable(tmp_path, quick):
 
 
 @pytest.mark.parametrize("harm", ["missing", "garbage", "doubled"])
-def test_predictions_that_cannot_be_used_are_a_failure(tmp_path, harm, quick):
+def test_predictions_that_cannot_be_used_are_a_failure(tmp_path, harm):
     study = write_study(tmp_path / "study", TYPICAL[:4], n=60)
     path = next(path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "probe")
     if harm == "missing":
@@ -258,7 +261,7 @@ def test_predictions_that_cannot_be_used_are_a_failure(tmp_path, harm, quick):
     assert not any("probe" in (row["a"], row["b"]) for row in read(study)["verdicts"])
 
 
-def test_runs_that_the_suite_asks_for_and_are_not_there_are_listed(tmp_path, quick):
+def test_runs_that_the_suite_asks_for_and_are_not_there_are_listed(tmp_path):
     study = write_study(tmp_path / "study", TYPICAL[:5], n=60)
     gone = [path for path, record in records.records_of(study) if record.spec["resolved"]["method"] == "lora"]
     shutil.rmtree(gone[0])
@@ -267,7 +270,7 @@ def test_runs_that_the_suite_asks_for_and_are_not_there_are_listed(tmp_path, qui
     assert "1 run that suite.toml asks for is not here yet" in Page(study / "report.html").text
 
 
-def test_another_plan_makes_it_exploratory(study_dir, tmp_path, quick):
+def test_another_plan_makes_it_exploratory(study_dir, tmp_path):
     study = shutil.copytree(study_dir, tmp_path / "study")
     suite = study / "suite.toml"
     suite.write_text(suite.read_text().replace("margin = 0.01", "margin = 0.02"))
@@ -371,7 +374,7 @@ def test_figures_beside_the_page_are_those_on_it_and_old_ones_go(study_dir):
     assert (study_dir / "figures" / "mine.svg").exists()
 
 
-def test_texts_are_shown_where_the_study_holds_them_and_ids_elsewhere(study_dir, tmp_path, quick):
+def test_texts_are_shown_where_the_study_holds_them_and_ids_elsewhere(study_dir, tmp_path):
     hard = pd.read_csv(study_dir / "tables" / "hard_examples.csv", keep_default_na=False)
     assert len(hard) and hard["text"].str.startswith("Return the").all()
     assert (hard["label"] != hard["said"]).all()
@@ -404,7 +407,7 @@ def test_the_study_keeps_the_contract(attacked):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_many_methods_are_compared_with_the_best_and_the_page_stays_readable(tmp_path, quick):
+def test_many_methods_are_compared_with_the_best_and_the_page_stays_readable(tmp_path):
     made = [Made("probe", 0.5 + 0.01 * k, fields={"method_args": {"C": 1.0 + k}}) for k in range(41)]
     study = write_study(tmp_path / "study", made, n=60, labels=("a", "b"), examples=False)
     build.build(study)
@@ -414,7 +417,7 @@ def test_many_methods_are_compared_with_the_best_and_the_page_stays_readable(tmp
     assert "2 more methods" in Page(study / "report.html").text
 
 
-def test_several_tasks_have_a_verdict_each_and_one_table_for_all(tmp_path, quick):
+def test_several_tasks_have_a_verdict_each_and_one_table_for_all(tmp_path):
     task = tmp_path / "b.csv"
     task.write_text("text,label\n")
     made = [Made("tfidf", 0.0), Made("probe", 2.0)]
@@ -428,7 +431,7 @@ def test_several_tasks_have_a_verdict_each_and_one_table_for_all(tmp_path, quick
     assert "All tasks" in words and words.count("Verdict ·") == 2
 
 
-def test_the_middle_half_and_the_chances_need_the_same_runs_on_every_task(tmp_path, quick):
+def test_the_middle_half_and_the_chances_need_the_same_runs_on_every_task(tmp_path):
     task = tmp_path / "b.csv"
     task.write_text("text,label\n")
     other = {"task": f"file:{task}"}

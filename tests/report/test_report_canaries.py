@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import drawn
 from evaluations import with_canaries
 from synthetic import MadeText, write_study
 
@@ -23,12 +24,6 @@ SEEDS = (0, 1, 2)
 def study(tmp_path_factory):
     texts = (MadeText("full", -0.2, seeds=SEEDS), MadeText("lora", -0.1, seeds=SEEDS))
     return with_canaries(write_study(tmp_path_factory.mktemp("canaries") / "study", (), texts=texts))
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Figures are not drawn, for tests that look at words and numbers."""
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 def section_of(study):
@@ -105,7 +100,8 @@ def test_the_page_has_a_figure_with_its_table_and_says_the_protocol(study):
 
 
 def test_the_report_holds_it_in_every_form(study):
-    page = build.build(study).read_text(encoding="utf-8")
+    with drawn():
+        page = build.build(study).read_text(encoding="utf-8")
     assert (
         "<h2>What it memorises</h2>" in page
         and "full fine-tuning against LoRA, planted 4 times: exposed more by" in page
@@ -117,14 +113,14 @@ def test_the_report_holds_it_in_every_form(study):
     assert list((study / "figures").glob("*-exposure.svg"))
 
 
-def test_a_study_without_canaries_has_no_such_part(tmp_path, quick):
+def test_a_study_without_canaries_has_no_such_part(tmp_path):
     plain = write_study(tmp_path / "study", (), texts=(MadeText("full", -0.2),))
     assert section_of(plain) is None
     content = json.loads((build.build(plain).parent / "report.json").read_text(encoding="utf-8"))
     assert content["memorization"] == content["memorization_verdicts"] == []
 
 
-def test_one_seed_is_enough_to_say_something(tmp_path, quick):
+def test_one_seed_is_enough_to_say_something(tmp_path):
     texts = (MadeText("full", -0.2), MadeText("lora", -0.1))
     told, _ = section_of(with_canaries(write_study(tmp_path / "study", (), texts=texts)))
     assert told["memorization_verdicts"] and all(row["seeds"] == 1 for row in told["memorization_verdicts"])

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from conftest import drawn
 from pages import Page, digests, read
 from sequences import N, Went, plain, sequence, write_courses
 
@@ -35,12 +36,6 @@ def blocks_of(section, folder) -> list:
     return [] if found is None else list(section.blocks(found))
 
 
-@pytest.fixture
-def quick(monkeypatch) -> None:
-    """Figures are not drawn, for tests that look at words and numbers."""
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Everything at once: three methods in sequence, features, a trade-off, pairs and joint training."""
@@ -63,7 +58,8 @@ def study(tmp_path_factory):
         Went("lora", plain(0.8, before={"general": 0.0}, after={"general": 0.05}), fields={"l2_sp": 0.1}),
     ]  # fmt: skip
     folder = write_courses(tmp_path_factory.mktemp("forgetting") / "study", went)
-    build.build(folder)
+    with drawn():
+        build.build(folder)
     return folder
 
 
@@ -120,7 +116,7 @@ def test_what_was_learned_is_shown_beside_what_is_forgotten(study):
     assert "right after own training" in words and "Whoever learned little has little to forget" in words
 
 
-def test_a_method_that_learned_nothing_is_seen_to_have_nothing_to_forget(tmp_path, quick):
+def test_a_method_that_learned_nothing_is_seen_to_have_nothing_to_forget(tmp_path):
     """Its forgetting alone would look the best of all."""
     nothing = {
         "before": {"test": 0.35, "reviews": 0.5},
@@ -174,7 +170,7 @@ def test_who_forgets_less_is_said_in_words_and_corrected(study):
     assert f"{called}." in " ".join(Page(study / "report.html").text.split())
 
 
-def test_methods_that_answer_alike_forget_the_same(tmp_path, quick):
+def test_methods_that_answer_alike_forget_the_same(tmp_path):
     same = [
         Went("full", sequence(0.6, 0.6), (0,), EARLIER, noise=0),
         Went("lora", sequence(0.6, 0.6), (0,), EARLIER, noise=0),
@@ -183,7 +179,7 @@ def test_methods_that_answer_alike_forget_the_same(tmp_path, quick):
     assert continual.sentence(found, found.pairs[0]) == "full and lora forget exactly the same (1 seed, paired)"
 
 
-def test_seeds_that_lack_a_stage_are_left_out_and_named(tmp_path, quick):
+def test_seeds_that_lack_a_stage_are_left_out_and_named(tmp_path):
     short = {stage: parts for stage, parts in sequence(0.6, 0.6).items() if stage != "after_2"}
     went = [Went("full", sequence(0.6, 0.6), (0, 1), EARLIER), Went("full", short, (2,), EARLIER)]
     said = [
@@ -194,7 +190,7 @@ def test_seeds_that_lack_a_stage_are_left_out_and_named(tmp_path, quick):
     assert "full: seeds left out, since they lack a score or used other examples: [2]." in said
 
 
-def test_examples_of_one_source_count_as_one_draw(tmp_path, quick):
+def test_examples_of_one_source_count_as_one_draw(tmp_path):
     went = [Went("full", sequence(0.55, 0.6), fields=EARLIER), Went("lora", sequence(0.8, 0.78), fields=EARLIER)]
     one, many = (
         continual.sequences(read_study(write_courses(tmp_path / str(source), went, source=source)))[0]
@@ -231,7 +227,7 @@ def test_what_features_tell_is_compared_before_and_after(study):
     assert "Linear-probe accuracy on other tasks" in Page(study / "report.html").text
 
 
-def test_features_that_stay_are_exactly_the_same(tmp_path, quick):
+def test_features_that_stay_are_exactly_the_same(tmp_path):
     still = {"before": {"features:bios": 0.8}, "after": {"features:bios": 0.8}}
     folder = write_courses(tmp_path / "s", [Went("probe", plain(0.7, **still), (0,), noise=0)])
     (one,) = forgetting.feature_changes(read_study(folder), "pydocs")
@@ -260,7 +256,7 @@ def test_the_tradeoff_names_what_keeps_the_gain_and_forgets_least(study):
     assert any(alt.startswith("accuracy, %") and "general text costs more than before" in alt for alt in images)
 
 
-def test_a_setting_shown_to_be_as_good_and_to_forget_less_is_chosen(tmp_path, quick):
+def test_a_setting_shown_to_be_as_good_and_to_forget_less_is_chosen(tmp_path):
     def forgot(bits):
         return plain(0.8, before={"general": 0.0}, after={"general": bits})
 
@@ -272,7 +268,7 @@ def test_a_setting_shown_to_be_as_good_and_to_forget_less_is_chosen(tmp_path, qu
     assert "It forgot less by 0.2" in said and "bits per byte that general text costs more" in said
 
 
-def test_what_cannot_be_told_is_said_to_be_so(tmp_path, quick):
+def test_what_cannot_be_told_is_said_to_be_so(tmp_path):
     went = [
         Went("lora", plain(0.8, before={"general": 0.0}, after={"general": 0.3})),
         Went("lora", plain(0.78, before={"general": 0.0}, after={"general": 0.1}), fields={"l2_sp": 1.0}),
@@ -281,7 +277,7 @@ def test_what_cannot_be_told_is_said_to_be_so(tmp_path, quick):
     assert said.startswith("Cannot tell: lora is the best of these on the task; lora l2_sp=1 forgot less")
 
 
-def test_without_general_text_the_tradeoff_takes_the_earlier_tasks(study, tmp_path, quick):
+def test_without_general_text_the_tradeoff_takes_the_earlier_tasks(study, tmp_path):
     went = [
         Went("full", sequence(0.5, 0.5), fields=EARLIER),
         Went("full", sequence(0.8, 0.78), fields=EARLIER | {"replay": 0.2}),
@@ -292,7 +288,7 @@ def test_without_general_text_the_tradeoff_takes_the_earlier_tasks(study, tmp_pa
     assert one.forgot.value == pytest.approx(((0.85 - 0.8) + (0.8 - 0.78)) / 2, abs=0.02)
 
 
-def test_settings_of_different_methods_and_other_fields_are_no_tradeoff(tmp_path, quick):
+def test_settings_of_different_methods_and_other_fields_are_no_tradeoff(tmp_path):
     def one(method, **fields):
         return Went(method, plain(0.7, before={"general": 0.0}, after={"general": 0.1}), fields=fields)
 
@@ -323,7 +319,7 @@ def test_gains_are_paired_with_the_task_alone_on_the_same_terms(study):
     assert "What one task gives to another" in words and "against one that learned them in sequence" in words
 
 
-def test_runs_on_other_terms_are_not_paired(tmp_path, quick):
+def test_runs_on_other_terms_are_not_paired(tmp_path):
     went = [
         Went("full", plain(0.7), fields={"train_limit": 50}),
         Went(
@@ -335,7 +331,7 @@ def test_runs_on_other_terms_are_not_paired(tmp_path, quick):
     assert transfer.transfers(read_study(write_courses(tmp_path / "s", went))) == []
 
 
-def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path, quick):
+def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path):
     texts = {"task": "pydocs_text", "model": "tiny-lm"}
     went = [
         Went("full", {"before": {"test": 0.0}, "after": {"test": -0.1}}, fields=texts),
@@ -365,7 +361,8 @@ def test_a_text_task_after_another_is_compared_in_bits_per_byte(tmp_path, quick)
 
 def test_the_page_is_pure_and_holds_a_table_for_every_figure(study):
     before = digests(study)
-    build.build(study)
+    with drawn():
+        build.build(study)
     assert digests(study) == before
     for name in ("sequences", "tradeoff", "transfer"):
         rows = list(csv.DictReader(io.StringIO((study / "tables" / f"{name}.csv").read_text())))

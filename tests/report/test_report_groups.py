@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import drawn
 from groups import LABELS, give_groups
 from pages import Page, digests, read
 from synthetic import Made, write_study
@@ -32,7 +33,8 @@ MADE = (
 def study(tmp_path_factory):
     folder = write_study(tmp_path_factory.mktemp("groups") / "study", MADE, labels=LABELS, n=400)
     give_groups(folder, {"full": 0.4})
-    build.build(folder)
+    with drawn():
+        build.build(folder)
     return folder
 
 
@@ -154,8 +156,7 @@ def test_the_same_folder_gives_the_same_bytes(study):
     assert digests(study) == before
 
 
-def test_a_study_without_groups_has_no_such_section(tmp_path, monkeypatch):
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
+def test_a_study_without_groups_has_no_such_section(tmp_path):
     folder = write_study(tmp_path / "study", [Made("tfidf", 0.5), Made("probe", 0.9)], n=60)
     build.build(folder)
     assert (
@@ -178,8 +179,7 @@ def test_one_named_group_has_no_gap_and_says_why(tmp_path):
     assert "no gap of accuracy is available" in said[0]
 
 
-def test_hostile_names_stay_inert(tmp_path, monkeypatch):
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
+def test_hostile_names_stay_inert(tmp_path):
     folder = write_study(tmp_path / "study", [Made("tfidf", 0.5)], labels=LABELS, n=60)
     for run_dir, _ in records.records_of(folder):
         table = records.read_predictions(run_dir)

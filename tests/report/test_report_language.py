@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import drawn
 from pages import Page, digests, read
 from synthetic import HOSTILE_TEXT, PROTOCOL, TEXTS, TYPICAL, Made, MadeText, write_study
 
@@ -23,17 +24,11 @@ from ftlib.stats.verdict import compare
 OTHER = "context 256, stride 128, BOS first, each document on its own"
 
 
-@pytest.fixture(autouse=True)
-def quick(request, monkeypatch) -> None:
-    """Figures are not drawn, which is most of the time a report takes."""
-    if "texts" not in request.fixturenames:
-        monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
-
-
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     study = write_study(tmp_path_factory.mktemp("texts") / "study", (), texts=TEXTS)
-    build.build(study)
+    with drawn():
+        build.build(study)
     return study
 
 
@@ -384,5 +379,6 @@ def test_whatever_a_protocol_or_a_file_is_called_is_inert(tmp_path):
 def test_the_same_folder_gives_the_same_bytes(texts, tmp_path):
     before = digests(texts)
     study = shutil.copytree(texts, tmp_path / "study")
-    build.build(study)
+    with drawn():
+        build.build(study)
     assert digests(study) == before

@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from conftest import drawn
 from learning_curves import collapse, in_files, rising, run_of
 from pages import CHECK, Page, digests, read
 from synthetic import LIBRARIES, Made, write_study
@@ -28,12 +29,6 @@ METHODS = ("probe", "setfit", "lora", "full")
 SHOTS = (1, 4, 8, 32, 64)
 
 
-@pytest.fixture
-def quick(monkeypatch) -> None:
-    """Figures are not drawn, which is most of the time a report takes."""
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Four methods at 1 to 64 labels: a run of full collapsed, one of lora failed, and lora is not there at 64."""
@@ -48,7 +43,8 @@ def study(tmp_path_factory):
     write_study(folder, made, n=300, plan={"margin": 0.02}, question=QUESTION, noise=0.1)
     collapse(run_of(folder, method="full", shots=1, seed=3), "scipy", 0.97)
     in_files(folder)
-    build.build(folder)
+    with drawn():
+        build.build(folder)
     return folder
 
 
@@ -86,7 +82,7 @@ def test_each_number_of_labels_is_a_family_of_its_own(study):
     assert "the comparisons at one number are corrected for being so many (Holm)" in Page(study / "report.html").text
 
 
-def test_one_number_of_labels_is_no_learning_curve(tmp_path, quick):
+def test_one_number_of_labels_is_no_learning_curve(tmp_path):
     made = [Made("tfidf", 0.5), *(Made(m, s, (0, 1), {"shots": 8}) for m, s in (("probe", 0.2), ("setfit", 0.9)))]
     folder = write_study(tmp_path / "study", made, n=150)
     build.build(folder)
@@ -148,7 +144,7 @@ def test_label_budgets_are_for_what_is_there_and_for_the_plans_target(study):
     assert any("plan's target, accuracy 99.0 %: full not within 64" in line for line in said)
 
 
-def test_beyond_is_beyond_what_these_two_were_measured_at(tmp_path, quick):
+def test_beyond_is_beyond_what_these_two_were_measured_at(tmp_path):
     made = [Made("probe", 1.0, range(4), {"shots": k}) for k in (1, 2, 8)]
     made += [Made("full", s, range(4), {"shots": k}) for k, s in ((1, 1.0), (2, 1.0))]
     folder = write_study(tmp_path / "study", made, n=200, noise=0.0)
@@ -216,7 +212,7 @@ def test_neighbours_with_one_answer_are_one_segment(tmp_path):
     assert [one.line for one in found[1].best] == ["full"]
 
 
-def test_few_samples_are_cautioned_about(tmp_path, quick, study):
+def test_few_samples_are_cautioned_about(tmp_path, study):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (4, 8, 64), 3), n=150)
     build.build(folder)
     words = Page(folder / "report.html").text
@@ -238,7 +234,7 @@ def test_the_plans_target_is_drawn_tabled_and_said(tmp_path):
     assert "target: 75.000 at every number" in image
 
 
-def test_one_sample_says_that_it_cannot_tell(tmp_path, quick):
+def test_one_sample_says_that_it_cannot_tell(tmp_path):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (4, 8), 1), n=150)
     build.build(folder)
     (row,) = read(folder)["crossovers"]
@@ -299,7 +295,7 @@ def test_collapsing_is_told_from_a_rare_label_and_from_few_examples():
     assert collapsed(np.ones(100, int), np.r_[np.ones(80, int), np.zeros(20, int)]) == (1, 1.0)
 
 
-def test_the_majority_class_did_not_collapse_and_other_studies_name_theirs_too(tmp_path, quick):
+def test_the_majority_class_did_not_collapse_and_other_studies_name_theirs_too(tmp_path):
     folder = write_study(tmp_path / "study", [Made("majority", -2.0), Made("full", 1.0, (0, 1, 2))], n=120)
     collapse(run_of(folder, method="full", seed=1), "numpy")
     build.build(folder)
@@ -356,7 +352,7 @@ def test_the_study_keeps_the_contract(study):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_several_tasks_are_seen_at_a_glance(tmp_path, quick):
+def test_several_tasks_are_seen_at_a_glance(tmp_path):
     (tmp_path / "b.csv").write_text("text,label\n")
     made = rising(("probe", "setfit", "full"), (1, 8, 64), 4) + rising(
         ("probe", "setfit", "full"), (1, 8), 4, f"file:{tmp_path / 'b.csv'}"
@@ -369,7 +365,7 @@ def test_several_tasks_are_seen_at_a_glance(tmp_path, quick):
     assert {row["task"] for row in read(folder)["crossovers"]} == {"pydocs", f"file:{tmp_path / 'b.csv'}"}
 
 
-def test_hostile_names_stay_inert(tmp_path, quick):
+def test_hostile_names_stay_inert(tmp_path):
     folder = write_study(tmp_path / "study", rising(("probe", "setfit"), (1, 8), 2), n=60, labels=("<script>", "=1+1"))
     collapse(run_of(folder, method="probe", shots=1, seed=1), "=1+1", labels=("<script>", "=1+1"))
     build.build(folder)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import drawn
 from groups import LABELS, MITIGATED, SEEDS, give_skew
 from synthetic import Made, write_study
 
@@ -154,7 +155,8 @@ def test_without_two_groups_there_is_no_gap_and_the_cost_is_told(tmp_path):
 
 
 def test_the_report_says_what_mitigation_did_and_to_which_groups(study):
-    told, blocks = section_of(study)
+    with drawn():
+        told, blocks = section_of(study)
     pairs = mitigation_costs(*read_groups(study))
     (said,) = (block.lines for block in blocks if isinstance(block, Sentences))
     assert said == tuple(f"{cost_sentence(one)}." for one in pairs)
@@ -187,6 +189,7 @@ def test_shares_by_label_are_those_of_the_records(study):
         leaves = [group[one.group][f"tpr_{one.label}"] for group in groups]
         assert one.found.value == pytest.approx(np.mean([leaf["value"] for leaf in leaves]))
         assert one.n == leaves[0]["n"] and one.seeds == (1 if one.stage == "before" else 5)
-    assert "nurse, man: " in pictured(levels).svg
+    with drawn():
+        assert "nurse, man: " in pictured(levels).svg
     with pytest.raises(FtlibError, match="lorra"):
         by_label(told, "lorra")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import drawn
 from pages import CHECK, Page, digests, read
 from scipy import stats as scipy_stats
 from synthetic import TEXTS, Made, MadeText, write_study
@@ -29,12 +30,6 @@ from ftlib.stats.aggregate import expected_best_of_seeds
 
 STILL = (Made("tfidf", 0.6), Made("zero_shot", -0.1, as_before=True))
 OVERFITS = (1.4, 1.1, 1.2, 1.5)
-
-
-@pytest.fixture
-def quick(monkeypatch) -> None:
-    """Figures are not drawn, for tests that look at words and numbers."""
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
 
 
 def tuned(method: str, tried: Sequence[float | None], seeds: Sequence[int] = (0, 1, 2), **more) -> Made:
@@ -64,7 +59,8 @@ def study(tmp_path_factory) -> Path:
         off = {"peak_memory_bytes": 0.8, "train_seconds": 2.0, "eval_seconds": 2.0, "checkpoint_bytes": 1.0}
         asked["predicted"] = {name: by * record.cost[name] for name, by in off.items()}
         (path / "spec.json").write_text(json.dumps(asked))
-    build.build(folder)
+    with drawn():
+        build.build(folder)
     return folder
 
 
@@ -111,7 +107,7 @@ def test_the_curves_on_the_page_are_those_of_the_records(study):
     assert "Student's t over 2 to 3 seeds" in words
 
 
-def test_a_winner_that_depends_on_the_budget_is_said_beside_the_verdict_too(tmp_path, quick):
+def test_a_winner_that_depends_on_the_budget_is_said_beside_the_verdict_too(tmp_path):
     made = [tuned("full", (0.70, 0.70, 0.70), range(5)), tuned("lora", (0.50, 0.50, 0.90), range(5))]
     folder = write_study(tmp_path / "study", [*STILL, *made], n=60)
     build.build(folder)
@@ -143,7 +139,7 @@ def test_settings_that_diverged_and_rates_at_the_edge_of_the_grid_are_named(stud
         (((0.70, 0.70, 0.70), (0.50, 0.50, 0.99)), 1, "of full with 1 setting tried and lora from"),
     ],
 )  # fmt: skip
-def test_whether_the_winner_depends_on_the_budget_is_one_sentence(tmp_path, tried, seeds, expected, quick):
+def test_whether_the_winner_depends_on_the_budget_is_one_sentence(tmp_path, tried, seeds, expected):
     made = [tuned(method, some, range(seeds)) for method, some in zip(("full", "lora"), tried, strict=True)]
     _, said = told(tmp_path / "study", made)
     assert expected in said[0]
@@ -151,7 +147,7 @@ def test_whether_the_winner_depends_on_the_budget_is_one_sentence(tmp_path, trie
     assert (f"paired on {seeds} seeds" in said[0]) == (seeds > 1)
 
 
-def test_unequal_budgets_are_a_caution(tmp_path, quick):
+def test_unequal_budgets_are_a_caution(tmp_path):
     made = [tuned("full", (0.7, 0.6, 0.5)), tuned("lora", (0.7, 0.6)), Made("ia3", 0.5, (0, 1, 2))]
     found, _ = told(tmp_path / "study", made)
     (caution,) = tuning.warnings(found)
@@ -162,7 +158,7 @@ def test_unequal_budgets_are_a_caution(tmp_path, quick):
     assert found.race.budget == 2
 
 
-def test_seeds_that_tried_other_rates_are_left_out_and_named(tmp_path, quick):
+def test_seeds_that_tried_other_rates_are_left_out_and_named(tmp_path):
     folder = write_study(tmp_path / "study", [*STILL, tuned("full", (0.7, 0.6)), tuned("lora", (0.7, 0.6))], n=60)
     for path, record in records.records_of(folder):
         if record.spec["resolved"]["method"] == "lora" and record.spec["resolved"]["seed"] == 1:
@@ -174,7 +170,7 @@ def test_seeds_that_tried_other_rates_are_left_out_and_named(tmp_path, quick):
     assert next(one for one in found.methods if one.name == "lora").seeds == (0, 2)
 
 
-def test_old_records_without_a_number_of_validation_examples_say_so(tmp_path, quick):
+def test_old_records_without_a_number_of_validation_examples_say_so(tmp_path):
     folder = write_study(tmp_path / "study", [*STILL, tuned("full", (0.7, 0.6)), tuned("lora", (0.7, 0.6))], n=60)
     for path, _ in records.records_of(folder):
         text = (path / "record.json").read_text()
@@ -186,7 +182,7 @@ def test_old_records_without_a_number_of_validation_examples_say_so(tmp_path, qu
     assert "not recorded" in Page(folder / "report.html").text
 
 
-def test_text_is_tuned_by_bits_per_byte_of_which_fewer_are_better(tmp_path, quick):
+def test_text_is_tuned_by_bits_per_byte_of_which_fewer_are_better(tmp_path):
     texts = [
         *TEXTS[:2],
         MadeText("lora", -0.2, seeds=(0, 1, 2), tried=(1.4, 1.3, 1.5)),
@@ -200,7 +196,7 @@ def test_text_is_tuned_by_bits_per_byte_of_which_fewer_are_better(tmp_path, quic
     assert "Protocol: context 512" in entry["note"]
 
 
-def test_without_tuning_there_is_no_section(tmp_path, quick):
+def test_without_tuning_there_is_no_section(tmp_path):
     folder = write_study(tmp_path / "study", [*STILL, Made("lora", 0.5)], n=60)
     build.build(folder)
     assert read(folder)["tuning"] == [] and "How fairly" not in Page(folder / "report.html").text
@@ -234,13 +230,13 @@ def test_the_lowest_of_noise_alone_is_rarely_called_overfitting():
         events.rise([[1.0, math.nan]])
 
 
-def test_one_seed_is_said_to_be_one(tmp_path, quick):
+def test_one_seed_is_said_to_be_one(tmp_path):
     study = read_study(write_study(tmp_path / "study", [*STILL, Made("full", 0.5, watched=OVERFITS)], n=60))
     (said, *_) = sentences(training(study, next(task_comparisons(study))).methods)
     assert said.startswith("With one seed a rise may be chance; the validation loss rose in the one run of full by 0.")
 
 
-def test_old_diaries_show_the_training_loss_alone_and_none_leaves_the_section_out(tmp_path, quick):
+def test_old_diaries_show_the_training_loss_alone_and_none_leaves_the_section_out(tmp_path):
     folder = write_study(tmp_path / "study", [*STILL, Made("full", 0.5, (0, 1), watched=())], n=60)
     for path in folder.glob("runs/*/events.jsonl"):
         lines = path.read_text().splitlines()
@@ -255,7 +251,7 @@ def test_old_diaries_show_the_training_loss_alone_and_none_leaves_the_section_ou
     assert read(folder)["training"] == [] and "How training went" not in Page(folder / "report.html").text
 
 
-def test_the_fit_of_the_setting_that_was_taken_is_shown(tmp_path, quick):
+def test_the_fit_of_the_setting_that_was_taken_is_shown(tmp_path):
     folder = write_study(tmp_path / "study", [*STILL, tuned("lora", (0.6, 0.9, 0.5), (0,))], n=60)
     study = read_study(folder)
     (one,) = training(study, next(task_comparisons(study))).methods
@@ -291,7 +287,7 @@ def test_old_diaries_of_tuned_runs_are_cut_where_the_steps_begin_anew():
     assert events.fits(odd) == []
 
 
-def test_a_few_shot_study_shows_tuning_and_training_at_the_most_labels(tmp_path, quick):
+def test_a_few_shot_study_shows_tuning_and_training_at_the_most_labels(tmp_path):
     made = [
         Made(method, skill, (0, 1, 2), {"shots": shots}, tried=(0.6, 0.5, 0.4), watched=OVERFITS)
         for method, skill in (("lora", 0.2), ("full", 0.4))
@@ -322,7 +318,7 @@ def test_costs_hold_what_moves_and_how_much_of_the_machine_was_used(study):
     assert full["stored"].text == "90.9 MB" and tfidf["share of peak FLOP/s"].text == ""
 
 
-def test_costs_that_old_records_do_not_hold_are_not_made_up(tmp_path, quick):
+def test_costs_that_old_records_do_not_hold_are_not_made_up(tmp_path):
     folder = write_study(tmp_path / "study", [*STILL, Made("lora", 0.5), Made("full", 0.5)], n=60)
     new = ("matmul_peak_flops_per_second", "validation_seconds")
     for path, record in records.records_of(folder):

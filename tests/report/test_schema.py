@@ -16,18 +16,11 @@ from ftlib.report import build
 RECORDED = sorted(path.parent.name for path in (ROOT / "reports" / "recorded").glob("*/suite.toml"))
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch) -> None:
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
-
-
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("schema") / "plain"
     STUDIES["plain"](folder)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
-        build.build(folder)
+    build.build(folder)
     return read(folder)
 
 

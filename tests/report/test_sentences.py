@@ -26,11 +26,6 @@ from ftlib.stats.verdict import MOST_TIMES, compare, realistic
 BETTER = re.compile(r"^(.+?) is (better|worse) than (.+?) by ")
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch) -> None:
-    monkeypatch.setattr("ftlib.report.figures.svg", lambda figure: "<svg/>")
-
-
 def first(study):
     return next(task_comparisons(read_study(study)))
 
