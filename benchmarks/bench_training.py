@@ -22,6 +22,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -187,6 +188,46 @@ def paid_off(task, model, n, repeats=2):
         yield f"| {name} | {' | '.join(', '.join(f'{one:.0f}' for one in some) for some in speeds)} |"
 
 
+def timed(train, task, model, method, seed, n, threads, gate, found):
+    """Train once with so many threads, when all are there; puts the seconds by the clock into `found`."""
+    torch.set_num_threads(threads)
+    gate.wait()
+    with patch(f"{__name__}.seconds_of", lambda threads: _clock()):
+        speed, *_ = train(task, replace(model, threads=threads), method, seed, n)
+    found.put(n / speed)
+
+
+def two_runs(task, model, method, n, repeats=3):
+    """Yield lines: how long two trainings that differ in their seed take, as scripts make them and as a study does."""
+    fork = multiprocessing.get_context("fork")
+    cases = {
+        "the Trainer, one after the other, two threads": (theirs, 2),
+        "the Trainer, side by side, one thread each": (theirs, 1),
+        "ftlib, one after the other, two threads": (ours, 2),
+        "ftlib, side by side, one thread each, as `ftlib run` has them": (ours, 1),
+    }
+    took = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, (train, threads) in cases.items():
+            found, at_once = fork.Queue(), 2 // threads
+            seconds = []
+            for first in range(0, 2, at_once):
+                gate = fork.Barrier(at_once)
+                given = [(train, task, model, method, first + k, n, threads, gate, found) for k in range(at_once)]
+                processes = [fork.Process(target=timed, args=one) for one in given]
+                for process in processes:
+                    process.start()
+                seconds.append(max(found.get() for _ in processes))
+                for process in processes:
+                    process.join()
+            took[name].append(sum(seconds))
+    base = np.array(took["the Trainer, one after the other, two threads"])
+    yield "| two trainings | seconds, time after time | times as fast as scripts with the Trainer |"
+    yield "| --- | --- | ---: |"
+    for name, some in took.items():
+        yield f"| {name} | {', '.join(f'{one:.0f}' for one in some)} | {np.median(base / np.array(some)):.2f} |"
+
+
 def trained(train, task, model, method, seed, options, kept):
     """Train once and keep what came out in a file; in a process of its own, so that nobody has what another warmed."""
     speed, flops, probabilities = train(task, model, method, seed, options.examples)
@@ -281,10 +322,16 @@ if __name__ == "__main__":
         f"{options.examples} texts once; made by `python benchmarks/bench_training.py`.",
         "",
     )
+    # Before this process itself trains: what was forked after that would wait for threads it does not have.
     for method in OF_PRODUCTS:
         more, well = beside(task, model, method, options)
         add(*more)
         good = good and well
+    for method in OF_PRODUCTS if options.threads == 2 else ():
+        add(f"## Two trainings, {method}, {arithmetic}", "")
+        for line in two_runs(task, model, method, options.examples // 2):
+            add(line)
+        add("")
     tasks = {"SST-2": (task, {}), "pydocs": (ft.load_task("pydocs"), {"task": "pydocs", "label_words": {}})}
     add(f"## A step beside its own products, {arithmetic}", "")
     for line in beyond_products(tasks, model, max(64, options.examples // 4)):
