@@ -58,7 +58,18 @@ def power(planned: "Planned") -> list[str]:
     for (task, method), n in counts.items():
         at = ", ".join(map(str, sorted(shots.get((task, method), ()))))
         lines.append(f"  {task} {method}: {n} run{'s' * (n > 1)}{f', at {at} examples per class' if at else ''}")
-    return lines + few_draws(planned) + cautions(planned)
+    return lines + few_draws(planned) + unused(planned) + cautions(planned)
+
+
+def unused(planned: "Planned") -> list[str]:
+    """What the plan settles and no run asks for: seeds where nothing draws, a target where no curve is climbed."""
+    plan, specs = planned.suite.plan, planned.suite.experiments
+    lines, drawn = [], any(draws(spec.model_dump()) for spec in specs)
+    if len(plan.seeds) > 1 and not drawn:
+        lines.append("caution: seeds: nothing that these methods do is drawn, so each has one run")
+    if plan.target is not None and not any(spec.shots for spec in specs):
+        lines.append("caution: target: it is for learning curves; no run here has a number of labels (shots)")
+    return lines
 
 
 def few_draws(planned: "Planned") -> list[str]:

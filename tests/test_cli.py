@@ -8,7 +8,7 @@ import sys
 import pytest
 import synthetic
 import toy
-from conftest import ROOT, ftlib_command
+from conftest import ROOT, drawn, ftlib_command
 
 from ftlib import cli
 from ftlib.execution import engines
@@ -275,7 +275,8 @@ def test_a_report_is_made_again_from_the_records(here, capsys):
 def test_a_study_that_is_done_runs_nothing_and_reports_again(toy_study, at_home, capsys, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **o: pytest.fail("a process was started"))
     page = (toy_study.study / "report.html").read_bytes()
-    assert cli.main(["run", "reports/curves"]) == 0
+    with drawn():
+        assert cli.main(["run", "reports/curves"]) == 0
     assert "11 runs, 11 recorded already, 0 to do" in capsys.readouterr().out
     assert (toy_study.study / "report.html").read_bytes() == page, "the same records, the same bytes"
 

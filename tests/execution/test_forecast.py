@@ -215,8 +215,10 @@ def test_more_work_is_counted_as_more_seconds(at_home, monkeypatch):
     test = counted(method="zero_shot") - estimate.STARTING
     twice = counted(method="full", train_limit=40, epochs=2.0) - estimate.STARTING
     assert counted(method="majority") < estimate.STARTING and twice - test == pytest.approx(2 * (once - test))
-    # An example that is trained on is three passes, one that is tested on is one: 48 of them in three batches of 16.
-    assert (once - test) / test == pytest.approx(3 * 48 / 24)
+    # An example that is trained on is read three times, one that is tested on once.
+    assert (once - test) / test == pytest.approx(3 * 40 / 24)
+    large = counted(method="full", train_limit=40, epochs=1.0, batch_size=512) - estimate.STARTING
+    assert large == pytest.approx(once), "a batch holds no more than there is"
 
 
 def test_the_speed_of_products_is_that_of_one_thread(monkeypatch):

@@ -16,7 +16,7 @@ from ftlib.core.errors import FtlibError
 from ftlib.execution import scheduler
 from ftlib.methods.linear_probe import linear_head
 from ftlib.methods.setfit import Pairs, mixed_batches, pair_loss
-from ftlib.plan_power import power
+from ftlib.plan_power import power, unused
 from ftlib.records.events import read_events
 from ftlib.training.trainer import mixed_lengths
 
@@ -211,6 +211,15 @@ def test_the_plan_warns_of_few_draws_of_few_examples(at_home):
     assert [line for line in lines if line.startswith("caution: 3 draws at 16 examples per class or fewer")]
     seeds_of("few", at_home, "margin = 0.02")
     assert not [line for line in power(scheduler.plan(at_home / "few")) if line.startswith("caution")]
+
+
+def test_the_plan_says_what_no_run_asks_for(at_home):
+    folder = at_home / "none_drawn"
+    folder.mkdir()
+    text = '[study]\nquestion = "q"\n[plan]\nseeds = [0, 1]\ntarget = 0.8\n[[runs]]\ntask = "file:opinions"\n'
+    (folder / "suite.toml").write_text(text + 'method = "majority"\n', encoding="utf-8")
+    said = unused(scheduler.plan(folder))
+    assert [line.split(": ")[1] for line in said] == ["seeds", "target"]
 
 
 def test_a_target_is_part_of_the_plan_and_plans_without_one_keep_their_hash(at_home):

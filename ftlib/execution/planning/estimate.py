@@ -435,8 +435,9 @@ def at_a_glance(spec: Experiment, task: Task) -> float | None:
     # Reading is one product with every weight, training three.
     learning = n * each if method.draws and not method.needs_shots else 0.0
     if method.trains:
-        steps = max(math.ceil(n / settings["batch_size"]) * settings["epochs"], settings["min_steps"])
-        learning = 3 * steps * settings["batch_size"] * each * spec.tuning.get("learning_rate", 1)
+        # The last batch of a pass has what is left, and may be the only one.
+        passes = max(settings["epochs"], settings["min_steps"] / math.ceil(n / settings["batch_size"]))
+        learning = 3 * passes * n * each * spec.tuning.get("learning_rate", 1)
     own = {spec.task, *spec.sequential_tasks, *spec.joint_tasks}
     beside = sum(evaluation_of(name).tokens_read(name, own, test) for name in spec.evaluations)
     # The untouched model's answers are computed once for a study.
