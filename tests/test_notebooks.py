@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 import pytest
 import threadpoolctl
 import toy
@@ -18,6 +19,7 @@ import ftlib
 from ftlib import records
 from ftlib.config.experiment import SEQUENCE, Experiment
 from ftlib.config.methods import METHODS
+from ftlib.core import surroundings
 from ftlib.core.errors import FtlibError
 from ftlib.execution import notebook_exec
 from ftlib.execution.worker import notebook_parameters
@@ -185,6 +187,20 @@ def test_a_notebook_without_overrides_cannot_be_given_other_fields(tmp_path):
     assert "overrides" not in notebook_parameters(Experiment(), path)
     with pytest.raises(FtlibError, match="has no parameter epochs, which this run sets"):
         notebook_parameters(Experiment(method="lora", epochs=3.0), path)
+
+
+def test_a_notebook_by_itself_uses_every_core_and_one_of_a_study_what_its_run_asks_for(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(surroundings, "cores", lambda root=None: 4)
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8 if logical else 4)
+    given = parameters(ROOT / "notebooks" / "13_run_full.ipynb")
+    assert Experiment.from_parameters(given).threads == 4
+    assert Experiment.from_parameters(given | {"overrides": {"threads": 3}}).threads == 3
+    counts = parameters(ROOT / "notebooks" / "10_run_zero_shot.ipynb") | {"method": "tfidf"}
+    assert Experiment.from_parameters(counts).threads == 1, "there is no model"
+    assert Experiment.from_parameters(given | {"run_dir": "reports/mine/runs/1"}).threads == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert Experiment.from_parameters(given).threads == 2
 
 
 CELL = "method: str = 'lora'\nseed: int = 1\noverrides: dict = {}"

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ftlib.config.constraints import COURSE, TRAINING, combination_problems, model_name_problems, task_name_problems
 from ftlib.config.methods import METHODS
 from ftlib.core.errors import FtlibError, several, unknown
+from ftlib.core.surroundings import threads_alone
 from ftlib.data.evaluations import evaluation_problems
 from ftlib.data.kinds import KINDS
 from ftlib.data.registry import kind_of
@@ -163,7 +164,8 @@ class Fields(BaseModel):
         1,
         ge=1,
         le=1024,
-        description="CPU threads; part of the result, so fixed by the spec; a study of few long runs may come to more",
+        description="CPU threads; part of the result, so fixed by the spec; a study of few long runs may come to more, "
+        "and a notebook by itself has one for each core",
     )
     save: bool = Field(False, description="keep the adapted model, as anybody can load it, in the run's folder model/")
     notebook: str = Field("", description="run_ notebook that executes it; empty: the method's own")
@@ -330,6 +332,7 @@ class Experiment(Fields):
 
         Fields are taken by name, then those of the dictionary `overrides`, which win. Papermill accepts a misspelt
         parameter in silence; here a parameter that is nearly a field's name is an error. Other variables are ignored.
+        In a notebook that no study executes, whose `run_dir` is empty, a model has as many threads as there are cores.
 
         Raises:
             FtlibError: As for the constructor, or a parameter is a misspelt field.
@@ -351,7 +354,10 @@ class Experiment(Fields):
             raise FtlibError(f'overrides: found {overrides!r}; allowed: fields by name, for example {{"epochs": 3}}')
         # A function may be called as a field is, such as `save`.
         given = {name: namespace[name] for name in cls.model_fields if not callable(namespace.get(name, print))}
-        return cls(**given | overrides)
+        spec = cls(**given | overrides)
+        alone = namespace.get("run_dir") == "" and spec.processes == 1 and METHODS[spec.method].model
+        # One run at a time: nobody else wants the other cores.
+        return cls(**{"threads": threads_alone()} | given | overrides) if alone else spec
 
     @classmethod
     def of(cls, checked: Fields) -> "Experiment":

@@ -77,6 +77,17 @@ def cores(root: Path | None = None) -> int:
     return max(1, min([*found, int(asked)] if asked.isdigit() else found))
 
 
+MOST_THREADS = 8
+"""Beyond so many, threads of the small products of a batch wait for each other."""
+
+
+def threads_alone() -> int:
+    """Threads for what runs by itself: the cores it may use, two threads of a core counted once, or OMP_NUM_THREADS."""
+    found = [cores(), psutil.cpu_count(logical=False) or MOST_THREADS, MOST_THREADS]
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min([*found, int(asked)] if asked.isdigit() else found))
+
+
 def _groups(kind: str, root: Path | None) -> Iterator[tuple[Path, tuple[str, str]]]:
     """This process's control group and its parents, with the names of the files that hold limit and use, or quota and
     period: of version 2, then of version 1 (docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/memory.html).
