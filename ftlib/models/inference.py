@@ -1,6 +1,5 @@
 """Any model -> what is measured: a probability per label, or how likely it finds a text."""
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -17,19 +16,13 @@ from ftlib.models.loading import Model, batches, kept
 from ftlib.models.prompts import Prompt, clipped
 from ftlib.models.score import protocol, score_continuations, score_masked, score_text
 from ftlib.models.score.trees import text_tokens
-from ftlib.models.unpadded import unpadded
+from ftlib.models.unpadded import MANY, ONE_AT_A_TIME, unpadded
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts that say nothing: what a prompt answers to them is its bias (Zhao et al. 2021, section 5.2)."""
-
-MANY = 16
-"""Texts from which padding is left out, where that can be done; with fewer, answers come as the model gives them."""
-
-_ONE_AT_A_TIME = threading.Lock()
-"""A module that leaves out padding is changed meanwhile, for all threads that ask it."""
 
 _UNPADDED: "WeakKeyDictionary[torch.nn.Module, bool]" = WeakKeyDictionary()
 """Of the modules that have answered many texts, whether it can be: found out once each."""
@@ -57,7 +50,7 @@ def module_probabilities(
         known = _UNPADDED.get(module) if many else False
         ends = [int(np.argmin(lengths)), int(np.argmax(lengths))] if many else []
         asked = None if known else lambda: module(**padded(tokens, ends)).logits
-        with _ONE_AT_A_TIME, nullcontext(False) if known is False else unpadded(module, asked) as without:
+        with ONE_AT_A_TIME, nullcontext(False) if known is False else unpadded(module, asked) as without:
             if many:
                 _UNPADDED[module] = without
             for batch in batches(lengths, batch_size):

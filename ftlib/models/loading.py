@@ -8,6 +8,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ftlib.config.methods import DECODER, ENCODER, ENCODER_DECODER, context_of, 
 from ftlib.core.atomic import remembered, remembered_rows
 from ftlib.core.errors import FtlibError
 from ftlib.models import weights
+from ftlib.models.unpadded import MANY, ONE_AT_A_TIME, unpadded
 from ftlib.records import provenance
 
 _READ: weakref.WeakValueDictionary[tuple[str, str, str], torch.nn.Module] = weakref.WeakValueDictionary()
@@ -395,15 +397,16 @@ def features_in_use(
     encoder.eval()
     tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
     rows: list[np.ndarray] = [np.zeros(0)] * len(texts)
-    for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
-        chosen = {name: [values[place] for place in batch] for name, values in tokens.items()}
-        inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)
-        with model.autocast():
-            hidden = encoder(**inputs).last_hidden_state
-        for place, row in zip(
-            batch, pooled(hidden, inputs["attention_mask"], model.pooling).cpu().numpy(), strict=True
-        ):
-            rows[place] = row
+    many = len(texts) >= MANY and model.device == "cpu" and model.tokenizer.padding_side == "right"
+    with ONE_AT_A_TIME, unpadded(encoder, None, every=True) if many else nullcontext():
+        for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
+            chosen = {name: [values[place] for place in batch] for name, values in tokens.items()}
+            inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)
+            with model.autocast():
+                hidden = encoder(**inputs).last_hidden_state
+            found = pooled(hidden, inputs["attention_mask"], model.pooling).cpu().numpy()
+            for place, row in zip(batch, found, strict=True):
+                rows[place] = row
     return np.stack(rows)
 
 

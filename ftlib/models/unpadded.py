@@ -1,10 +1,11 @@
-"""Attention in its parts, and classifiers' encoders that compute no padding and nothing that no head reads.
+"""Attention in its parts, and encoders that compute no padding and nothing that is not read.
 
 For processors: forwards and backwards, torch's fused attention took 1.9 to 10 times as long in bfloat16 as its parts,
 by the shape, on one with AVX512-BF16.
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -31,6 +32,12 @@ def kept(x: torch.Tensor, p: float) -> torch.Tensor:
     dropped = round(p * 2**16)
     return (bits[: x.numel()] >= dropped - 2**15).view_as(x).to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
+
+MANY = 16
+"""Texts from which padding is left out, where that can be done; with fewer, answers come as the model gives them."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""A module that answers without padding is changed meanwhile, for all threads that ask it."""
 
 LONG = 1024
 """Tokens from which attention is left to torch: its parts hold a number for every pair of tokens."""
@@ -191,18 +198,22 @@ class Unpadded:
     """What is computed in place of an encoder's stack of layers: every token once, padding never.
 
     Between attentions a token is computed by itself, so that the tokens of a batch stand in one row, and are put apart
-    into texts for attention alone. The last layer computes first tokens only, each from all tokens of its text.
+    into texts for attention alone. Where heads read first tokens alone, the last layer computes only these, each from
+    all tokens of its text.
 
     Args:
         encoder: Embeddings, layers and what follows them.
         before: Its first layers, if they are to be computed as they are.
         layers: The parts of the others.
+        every: Whether every token is read, and not the first of each text alone.
     """
 
-    def __init__(self, encoder: torch.nn.Module, before: list[torch.nn.Module], layers: list[_Parts]) -> None:
-        self.encoder, self.before, self.layers = encoder, before, layers
+    def __init__(
+        self, encoder: torch.nn.Module, before: list[torch.nn.Module], layers: list[_Parts], every: bool = False
+    ) -> None:
+        self.encoder, self.before, self.layers, self.every = encoder, before, layers, every
         self.elsewhere = 0.0
-        """What is said of all tokens but the first."""
+        """What is said of all tokens that are not read."""
         self._mask: torch.Tensor | None = None
 
     def see(self, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -212,7 +223,7 @@ class Unpadded:
     def __call__(
         self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """(n, n_tokens, width) what the first layer reads -> what the last one says of first tokens, as many places."""
+        """(n, n_tokens, width) what the first layer reads -> what the last one says of what is read, as many places."""
         n, n_tokens, width = hidden_states.shape
         mask = hidden_states.new_ones(n, n_tokens) if self._mask is None else self._mask
         tokens, lengths = mask.view(-1).nonzero().squeeze(1), mask.sum(dim=1)
@@ -229,7 +240,7 @@ class Unpadded:
         x = hidden_states.reshape(n * n_tokens, width)
         x = _Gather.apply(x, tokens) if padded else x
         for layer in self.layers:
-            last = layer is self.layers[-1]
+            last = layer is self.layers[-1] and not self.every
             key, value = apart(layer.key(x)), apart(layer.value(x))
             if last:
                 x = _Gather.apply(x, lengths.cumsum(0) - lengths)
@@ -240,14 +251,16 @@ class Unpadded:
             seen, _ = attention(self.encoder, query, key, value, added.expand(-1, -1, query.shape[2], -1), dropout)
             seen = seen.reshape(-1, width)
             x = layer.after(_Gather.apply(seen, tokens) if padded and not last else seen, x)
-        firsts = torch.arange(n, device=x.device) * n_tokens
-        said = _Scatter.apply(x, firsts, n * n_tokens, self.elsewhere)
+        read = tokens if self.every else torch.arange(n, device=x.device) * n_tokens
+        said = x if len(read) == n * n_tokens else _Scatter.apply(x, read, n * n_tokens, self.elsewhere)
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=said.view(n, n_tokens, width))
 
 
 @contextmanager
-def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor] | None) -> Iterator[bool]:
-    """Within it, a classifier's encoder computes no padding, and nothing that its head does not read.
+def unpadded(
+    module: torch.nn.Module, asked: Callable[[], torch.Tensor] | None, *, every: bool = False
+) -> Iterator[bool]:
+    """Within it, an encoder computes no padding, and nothing that what follows it does not read.
 
     What it says and the gradient are the same, up to rounding. The module is changed for every thread that calls it.
 
@@ -255,10 +268,11 @@ def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor] | None) 
         module: It reads texts padded on the right; changed back, whatever happens.
         asked: What the module says of some texts, or its loss, computed with and without, not training; None: it is
             known to be the same.
+        every: Whether what follows reads every token that is no padding; else it reads first tokens alone.
 
     Yields:
-        Whether it is so: the encoder is made as BERT or DistilBERT are, its head reads first tokens alone, and what was
-        asked is the same. Otherwise the module is as it was.
+        Whether it is so: the encoder is made as BERT or DistilBERT are, and what was asked is the same. Otherwise the
+        module is as it was.
     """
     encoder = next((part for part in module.modules() if isinstance(part, transformers.PreTrainedModel)), None)
     encoder = None if encoder is None else encoder.base_model
@@ -273,7 +287,7 @@ def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor] | None) 
         yield False
         return
     holder, before, layers = made
-    instead = Unpadded(encoder, before, layers)
+    instead = Unpadded(encoder, before, layers, every)
     wanted = None if asked is None else _unmoved(module, asked)
     hook = encoder.register_forward_pre_hook(instead.see, with_kwargs=True)
     holder.forward = instead
@@ -281,7 +295,7 @@ def unpadded(module: torch.nn.Module, asked: Callable[[], torch.Tensor] | None) 
         same = True
         if asked is not None:
             # A head that reads more than first tokens shows itself.
-            instead.elsewhere = math.nan
+            instead.elsewhere = 0.0 if every else math.nan
             same = torch.allclose(_unmoved(module, asked), wanted, rtol=1e-4, atol=1e-5)
             instead.elsewhere = 0.0
         if not same:

@@ -46,9 +46,10 @@ def test_one_example_per_class_leaves_only_pairs_that_should_be_apart():
     assert float(pair_loss(x[:2], torch.tensor([1, 1]))) == 1.0
 
 
-def test_the_order_of_sentences_and_what_fills_them_up_do_not_change_the_loss(at_home):
+@pytest.mark.parametrize("padded", [True, False])
+def test_the_order_of_sentences_and_what_fills_them_up_do_not_change_the_loss(at_home, padded):
     encoder = ftlib.load_model("tiny", dtype="float32").encoder()
-    pairs, rng = Pairs(encoder), np.random.default_rng(0)
+    pairs, rng = Pairs(encoder, padded=padded), np.random.default_rng(0)
     lengths = rng.integers(2, 9, 20)
     ids = torch.tensor(rng.integers(5, 20, (20, 12)))
     mask = torch.tensor(np.arange(12)[None] < lengths[:, None]).long()
@@ -59,6 +60,7 @@ def test_the_order_of_sentences_and_what_fills_them_up_do_not_change_the_loss(at
         assert float(pairs(ids[turned], mask[turned], labels[turned])["loss"]) == pytest.approx(asked, abs=1e-5)
         other = torch.where(mask.bool(), ids, 7)
         assert float(pairs(other, mask, labels)["loss"]) == pytest.approx(asked, abs=1e-5)
+        assert float(Pairs(encoder, padded=not padded)(ids, mask, labels)["loss"]) == pytest.approx(asked, abs=1e-5)
 
 
 # Batches.

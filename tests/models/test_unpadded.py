@@ -7,8 +7,9 @@ import pytest
 import toy
 import transformers
 
-from ftlib.models.inference import MANY, module_probabilities
-from ftlib.models.loading import load_model
+from ftlib.models.inference import module_probabilities
+from ftlib.models.loading import features_in_use, load_model
+from ftlib.models.unpadded import MANY
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,17 @@ def test_many_texts_get_the_answers_that_few_do(model):
     assert sum(calls[1:]) == len(texts)
     assert np.abs(together - few).max() < 1e-6
     assert len(np.unique(together.round(6), axis=0)) > 5
+
+
+def test_features_of_many_texts_are_those_of_each_alone(model):
+    encoder = model.encoder()
+    texts = [" ".join(["good", "bad", "film"][: 1 + place % 3] * (1 + place % 5)) for place in range(MANY + 7)]
+    together = features_in_use(encoder, model, texts, 24, 64)
+    assert (
+        np.abs(together - np.concatenate([features_in_use(encoder, model, [text], 24, 1) for text in texts])).max()
+        < 1e-6
+    )
+    assert "forward" not in vars(encoder.encoder) and not encoder._forward_pre_hooks
 
 
 def test_threads_that_ask_one_model_get_the_answers_of_one(model):

@@ -555,9 +555,9 @@ def test_dropout_without_padding_follows_the_seed_and_drops():
 class Mean(torch.nn.Module):
     """A head that reads every token."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: torch.nn.Module | None = None) -> None:
         super().__init__()
-        self.reader = classifier("bert").bert
+        self.reader = reader or classifier("bert").bert
 
     def forward(self, labels: torch.Tensor, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         said = self.reader(**inputs).last_hidden_state * inputs["attention_mask"][:, :, None]
@@ -577,6 +577,19 @@ def test_what_needs_every_token_or_is_made_otherwise_is_left_as_it_is(made_so):
         found, read = computed(module, batch(9, 4, 2))
     assert_close(found, wanted, rtol=0, atol=0)
     assert set(read) == {27}
+
+
+@pytest.mark.parametrize("lengths", ((9, 4, 2), (6, 6)), ids=str)
+@pytest.mark.parametrize("make", ("bert", "roberta", "distilbert", "electra"))
+def test_what_reads_every_token_gets_each_of_them_computed_once(make, lengths):
+    module, inputs = Mean(still(classifier(make)).base_model).train(), batch(*lengths)
+    wanted, _ = computed(module, inputs)
+    before = shape_of(module)
+    with unpadded(module, None, every=True) as same:
+        assert same
+        found, read = computed(module, inputs)
+    assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+    assert set(read) == {sum(lengths)} and shape_of(module) == before
 
 
 @pytest.mark.parametrize("method", ("prompt_tuning", "prefix_tuning", "p_tuning"))
