@@ -18,7 +18,7 @@ from ftlib.data.task import Task
 from ftlib.methods.linear_probe import linear_head
 from ftlib.models.export import Question, Saveable
 from ftlib.models.loading import Model, encoded, parameters, pooled
-from ftlib.models.unpadded import unpadded
+from ftlib.models.unpadded import bare, unpadded
 from ftlib.training.contract import Predictor, Trainable
 
 if TYPE_CHECKING:
@@ -42,8 +42,11 @@ class to be drawn to."""
 def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -> Predictor:
     """The encoder to tune on pairs of the training examples; its head is fitted to the tuned features afterwards."""
     chosen = spec.resolved()["method_args"]
-    bare = model.device == "cpu" and model.tokenizer.padding_side == "right" and not spec.gradient_checkpointing
-    module = Pairs(model.encoder(), model.pooling, padded=not bare)
+    encoder = model.encoder()
+    padded = model.device != "cpu" or model.tokenizer.padding_side == "left" or spec.gradient_checkpointing
+    # Now: while it trains it has the embeddings of its own texts alone.
+    with nullcontext(False) if padded else bare(encoder) as without:
+        module = Pairs(encoder, model.pooling, padded=not without)
     texts, labels = train["text"].tolist(), train["label"].tolist()
     codes = [task.labels.index(label) for label in labels]
     heads: list = []
@@ -80,7 +83,7 @@ class Pairs(torch.nn.Module):
     Args:
         encoder: Whose tokens are pooled.
         pooling: See `ftlib.models.loading.pooled`.
-        padded: Whether padding is computed where it could be left out.
+        padded: Whether padding is computed, or left out as `ftlib.models.unpadded.bare` found that it can be.
     """
 
     def __init__(self, encoder: torch.nn.Module, pooling: str = "mean", *, padded: bool = True) -> None:
@@ -93,9 +96,9 @@ class Pairs(torch.nn.Module):
         """(n, n_tokens) tokens and (n,) class numbers -> the loss of all n (n - 1) / 2 pairs."""
         order = attention_mask.sum(dim=1).argsort(stable=True)
         found = []
-        with nullcontext(False) if self.padded else unpadded(self.encoder, None, every=True) as bare:
+        with nullcontext(False) if self.padded else unpadded(self.encoder, None, every=True) as without:
             # Sentences of like length at a time: what a short one is filled up with costs as much as words.
-            for rows in order.split(AT_ONCE if bare else ALIKE):
+            for rows in order.split(AT_ONCE if without else ALIKE):
                 width = int(attention_mask[rows].sum(dim=1).max())
                 ids, mask = input_ids[rows, :width], attention_mask[rows, :width]
                 hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state

@@ -23,7 +23,7 @@ from ftlib.config.methods import DECODER, ENCODER, ENCODER_DECODER, context_of, 
 from ftlib.core.atomic import remembered, remembered_rows
 from ftlib.core.errors import FtlibError
 from ftlib.models import weights
-from ftlib.models.unpadded import MANY, ONE_AT_A_TIME, unpadded
+from ftlib.models.unpadded import MANY, ONE_AT_A_TIME, bare
 from ftlib.records import provenance
 
 _READ: weakref.WeakValueDictionary[tuple[str, str, str], torch.nn.Module] = weakref.WeakValueDictionary()
@@ -398,7 +398,7 @@ def features_in_use(
     tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
     rows: list[np.ndarray] = [np.zeros(0)] * len(texts)
     many = len(texts) >= MANY and model.device == "cpu" and model.tokenizer.padding_side == "right"
-    with ONE_AT_A_TIME, unpadded(encoder, None, every=True) if many else nullcontext():
+    with ONE_AT_A_TIME, bare(encoder) if many else nullcontext():
         for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
             chosen = {name: [values[place] for place in batch] for name, values in tokens.items()}
             inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)

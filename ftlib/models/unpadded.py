@@ -7,8 +7,10 @@ by the shape, on one with AVX512-BF16.
 import math
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
@@ -306,6 +308,36 @@ def unpadded(
         if "forward" in vars(holder):
             hook.remove()
             del holder.forward
+
+
+_ALIKE: "WeakKeyDictionary[torch.nn.Module, bool]" = WeakKeyDictionary()
+"""Of encoders of which every token is read, whether they say the same without padding: found out once each."""
+
+
+@contextmanager
+def bare(encoder: torch.nn.Module) -> Iterator[bool]:
+    """Within it, an encoder of which every token is read computes no padding, where that changes nothing.
+
+    Yields:
+        Whether it is so; some have parts of the same names, and do something else with them.
+    """
+    known = _ALIKE.get(encoder)
+    asked = None if known else partial(_said, encoder)
+    with nullcontext(False) if known is False else unpadded(encoder, asked, every=True) as same:
+        _ALIKE[encoder] = same
+        yield same
+
+
+def _said(encoder: torch.nn.Module) -> torch.Tensor:
+    """What it says of the tokens of two made-up texts, one of which is padded."""
+    lengths, pad = torch.tensor([7, 4]), encoder.config.pad_token_id or 0
+    mask = torch.arange(7)[None] < lengths[:, None]
+    # Beyond the first numbers, which stand for padding, beginnings and ends.
+    words = 5 + torch.arange(14).view(2, 7) % max(1, encoder.get_input_embeddings().num_embeddings - 5)
+    ids = torch.where(mask, words, pad).to(encoder.device)
+    with torch.autocast(encoder.device.type, enabled=False):
+        found = encoder(input_ids=ids, attention_mask=mask.long().to(encoder.device)).last_hidden_state
+    return found[mask.to(encoder.device)]
 
 
 @torch.no_grad()

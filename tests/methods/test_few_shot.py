@@ -15,7 +15,7 @@ from ftlib.config.suite_file import load_suite
 from ftlib.core.errors import FtlibError
 from ftlib.execution import scheduler
 from ftlib.methods.linear_probe import linear_head
-from ftlib.methods.setfit import Pairs, mixed_batches, pair_loss
+from ftlib.methods.setfit import Pairs, mixed_batches, pair_loss, prepare
 from ftlib.plan_power import power, unused
 from ftlib.records.events import read_events
 from ftlib.training.trainer import mixed_lengths
@@ -61,6 +61,15 @@ def test_the_order_of_sentences_and_what_fills_them_up_do_not_change_the_loss(at
         other = torch.where(mask.bool(), ids, 7)
         assert float(pairs(other, mask, labels)["loss"]) == pytest.approx(asked, abs=1e-5)
         assert float(Pairs(encoder, padded=not padded)(ids, mask, labels)["loss"]) == pytest.approx(asked, abs=1e-5)
+
+
+def test_setfit_finds_out_whether_its_encoder_can_leave_out_padding(at_home):
+    spec = Experiment(task="file:opinions", model="tiny", method="setfit", shots=2, dtype="float32")
+    task, model = ftlib.open_task(spec), ftlib.open_model(spec)
+    for fields in ({}, {"gradient_checkpointing": True}):
+        asked = spec.model_copy(update=fields)
+        module = prepare(model, asked, task, task.draw(**asked.drawing())).trainable.module
+        assert module.padded == bool(fields) and "forward" not in vars(module.encoder.encoder)
 
 
 # Batches.

@@ -19,7 +19,7 @@ from ftlib.config.methods import METHODS
 from ftlib.core.errors import Diverged, FtlibError
 from ftlib.data.registry import load_task
 from ftlib.models.loading import load_model
-from ftlib.models.unpadded import attention, kept, unpadded
+from ftlib.models.unpadded import attention, bare, kept, unpadded
 from ftlib.records.events import Events
 from ftlib.training import lm
 from ftlib.training import trainer as train
@@ -585,11 +585,22 @@ def test_what_reads_every_token_gets_each_of_them_computed_once(make, lengths):
     module, inputs = Mean(still(classifier(make)).base_model).train(), batch(*lengths)
     wanted, _ = computed(module, inputs)
     before = shape_of(module)
-    with unpadded(module, None, every=True) as same:
-        assert same
-        found, read = computed(module, inputs)
+    for _ in range(2):
+        with bare(module.reader) as same:
+            assert same and module.training
+            found, read = computed(module, inputs)
     assert_close(found, wanted, rtol=1e-4, atol=1e-7)
     assert set(read) == {sum(lengths)} and shape_of(module) == before
+
+
+def test_an_encoder_that_does_something_else_with_parts_of_the_same_names_is_left_as_it_is():
+    reader = classifier("bert").base_model
+    kept = reader.encoder.layer[0].attention.self.forward
+    # As a model with rotary positions does, whose layers have a BERT's parts.
+    reader.encoder.layer[0].attention.self.forward = lambda x, *args, **named: kept(x.flip(-1), *args, **named)
+    for _ in range(2):
+        with bare(reader) as same:
+            assert not same and "forward" not in vars(reader.encoder)
 
 
 @pytest.mark.parametrize("method", ("prompt_tuning", "prefix_tuning", "p_tuning"))
