@@ -18,7 +18,7 @@ from ftlib.data.task import Task
 from ftlib.methods.linear_probe import linear_head
 from ftlib.models.export import Question, Saveable
 from ftlib.models.loading import Model, encoded, parameters, pooled
-from ftlib.models.unpadded import bare, unpadded
+from ftlib.models.unpadded import MANY, answering, unpadded
 from ftlib.training.contract import Predictor, Trainable
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def prepare(model: Model, spec: Experiment, task: Task, train: "pd.DataFrame") -
     """The encoder to tune on pairs of the training examples; its head is fitted to the tuned features afterwards."""
     chosen = spec.resolved()["method_args"]
     encoder = model.encoder()
-    padded = model.device != "cpu" or model.tokenizer.padding_side == "left" or spec.gradient_checkpointing
     # Now: while it trains it has the embeddings of its own texts alone.
-    with nullcontext(False) if padded else bare(encoder) as without:
+    many = MANY if model.unpads and not spec.gradient_checkpointing else 0
+    with answering(encoder, many, every=True) as without:
         module = Pairs(encoder, model.pooling, padded=not without)
     texts, labels = train["text"].tolist(), train["label"].tolist()
     codes = [task.labels.index(label) for label in labels]
@@ -83,7 +83,7 @@ class Pairs(torch.nn.Module):
     Args:
         encoder: Whose tokens are pooled.
         pooling: See `ftlib.models.loading.pooled`.
-        padded: Whether padding is computed, or left out as `ftlib.models.unpadded.bare` found that it can be.
+        padded: Whether padding is computed, or left out as `ftlib.models.unpadded.answering` found that it can be.
     """
 
     def __init__(self, encoder: torch.nn.Module, pooling: str = "mean", *, padded: bool = True) -> None:

@@ -1,9 +1,7 @@
 """Any model -> what is measured: a probability per label, or how likely it finds a text."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,16 +14,13 @@ from ftlib.models.loading import Model, batches, kept
 from ftlib.models.prompts import Prompt, clipped
 from ftlib.models.score import protocol, score_continuations, score_masked, score_text
 from ftlib.models.score.trees import text_tokens
-from ftlib.models.unpadded import MANY, ONE_AT_A_TIME, unpadded
+from ftlib.models.unpadded import answering
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Texts that say nothing: what a prompt answers to them is its bias (Zhao et al. 2021, section 5.2)."""
-
-_UNPADDED: "WeakKeyDictionary[torch.nn.Module, bool]" = WeakKeyDictionary()
-"""Of the modules that have answered many texts, whether it can be: found out once each."""
 
 CONTEXT = 512
 """Tokens a language model sees at once when it is measured, unless the spec says otherwise or it can see fewer."""
@@ -46,13 +41,11 @@ def module_probabilities(
         tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         found: np.ndarray | None = None
-        many = len(texts) >= MANY and model.device == "cpu" and model.tokenizer.padding_side == "right"
-        known = _UNPADDED.get(module) if many else False
-        ends = [int(np.argmin(lengths)), int(np.argmax(lengths))] if many else []
-        asked = None if known else lambda: module(**padded(tokens, ends)).logits
-        with ONE_AT_A_TIME, nullcontext(False) if known is False else unpadded(module, asked) as without:
-            if many:
-                _UNPADDED[module] = without
+
+        def ends() -> torch.Tensor:
+            return module(**padded(tokens, [int(np.argmin(lengths)), int(np.argmax(lengths))])).logits
+
+        with answering(module, len(texts) if model.unpads else 0, ends):
             for batch in batches(lengths, batch_size):
                 with model.autocast():
                     logits = module(**padded(tokens, batch)).logits

@@ -8,7 +8,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from ftlib.config.methods import DECODER, ENCODER, ENCODER_DECODER, context_of, 
 from ftlib.core.atomic import remembered, remembered_rows
 from ftlib.core.errors import FtlibError
 from ftlib.models import weights
-from ftlib.models.unpadded import MANY, ONE_AT_A_TIME, bare
+from ftlib.models.unpadded import answering
 from ftlib.records import provenance
 
 _READ: weakref.WeakValueDictionary[tuple[str, str, str], torch.nn.Module] = weakref.WeakValueDictionary()
@@ -53,6 +52,11 @@ class Model:
     """The most tokens it can see at once; None: its configuration sets no limit."""
     pooling: str = "mean"
     """How its authors make one vector of a text's tokens; see `ftlib.models.weights.pooling_of`."""
+
+    @property
+    def unpads(self) -> bool:
+        """Whether padding can be left out, where the encoder allows it: on a processor, and where it comes last."""
+        return self.device == "cpu" and self.tokenizer.padding_side == "right"
 
     def __repr__(self) -> str:
         arithmetic = "bfloat16 autocast" if self.bf16 else self.dtype
@@ -397,8 +401,7 @@ def features_in_use(
     encoder.eval()
     tokens = model.tokenizer(list(texts), truncation=True, max_length=max_length)
     rows: list[np.ndarray] = [np.zeros(0)] * len(texts)
-    many = len(texts) >= MANY and model.device == "cpu" and model.tokenizer.padding_side == "right"
-    with ONE_AT_A_TIME, bare(encoder) if many else nullcontext():
+    with answering(encoder, len(texts) if model.unpads else 0, every=True):
         for batch in batches([len(ids) for ids in tokens["input_ids"]], batch_size):
             chosen = {name: [values[place] for place in batch] for name, values in tokens.items()}
             inputs = model.tokenizer.pad(chosen, return_tensors="pt").to(model.device)

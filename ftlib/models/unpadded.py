@@ -38,9 +38,6 @@ def kept(x: torch.Tensor, p: float) -> torch.Tensor:
 MANY = 16
 """Texts from which padding is left out, where that can be done; with fewer, answers come as the model gives them."""
 
-ONE_AT_A_TIME = threading.Lock()
-"""A module that answers without padding is changed meanwhile, for all threads that ask it."""
-
 LONG = 1024
 """Tokens from which attention is left to torch: its parts hold a number for every pair of tokens."""
 
@@ -310,22 +307,36 @@ def unpadded(
             del holder.forward
 
 
-_ALIKE: "WeakKeyDictionary[torch.nn.Module, bool]" = WeakKeyDictionary()
-"""Of encoders of which every token is read, whether they say the same without padding: found out once each."""
+_FOUND: "WeakKeyDictionary[torch.nn.Module, bool]" = WeakKeyDictionary()
+"""Of modules, whether they say the same without padding: found out once each."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A module that answers without padding is changed meanwhile, for all threads that ask it."""
 
 
 @contextmanager
-def bare(encoder: torch.nn.Module) -> Iterator[bool]:
-    """Within it, an encoder of which every token is read computes no padding, where that changes nothing.
+def answering(
+    module: torch.nn.Module, n: int, asked: Callable[[], torch.Tensor] | None = None, *, every: bool = False
+) -> Iterator[bool]:
+    """Within it, a module that answers n texts computes no padding where they are `MANY`; one thread at a time.
+
+    Args:
+        module: See `unpadded`.
+        n: Texts; 0 where padding cannot be left out (`ftlib.models.loading.Model.unpads`).
+        asked: What the module says of some of them; None: every token of an encoder is read, which is asked about texts
+            of its own.
+        every: See `unpadded`.
 
     Yields:
-        Whether it is so; some have parts of the same names, and do something else with them.
+        Whether it is so. Some have a BERT's parts and do something else with them, such as RoFormer.
     """
-    known = _ALIKE.get(encoder)
-    asked = None if known else partial(_said, encoder)
-    with nullcontext(False) if known is False else unpadded(encoder, asked, every=True) as same:
-        _ALIKE[encoder] = same
-        yield same
+    with _ONE_AT_A_TIME:
+        known = _FOUND.get(module) if n >= MANY else False
+        asked = None if known else asked or partial(_said, module)
+        with nullcontext(False) if known is False else unpadded(module, asked, every=every) as same:
+            if n >= MANY:
+                _FOUND[module] = same
+            yield same
 
 
 def _said(encoder: torch.nn.Module) -> torch.Tensor:

@@ -258,7 +258,7 @@ def fit(
     # Texts of a single token have no loss.
     at = at if watched else []
     on_cpu = model.device == "cpu"
-    rows = trainable.alone and on_cpu and model.tokenizer.padding_side == "right"
+    rows = trainable.alone and model.unpads
     # Where padding is computed, in two parts there is less of it; on a GPU two small passes take longer than one.
     by_itself = 0 if rows else 1
     with tempfile.TemporaryDirectory() as folder:
