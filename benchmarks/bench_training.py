@@ -8,9 +8,10 @@ defaults and what courses set: float32, batches of 16 in random order, each padd
 with the same rank, scale and layers. Rates are ftlib's for both. Examples a second are those of the training loop;
 accuracy is on the same test texts, paired over examples and seeds. The peak is that of square matrix products in the
 same arithmetic, measured now. Where the rest of the time goes is asked of torch's profiler, in one more training.
-What a seed gave is kept in FOLDER and not measured again, so that seeds can be added. Last, how much longer a step
-takes than its own matrix products, timed alone. With one thread, seconds are the process's processor time, which a busy
-machine disturbs less than the clock's. Each arithmetic (ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+What a seed gave is kept in FOLDER and not measured again, so that seeds can be added. Then two trainings, as scripts
+make them, one after the other, and as a study does, side by side. Last, how much longer a step takes than its own
+matrix products, timed alone. With one thread, seconds are the process's processor time, which a busy machine disturbs
+less than the clock's. Each arithmetic (ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 MKL_ENABLE_INSTRUCTIONS=AVX2 imitates an older processor) has sections of its own.
 """
 

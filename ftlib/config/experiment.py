@@ -165,7 +165,7 @@ class Fields(BaseModel):
         ge=1,
         le=1024,
         description="CPU threads; part of the result, so fixed by the spec; a study of few long runs may come to more, "
-        "and a notebook by itself has one for each core",
+        "and a notebook by itself has one for each core, up to 8",
     )
     save: bool = Field(False, description="keep the adapted model, as anybody can load it, in the run's folder model/")
     notebook: str = Field("", description="run_ notebook that executes it; empty: the method's own")
@@ -332,7 +332,7 @@ class Experiment(Fields):
 
         Fields are taken by name, then those of the dictionary `overrides`, which win. Papermill accepts a misspelt
         parameter in silence; here a parameter that is nearly a field's name is an error. Other variables are ignored.
-        In a notebook that no study executes, whose `run_dir` is empty, a model has as many threads as there are cores.
+        In a notebook that no study executes, whose `run_dir` is empty, a model has `threads_alone`.
 
         Raises:
             FtlibError: As for the constructor, or a parameter is a misspelt field.

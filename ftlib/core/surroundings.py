@@ -78,11 +78,11 @@ def cores(root: Path | None = None) -> int:
 
 
 MOST_THREADS = 8
-"""Beyond so many, threads of the small products of a batch wait for each other."""
+"""A bound that was chosen, not measured: the products of a batch are small, and this was made on two cores."""
 
 
 def threads_alone() -> int:
-    """Threads for what runs by itself: the cores it may use, two threads of a core counted once, or OMP_NUM_THREADS."""
+    """Threads for what runs by itself: its physical cores, up to `MOST_THREADS`, and no more than OMP_NUM_THREADS."""
     found = [cores(), psutil.cpu_count(logical=False) or MOST_THREADS, MOST_THREADS]
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min([*found, int(asked)] if asked.isdigit() else found))

@@ -2,6 +2,7 @@
 
 import browser
 import pytest
+from conftest import drawn
 from groups import LABELS, give_groups
 from synthetic import TEXTS, TYPICAL, Made, write_study
 
@@ -21,7 +22,8 @@ def pages(tmp_path_factory):
     made = (*TYPICAL[:4], Made("lora", 1.6, (0, 1, 2)), Made("full", 2.2, (0, 1, 2)))
     found.append(give_groups(write_study(folder / "groups", made, labels=LABELS, n=120), {"full": 0.5}))
     found.append(write_study(folder / "two", made, labels=("no", "yes"), n=120, texts=TEXTS))
-    return [build.build(study) for study in found]
+    with drawn():
+        return [build.build(study) for study in found]
 
 
 @pytest.fixture(scope="module")
